@@ -10,7 +10,7 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against real check clean extras compat messages browser trackers
+	shapes bench-against study real check dist clean extras compat messages browser trackers gguf optimum ranks bench-scale
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -38,10 +38,16 @@ format: install ## let ruff rewrite what it can
 test: install ## the whole suite
 	$(BIN)/pytest $(BESIDE)
 
-# Some 60 MB that few need, so they are not part of `install`.
-extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
+# Some 300 MB that few need, so they are not part of `install`.
+extras: install ## what optional packages bring: exports to CTranslate2, ONNX and GGUF, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
-	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py tests/evaluate/test_word_tokenizers.py
+	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
+	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
+
+# Compiles llama.cpp, which takes some ten minutes on two cores and needs a C++ compiler.
+gguf: install ## GGUF files run by llama.cpp, through llama-cpp-python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,gguf,llama-cpp]'
+	$(BIN)/pytest tests/export/test_gguf.py tests/commands/test_export_gguf.py
 
 # Hundreds of megabytes, in an environment of their own that sees the packages of .venv.
 TRACKERS := .venv-trackers
@@ -58,6 +64,10 @@ messages: install ## the list of all messages and the files of their translation
 
 compat: install ## our adapters in older versions of PEFT, each in an environment of its own
 	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat
+
+optimum: install ## our ONNX exports in Optimum, in an environment of its own
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
+	$(BIN)/python -m tools.check_optimum --folder .venv-compat
 
 # The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
 # build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.
@@ -83,6 +93,12 @@ endef
 faults: install ## kills, damage, full disks and signals, by the thousand; half an hour
 	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults $(BESIDE)
 
+ranks: install ## training on 2, 4 and 5 processes, every family with a divided base, ranks that die; some minutes
+	LORALOOM_FAULTS=1 $(BIN)/pytest tests/distributed
+
+bench-scale: install ## bytes exchanged and memory a rank on 1, 2 and 4 processes; ten minutes on four quiet cores
+	$(BIN)/python -m benchmarks.scale
+
 # Of each property. A thousand take about a minute.
 EXAMPLES ?= 10000
 
@@ -104,6 +120,9 @@ bench: install ## times and memory beside the stock libraries, steps on mt5-smal
 
 bench-serving: install ## tokens/s of 64 clients over 8 adapters, beside PEFT and beside a merged model
 	$(BIN)/python -m benchmarks.serving
+
+study: install ## is any variant better than plain LoRA? some 200 trainings, hours; REAL=FOLDER of `make real`
+	$(BIN)/python -m benchmarks.study $(if $(REAL),--real $(REAL))
 
 bench-load: install ## 1,000 clients for two minutes, some slow, some that leave: memory, 429, /health
 	$(BIN)/python -m benchmarks.server_load
@@ -136,6 +155,18 @@ browser: install ## the pages in a real browser: the whole story, a phone, the k
 	set -ex; $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,browser]'; \
 	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1; \
 	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/pytest tests/browser
+
+# In an environment of their own each, so that nothing of the checkout helps. On Linux, `UV_TORCH_BACKEND=cpu make
+# dist` takes a CPU build of torch. Nothing is published.
+DIST := dist
+
+dist: install ## a wheel and an sdist in dist/, checked, and the wheel used in a clean environment; some minutes
+	rm -rf $(DIST)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,release]'
+	$(BIN)/python -m build --outdir $(DIST) .
+	$(BIN)/python -m twine check --strict $(DIST)/*
+	$(BIN)/python -m tools.check_dist $(DIST)
+	LORALOOM_WHEEL=$$(echo $(CURDIR)/$(DIST)/*.whl) $(BIN)/python -m pytest tests/release
 
 clean: ## remove the environment and caches; never a run
 	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist

@@ -1,8 +1,8 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels | trackers → architectures → base → bank → evaluate
-    → training → forecast → checks | report → search → export → session → comparison → commands → serving
-    → results → api → console | web → cli
+    text → errors → recipe → run → data | kernels | trackers → distributed → architectures
+    → base | scripts → bank → evaluate → training → forecast → checks | report → search → export → session
+    → comparison → commands → serving → results → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -22,8 +22,9 @@ LAYERS = (
     {"recipe"},
     {"run"},
     {"data", "kernels", "trackers"},
+    {"distributed"},
     {"architectures"},
-    {"base"},
+    {"base", "scripts"},
     {"bank"},
     {"evaluate"},
     {"training"},
@@ -47,6 +48,9 @@ LIGHT = (
     "api",
     "architectures",
     "cli",
+    "distributed/joining.py",
+    "distributed/launch.py",
+    "distributed/ranks.py",
     "errors.py",
     "results",
     "serving/configuration.py",
@@ -58,6 +62,8 @@ LIGHT = (
     "run",
     "recipe",
     "data",
+    "scripts",
+    "commands/check_script.py",
     "checks/allowances.py",
     "checks/data",
     "checks/finding.py",

@@ -3,8 +3,9 @@
     python -m tools.export_families [--formats ctranslate2 …] [--kinds mt5 …]
 
 Tiny models of random weights get an adapter of a few steps, and are exported with the proof in each format's
-own runtime. A format that is not installed is left out. A cell has how many greedy answers are those of
-base + adapter and the largest difference of a log-probability in nats; or why the export is refused.
+own runtime; GGUF files are of models with a spiece.model. A format that is not installed is left out. A cell
+has how many greedy answers are those of base + adapter and the largest difference of a log-probability in
+nats; or why the export is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from loraloom.export.formats import FORMATS
 from loraloom.text.catalogue import rendered
 from tests.commands.conftest import DIRECTIONS
 from tests.commands.trained import train_small
+from tests.export.gguf_bases import make_gguf_base
 from tests.families import TINY_FAMILIES
 from tests.tiny import make_folder
+
+# Kinds that llama.cpp has an architecture for.
+OF_T5 = ("t5", "flan", "mt5", "umt5")
 
 
 def main() -> None:
@@ -37,8 +42,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             make_folder(folder / "base", kind)
-            run = train_small(folder, folder / "base", **DIRECTIONS.get(kind, {}))
-            cells = [cell(run, folder / name, name) for name in formats]
+            usual = train_small(folder, folder / "base", **DIRECTIONS.get(kind, {}))
+            runs = dict.fromkeys(formats, usual)
+            if "gguf" in formats and kind in OF_T5:
+                runs["gguf"] = train_small(folder / "of-gguf", make_gguf_base(folder / "gguf-base", kind))
+            cells = [cell(run, folder / name, name) for name, run in runs.items()]
         print(f"| {kind} | {' | '.join(cells)} |", flush=True)
 
 

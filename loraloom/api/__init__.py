@@ -20,6 +20,7 @@ from loraloom.api.answer_calls import compare, predict
 from loraloom.api.run_calls import card, merge, push, runs, write_export, write_report
 from loraloom.api.training_calls import (
     check,
+    check_script,
     demo,
     find_learning_rate,
     init,
@@ -41,6 +42,7 @@ __all__ = [
     "StopRequest",
     "card",
     "check",
+    "check_script",
     "compare",
     "demo",
     "find_learning_rate",

@@ -89,6 +89,7 @@ def write_export(
     experiment: str | None = None,
     base: Path | str | None = None,
     data: Path | str | None = None,
+    prompts: Path | str | None = None,
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -98,13 +99,14 @@ def write_export(
     Args:
         run: the run directory; None for an adapter without a run.
         out: the folder to create; it must not exist.
-        format: `transformers`, `peft` or `ctranslate2`.
+        format: `transformers`, `peft`, `ctranslate2`, `onnx` or `gguf`.
         quantization: one of the format's; by default the lossless one.
         adapter_only: export the adapter without its base, if the format can.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
             and rows for the proof.
+        prompts: file of rows for the proof instead, with or without known answers.
         sets: with `adapter`: `key=value` of `generation` and `data`.
         report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
@@ -128,6 +130,7 @@ def write_export(
             quantization=quantization,
             adapter_only=adapter_only,
             data=rows,
+            prompts=as_path(prompts),
             sets=sets,
             report=report,
             stop=stopping,
@@ -143,6 +146,7 @@ def write_export(
             experiment=experiment,
             base=as_path(base),
             data=rows,
+            prompts=as_path(prompts),
             report=report,
             stop=stopping,
         )

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loraloom.api.arguments import AnyRecipe, as_path, read, token
 from loraloom.recipe import Recipe
-from loraloom.results import CheckResult, CompareResult, DemoResult, SearchResult, TrainResult, TrialResult
+from loraloom.results import (
+    CheckResult,
+    CompareResult,
+    DemoResult,
+    ScriptResult,
+    SearchResult,
+    TrainResult,
+    TrialResult,
+)
 from loraloom.run.events import Report, quiet
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
@@ -76,6 +84,21 @@ def check(
 
     found = examine(read(recipe, report), allowed=allowed, deep=deep, report=report, stop=token(stop))
     return CheckResult(tuple(found.findings), tuple(found.batch))
+
+
+def check_script(script: Path | str) -> ScriptResult:
+    """Read a script or notebook for PEFT and the Trainer, and say what will go wrong in it.
+
+    Args:
+        script: a .py or .ipynb file; it is neither run nor imported.
+
+    Raises:
+        LoRALoomError: the file cannot be read, is not Python, or trains no model.
+    """
+    from loraloom.commands.check_script import check_script as read_script
+
+    found = read_script(Path(script))
+    return ScriptResult(tuple(found.findings), found.recipe)
 
 
 def find_learning_rate(

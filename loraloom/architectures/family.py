@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loraloom.architectures.cache_keyword import cache_keyword
 from loraloom.architectures.dimensions import Dimensions
+from loraloom.architectures.llama_cpp import LlamaCpp
 from loraloom.architectures.place import FACTORS, Place, Role, Sublayer
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class Family(ABC):
 
     def softcap(self, config: Any) -> float | None:
         """Return c if logits are c · tanh(logits / c)."""
+        return None
+
+    def llama_cpp(self, config: Any) -> LlamaCpp | None:
+        """Return how llama.cpp computes a model; None if it has no architecture for the family."""
         return None
 
     def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 (most need nothing)

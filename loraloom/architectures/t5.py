@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
-from loraloom.text.message import Message
+from loraloom.architectures.llama_cpp import LlamaCpp
+from loraloom.text.message import Message, joined
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from loraloom.architectures.decoder_steps import DecoderSteps
+
+
+# What llama.cpp's architecture `t5` takes for granted.
+LLAMA_CPP_DISTANCE = 128
+LLAMA_CPP_ACTIVATIONS = ("relu", "gated-gelu")
 
 
 class T5(Family):
@@ -65,7 +71,7 @@ class T5(Family):
         """Return the decoder's layers with caches of their own; see `Family.steps`."""
         from loraloom.architectures.t5_steps import T5Steps, has_steps
 
-        if has_steps(model):
+        if has_steps(model) and not hasattr(model.get_decoder().block[0], "unshard"):  # see base/sharding.py
             return T5Steps(model, encoded, source_mask)
         return super().steps(model, encoded, source_mask)
 
@@ -88,6 +94,29 @@ class T5(Family):
     def output_scale(self, config: Any) -> float:
         """Return the scale of T5 1.0, which shares embedding and head; 1.1 and flan-T5 do neither."""
         return float(config.d_model**-0.5) if config.scale_decoder_outputs else 1.0
+
+    def llama_cpp(self, config: Any) -> LlamaCpp:
+        """Return how llama.cpp computes it (read in its `src/models/t5.cpp`, of llama-cpp-python 0.3.36)."""
+        obstacles = []
+        if config.relative_attention_max_distance != LLAMA_CPP_DISTANCE:
+            obstacles.append(
+                Message(
+                    "llama.cpp takes {fixed} for `relative_attention_max_distance`, and the model has {own}",
+                    fixed=LLAMA_CPP_DISTANCE,
+                    own=config.relative_attention_max_distance,
+                )
+            )
+        if config.feed_forward_proj not in LLAMA_CPP_ACTIVATIONS:
+            obstacles.append(
+                Message(
+                    "llama.cpp computes the feed-forwards {known}, and the model has {own}",
+                    known=joined(" and ", LLAMA_CPP_ACTIVATIONS),
+                    own=config.feed_forward_proj,
+                )
+            )
+        return LlamaCpp(
+            "t5", config.relative_attention_num_buckets, config.layer_norm_epsilon, tuple(obstacles)
+        )
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
         """Set the flag correctly: transformers 5 forces `true`, for which CTranslate2 scales logits."""

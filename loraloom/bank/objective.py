@@ -58,7 +58,7 @@ def output_head(base: Base) -> OutputHead:
     """Return the head of a base, with what its family does around it."""
     config, family = base.model.config, base.family
     return OutputHead(
-        weight=base.head.weight,
+        weight=base.head_weight,
         scale=family.output_scale(config),
         bias=getattr(base.model, family.head_bias).reshape(-1) if family.head_bias else None,
         softcap=family.softcap(config),

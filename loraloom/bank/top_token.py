@@ -216,7 +216,7 @@ def screen_bytes(base: Base, num_tokens: int) -> int:
     """
     words, features = base.head.weight.shape
     is_worthwhile = num_tokens >= MIN_TOKENS and words * features >= MIN_WEIGHTS
-    if not is_worthwhile or base.device.type != "cpu" or not screens_exactly():
+    if not is_worthwhile or base.is_sharded or base.device.type != "cpu" or not screens_exactly():
         return 0
     return int(words * (features * WEIGHT_BYTES + WORD_BYTES))
 

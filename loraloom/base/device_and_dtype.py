@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from loraloom.distributed.launch import Launch
 from loraloom.errors import ModelError
 from loraloom.run.documents.choice import Choice
 from loraloom.text.message import Message
@@ -58,6 +59,31 @@ def choose_device(wanted: str) -> Choice:
     if kind == "mps":
         return Choice(wanted, Message("as set in the recipe; LoRALoom is untested on Apple GPUs"))
     return Choice(wanted, Message("as set in the recipe"))
+
+
+def rank_device(wanted: str, launch: Launch) -> str:
+    """Return the device of a rank: of several GPUs its own, whichever the recipe or the run names.
+
+    Args:
+        wanted: as in `choose_device`.
+        launch: how this process was started.
+
+    Raises:
+        ModelError: the machine has more ranks than GPUs.
+    """
+    is_gpu = wanted.partition(":")[0] == "cuda" or (wanted == "auto" and torch.cuda.is_available())
+    if launch.is_alone or not is_gpu:
+        return wanted
+    if launch.local_size > torch.cuda.device_count():
+        raise ModelError(
+            Message("there are more processes on this machine than GPUs"),
+            where="--nproc-per-node",
+            found=str(launch.local_size),
+            allowed=str(torch.cuda.device_count()),
+            fix=Message("Start as many processes as there are GPUs, or set device: cpu."),
+        )
+    torch.cuda.set_device(launch.local_rank)
+    return str(torch.device("cuda", launch.local_rank))
 
 
 def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:

@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from loraloom.base.sharding import whole
+
 
 class FrozenLinear(Protocol):
     """Access to a linear, y = W x + b."""
@@ -64,7 +66,7 @@ class PlainLinear:
     @property
     def bias(self) -> Tensor | None:
         """b, [out]; None if the linear has none."""
-        return self.module.bias
+        return None if self.module.bias is None else whole(self.module.bias)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,13 +74,13 @@ class PlainLinear:
         return self.module.weight.dtype
 
     def dense(self) -> Tensor:
-        """Return the weight itself, [out, in]."""
-        return self.module.weight.detach()
+        """Return the weight itself, [out, in]; if ranks share it, its parts together."""
+        return whole(self.module.weight.detach())
 
     @torch.no_grad()
     def weight_norm(self) -> float:
         """Compute ‖W‖, the Frobenius norm, summed in float32."""
-        return float(self.module.weight.float().norm())
+        return float(self.dense().float().norm())
 
     @torch.no_grad()
     def add_(self, delta: Tensor) -> None:

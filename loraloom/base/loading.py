@@ -28,6 +28,7 @@ from loraloom.base.occupancy import Occupancy
 from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
 from loraloom.base.row_attention import use_row_attention
 from loraloom.base.safety import check_sizes, describe_source, read_config
+from loraloom.base.sharding import shard, whole
 from loraloom.base.supported_models import STARTER, check_supported, locate
 from loraloom.base.tokenizer_loading import (
     check_tokenizer,
@@ -60,6 +61,7 @@ class Base:
         choices: device and dtype, with their reasons.
         notes: settings in its files that are not applied.
         languages: whose codes its rows carry; None if they carry none.
+        is_sharded: whether ranks share its weights, so that all of them must compute the same passes.
         occupancy: ensures that one thread uses it, with one pass at a time.
         current_pass: gives its modules access to the pass.
     """
@@ -75,6 +77,7 @@ class Base:
     choices: dict[str, Choice]
     notes: tuple[str, ...] = ()
     languages: Languages | None = None
+    is_sharded: bool = False
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
     current_pass: CurrentPass[Any] = field(default_factory=CurrentPass, compare=False, repr=False)
 
@@ -137,6 +140,11 @@ class Base:
         """The output head."""
         return self.model.get_output_embeddings()  # type: ignore[no-any-return]
 
+    @property
+    def head_weight(self) -> torch.Tensor:
+        """The weight of the output head, [vocabulary, d]; if ranks share it, all of them must ask for it."""
+        return whole(self.head.weight)
+
 
 def load_base(
     name: str,
@@ -145,6 +153,7 @@ def load_base(
     device: str = "auto",
     allow_bin_weights: bool = False,
     recipe: Recipe | None = None,
+    is_sharded: bool = False,
 ) -> Base:
     """Load a folder, a hub name, or the embedded starter; freeze it.
 
@@ -154,6 +163,7 @@ def load_base(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         allow_bin_weights: load .bin weights, weights-only, if there are no others.
         recipe: the recipe that it is loaded for, if any.
+        is_sharded: divide its weights among the ranks of the training, which have joined.
 
     Raises:
         ModelError: it cannot be found, would run code, has an unsupported architecture, lacks weights or
@@ -179,7 +189,8 @@ def load_base(
     if placed.value == "mps":
         notes = (*notes, Message("device: mps was never tried by LoRALoom, and an Apple GPU has no float64"))
     model = _load_weights(path, name, getattr(torch, chosen_dtype.value), family, allow_bin_weights)
-    model.to(torch.device(placed.value))
+    if not is_sharded:  # its layers move one by one, as they are divided
+        model.to(torch.device(placed.value))
     head_is_tied = is_head_tied(model)
     family.declare_tying(model, head_is_tied)
     check_tokenizer(tokenizer, model, family.start_token_id(config, tokenizer), name)
@@ -189,6 +200,9 @@ def load_base(
         use_row_attention(model)
     family.prepare(model)
     check_deterministic(model, family, tokenizer, name)
+    identity = fingerprint(model)
+    if is_sharded:
+        shard(model, family, torch.device(placed.value))
     return Base(
         name=name,
         model=model,
@@ -196,11 +210,12 @@ def load_base(
         family=family,
         head_is_tied=head_is_tied,
         model_dropout=family.dropout(config),
-        fingerprint=fingerprint(model),
+        fingerprint=identity,
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         choices={"device": placed, "dtype": chosen_dtype},
         notes=notes,
         languages=languages,
+        is_sharded=is_sharded,
     )
 
 

@@ -89,7 +89,9 @@ def merge(
 def export(
     format: Annotated[
         str,
-        typer.Option("--format", help=Message("transformers, peft or ctranslate2."), show_default=False),
+        typer.Option(
+            "--format", help=Message("transformers, peft, ctranslate2, onnx or gguf."), show_default=False
+        ),
     ],
     run: RunOrNone = None,
     out: Annotated[
@@ -114,6 +116,15 @@ def export(
     experiment: OneExperiment = None,
     base: MovedBase = None,
     data: MovedData = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help=Message(
+                "Rows for the proof instead of the run's, with or without answers: a data file, or a text "
+                "file with one prompt per line."
+            )
+        ),
+    ] = None,
     adapter: OneAdapter = None,
     sets: MergeSets = [],  # noqa: B006
     as_json: AsJson = False,
@@ -143,6 +154,7 @@ def export(
                 experiment=experiment,
                 base=base,
                 data=data,
+                prompts=prompts,
                 report=display,
             )
         else:
@@ -156,6 +168,7 @@ def export(
                 quantization=quantization,
                 adapter_only=adapter_only,
                 data=data,
+                prompts=prompts,
                 sets=sets,
                 report=display,
             )

@@ -15,11 +15,14 @@ import typer
 from loraloom.cli.adapter_verbs import card, export, merge, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.language import check_language, user_language
+from loraloom.cli.rank_steps import leaves_it_to_leader
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
 from loraloom.cli.ui_verb import ui
+from loraloom.distributed.joining import must_print
+from loraloom.distributed.launch import Launch, read_launch
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
@@ -95,17 +98,24 @@ def main() -> None:
 
 
 def _run() -> None:
+    launch = Launch()
     try:
         check_language()
         verb = sys.argv[1] if len(sys.argv) > 1 else ""
+        launch = read_launch()
         with leave_on_signals():
+            if leaves_it_to_leader(launch, verb):
+                return
             (make_app(verb) if verb in VERBS else app)()
     except LoRALoomError as error:
-        kind = type(error).__name__
+        if not must_print(launch, error):
+            sys.exit(1)
+        kind = f"rank {launch.rank}: " * launch.is_follower + type(error).__name__
         print(f"{kind}: {rendered(error.as_message())}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stop:
-        print(rendered(stop.as_message()), file=sys.stderr)
+        if not launch.is_follower:
+            print(rendered(stop.as_message()), file=sys.stderr)
         sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
         print(rendered(Message("interrupted")), file=sys.stderr)

@@ -9,6 +9,7 @@ import typer
 
 from loraloom.cli.shared_options import Allow, AsJson, RecipeFile, Sets
 from loraloom.cli.verb_steps import command, displayed, importing, print_json, read, split_recipe_data
+from loraloom.scripts.source import is_script
 from loraloom.text.message import Message
 
 if TYPE_CHECKING:
@@ -50,7 +51,15 @@ def init(
 
 
 def check(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help=Message(
+                "A YAML file of a recipe, the name of a built-in recipe, or a script or notebook for PEFT "
+                "and the Trainer (.py, .ipynb), which is read and not run."
+            )
+        ),
+    ],
     sets: Sets = [],  # noqa: B006 (typer copies it)
     allow: Allow = [],  # noqa: B006
     data_only: Annotated[
@@ -67,7 +76,12 @@ def check(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help=Message("The folder for the results of --find-lr; by default below runs/.")),
+        typer.Option(
+            help=Message(
+                "The folder for the results of --find-lr, by default below runs/; of a script, the file "
+                "for its recipe."
+            )
+        ),
     ] = None,
     show_all: Annotated[
         bool, typer.Option("--all", help=Message("Also show passed checks in full."))
@@ -75,6 +89,21 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Run the real model on real rows for a few seconds, and report what would go wrong."""
+    if is_script(recipe):
+        given = {
+            "--set": sets,
+            "--allow": allow,
+            "--data-only": data_only,
+            "--find-lr": find_lr,
+            "--deep": deep,
+        }
+        refused = [option for option, value in given.items() if value]
+        if refused:
+            raise typer.BadParameter(
+                Message("{option} requires a recipe; a script is only read", option=", ".join(refused))
+            )
+        _check_script(Path(recipe), out, show_all=show_all, as_json=as_json)
+        return
     if data_only and (find_lr or deep):
         option = "--find-lr" if find_lr else "--deep"
         raise typer.BadParameter(
@@ -119,6 +148,26 @@ def check(
         options = [word for name in allow for word in ("--allow", name)]
         options += [word for key in (*sets, *found) for word in ("--set", key)]
         display.next_command(command("check" if data_only else "train", recipe, *options))
+
+
+def _check_script(script: Path, out: Path | None, *, show_all: bool, as_json: bool) -> None:
+    """Check a script or notebook, and print its recipe or write it to a file."""
+    from loraloom.commands.check_script import check_script, write_new
+    from loraloom.console import print_findings, put
+
+    with displayed(as_json) as display:
+        checked = check_script(script)
+        if out is not None:
+            write_new(out, checked.recipe)
+        if as_json:
+            print_json(checked.to_json())
+        else:
+            print_findings(checked.findings, show_all=show_all)
+            if out is None:
+                put(f"\n{checked.recipe}")
+        if checked.has_errors:
+            raise typer.Exit(1)
+        display.next_command(command("check", "recipe.yaml" if out is None else out))
 
 
 def find_lr(

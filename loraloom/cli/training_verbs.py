@@ -82,7 +82,9 @@ def train(
             report=display,
         )
         display.close()
-        if as_json:
+        if display.is_silent:
+            pass
+        elif as_json:
             print_json({"run": str(outcome.run.folder), **outcome.result.to_json()})
         else:
             print_table(
@@ -99,7 +101,8 @@ def train(
                     for name, entry in outcome.result.experiments.items()
                 ],
             )
-        display.next_command(command("compare", outcome.run.folder, *moved_words(base, data)))
+        if not display.is_silent:
+            display.next_command(command("compare", outcome.run.folder, *moved_words(base, data)))
         if outcome.failed:
             raise typer.Exit(SOME_FAILED)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from loraloom.distributed.launch import read_launch
 from loraloom.text.catalogue import rendered_data
 from loraloom.text.message import Message
 
@@ -63,7 +64,7 @@ def displayed(as_json: bool = False) -> Iterator[Display]:
     """Show progress on stderr; with `--json` only what must not be missed."""
     from loraloom.console import Display
 
-    display = Display(is_quiet=as_json)
+    display = Display(is_quiet=as_json, is_silent=read_launch().is_follower)
     try:
         yield display
     finally:

@@ -9,12 +9,21 @@ from loraloom.architectures.families import family_of
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.commands.card import adapter_facts
 from loraloom.commands.merge import load_with_adapter, run_rows
+from loraloom.comparison.compared_rows import prompts_in_files
+from loraloom.data.example import Example
+from loraloom.data.prompts.prompts import to_answer
 from loraloom.data.splitting.split import split_examples
-from loraloom.errors import ModelError, RecipeError
-from loraloom.export.exported_folder import Exported, ExportRequest, num_proof_rows, write_export
+from loraloom.errors import DataError, ModelError, RecipeError
+from loraloom.export.exported_folder import (
+    MOST_PROOF_ROWS,
+    Exported,
+    ExportRequest,
+    num_proof_rows,
+    write_export,
+)
 from loraloom.export.format import Form, Format
 from loraloom.export.formats import FORMATS
-from loraloom.export.proof import choose_rows
+from loraloom.export.proof import choose_rows, spread
 from loraloom.export.staging import check_out, staged_beside
 from loraloom.recipe import Recipe
 from loraloom.run.events import Report, quiet
@@ -23,7 +32,8 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import model_type_of
+from loraloom.session.material import base_path, config_of
+from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
@@ -38,6 +48,7 @@ def export(
     experiment: str | None = None,
     base: Path | None = None,
     data: Path | None = None,
+    prompts: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Exported:
@@ -52,6 +63,8 @@ def export(
         experiment: the adapter's experiment; may be omitted if the run has only one.
         base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
             moved; they must be unchanged.
+        prompts: rows for the verification instead of the run's, with or without known answers: a data file,
+            or a text file with one prompt per line.
         report: called with progress and notes.
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
@@ -60,24 +73,31 @@ def export(
         RunError: the run has no such adapter, `out` exists, or there is too little disk space.
         AdapterError: the adapter is damaged or belongs to another base.
         ModelError: the format cannot contain this model, a package is missing, or the verification failed.
+        DataError: the prompts cannot be read.
         Interrupted: a stop was requested; nothing is left.
     """
+    options = [] if quantization is None else ["--quantization", quantization]
+    options += ["--adapter-only"] if adapter_only else []
     chosen, quantization, form = _chosen(format, quantization, adapter_only)
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
     recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
-    usage = ["export", str(run), str(out), "--format", format]
+    usage = ["export", str(run), str(out), "--format", format, *options]
     name, notes = one_adapter(opened, recipe, experiment, usage=usage)
     check_out(out)
     folder = opened.adapters / name
     adapter = read_adapter(folder)  # before the base, which takes longer
-    _check_model(chosen, recipe, quantization)
+    _check_model(chosen, recipe, quantization, form)
     facts = adapter_facts(opened, name)
-    split, about_rows = run_rows(opened, recipe, known)
-    examples = choose_rows(split, num_proof_rows(chosen, quantization))
+    if prompts is None:
+        split, about_rows = run_rows(opened, recipe, known)
+        examples = choose_rows(split, num_proof_rows(chosen, quantization))
+    else:
+        examples, about_rows = _given_rows(recipe, prompts, OF_RUN, report)
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
         bank, of_adapter = load_with_adapter(recipe, known, folder, name)
-        asked = ExportRequest(chosen, quantization, form, examples, out, staged)
+        has_run_rows = prompts is None
+        asked = ExportRequest(chosen, quantization, form, examples, out, staged, has_run_rows)
         notes = [*notes, *moved, *about_rows, *of_adapter]
         return write_export(bank, adapter, facts, asked, notes, report, stop)
 
@@ -91,6 +111,7 @@ def export_foreign(
     quantization: str | None = None,
     adapter_only: bool = False,
     data: Path | None = None,
+    prompts: Path | None = None,
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -100,7 +121,8 @@ def export_foreign(
     Args:
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
-        data: rows for the verification; without them, random tokens are used.
+        data: rows for the verification; without any, random tokens are used.
+        prompts: rows for the verification instead, with or without known answers.
         sets: `key=value` each, of `data` and `generation`.
         out, format, quantization, adapter_only, report, stop: as in `export`.
 
@@ -109,21 +131,47 @@ def export_foreign(
         Interrupted: a stop was requested; nothing is left.
     """
     chosen, quantization, form = _chosen(format, quantization, adapter_only)
+    if data is not None and prompts is not None:
+        raise DataError(
+            Message("`--data` cannot be combined with prompts"),
+            where="export --adapter",
+            fix=Message("Give only one of them."),
+        )
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
     ((name, folder),) = given.folders.items()
     check_out(out)
-    _check_model(chosen, given.recipe, quantization)
-    split = None if data is None else split_examples(given.recipe.data)
-    examples = choose_rows(split, num_proof_rows(chosen, quantization))
-    about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
+    _check_model(chosen, given.recipe, quantization, form)
+    about_rows: list[str] = []
+    if prompts is None:
+        split = None if data is None else split_examples(given.recipe.data)
+        examples = choose_rows(split, num_proof_rows(chosen, quantization))
+        if split is None:
+            about_rows.append(Message("no rows are given, so the proof uses random tokens"))
+    else:
+        examples, about_rows = _given_rows(given.recipe, prompts, OF_ADAPTERS, report)
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
         bank, adapters, of_adapter = attach(
             given.recipe, given.folders, {"dtype": "float32", "device": "cpu"}
         )
         facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
-        asked = ExportRequest(chosen, quantization, form, examples, out, staged)
+        asked = ExportRequest(chosen, quantization, form, examples, out, staged, has_run_rows=False)
         notes = [*given.notes, *about_rows, *of_adapter]
         return write_export(bank, adapters[name], facts, asked, notes, report, stop)
+
+
+def _given_rows(recipe: Recipe, file: Path, advice: str, report: Report) -> tuple[list[Example], list[str]]:
+    """Read rows for a proof; if there are too many, some of them, with a note."""
+    rows = [to_answer(prompt) for prompt in prompts_in_files(recipe, file, report, advice)]
+    chosen = spread(rows, MOST_PROOF_ROWS)
+    if len(chosen) == len(rows):
+        return chosen, []
+    return chosen, [
+        Message(
+            "the proof uses {num_chosen} of the {num_rows:,} prompts",
+            num_chosen=len(chosen),
+            num_rows=len(rows),
+        )
+    ]
 
 
 def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[Format, str, Form]:
@@ -162,16 +210,17 @@ def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[
     return chosen, rounded, form
 
 
-def _check_model(chosen: Format, recipe: Recipe, quantization: str) -> None:
+def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) -> None:
     """Refuse a model that the format cannot contain, before it is loaded.
 
     Raises:
         ModelError: gives the reason.
     """
-    family = family_of(model_type_of(recipe))
+    config = config_of(recipe)
+    family = family_of(config.get("model_type"))
     if family is None:
         return  # loading says what is wrong with it
-    if why := chosen.why_not(family, quantization):
+    if why := chosen.why_not(family, config, quantization, form):
         raise ModelError(
             Message(
                 "cannot be exported to {title} in {quantization}",
@@ -182,3 +231,4 @@ def _check_model(chosen: Format, recipe: Recipe, quantization: str) -> None:
             found=why,
             fix=Message("Choose another --format or --quantization."),
         )
+    chosen.check_files(base_path(recipe))

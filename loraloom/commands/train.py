@@ -8,16 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.bank.peft_base import portable_name
+from loraloom.base.available_memory import free_bytes
 from loraloom.data.splitting.split import Split
+from loraloom.distributed.joining import joined_ranks
+from loraloom.distributed.launch import read_launch
+from loraloom.distributed.ranks import Ranks
 from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.run.documents.result import Result
-from loraloom.run.events import AdapterExport, Report, Resume, quiet
+from loraloom.run.events import AdapterExport, Note, Report, Resume, quiet
 from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.session import provenance as origin
+from loraloom.session.leading import (
+    announce_base,
+    announce_plan,
+    announce_result,
+    announce_run,
+    shares_base_of,
+    start_together,
+)
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
 from loraloom.session.outcome import experiment_outcome, run_outcome
@@ -97,15 +109,40 @@ def train(
         LoRALoomError: the recipe, the data, the base or the run is unusable.
         Interrupted: a stop was requested; finished work is saved.
     """
-    require_trackers(recipe)
-    with stop_on_signals(stop, leaves_at_once=True) as stop:
+    launch, moved = read_launch(), Relocation(base, data)
+    with joined_ranks(launch) as ranks, stop_on_signals(stop, leaves_at_once=True) as stop:
+        if not ranks.is_leader:
+            return _follow(ranks, recipe, split, allowed, resume, moved, stop)
+        require_trackers(recipe)
         if resume is not None:
             run = open_run(resume)
             recipe = origin.in_folder_to_resume(run, recipe)
-            return _resume(recipe, run, Relocation(base, data), allowed, report, stop)
-        out = out or fresh_folder(run_name(recipe))
-        with create_session(recipe, out, split, allowed=allowed) as session:
-            return _train(session, report, stop)
+            outcome = _resume(recipe, run, moved, allowed, report, stop, ranks)
+        else:
+            out = out or fresh_folder(run_name(recipe))
+            with create_session(recipe, out, split, allowed=allowed) as session:
+                outcome = _train(session, report, stop, ranks)
+        if ranks.size > 1:
+            announce_result(ranks, outcome.run)
+            ranks.exchange("ended")
+        return outcome
+
+
+def _follow(
+    ranks: Ranks,
+    recipe: Recipe,
+    split: Split | None,
+    allowed: Collection[str],
+    resume: Path | None,
+    moved: Relocation,
+    stop: StopRequest,
+) -> Outcome:
+    """Train along with rank 0, which has the run folder."""
+    from loraloom.session.following import Following, follow
+
+    run, result = follow(Following(ranks, recipe, split, allowed, resume, moved, stop))
+    ranks.exchange("ended")
+    return Outcome(run, result)
 
 
 def _resume(
@@ -115,6 +152,7 @@ def _resume(
     allowed: Collection[str],
     report: Report,
     stop: StopRequest,
+    ranks: Ranks,
 ) -> Outcome:
     with run.locked():
         if is_search(run):
@@ -136,19 +174,27 @@ def _resume(
             report(
                 Resume(step=Result.read(run.result_file).steps, reason=Message("it is finished and intact"))
             )
+            ranks.announce("run", {"finished": True})
             return _outcome(run)
-        return _train(session.with_allowed(allowed), report, stop)
+        return _train(session.with_allowed(allowed), report, stop, ranks)
 
 
-def _train(session: RunSession, report: Report, stop: StopRequest) -> Outcome:
+def _train(session: RunSession, report: Report, stop: StopRequest, ranks: Ranks) -> Outcome:
     run = session.run
     started, record = time.monotonic(), run.recorder(report)
-    of_data, material = report_rows(session, report)
+    announce_run(ranks, session)
+    if session.recipe.training.shard_base and ranks.size == 1:
+        report(Note(message=Message("training.shard_base has no effect, because there is one process")))
+    report = ranks.counting(report)
+    of_data, material = report_rows(session, report, shares_base=shares_base_of(session.recipe, ranks))
+    announce_base(ranks, material)
     findings = require_checks(session, material, of_data, report)
-    session = session.record_resume(report)
-    session, setup = _planned(session, material, report, stop)
+    session = session.record_resume(report, ranks.size)
+    session, setup = _planned(session, material, report, stop, ranks)
     report_plan(session, findings, report)
-    state = find_resume_point(run, material.experiments, record)
+    remark = session.known.processes_change
+    state = find_resume_point(run, material.experiments, record, remark=remark)
+    start_together(ranks, state)
     _stop_before_training(stop)
     base = material.base.name
     with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
@@ -159,17 +205,23 @@ def _train(session: RunSession, report: Report, stop: StopRequest) -> Outcome:
 
 
 def _planned(
-    session: RunSession, material: Material, report: Report, stop: StopRequest
+    session: RunSession, material: Material, report: Report, stop: StopRequest, ranks: Ranks
 ) -> tuple[RunSession, Setup]:
     """Return the session with its plan, new or that of the resumed run, and the setup to train with."""
     known = session.known
     is_new = known.waves is None
     if is_new:
         release_memory()  # memory used by the gate, so that it counts as free
-        plan = make_plan(material.experiments, material.base, material.train_set)
+        device = material.base.device
+        # Ranks on a processor share its memory; each GPU has its own.
+        budget = free_bytes(device) // (ranks.local_size if device.type == "cpu" else 1)
+        plan = make_plan(material.experiments, material.base, material.train_set, budget)
         known = origin.with_choices(known, material, plan)
+        if ranks.size > 1:
+            known = known.replaced(processes=ranks.size)
     pass_tokens = int(known.decided["pass_tokens"])
-    setup = material.setup(session.run, stop, waves=known.waves or [], pass_tokens=pass_tokens)
+    announce_plan(ranks, known.waves or [], pass_tokens)
+    setup = material.setup(session.run, stop, waves=known.waves or [], pass_tokens=pass_tokens, ranks=ranks)
     check_room(setup)
     if is_new:
         session = session.with_provenance(known.replaced(plan=predict_resources(setup, report)))

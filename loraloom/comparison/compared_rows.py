@@ -36,15 +36,17 @@ def prompts_asked(
         )
     with advising(advice):
         rows = prompts_of_texts(prompts, recipe.data)
-        if prompts_file is not None:
-            rows += prompts_of_files(
-                str(prompts_file),
-                lambda path, name, findings: read_prompts(
-                    path, recipe.data, shown_as=name, findings=findings
-                ),
-                lambda note: report(Note(message=note)),
-            )
-    return rows
+    return rows if prompts_file is None else rows + prompts_in_files(recipe, prompts_file, report, advice)
+
+
+def prompts_in_files(recipe: Recipe, file: Path, report: Report, advice: str) -> list[Prompt]:
+    """Read the rows of a file, folder or pattern, with what answers they have."""
+    with advising(advice):
+        return prompts_of_files(
+            str(file),
+            lambda path, name, findings: read_prompts(path, recipe.data, shown_as=name, findings=findings),
+            lambda note: report(Note(message=note)),
+        )
 
 
 def rows_given(

@@ -47,11 +47,12 @@ class Display:
 
     Args:
         is_quiet: show only `WARNINGS`, and findings that are warnings or errors (`--json`).
+        is_silent: show nothing, because another rank of the training shows the same.
     """
 
-    def __init__(self, *, is_quiet: bool = False) -> None:
+    def __init__(self, *, is_quiet: bool = False, is_silent: bool = False) -> None:
         self.stderr = Stderr(stderr=True, highlight=False, soft_wrap=True)
-        self.is_quiet = is_quiet
+        self.is_quiet, self.is_silent = is_quiet, is_silent
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._first: dict[str, tuple[float, int]] = {}
@@ -59,6 +60,8 @@ class Display:
 
     def __call__(self, event: Event) -> None:
         """Show one event, unless people do not need to see it."""
+        if self.is_silent:
+            return
         if not self.is_quiet or isinstance(event, WARNINGS):
             self._show(event)
         elif isinstance(event, CheckResults | TrainingPlan):

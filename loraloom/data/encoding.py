@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,15 @@ class EncodedSet(Sequence[EncodedExample]):
         """Tokens of some examples, source and target together."""
         chosen = np.asarray(rows, dtype=np.int64)
         return self.source_lengths[chosen] + self.target_lengths[chosen]
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """Everything it consists of: tokens of sources and targets, and where each begins."""
+        return self._sources, self._source_starts, self._targets, self._target_starts
+
+    def side_lengths(self, rows: Sequence[int]) -> dict[Literal["source", "target"], list[int]]:
+        """Tokens of some examples, for each side."""
+        return {"source": self.source_lengths[rows].tolist(), "target": self.target_lengths[rows].tolist()}
 
     @property
     def target_tokens(self) -> npt.NDArray[np.int32]:

@@ -14,6 +14,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import seed_for
 from loraloom.data.languages.codes import DecoderStart
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.evaluate.beam_decoding import BeamDecoding
 from loraloom.evaluate.row_decoding import RowDecoding
 from loraloom.recipe import GenerationSettings
@@ -58,6 +59,7 @@ def answer(
     on_rows: Callable[[int], None] = lambda done: None,
     on_token: Callable[[], None] = lambda: None,
     on_answers: Callable[[Sequence[Sequence[int]]], None] = lambda answers: None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> dict[str | None, list[list[int]]]:
     """Answer the same rows with every adapter, and with the base as `None`.
 
@@ -72,6 +74,7 @@ def answer(
         on_token: called before each token of a batch, and each batch of beams; may raise to stop.
         on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows]; not
             with beams, of which none is the answer before the end.
+        ranks: the processes that share the batches; the answers to the others' rows are empty.
 
     Returns:
         For each slot and row, the tokens of the answer without start and EOS, a forced one included.
@@ -89,7 +92,9 @@ def answer(
             decoding = BeamDecoding(bank, slots, sources, starts, settings, on_token)
         else:
             decoding = RowDecoding(bank, slots, sources, starts, settings, seeds, on_token, on_answers)
-        for start in range(0, len(order), settings.batch_size):
+        for number, start in enumerate(range(0, len(order), settings.batch_size)):
+            if not ranks.owns(number):
+                continue
             chosen = order[start : start + settings.batch_size]
             decoding.answer(chosen)
             on_rows(start + len(chosen))

@@ -13,6 +13,7 @@ from loraloom.bank.objective import example_losses
 from loraloom.bank.ownership import Rows, shares_of
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 
 
 @torch.no_grad()
@@ -24,6 +25,7 @@ def row_losses(
     batch_size: int,
     packing: bool = True,
     on_rows: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> npt.NDArray[np.float64]:
     """Compute the summed loss of each row under each adapter, float64 [slots, rows].
 
@@ -33,11 +35,14 @@ def row_losses(
         examples: rows, at least one.
         batch_size: number of rows per batch for each adapter.
         on_rows: called with the number of rows that are finished.
+        ranks: the processes that share the batches; the losses of the others' rows are 0.
     """
     losses = np.zeros((len(slots), len(examples)))
     # Rows of similar length together, so that few tokens are padding.
     order = np.argsort(examples.target_lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
+    for number, start in enumerate(range(0, len(order), batch_size)):
+        if not ranks.owns(number):
+            continue
         chosen = order[start : start + batch_size]
         rows = [examples[int(index)] for index in chosen]
         batch = collate(
@@ -46,8 +51,8 @@ def row_losses(
             packing=packing,
         ).to(bank.base.device)
         with bank.rows(Rows(shares_of(batch))):
-            for number, own in enumerate(example_losses(bank.base, batch)):
-                losses[number, chosen] = own.double().cpu().numpy()
+            for slot, own in enumerate(example_losses(bank.base, batch)):
+                losses[slot, chosen] = own.double().cpu().numpy()
         on_rows(start + len(chosen))
     return losses
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from loraloom.base.loading import Base
 from loraloom.errors import ModelError
 from loraloom.export.ctranslate2_example import translating_code
 from loraloom.export.ctranslate2_weights import save_quantized
-from loraloom.export.format import ExportSource, Format
+from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
 from loraloom.export.merged_tokenizer import copy_tokenizer
 from loraloom.export.transformers_format import float16_overflows
@@ -36,7 +37,7 @@ class CTranslate2(Format):
     runtime = "loraloom.export.ctranslate2_runtime"
     library = "ctranslate2"
 
-    def why_not(self, family: Family, quantization: str) -> str:
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
         """Refuse families that its converter does not compute right, and float16 where it overflows."""
         if family.without_ctranslate2:
             return family.without_ctranslate2

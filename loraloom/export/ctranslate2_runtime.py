@@ -3,55 +3,81 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import ctranslate2
 
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, name_and_version, target_to_end, until
+from loraloom.export.runtime import (
+    ProofRows,
+    RuntimeOutputs,
+    name_and_version,
+    parts_of,
+    target_to_end,
+    until,
+)
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     """Load the folder as any user would, and answer."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    sources, targets = _vocabulary(folder, "source"), _vocabulary(folder, "target")
-    numbers = {token: number for number, token in enumerate(targets)}
-    translator = ctranslate2.Translator(str(folder), device="cpu")
-    asked = [[sources[token] for token in source] for source in rows.sources]
-    starts = _starts(rows, targets, is_stated=config["decoder_start_token"] is not None)
-    forced = [[] if token is None else [targets[token]] for token in rows.forced_token_ids]
-    results = translator.translate_batch(
-        asked,
-        target_prefix=[[*start, *first] for start, first in zip(starts, forced, strict=True)],
-        beam_size=1,
-        min_decoding_length=0,  # by default, no answer is empty
-        max_decoding_length=rows.max_new_tokens,
-        max_input_length=0,  # by default, a source is cut to 1,024 tokens
-    )
-    # A forced token is part of what it returns; a start that its caller gives is not.
-    said = ([numbers[token] for token in result.hypotheses[0]] for result in results)
-    answers = [until(each, rows.eos_token_id)[: rows.max_new_tokens] for each in said]
-    known = [
-        [targets[token] for token in target_to_end(each, rows.eos_token_id)[:-1]] for each in rows.targets
-    ]
-    scored = translator.score_batch(
-        asked, [[*start, *target] for start, target in zip(starts, known, strict=True)], max_input_length=0
-    )
+    loaded = _Loaded(folder)
+    answers: list[list[int]] = []
+    log_probabilities: list[list[float]] = []
+    for part in parts_of(rows):
+        answers += loaded.answers(part)
+        log_probabilities += loaded.log_probabilities(part)
     return RuntimeOutputs(
         answers=answers,
         runtime=name_and_version(ctranslate2),
-        computed_in=translator.compute_type,
-        log_probabilities=[
-            # With the start among the tokens, its own is not a log-probability of the model.
-            list(each.log_probs)[-len(target) - 1 :]
-            for each, target in zip(scored, known, strict=True)
-        ],
+        computed_in=loaded.translator.compute_type,
+        log_probabilities=log_probabilities,
     )
 
 
-def _starts(rows: ProofRows, targets: Sequence[str], *, is_stated: bool) -> list[list[str]]:
-    """The decoder's first input of each row, which a folder that states none needs from its caller."""
-    return [[] if is_stated else [targets[token]] for token in rows.start_token_ids]
+class _Loaded:
+    """A translator, and the names of its tokens."""
+
+    def __init__(self, folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self._states_start = config["decoder_start_token"] is not None
+        self._sources, self._targets = _vocabulary(folder, "source"), _vocabulary(folder, "target")
+        self.translator = ctranslate2.Translator(str(folder), device="cpu")
+
+    def answers(self, rows: ProofRows) -> list[list[int]]:
+        """Return greedy answers."""
+        numbers = {token: number for number, token in enumerate(self._targets)}
+        forced = [[] if token is None else [self._targets[token]] for token in rows.forced_token_ids]
+        results = self.translator.translate_batch(
+            self._asked(rows),
+            target_prefix=[[*start, *first] for start, first in zip(self._starts(rows), forced, strict=True)],
+            beam_size=1,
+            min_decoding_length=0,  # by default, no answer is empty
+            max_decoding_length=rows.max_new_tokens,
+            max_input_length=0,  # by default, a source is cut to 1,024 tokens
+        )
+        # A forced token is part of what it returns; a start that its caller gives is not.
+        said = ([numbers[token] for token in result.hypotheses[0]] for result in results)
+        return [until(each, rows.eos_token_id)[: rows.max_new_tokens] for each in said]
+
+    def log_probabilities(self, rows: ProofRows) -> list[list[float]]:
+        """Score the targets."""
+        known = [
+            [self._targets[token] for token in target_to_end(each, rows.eos_token_id)[:-1]]
+            for each in rows.targets
+        ]
+        scored = self.translator.score_batch(
+            self._asked(rows),
+            [[*start, *target] for start, target in zip(self._starts(rows), known, strict=True)],
+            max_input_length=0,
+        )
+        # With the start among the tokens, its own is not a log-probability of the model.
+        return [list(each.log_probs)[-len(target) - 1 :] for each, target in zip(scored, known, strict=True)]
+
+    def _asked(self, rows: ProofRows) -> list[list[str]]:
+        return [[self._sources[token] for token in source] for source in rows.sources]
+
+    def _starts(self, rows: ProofRows) -> list[list[str]]:
+        """The decoder's first input of each row, which a folder that states none needs from its caller."""
+        return [[] if self._states_start else [self._targets[token]] for token in rows.start_token_ids]
 
 
 def _vocabulary(folder: Path, side: str) -> list[str]:

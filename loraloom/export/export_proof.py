@@ -17,8 +17,8 @@ from loraloom.evaluate.generation import answer
 from loraloom.evaluate.scoring import score_against
 from loraloom.export.fresh_process import teacher_forced
 from loraloom.export.proof import proof_failed
-from loraloom.export.runtime import ProofRows, RuntimeOutputs
-from loraloom.export.transformers_answers import of_targets, parts_of
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, parts_of
+from loraloom.export.transformers_answers import of_targets
 from loraloom.recipe import GenerationSettings
 from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.text.message import Message
@@ -100,41 +100,56 @@ class ExportProof:
 
 
 @torch.no_grad()
-def reference_outputs(bank: AdapterBank, slot: str, rows: ProofRows, *, with_nearest: bool) -> Reference:
-    """Compute what base + adapter answers, in float32.
+def reference_answers(bank: AdapterBank, slot: str, rows: ProofRows) -> list[list[int]]:
+    """Compute greedy answers of base + adapter in float32, without start and EOS.
+
+    Args:
+        bank: with the adapter attached.
+        slot: the adapter.
+        rows: targets are not read.
+    """
+    settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=ROWS_TOGETHER)
+    starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
+    return answer(bank, [slot], rows.sources, settings, starts=starts)[slot]
+
+
+@torch.no_grad()
+def reference_outputs(
+    bank: AdapterBank, slot: str, rows: ProofRows, answers: list[list[int]], *, with_nearest: bool
+) -> Reference:
+    """Compute what else base + adapter gives, in float32.
 
     Args:
         bank: with the adapter attached.
         slot: the adapter.
         rows: with targets.
+        answers: of `reference_answers`.
         with_nearest: keep what is needed to tell a tie from a difference.
     """
-    settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=ROWS_TOGETHER)
-    starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
-    answers = answer(bank, [slot], rows.sources, settings, starts=starts)[slot]
+    model = bank.base.model.eval()
     log_probabilities: list[list[float]] = []
     nearest: list[list[dict[int, float]]] = []
-    model, position = bank.base.model.eval(), 0
     for part in parts_of(rows):
-        num_rows = len(part.sources)
-        with bank.rows(Rows((Share(slot, num_rows),))):
+        with bank.rows(Rows((Share(slot, len(part.sources)),))):
             log_probabilities += of_targets(teacher_forced(model, part), part)
-            if with_nearest:
-                own = [[*each, rows.eos_token_id] for each in answers[position : position + num_rows]]
-                nearest += _nearest(model, part, own)
-        position += num_rows
+    if with_nearest:
+        whole = [[*each, rows.eos_token_id] for each in answers]
+        for part in parts_of(replace(rows, targets=whole)):
+            with bank.rows(Rows((Share(slot, len(part.sources)),))):
+                nearest += _nearest(model, part)
     return Reference(answers, log_probabilities, nearest)
 
 
-def _nearest(model: object, rows: ProofRows, answers: Sequence[list[int]]) -> list[list[dict[int, float]]]:
-    """Find the likeliest tokens at every position of some answers."""
-    logits = teacher_forced(model, replace(rows, targets=answers))
-    values, tokens = (logits - logits.logsumexp(1, keepdim=True)).topk(NUM_NEAREST, dim=1)
+def _nearest(model: object, rows: ProofRows) -> list[list[dict[int, float]]]:
+    """Find the likeliest tokens at every position of the targets."""
+    logits = teacher_forced(model, rows)
+    values, tokens = logits.topk(NUM_NEAREST, dim=1)
+    values -= logits.logsumexp(1, keepdim=True)
     flat = [
         dict(zip(ids, own, strict=True)) for ids, own in zip(tokens.tolist(), values.tolist(), strict=True)
     ]
     ends, found = 0, []
-    for each in answers:
+    for each in rows.targets:
         found.append(flat[ends : ends + len(each)])
         ends += len(each)
     return found

@@ -31,6 +31,7 @@ from loraloom.export.export_proof import (
     check_exact,
     figure_differences,
     measure,
+    reference_answers,
     reference_outputs,
 )
 from loraloom.export.export_text import export_card, export_remarks
@@ -41,11 +42,13 @@ from loraloom.export.merged_languages import language_notes
 from loraloom.export.proof import (
     NUM_ROWS,
     OF_RECIPE,
+    TARGET_TOKENS,
     Limits,
     proof_rows,
     rows_words,
     run_module,
     stop_if_asked,
+    with_answers,
 )
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.export.staging import MODEL, PROOF, publish
@@ -56,6 +59,9 @@ from loraloom.run.events import Note, Report
 from loraloom.text.message import Message
 from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
+
+# Of rows that the user gives; so many that figures have an interval.
+MOST_PROOF_ROWS = NUM_ROUNDED_ROWS
 
 
 class Exported(TypedDict):
@@ -79,9 +85,10 @@ class ExportRequest:
     Args:
         format: the format.
         quantization, form: of the format's.
-        examples: rows for the proof; without any, random tokens are used.
+        examples: rows for the proof, with or without responses; without any, random tokens are used.
         out: the folder to create.
         staged: a hidden folder in the same place, as created by `staged_beside`.
+        has_run_rows: whether the examples are the run's own.
     """
 
     format: Format
@@ -90,6 +97,7 @@ class ExportRequest:
     examples: Sequence[Example]
     out: Path
     staged: Path
+    has_run_rows: bool = True
 
     @property
     def is_exact(self) -> bool:
@@ -149,9 +157,11 @@ def write_export(
     shift = movement(bank, name)
     limits = Limits() if asked.is_exact else OF_RECIPE
     rows = proof_rows(loaded, recipe, asked.examples, facts.languages, limits)
-    reference = reference_outputs(bank, name, rows, with_nearest=asked.is_exact)
+    answers = reference_answers(bank, name, rows)
+    rows = with_answers(rows, asked.examples, answers)
+    reference = reference_outputs(bank, name, rows, answers, with_nearest=asked.is_exact)
     stop_if_asked(stop)
-    merging = _merge(bank, name, asked, facts, stop)
+    merging = _merge(bank, name, asked, facts, answers, stop)
     source = ExportSource(
         base=loaded,
         facts=facts,
@@ -184,12 +194,19 @@ def write_export(
 
 
 def _merge(
-    bank: AdapterBank, name: str, asked: ExportRequest, facts: Facts, stop: StopRequest
+    bank: AdapterBank,
+    name: str,
+    asked: ExportRequest,
+    facts: Facts,
+    answers: Sequence[list[int]],
+    stop: StopRequest,
 ) -> float | None:
     """Merge the adapter, if it is exported with its base; return the largest difference of a logit."""
     if asked.form == "adapter":
         return None
-    few = proof_rows(bank.base, facts.recipe, asked.examples[:NUM_ROWS], facts.languages)
+    examples = asked.examples[:NUM_ROWS]
+    few = proof_rows(bank.base, facts.recipe, examples, facts.languages)
+    few = with_answers(few, examples, answers, TARGET_TOKENS)
     _, _, merging = merge_proven(bank, name, few, stop)
     return merging.max_difference
 
@@ -237,9 +254,9 @@ def _prove(
     if asked.is_exact:
         check_exact(measured, reference)
     responses = [example.response for example in asked.examples]
-    has_figures = not asked.is_exact and len(responses) == len(rows.sources)
+    has_figures = not asked.is_exact and bool(responses) and all(responses)
     return ExportProof(
-        rows=rows_words(rows, has_run=facts.has_run),
+        rows=rows_words(rows, has_run=facts.has_run and asked.has_run_rows),
         runtime=outputs.runtime,
         computed_in=outputs.computed_in,
         is_exact=asked.is_exact,

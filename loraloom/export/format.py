@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -75,12 +75,23 @@ class Format(ABC):
     library: ClassVar[str] = "transformers"
 
     @abstractmethod
-    def why_not(self, family: Family, quantization: str) -> str:
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
         """Explain why a model cannot be exported, before it is loaded; "" if it can.
 
         Args:
             family: of the base.
-            quantization: as requested.
+            config: contents of its config.json.
+            quantization, form: as requested.
+        """
+
+    def check_files(self, base: str) -> None:  # noqa: B027 (most need no more than transformers does)
+        """Check that a base has the files that the format needs, before it is loaded.
+
+        Args:
+            base: folder or hub name.
+
+        Raises:
+            ModelError: one is missing.
         """
 
     @abstractmethod

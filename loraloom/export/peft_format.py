@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from loraloom.architectures.family import Family
 from loraloom.bank.peft_folder import write_adapter
@@ -22,7 +23,7 @@ class Peft(Format):
     runtime = "loraloom.export.peft_runtime"
     library = "peft"
 
-    def why_not(self, family: Family, quantization: str) -> str:
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
         """Refuse nothing: every kind of adapter that is trained here is one of PEFT's."""
         return ""
 

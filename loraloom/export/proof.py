@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,8 +74,12 @@ class Proof:
 
 def choose_rows(split: Split | None, num_rows: int = NUM_ROWS) -> list[Example]:
     """Choose some rows of a run, those that training used least; none if they no longer exist."""
-    part = (split.test or split.eval or split.train) if split is not None else []
-    return part[:: max(1, len(part) // num_rows)][:num_rows]
+    return spread((split.test or split.eval or split.train) if split is not None else [], num_rows)
+
+
+def spread(rows: Sequence[Example], num_rows: int) -> list[Example]:
+    """Choose some rows of all parts of a list."""
+    return list(rows[:: max(1, len(rows) // num_rows)][:num_rows])
 
 
 def proof_rows(
@@ -139,6 +143,26 @@ def proof_rows(
         max_new_tokens=_least(recipe.generation.max_new_tokens, limits.answer),
         attention=base.family.attention,
     )
+
+
+def with_answers(
+    rows: ProofRows, examples: Sequence[Example], answers: Sequence[list[int]], limit: int | None = None
+) -> ProofRows:
+    """Give rows without a known answer that of base + adapter as their target.
+
+    Args:
+        rows: some of the examples, encoded in order.
+        examples: may lack responses.
+        answers: greedy answers to the examples, without start and EOS.
+        limit: tokens of a target.
+    """
+    if all(example.response for example in examples):
+        return rows
+    given = [
+        target if example.response else [*answer, rows.eos_token_id][:limit]
+        for target, example, answer in zip(rows.targets, examples, answers, strict=False)
+    ]
+    return replace(rows, targets=given)
 
 
 def rows_words(rows: ProofRows, *, has_run: bool) -> str:

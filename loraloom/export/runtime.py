@@ -16,12 +16,15 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 ROWS, OUTPUTS = "rows.json", "outputs.json"
+# What is processed at once, unless one target is longer: 128 positions of 250,112 logits take 128 MB.
+ROWS_AT_ONCE, POSITIONS_AT_ONCE = 8, 128
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,51 @@ class RuntimeOutputs:
 def name_and_version(module: ModuleType) -> str:
     """Name a program as a user would install it: `ctranslate2 4.8.5`."""
     return " ".join((module.__name__, module.__version__))
+
+
+def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
+    """Cut rows into parts that fit in memory with the logits of their targets."""
+    start = 0
+    while start < len(rows.sources):
+        end, longest = start, 0
+        for target in rows.targets[start : start + ROWS_AT_ONCE]:
+            longest = max(longest, len(target))
+            if end > start and longest * (end + 1 - start) > POSITIONS_AT_ONCE:
+                break
+            end += 1
+        own = slice(start, end)
+        yield replace(
+            rows,
+            sources=rows.sources[own],
+            targets=rows.targets[own],
+            texts=rows.texts[own],
+            start_token_ids=rows.start_token_ids[own],
+            forced_token_ids=rows.forced_token_ids[own],
+        )
+        start = end
+
+
+def spans(length: int) -> Iterator[slice]:
+    """Cut the positions of a long target into parts that fit in memory with their logits."""
+    for start in range(0, length, POSITIONS_AT_ONCE):
+        yield slice(start, min(length, start + POSITIONS_AT_ONCE))
+
+
+def log_probabilities_of(logits: Any, tokens: Sequence[int]) -> list[float]:
+    """Return the log-probability of each token.
+
+    Args:
+        logits: numpy array [tokens, vocabulary].
+        tokens: one for each position.
+    """
+    import numpy as np
+
+    found = []
+    for own, token in zip(logits, tokens, strict=True):
+        exact = own.astype(np.float64)
+        largest = exact.max()
+        found.append(float(exact[token] - largest - np.log(np.exp(exact - largest).sum())))
+    return found
 
 
 def until(tokens: Sequence[int], end: int) -> list[int]:

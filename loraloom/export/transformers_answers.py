@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from loraloom.export.fresh_process import greedy_answers, teacher_forced
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, target_to_end
-
-# Rows at a time: 8 × 32 positions of 250,112 logits take 256 MB.
-ROWS_AT_ONCE = 8
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, parts_of, target_to_end
 
 
 def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> RuntimeOutputs:
@@ -23,20 +18,6 @@ def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> R
         answers += greedy_answers(model, part)
         log_probabilities += of_targets(teacher_forced(model, part), part)
     return RuntimeOutputs(answers, runtime, computed_in, log_probabilities)
-
-
-def parts_of(rows: ProofRows, num_rows: int = ROWS_AT_ONCE) -> Iterator[ProofRows]:
-    """Cut rows into parts that fit in memory with their logits."""
-    for start in range(0, len(rows.sources), num_rows):
-        own = slice(start, start + num_rows)
-        yield replace(
-            rows,
-            sources=rows.sources[own],
-            targets=rows.targets[own],
-            texts=rows.texts[own],
-            start_token_ids=rows.start_token_ids[own],
-            forced_token_ids=rows.forced_token_ids[own],
-        )
 
 
 def of_targets(logits: Tensor, rows: ProofRows) -> list[list[float]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from loraloom.architectures.family import Family
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import Pairs
-from loraloom.export.format import ExportSource, Format
+from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
 from loraloom.export.transformers_folder import save_model
 from loraloom.text.catalogue import filled
@@ -26,7 +27,7 @@ class Transformers(Format):
     quantizations: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "float16")
     runtime = "loraloom.export.transformers_runtime"
 
-    def why_not(self, family: Family, quantization: str) -> str:
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
         """Refuse float16 for families that overflow in it."""
         return float16_overflows(family) if quantization == "float16" else ""
 

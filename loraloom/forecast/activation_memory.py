@@ -23,6 +23,7 @@ from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import training_rows
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.recomputation import keeping_activations
+from loraloom.base.sharding import local_part
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample
 from loraloom.recipe import LoraSettings
@@ -174,21 +175,29 @@ def _batch(bank: AdapterBank, source: int, target: int) -> Batch:
 
 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
-    """Yield shape and bytes of every kept tensor, each storage once, without weights."""
-    weights = {tensor.untyped_storage().data_ptr() for tensor in bank.base.model.parameters()}
-    weights |= {tensor.untyped_storage().data_ptr() for tensor in bank.parameters(PROBE)}
+    """Yield shape and bytes of every kept tensor, each storage once, without weights.
+
+    The storage of weights that ranks share is empty outside of their layer.
+    """
+    base_weights = (local_part(weight) for weight in bank.base.model.parameters())
+    weights = {_storage(tensor) for tensor in (*base_weights, *bank.parameters(PROBE))}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        kept.setdefault(_storage(tensor), tensor)
         return tensor
 
     rows = training_rows(batch, seeds={PROBE: 0}, steps={PROBE: 0}, micro_batch=0)
     with bank.rows(rows), saved_tensors_hooks(keep, lambda tensor: tensor):
         states = hidden_states(bank.base, batch)
-    kept[states.untyped_storage().data_ptr()] = states
+    kept[_storage(states)] = states
     return [
         (tuple(tensor.shape), tensor.untyped_storage().nbytes())
-        for address, tensor in kept.items()
-        if address not in weights
+        for storage, tensor in kept.items()
+        if storage not in weights
     ]
+
+
+def _storage(tensor: Tensor) -> int:
+    """Identify a storage that is alive; its address may be another's once it is released."""
+    return int(tensor.untyped_storage()._cdata)

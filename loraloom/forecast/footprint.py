@@ -27,6 +27,7 @@ from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept, kept_alike
 from loraloom.forecast.largest_pass import largest_passes, lay_out
@@ -66,11 +67,13 @@ class Counter:
     Args:
         bank: an empty bank on the frozen base.
         train_set: encoded rows.
+        ranks: the processes that share the rows of a step.
     """
 
-    def __init__(self, bank: AdapterBank, train_set: EncodedSet) -> None:
+    def __init__(self, bank: AdapterBank, train_set: EncodedSet, ranks: Ranks = ONE_PROCESS) -> None:
         self.bank = bank
         self.train_set = train_set
+        self.ranks = ranks
         self._kept: dict[str, SavedActivations] = {}
 
     def num_weights(self, experiment: Experiment) -> int:
@@ -84,7 +87,9 @@ class Counter:
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
         """Return the pass of a wave that keeps the most memory."""
         packing = wave[0].training.packing and self.bank.base.layout.can_pack
-        passes = largest_passes(wave, self.train_set, pass_tokens=pass_tokens, packing=packing)
+        passes = largest_passes(
+            wave, self.train_set, pass_tokens=pass_tokens, packing=packing, ranks=self.ranks
+        )
         by_name = {experiment.name: experiment for experiment in wave}
         sizes = (
             LargestPass(

@@ -11,16 +11,19 @@ import numpy as np
 from torch import Tensor
 
 from loraloom.base.available_memory import free_bytes, peak_used_bytes, used_bytes
+from loraloom.base.sharding import local_part
 from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
 from loraloom.forecast.largest_pass import step_tokens
+from loraloom.forecast.traffic import predict_traffic
 from loraloom.recipe import Experiment
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
 from loraloom.run.events import quiet
 from loraloom.training.engine import Engine, SignalReceivedError
 from loraloom.training.memory import make_room
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.passes import PassTooLargeError, Plan, step_losses
+from loraloom.training.passes import PassTooLargeError, Plan
 from loraloom.training.setup import Setup
+from loraloom.training.shared_work import rank_losses
 from loraloom.training.state import TrainingState
 from loraloom.training.step import clip_gradients, gradient_norm
 from loraloom.training.timetable import Timetable
@@ -43,13 +46,14 @@ def predict(setup: Setup) -> Prediction:
     """
     memory = predict_memory(setup)
     waves = tuple(tuple(wave) for wave in setup.waves)
-    return Prediction(waves, memory, measure_pace(setup), predict_disk(setup))
+    traffic = predict_traffic(setup, Counter(setup.bank, setup.train_set))
+    return Prediction(waves, memory, measure_pace(setup), predict_disk(setup), traffic)
 
 
 def predict_memory(setup: Setup) -> Memory:
     """Predict the largest phase of all waves, in addition to what is loaded now."""
     base = setup.bank.base
-    loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set)
+    loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set, setup.ranks)
     found: list[Phase] = []
     earlier: list[Experiment] = []
     for names in setup.waves:
@@ -60,7 +64,7 @@ def predict_memory(setup: Setup) -> Memory:
     return Memory(
         peak_bytes=max(peak_used_bytes(base.device), loaded + largest.bytes),
         loaded_bytes=loaded,
-        base_bytes=sum(p.numel() * p.element_size() for p in base.model.parameters()),
+        base_bytes=sum(local_part(p).nbytes for p in base.model.parameters()),
         phase=largest.name,
         parts=dict(sorted(largest.parts.items(), key=lambda part: -part[1])),
         free_bytes=free_bytes(base.device),
@@ -116,7 +120,7 @@ def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
     """Compute the losses of a step in passes that memory holds; None if it does not hold a single row."""
     while True:
         try:
-            return step_losses(engine, engine.trainees, plans)
+            return rank_losses(engine, engine.trainees, plans)
         except PassTooLargeError as error:
             too_large = error.each
         if too_large.num_rows == 1:

@@ -90,6 +90,13 @@ class TrainingSettings(Section):
         default=True,
         description=Message("Pack several examples into one row, so that few tokens are padding."),
     )
+    shard_base: bool = Field(
+        default=False,
+        description=Message(
+            "Several processes divide the base's weights among them (FSDP2), for a base that does not fit "
+            "one device; each step is slower. One process ignores it."
+        ),
+    )
     cuda_graphs: bool = Field(
         default=False,
         description=Message(

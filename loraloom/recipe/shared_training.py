@@ -22,6 +22,7 @@ class SharedTraining(Protocol):
     save_strategy: Literal["no", "steps", "epoch"]
     save_steps: Count | None
     save_total_limit: Count
+    shard_base: bool
 
 
 SHARED_TRAINING_KEYS = frozenset(SharedTraining.__annotations__)

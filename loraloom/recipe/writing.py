@@ -20,6 +20,7 @@ from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
+from loraloom.text.visible import printable
 
 _WIDTH = 100
 
@@ -85,6 +86,42 @@ def write_recipe(recipe: Recipe) -> str:
             if values[name][key] == default:
                 del values[name][key]
     return _dump(values)
+
+
+def write_settings(recipe: Recipe, comments: Mapping[tuple[str, ...], str]) -> str:
+    """Write some settings of a recipe as YAML, each with a comment behind it.
+
+    Args:
+        recipe: the recipe.
+        comments: the comment of each setting to write, by its canonical path; of those inside
+            `data.columns` and the like, the first counts.
+    """
+    said: dict[tuple[str, ...], str] = {}
+    for path, comment in comments.items():
+        said.setdefault(path[:2] if path[0] in _sections() else path[:1], comment)
+    values, text = recipe.model_dump(), ""
+    for key in Recipe.model_fields:
+        if (key,) in said:
+            text += _commented({key: values[key]}, said[key,])
+        inner = [path for path in said if path[0] == key and len(path) == 2]
+        if inner:
+            text += f"{key}:\n"
+        for name in [name for name in values[key] if (key, name) in inner] if inner else ():
+            text += textwrap.indent(_commented({name: values[key][name]}, said[key, name]), "  ")
+    return text
+
+
+def _sections() -> set[str]:
+    return {
+        name
+        for name, value in Recipe.model_fields.items()
+        if isinstance(value.annotation, type) and issubclass(value.annotation, Section)
+    }
+
+
+def _commented(value: Mapping[str, Any], comment: str) -> str:
+    first, _, rest = _dump(dict(value)).partition("\n")
+    return f"{first}  # {' '.join(printable(rendered(comment), 200).split())}\n{rest}"
 
 
 def recipe_schema() -> JsonSchemaValue:

@@ -15,6 +15,7 @@ from loraloom.results.answers import (
 from loraloom.results.training import (
     CheckResult,
     ExperimentResult,
+    ScriptResult,
     SearchResult,
     TrainResult,
     TrialResult,
@@ -33,6 +34,7 @@ __all__ = [
     "PushResult",
     "RowResult",
     "RunSummary",
+    "ScriptResult",
     "SearchResult",
     "TrainResult",
     "TrialResult",

@@ -34,6 +34,24 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class ScriptResult:
+    """Result of `check_script`.
+
+    Args:
+        findings: what will go wrong, and what of the script is not in the recipe.
+        recipe: the recipe that the script means, as YAML.
+    """
+
+    findings: tuple[Finding, ...]
+    recipe: str
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings after which the script ends in an error, or trains something else than it says."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
+
+
+@dataclass(frozen=True)
 class ExperimentResult:
     """Result of one experiment.
 

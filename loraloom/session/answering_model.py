@@ -107,12 +107,19 @@ def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
     return found
 
 
-def load_run_base(recipe: Recipe, known: Provenance, choices: dict[str, str] | None = None) -> Base:
+def load_run_base(
+    recipe: Recipe,
+    known: Provenance,
+    choices: dict[str, str] | None = None,
+    *,
+    shares_base: bool = False,
+) -> Base:
     """Load the base of a run.
 
     Args:
         recipe, known: the run's recipe, with the present location of its base, and its provenance.
         choices: dtype and device; by default those recorded in the run.
+        shares_base: as in `load_recipe_base`.
 
     Raises:
         ModelError: the base is unusable; the message says where it was searched.
@@ -120,7 +127,7 @@ def load_run_base(recipe: Recipe, known: Provenance, choices: dict[str, str] | N
     """
     choices = known.decided if choices is None else choices
     with explain_base_location(recipe, known):
-        base = load_recipe_base(recipe, choices)
+        base = load_recipe_base(recipe, choices, shares_base=shares_base)
     origin.check_same_base(known, base)
     recorded = None if known.base is None else known.base.name
     # Adapters and cards keep the base's original name.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.base.device_and_dtype import rank_device
 from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
 from loraloom.base.safety import read_config
@@ -21,13 +23,15 @@ from loraloom.data.languages.balance import balanced
 from loraloom.data.languages.codes import rows_of_pairs
 from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
+from loraloom.distributed.launch import read_launch
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.run.folder import Run
 from loraloom.session.initial_adapters import initial_tensors
 from loraloom.text.message import Message
 from loraloom.training.setup import Setup
-from loraloom.training.signals import StopRequest
+from loraloom.training.signals import AgreedStop, StopRequest
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,13 @@ class Material:
     notes: tuple[str, ...] = ()
 
     def setup(
-        self, run: Run, stop: StopRequest, *, waves: Sequence[Sequence[str]], pass_tokens: int
+        self,
+        run: Run,
+        stop: StopRequest,
+        *,
+        waves: Sequence[Sequence[str]],
+        pass_tokens: int,
+        ranks: Ranks = ONE_PROCESS,
     ) -> Setup:
         """Create the setup of a training of these experiments.
 
@@ -66,6 +76,7 @@ class Material:
             stop: set by a signal.
             waves: names of the experiments that train together, as planned.
             pass_tokens: maximum number of tokens in one pass, as planned.
+            ranks: the processes that train together.
         """
         return Setup(
             bank=self.bank,
@@ -79,8 +90,9 @@ class Material:
             run=run,
             eval_references=self.eval_references,
             retain_set=self.retain_set,
-            stop=stop,
+            stop=stop if ranks.size == 1 else AgreedStop(stop),
             pass_tokens=pass_tokens,
+            ranks=ranks,
         )
 
 
@@ -128,29 +140,47 @@ def model_type_of(recipe: Recipe) -> str | None:
     Raises:
         ModelError: the config does not exist, cannot be read, or would run code.
     """
+    found = config_of(recipe).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def config_of(recipe: Recipe) -> dict[str, Any]:
+    """Read the config of a recipe's base, without loading its weights.
+
+    Raises:
+        ModelError: it does not exist, cannot be read, or would run code.
+    """
+    return read_config(base_path(recipe), recipe.model_name_or_path)
+
+
+def base_path(recipe: Recipe) -> str:
+    """Return the folder or hub name of a recipe's base."""
     name = locate_model(recipe)
     if name == STARTER:
         from loraloom.starter import model_folder
 
         name = str(model_folder())
-    found = read_config(locate(name), recipe.model_name_or_path).get("model_type")
-    return found if isinstance(found, str) else None
+    return locate(name)
 
 
-def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
+def load_recipe_base(
+    recipe: Recipe, decided: dict[str, str] | None = None, *, shares_base: bool = False
+) -> Base:
     """Load the base of a recipe.
 
     Args:
         recipe: the recipe.
         decided: dtype and device recorded in a run's provenance, so that they are not chosen again.
+        shares_base: whether its weights are divided among the ranks of the training.
     """
     decided = decided or {}
     return load_base(
         locate_model(recipe),
         dtype=decided.get("dtype", recipe.dtype),
-        device=decided.get("device", recipe.device),
+        device=rank_device(decided.get("device", recipe.device), read_launch()),
         allow_bin_weights=recipe.allow_bin_weights,
         recipe=recipe,
+        is_sharded=shares_base,
     )
 
 

@@ -61,14 +61,16 @@ def initial_provenance(
     )
 
 
-def process_record(known: Provenance) -> ProcessRecord:
+def process_record(known: Provenance, num_processes: int = 1) -> ProcessRecord:
     """Describe the process that resumes a run: when, where, and with which versions.
 
     Args:
         known: the run's provenance; a search depends on one more package.
+        num_processes: how many train together.
     """
     more = [] if known.search is None else ["optuna"]
-    return ProcessRecord(started=now(), versions=versions(*more), platform=platform.platform())
+    record = ProcessRecord(started=now(), versions=versions(*more), platform=platform.platform())
+    return record if num_processes == 1 else record.model_copy(update={"processes": num_processes})
 
 
 def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Provenance:

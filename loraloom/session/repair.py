@@ -21,7 +21,7 @@ from loraloom.run.events import CheckpointDamage, FileChange, Report, Resume
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record
 from loraloom.search.request import BEST_FILE, SPACE_FILE
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.training.checkpoint import CheckpointInspection, newest_valid
 from loraloom.training.exporting import export_folder
 from loraloom.training.state import TrainingState
@@ -181,8 +181,17 @@ def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] 
     return adapter.tensors if is_own else None
 
 
-def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Report) -> TrainingState:
-    """Find the newest valid checkpoint, or the start, and report which."""
+def find_resume_point(
+    run: Run, experiments: Sequence[Experiment], record: Report, *, remark: str = ""
+) -> TrainingState:
+    """Find the newest valid checkpoint, or the start, and report which.
+
+    Args:
+        run: the locked run.
+        experiments: of its recipe.
+        record: called with what was found.
+        remark: what else the log should say about the resume.
+    """
     for folder in (run.checkpoints, run.adapters, run.failed):
         remove_remnants(folder)
     state, verdicts = newest_valid(run.checkpoints)
@@ -190,7 +199,8 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
     if is_resume:
         _say_damages(run, state, verdicts, record)
     if state is not None:
-        record(Resume(step=state.tick, reason=Message("the newest valid checkpoint")))
+        newest = Message("the newest valid checkpoint")
+        record(Resume(step=state.tick, reason=joined("; ", (newest, remark)) if remark else newest))
     elif is_resume:
         record(
             Resume(step=0, reason=Message("no checkpoint is valid, so training starts from the beginning"))

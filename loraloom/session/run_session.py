@@ -67,11 +67,16 @@ class RunSession:
         write_recorded(self.run, self.run.provenance_file, known.text())
         return replace(self, known=known)
 
-    def record_resume(self, report: Report) -> RunSession:
-        """Record this process as another one that works on a resumed run; report versions that changed."""
+    def record_resume(self, report: Report, num_processes: int = 1) -> RunSession:
+        """Record this process as another one that works on a resumed run; report what changed.
+
+        Args:
+            report: called with notes on other versions.
+            num_processes: how many train together.
+        """
         if not self.is_resumed:
             return self
-        process = origin.process_record(self.known)
+        process = origin.process_record(self.known, num_processes)
         if changes := self.known.version_changes(process):
             report(
                 Note(
@@ -169,12 +174,15 @@ def resume_session(
     return RunSession(run, recipe, split, retained, known, is_resumed=True)
 
 
-def report_rows(session: RunSession, report: Report) -> tuple[DataCheckReport, Material]:
+def report_rows(
+    session: RunSession, report: Report, *, shares_base: bool = False
+) -> tuple[DataCheckReport, Material]:
     """Check the rows alone, then load the base and encode the rows.
 
     Args:
         session: the session; its recipe has the experiments to check.
         report: called with notes and sizes.
+        shares_base: as in `load_recipe_base`.
 
     Raises:
         CheckError: the data has an error.
@@ -189,7 +197,11 @@ def report_rows(session: RunSession, report: Report) -> tuple[DataCheckReport, M
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     of_data = check_data(recipe, split, known.allowed, retained=session.retained)
     raise_errors(of_data.findings)
-    base = load_run_base(recipe, known) if session.is_resumed else load_recipe_base(recipe, choices)
+    base = (
+        load_run_base(recipe, known, shares_base=shares_base)
+        if session.is_resumed
+        else load_recipe_base(recipe, choices, shares_base=shares_base)
+    )
     material = prepare(recipe, split, base, session.retained)
     for note in material.notes:
         report(Note(message=note))

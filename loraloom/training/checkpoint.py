@@ -70,7 +70,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
     """
     target = folder / f"step-{state.tick:06d}"
     staged = folder / f".{target.name}.new"
-    contents = dict(_files(state))
+    contents = dict(state_files(state))
     if not _has(target, contents):
         _write(staged, target, contents)
     _remove_others(target, keep)
@@ -131,7 +131,7 @@ def newest_valid(folder: Path) -> tuple[TrainingState | None, list[CheckpointIns
     for path in _newest_first(folder):
         try:
             contents = verify(path)
-            state = state or _state(contents, path)
+            state = state or read_state(contents, path)
             verdicts.append(CheckpointInspection(path))
         except CheckpointError as error:
             verdicts.append(CheckpointInspection(path, error.problems[0].what))
@@ -181,7 +181,8 @@ def verify(path: Path) -> dict[str, bytes]:
     return contents
 
 
-def _files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
+def state_files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the content of each file of a checkpoint, its manifest aside."""
     progress = {name: dataclasses.asdict(value) for name, value in state.progress.items()}
     standing = {
         "format": FORMAT,
@@ -202,7 +203,12 @@ def _retain_pairs(values: Mapping[str, Any]) -> dict[str, RetainLoss]:
     return {pair: RetainLoss(**own) for pair, own in values.items()}
 
 
-def _state(contents: dict[str, bytes], path: Path) -> TrainingState:
+def read_state(contents: dict[str, bytes], path: Path) -> TrainingState:
+    """Read a state from the files of a checkpoint.
+
+    Raises:
+        CheckpointError: they are damaged; `path` is in the message.
+    """
     try:
         values = json.loads(contents[STATE])
         progress = {name: Progress(**fields) for name, fields in values["progress"].items()}

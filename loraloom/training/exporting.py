@@ -32,7 +32,9 @@ def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
 
 
 def export(setup: Setup, state: TrainingState, name: str) -> None:
-    """Write what an experiment has learnt to its `export_folder`."""
+    """Write what an experiment has learnt to its `export_folder`; the leader does so for all ranks."""
+    if not setup.ranks.is_leader:
+        return
     experiment = setup.experiment(name)
     progress, base = state.progress[name], setup.bank.base
     origin: dict[str, object] = {

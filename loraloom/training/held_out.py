@@ -7,6 +7,7 @@ repeats it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from loraloom.data.encoding import EncodedSet
@@ -16,6 +17,7 @@ from loraloom.evaluate.loss import eval_losses
 from loraloom.text.message import Message
 from loraloom.training.engine import Engine, SignalReceivedError
 from loraloom.training.out_of_memory import is_out_of_memory, release_memory
+from loraloom.training.shared_work import shared_answers, shared_eval_losses
 from loraloom.training.state import Limits
 
 Slot = str | None
@@ -35,9 +37,10 @@ def held_out_losses(engine: Engine, slots: Sequence[Slot], examples: EncodedSet)
         TrainingError: memory does not hold a single row.
     """
     setup = engine.setup
+    measured = partial(shared_eval_losses, engine) if setup.shares_rows else eval_losses
 
     def losses(some: Sequence[Slot], batch_size: int) -> dict[Slot, float]:
-        return eval_losses(
+        return measured(
             setup.bank,
             some,
             examples,
@@ -63,11 +66,12 @@ def held_out_answers(
     setup = engine.setup
     sources = [example.input_ids.tolist() for example in examples]
     base = setup.bank.base
+    answered = partial(shared_answers, engine) if setup.shares_rows else answer
     starts = [base.decoder_start_of(example.labels.tolist()) for example in examples]
 
     def answers(some: Sequence[Slot], batch_size: int) -> dict[Slot, list[list[int]]]:
         settings = setup.generation.model_copy(update={"batch_size": batch_size})
-        return answer(
+        return answered(
             setup.bank, some, sources, settings, starts=starts, on_token=lambda: _check_signals(engine)
         )
 
@@ -75,7 +79,7 @@ def held_out_answers(
 
 
 def _check_signals(engine: Engine) -> None:
-    if engine.stop:
+    if engine.stop.has_arrived if engine.setup.shares_rows else engine.stop:
         raise SignalReceivedError
 
 
@@ -88,7 +92,8 @@ def _within_memory(
     """Measure all adapters; whenever memory runs out, start over with half as many rows at once."""
     state = engine.state
     while True:
-        _check_signals(engine)
+        if engine.stop:
+            raise SignalReceivedError
         most = state.limits_at(state.tick).eval_rows or batch_size * len(slots)
         num_slots = min(len(slots), most)
         size = min(batch_size, most // num_slots)

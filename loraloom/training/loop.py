@@ -74,8 +74,9 @@ def _save(engine: Engine) -> None:
         tensors.current = engine.bank.tensors(name)
         tensors.optimizer = optimizer_tensors(trainee.optimizer, engine.optimized_names(name))
     setup, state = engine.setup, engine.state
-    path = save_checkpoint(setup.run.checkpoints, state, keep=setup.shared.save_total_limit)
-    engine.report(CheckpointSave(step=state.tick, path=path.name))
+    if setup.ranks.is_leader:
+        path = save_checkpoint(setup.run.checkpoints, state, keep=setup.shared.save_total_limit)
+        engine.report(CheckpointSave(step=state.tick, path=path.name))
 
 
 def _detach(engine: Engine) -> None:

@@ -87,6 +87,7 @@ def _fits(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
         fits = True
     except PassTooLargeError:
         fits = False
+    fits = all(engine.setup.ranks.exchange(fits))
     drop_gradients(trainees)
     release_memory()
     return fits

@@ -9,7 +9,7 @@ and a token keeps its dropout (`bank/ownership.py`). Only the order of the sums 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import Excerpt, Rows, training_rows
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.ranks import Spans
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.static_passes import PassInputs, static_widths
@@ -107,8 +108,9 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
     limit = engine.state.limits_at(engine.state.tick + 1).pass_tokens
     num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
     losses = torch.zeros(len(trainees), device=engine.bank.base.device)
-    for number, each in enumerate(plan_passes(plans, setup.train_set, setup.pass_tokens, limit)):
-        if number and engine.stop:
+    spans = setup.ranks.spans(plans, setup.train_set)
+    for number, each in enumerate(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, spans)):
+        if number and engine.stop.has_arrived:
             raise SignalReceivedError
         parts = run_pass(engine, trainees, each, num_labels)
         if len(each.pieces) == len(trainees):
@@ -118,7 +120,7 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
     return losses
 
 
-def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int]) -> Tensor:
+def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[float]) -> Tensor:
     """Run one pass forward and backward.
 
     Args:
@@ -157,7 +159,7 @@ def pass_inputs(
     engine: Engine,
     trainees: Sequence[Trainee],
     each: Pass,
-    num_labels: Sequence[int],
+    num_labels: Sequence[float],
     *,
     is_static: bool = False,
     steps_ahead: int = 0,
@@ -190,13 +192,7 @@ def _ownership(
     """Return whose rows the batch of a pass has, and what its random numbers are functions of."""
     examples = engine.setup.train_set
     excerpts = {  # of a micro-batch that was cut, dropout is drawn for the rows outside of the pass too
-        trainees[piece.trainee].name: Excerpt(
-            piece.first,
-            {
-                "source": examples.source_lengths[piece.micro_batch].tolist(),
-                "target": examples.target_lengths[piece.micro_batch].tolist(),
-            },
-        )
+        trainees[piece.trainee].name: Excerpt(piece.first, examples.side_lengths(piece.micro_batch))
         for piece in each.pieces
         if len(piece.rows) < len(piece.micro_batch)
     }
@@ -210,16 +206,16 @@ def _ownership(
 
 
 def plan_passes(
-    plans: Sequence[Plan], examples: EncodedSet, together: int, limit: int | None
+    plans: Sequence[Plan], examples: EncodedSet, together: int, limit: int | None, spans: Spans | None = None
 ) -> Iterator[Pass]:
     """Decide which rows share a pass, in the order of the micro-batches and of the trainees.
 
     Args:
         plans: the micro-batches of each trainee.
         examples: the train set.
-        together: most tokens that the micro-batches of several trainees may have in one pass; that of one
-            trainee may have more.
+        together: most tokens of several trainees' micro-batches in one pass; that of one may have more.
         limit: most tokens of any pass, except that of a single row; None if there is no limit.
+        spans: the part of each micro-batch that this process computes; None for all of it.
     """
     most = together if limit is None else min(together, limit)
     for number in range(max(len(plan) for plan in plans)):
@@ -228,7 +224,8 @@ def plan_passes(
         for trainee, plan in enumerate(plans):
             if number >= len(plan):
                 continue
-            for piece in _cut(trainee, plan[number], examples, limit):
+            span = (0, len(plan[number])) if spans is None else spans[trainee][number]
+            for piece in _cut(Piece(trainee, plan[number], *span, 0), examples, limit):
                 if not passes or piece.num_tokens > room:
                     passes.append([])
                     room = most
@@ -237,18 +234,19 @@ def plan_passes(
         yield from (Pass(number, pieces) for pieces in passes)
 
 
-def _cut(trainee: int, rows: Sequence[int], examples: EncodedSet, limit: int | None) -> Iterator[Piece]:
-    """Cut a micro-batch into pieces of at most `limit` tokens, but at least one row.
+def _cut(whole: Piece, examples: EncodedSet, limit: int | None) -> Iterator[Piece]:
+    """Cut a part of a micro-batch into pieces of at most `limit` tokens, but at least one row.
 
     Two of these pieces never share a pass: the micro-batch is cut only if both together are too much.
     """
-    first = num_tokens = 0
-    for number, own in enumerate(examples.num_tokens(rows).tolist()):
+    first, num_tokens = whole.first, 0
+    for number, own in enumerate(examples.num_tokens(whole.rows).tolist(), first):
         if limit is not None and number > first and num_tokens + own > limit:
-            yield Piece(trainee, rows, first, number, num_tokens)
+            yield replace(whole, first=first, stop=number, num_tokens=num_tokens)
             first, num_tokens = number, 0
         num_tokens += own
-    yield Piece(trainee, rows, first, len(rows), num_tokens)
+    if first < whole.stop:
+        yield replace(whole, first=first, num_tokens=num_tokens)
 
 
 def num_labels_of(plan: Plan, examples: EncodedSet) -> int:
@@ -257,7 +255,7 @@ def num_labels_of(plan: Plan, examples: EncodedSet) -> int:
 
 
 def pass_key(
-    trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int], steps_ahead: int = 0
+    trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[float], steps_ahead: int = 0
 ) -> object:
     """Return all that decides a pass; two passes with equal keys are the same."""
     pieces = [

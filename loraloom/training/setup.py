@@ -14,6 +14,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.updates.kinds import LORA, kind_of
 from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.kernels.dispatch import HAS_TRITON
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
@@ -48,6 +49,7 @@ class Setup:
         stop: set by a signal.
         num_others: number of experiments of the run that are not among these.
         pass_tokens: most tokens that the micro-batches of several experiments may have in one pass.
+        ranks: the processes that train together.
         pause: asked after every step whether to save and return early, so that the caller may take
             experiments out of the state and put others in before it continues training.
     """
@@ -66,12 +68,18 @@ class Setup:
     stop: StopRequest = field(default_factory=StopRequest)
     num_others: int = 0
     pass_tokens: int = NO_LIMIT
+    ranks: Ranks = ONE_PROCESS
     pause: Callable[[TrainingState], bool] = never
 
     @property
     def has_one_experiment(self) -> bool:
         """Whether nothing is left to train if an experiment fails."""
         return len(self.experiments) + self.num_others == 1
+
+    @property
+    def shares_rows(self) -> bool:
+        """Whether ranks evaluate different rows; over a base that they share, all compute the same passes."""
+        return self.ranks.size > 1 and not self.bank.base.is_sharded
 
     @property
     def waits_once(self) -> bool:
@@ -91,7 +99,8 @@ class Setup:
             kind_of(each.lora) is LORA and not each.lora.rank_pattern and not each.lora.alpha_pattern
             for each in self.experiments
         )
-        is_possible = base.device.type == "cuda" and HAS_TRITON and base.family.has_static_passes and is_lora
+        is_whole = base.device.type == "cuda" and not base.is_sharded
+        is_possible = is_whole and HAS_TRITON and base.family.has_static_passes and is_lora
         if not (shared.cuda_graphs and is_plain and is_possible):
             return None
         return StaticPasses(self.bank)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -41,6 +41,11 @@ class StopRequest:
         """Ask the command to finish its step, save, and raise `Interrupted`."""
         self.is_set = True
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether this process was asked to stop, whatever the other ranks of a training know of it."""
+        return self.is_set or self.signal_number != 0
+
     def raise_if_set(self, message: str) -> None:
         """End a command that has nothing to finish, if it was asked to stop.
 
@@ -54,7 +59,38 @@ class StopRequest:
             raise Interrupted(self.signal_number, message)
 
     def __bool__(self) -> bool:
-        return self.is_set or self.signal_number != 0
+        return self.has_arrived
+
+
+class AgreedStop(StopRequest):
+    """A request to stop that all ranks of a training have agreed on, so that they stop after the same step.
+
+    Args:
+        own: the request to this process.
+    """
+
+    def __init__(self, own: StopRequest) -> None:
+        super().__init__()
+        self.own = own
+        self.is_agreed = False
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self.own.has_arrived
+
+    def agree(self, signal_numbers: Sequence[int | None]) -> None:
+        """Stop if any rank was asked to.
+
+        Args:
+            signal_numbers: of each rank: None if it was not, 0 if a program did.
+        """
+        asked = [number for number in signal_numbers if number is not None]
+        self.is_agreed = self.is_agreed or bool(asked)
+        self.signal_number = max([self.signal_number, *asked])
+
+    def __bool__(self) -> bool:
+        return self.is_agreed
 
 
 @contextmanager

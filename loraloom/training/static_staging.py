@@ -20,7 +20,10 @@ def stage_next(engine: Engine, static: StaticPasses, trainees: Sequence[Trainee]
         return
     setup, limit = engine.setup, engine.state.limits_at(engine.state.tick + 1).pass_tokens
     plans = [t.timetable.micro_batches(t.progress.step + 1) for t in trainees]
-    first = next(plan_passes(plans, setup.train_set, setup.pass_tokens, limit))
+    spans = setup.ranks.spans(plans, setup.train_set)
+    first = next(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, spans), None)
+    if first is None:  # this rank has no rows of it
+        return
     num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
     inputs = partial(pass_inputs, engine, trainees, first, num_labels, is_static=True, steps_ahead=1)
     static.stage_ahead(pass_key(trainees, first, num_labels, steps_ahead=1), inputs)

@@ -20,6 +20,7 @@ from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.memory import drop_gradients, make_room
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.passes import PassTooLargeError, step_losses
+from loraloom.training.shared_work import shared_step_losses
 from loraloom.training.static_staging import stage_next
 
 
@@ -75,7 +76,8 @@ def _gradients(engine: Engine, trainees: Sequence[Trainee]) -> list[StepResult]:
         PassTooLargeError, SignalReceivedError: as in `step_losses`.
     """
     plans = [t.timetable.micro_batches(t.progress.step) for t in trainees]
-    losses = step_losses(engine, trainees, plans)
+    compute = shared_step_losses if engine.setup.ranks.size > 1 else step_losses
+    losses = compute(engine, trainees, plans)
     if (static := engine.setup.static_passes) is not None:
         stage_next(engine, static, trainees)
     gradient_norms = [gradient_norm(t.optimizer.updated) for t in trainees]

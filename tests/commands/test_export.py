@@ -22,7 +22,7 @@ from loraloom.export.export_proof import Measured, Reference, check_exact, measu
 from loraloom.export.format import ExportSource
 from loraloom.export.formats import FORMATS
 from loraloom.export.peft_format import Peft
-from loraloom.export.runtime import ProofRows, RuntimeOutputs
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, parts_of, spans
 from loraloom.export.transformers_format import Transformers
 from loraloom.training.signals import StopRequest
 from tests.commands.exporting import assert_nothing_left, prove_here, run_example, run_here
@@ -269,3 +269,58 @@ def test_every_format_says_what_it_is() -> None:
         assert format.exact & set(format.quantizations)
         assert not (format.writes_with and not format.extra)
     assert Transformers.quantizations[0] == "float32"
+
+
+@pytest.mark.usefixtures("here")
+def test_given_prompts_are_the_rows_of_the_proof(
+    tiny: Callable[[str], Path], trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Without known answers the targets are those of base + adapter."""
+    run, asked = trained("mt5"), tmp_path / "asked.txt"
+    asked.write_text("".join(f"我感到焦虑 {i}\n" for i in range(70)), encoding="utf-8")
+    for quantization in (None, "bfloat16"):
+        options: dict[str, Any] = {"format": "transformers", "quantization": quantization}
+        made = export(run, tmp_path / f"run-{quantization}", prompts=asked, **options)
+        proof = made["proof"]
+        assert proof is not None
+        assert proof["rows"] == "64 rows of the given data"
+        assert proof["figures"] == []
+        # Greedy tokens are likelier than by chance.
+        assert proof["measured"]["mean_expected"] > -math.log(400)
+        assert "the proof uses 64 of the 70 prompts" in made["notes"]
+    asked.write_text("".join(f"我感到焦虑 {i}\n" for i in range(3)), encoding="utf-8")
+    adapter = run / "adapters" / "main"
+    made = export_foreign(tiny("mt5"), adapter, tmp_path / "own", format="peft", prompts=asked)
+    assert made["proof"] is not None
+    assert made["proof"]["rows"] == "3 rows of the given data"
+    with pytest.raises(LoRALoomError, match="cannot be combined with prompts"):
+        export_foreign(
+            tiny("mt5"), adapter, tmp_path / "no", format="peft", prompts=asked, data=run / "rows.json"
+        )
+
+
+@pytest.mark.usefixtures("here")
+def test_prompts_with_answers_give_figures(trained: Callable[..., Path], tmp_path: Path) -> None:
+    asked = tmp_path / "asked.jsonl"
+    row = {"instruction": "我感到焦虑 how?", "output": "先慢慢来."}
+    asked.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    made = export(
+        trained("mt5"), tmp_path / "out", format="transformers", quantization="bfloat16", prompts=asked
+    )
+    assert made["proof"] is not None
+    assert made["proof"]["figures"]
+
+
+def test_the_command_for_one_of_several_experiments_keeps_the_options(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match=r"--format transformers --quantization bfloat16 --experiment a"):
+        export(trained("mt5", "a", "b"), tmp_path / "out", format="transformers", quantization="bfloat16")
+
+
+def test_long_targets_are_cut_into_parts() -> None:
+    lengths = [3, 4, 60, 70, 300, 5]
+    rows = ProofRows([[1]] * 6, [[1] * n for n in lengths], [], 0, 1, [0] * 6, [None] * 6, 4)
+    assert [[len(own) for own in part.targets] for part in parts_of(rows)] == [[3, 4], [60], [70], [300], [5]]
+    assert [len(part.targets) for part in parts_of(replace(rows, targets=[[1]] * 6))] == [6]
+    assert [(own.start, own.stop) for own in spans(300)] == [(0, 128), (128, 256), (256, 300)]

@@ -28,6 +28,7 @@ PUBLIC = [
     "StopRequest",
     "card",
     "check",
+    "check_script",
     "compare",
     "demo",
     "find_learning_rate",

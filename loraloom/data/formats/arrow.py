@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from loraloom.data.formats.arrow_packages import missing_package
 from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
 from loraloom.errors import DataError
@@ -19,7 +20,10 @@ _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
     """Read the rows of an .arrow file, in Arrow's stream or file format, one batch at a time."""
-    import pyarrow as arrow
+    try:
+        import pyarrow as arrow
+    except ImportError as error:
+        raise missing_package(error, shown_as) from None
 
     number, is_written = 0, settings.number_format == "written"
     try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loraloom.data.formats.arrow_packages import missing_package
 from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
 from loraloom.errors import DataError
@@ -21,8 +22,11 @@ _HUB_NAME = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
 
 def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
     """Read the rows of a .parquet file, one batch at a time."""
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise missing_package(error, shown_as) from None
 
     number = 0
     try:
@@ -63,7 +67,10 @@ def _exact(schema: Any, settings: DataSettings, shown_as: str, findings: Finding
 
 
 def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
-    import datasets
+    try:
+        import datasets
+    except ImportError as error:
+        raise missing_package(error, shown_as) from None
 
     try:
         return datasets.load_dataset(name, settings.hub_config, split=settings.hub_split)

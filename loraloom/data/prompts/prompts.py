@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loraloom.data.example import Example
 from loraloom.data.examples import examples_of
 from loraloom.data.formats.compression import data_suffix
 from loraloom.data.formats.row import Row, check_file, location
@@ -129,6 +130,22 @@ def read_prompts(
         )
         for e in read.examples
     ]
+
+
+def to_answer(prompt: Prompt) -> Example:
+    """Return a prompt as an example; its response is "" if no answer is known."""
+    return Example(
+        prompt.source,
+        prompt.response or "",
+        prompt.path,
+        prompt.row,
+        line=None,
+        turn=0,
+        group="",
+        parts=prompt.parts,
+        source_lang=prompt.source_lang,
+        target_lang=prompt.target_lang,
+    )
 
 
 def prompts_of_texts(

@@ -42,11 +42,16 @@ class BaseIdentity(Part):
 
 
 class ProcessRecord(Part):
-    """What a process computed with that worked on the run."""
+    """What a process computed with that worked on the run.
+
+    Args:
+        processes: how many trained together; None for one.
+    """
 
     started: str
     versions: dict[str, str]
     platform: str = ""
+    processes: Integer | None = None
 
 
 class SearchRequest(Part):
@@ -81,6 +86,7 @@ class Provenance(Document):
         search: what was asked for, if the run is a search.
         together: how many trials of a search train at once.
         sessions: every process that worked on the run; None if it was never resumed.
+        processes: how many trained together at the start; None for one.
     """
 
     started: str
@@ -98,6 +104,7 @@ class Provenance(Document):
     search: SearchRequest | None = None
     together: Integer | None = None
     sessions: Annotated[list[ProcessRecord], Field(min_length=1)] | None = None
+    processes: Integer | None = None
 
     @property
     def prediction(self) -> Prediction | None:
@@ -116,7 +123,8 @@ class Provenance(Document):
 
     @property
     def _first_process(self) -> ProcessRecord:
-        return ProcessRecord(started=self.started, versions=self.versions, platform=self.platform)
+        first = ProcessRecord(started=self.started, versions=self.versions, platform=self.platform)
+        return first if self.processes is None else first.model_copy(update={"processes": self.processes})
 
     def allowing(self, checks: Collection[str]) -> Self:
         """With checks whose errors the user allows now, beside those of before."""
@@ -134,6 +142,14 @@ class Provenance(Document):
             for name, own in process.versions.items()
             if before.get(name) != own
         ]
+
+    @property
+    def processes_change(self) -> str:
+        """`processes: 2, before: 1` if a resume has another number of processes; otherwise empty."""
+        counts = [each.processes or 1 for each in self.sessions or []]
+        if len(counts) < 2 or counts[-1] == counts[-2]:
+            return ""
+        return Message("processes: {now}, before: {before}", now=counts[-1], before=counts[-2])
 
     def to_json(self) -> JsonObject:
         """What the file has."""

@@ -1,0 +1,34 @@
+"""Run the study and write docs/study.md and docs/study.zh.md; what is there already is resumed.
+
+    python -m benchmarks.study [--folder FOLDER] [--real FOLDER]
+
+With --real, the lemmatizer of `python -m benchmarks.real --folder FOLDER` is studied too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.study import cells
+from benchmarks.study.page import write_pages
+from benchmarks.study.stages import study
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def main() -> None:
+    """Train, compare, and write the pages."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/study"), help="where the runs are kept")
+    parser.add_argument("--real", type=Path, help="the folder of `python -m benchmarks.real`")
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    options = parser.parse_args()
+    found = [study(cells.starter(), options.folder / "starter")]
+    if options.real is not None:
+        found.append(study(cells.lemmatizer(options.real), options.folder / "lemmatizer"))
+    write_pages(found, options.docs / "study.md", options.docs / "study.zh.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""What llama.cpp must know of a model, in the terms of its architectures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """How llama.cpp computes a model.
+
+    Args:
+        architecture: `general.architecture` of a GGUF file.
+        num_buckets: number of relative positions that a bias distinguishes.
+        norm_epsilon: of every norm.
+        obstacles: what llama.cpp would compute differently, as whole clauses; none if it computes the model.
+    """
+
+    architecture: str
+    num_buckets: int
+    norm_epsilon: float
+    obstacles: tuple[str, ...] = ()

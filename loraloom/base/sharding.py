@@ -1,0 +1,83 @@
+"""A frozen base whose weights are divided among the ranks of a training, by torch's FSDP2.
+
+Each rank keeps its part of every layer. A layer's weights are gathered when a pass enters it and released
+when the pass leaves it, forward and backward, so a rank holds one layer at a time. Weights that are read
+outside of a pass (the tiles of the output head, checks, movement) are gathered by `whole`. Either way, all
+ranks must compute the same passes in the same order, or they wait for each other for ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from loraloom.architectures.family import Family
+from loraloom.errors import ModelError
+from loraloom.text.message import Message
+
+
+def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
+    """Divide the weights of a model's layers, embeddings and head among all ranks, in place.
+
+    Args:
+        model: frozen; on a processor, from where each layer is moved to the device as it is divided.
+        family: of its architecture.
+        device: of the passes.
+
+    Raises:
+        ModelError: its layers are not known by their paths.
+    """
+    from torch.distributed import fsdp
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    layers = _layers(model, family)
+    if not layers:
+        raise ModelError(
+            Message("the base cannot be divided among ranks, because its layers are not known"),
+            where="training.shard_base",
+            fix=Message("Remove it."),
+        )
+    for layer in layers:
+        fsdp.fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    _use_one_embedding(model)
+    fsdp.fully_shard(model.get_input_embeddings(), mesh=mesh, reshard_after_forward=True)
+    head = model.get_output_embeddings()
+    if head.weight is not model.get_input_embeddings().weight:
+        fsdp.fully_shard(head, mesh=mesh, reshard_after_forward=True)
+    if hasattr(fsdp, "share_comm_ctx"):  # or each layer would keep what it gathered last
+        fsdp.share_comm_ctx([*layers, model.get_input_embeddings()])
+    for tensor in (*model.parameters(), *model.buffers()):  # what is in no layer: norms, positions
+        if local_part(tensor) is tensor:
+            tensor.data = tensor.data.to(device, copy=True)  # or it would keep the whole file in memory
+
+
+def whole(weight: Tensor) -> Tensor:
+    """Return a weight that may be divided among ranks as one tensor; then all ranks must ask for it."""
+    gather = getattr(weight, "full_tensor", None)
+    return weight if gather is None else gather()
+
+
+def local_part(weight: Tensor) -> Tensor:
+    """Return what this rank keeps of a weight that may be divided among ranks."""
+    own = getattr(weight, "to_local", None)
+    return weight if own is None else own()
+
+
+def _layers(model: PreTrainedModel, family: Family) -> list[Any]:
+    """Return the layers of encoder and decoder, each a module that a pass enters and leaves."""
+    found = (family.layer_path.match(f"{path}.") for path in dict(model.named_modules()))
+    paths = dict.fromkeys(match.group(0).rstrip(".") for match in found if match is not None)
+    return [model.get_submodule(path) for path in paths]
+
+
+def _use_one_embedding(model: PreTrainedModel) -> None:
+    """Let both stacks look up tokens in one module: FSDP2 divides modules, and theirs have one weight."""
+    shared = model.get_input_embeddings()
+    for stack in (model.get_encoder(), model.get_decoder()):
+        own = stack.get_input_embeddings()
+        if own is not shared and own.weight is shared.weight and type(own) is type(shared):
+            stack.set_input_embeddings(shared)

@@ -1,0 +1,20 @@
+"""Packages for Parquet, Arrow and datasets of the hub, which a plain installation leaves out: some 270 MB."""
+
+from __future__ import annotations
+
+from loraloom.errors import DataError
+from loraloom.text.message import Message
+
+
+def missing_package(error: ImportError, shown_as: str) -> DataError:
+    """Return the error of a file or dataset whose reader cannot be imported.
+
+    Args:
+        error: what the import raised.
+        shown_as: the file or dataset in messages.
+    """
+    return DataError(
+        Message("cannot be read, because {package} is not installed", package=error.name or str(error)),
+        where=shown_as,
+        fix=Message("Install it: pip install 'loraloom[parquet]'. Or save the rows as .jsonl or .csv."),
+    )

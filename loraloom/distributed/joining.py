@@ -1,0 +1,106 @@
+"""Joining the processes of a training, and how one that fails leaves them: with its reason."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from loraloom.distributed.launch import Launch
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
+from loraloom.errors import Interrupted, LoRALoomError
+
+if TYPE_CHECKING:
+    from loraloom.distributed.meeting import Meeting
+
+# How long a rank that ends waits for another to read why, or to say it.
+FAREWELL_SECONDS = 3.0
+# A store that is gone was in a process that has ended.
+LostStoreError = RuntimeError
+
+_meetings: list[Meeting] = []  # of this process, which may end after it has left
+
+
+@contextmanager
+def joined_ranks(launch: Launch) -> Iterator[Ranks]:
+    """Join the processes of a training for the duration; with one process there is nothing to join.
+
+    Args:
+        launch: how this process was started.
+
+    Raises:
+        RunError: the processes cannot meet.
+        RankError: another rank ended, or does not answer.
+    """
+    if launch.is_alone:
+        yield ONE_PROCESS
+        return
+    # Imported here, because some builds of torch have no distributed part.
+    from loraloom.distributed.process_group import ProcessGroup
+
+    meeting, group = _meet(launch), None
+    try:
+        group = ProcessGroup(meeting)
+        yield group
+    except LoRALoomError as error:
+        _leave(meeting, error.as_message())
+        raise
+    except Interrupted as stop:
+        with suppress(LostStoreError):
+            meeting.raise_ending(only_failures=True)  # torchrun stops all ranks after one has failed
+        _leave(meeting, stop.as_message(), is_failure=False)
+        raise
+    finally:
+        if group is not None:
+            group.close()
+
+
+def must_print(launch: Launch, error: LoRALoomError) -> bool:
+    """Return whether this rank should print why it ends: the leader prints every reason, if it can.
+
+    Args:
+        launch: how this process was started.
+        error: why it ends; it is left for the other ranks, if that has not been done.
+    """
+    if launch.is_alone:
+        return True
+    try:
+        meeting = _meet(launch)
+    except LoRALoomError:  # nobody is there any more
+        return True
+    _leave(meeting, error.as_message())
+    if not launch.is_follower or getattr(error, "has_reason", False):
+        return not launch.is_follower
+    with suppress(LostStoreError):
+        return not _wait_until(lambda: meeting.has_left(0))
+    return True
+
+
+def _meet(launch: Launch) -> Meeting:
+    from loraloom.distributed.meeting import Meeting
+
+    if not _meetings:
+        _meetings.append(Meeting(launch))
+    return _meetings[0]
+
+
+def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:
+    """Leave the reason; a leader that has the store stays a moment, so that the others can read it."""
+    launch = meeting.launch
+    with suppress(LostStoreError):
+        if not meeting.has_left(launch.rank):
+            meeting.leave(reason, is_failure=is_failure)
+            if not launch.is_follower and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ:
+                _wait_until(lambda: all(meeting.has_left(rank) for rank in range(launch.size)))
+
+
+def _wait_until(condition: Callable[[], bool]) -> bool:
+    """Wait a moment for something to become true, and return whether it did."""
+    deadline = time.monotonic() + FAREWELL_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

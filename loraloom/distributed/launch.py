@@ -1,0 +1,120 @@
+"""How this process was started: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
+
+torchrun and `accelerate launch` describe a rank in environment variables. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from loraloom.errors import RunError
+from loraloom.text.message import Message
+
+TIMEOUT_VARIABLE = "LORALOOM_RANK_TIMEOUT"
+TIMEOUT_SECONDS = 600.0
+RANK, SIZE, ADDRESS, PORT = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The place of this process among those of its training.
+
+    Args:
+        rank: its number, from 0.
+        size: number of processes.
+        local_rank: its number among those of its machine, from 0.
+        local_size: number of processes of its machine.
+        address, port: where the processes meet.
+        timeout: seconds to wait for a rank that does not answer.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    address: str = ""
+    port: int = 0
+    timeout: float = TIMEOUT_SECONDS
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is only this process."""
+        return self.size == 1
+
+    @property
+    def is_follower(self) -> bool:
+        """Whether another process has the run folder and talks to the user."""
+        return self.rank > 0
+
+    @property
+    def meeting_place(self) -> str:
+        """Where the processes meet, as `address:port`."""
+        return f"{self.address}:{self.port}"
+
+
+def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
+    """Read how this process was started.
+
+    Args:
+        environ: environment variables; by default those of this process.
+
+    Raises:
+        RunError: they contradict each other, or one of them is missing or no number.
+    """
+    environ = os.environ if environ is None else environ
+    if RANK not in environ or SIZE not in environ:
+        return Launch()
+    size = _count(environ, SIZE, least=1)
+    rank = _count(environ, RANK, most=size - 1)
+    if size == 1:
+        return Launch()
+    for name in (ADDRESS, PORT):
+        if not environ.get(name):
+            raise RunError(
+                Message("{rank} and {size} are set, but {name} is not", rank=RANK, size=SIZE, name=name),
+                where=name,
+                fix=Message("Start the processes with torchrun, which sets all of them."),
+            )
+    local_size = _count(environ, "LOCAL_WORLD_SIZE", size, least=1)
+    return Launch(
+        rank=rank,
+        size=size,
+        local_rank=_count(environ, "LOCAL_RANK", rank % local_size, most=local_size - 1),
+        local_size=local_size,
+        address=environ[ADDRESS],
+        port=_count(environ, PORT, least=1, most=65_535),
+        timeout=_seconds(environ),
+    )
+
+
+def _count(
+    environ: Mapping[str, str], name: str, default: int | None = None, *, least: int = 0, most: int = 2**20
+) -> int:
+    text = environ.get(name, "" if default is None else str(default))
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise RunError(
+            Message("is not usable"),
+            where=name,
+            found=text[:40],
+            allowed=Message("a number from {least} to {most}", least=least, most=most),
+            fix=Message("Start the processes with torchrun, which sets it."),
+        )
+    return int(text)
+
+
+def _seconds(environ: Mapping[str, str]) -> float:
+    text = environ.get(TIMEOUT_VARIABLE, str(TIMEOUT_SECONDS))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86_400:
+        raise RunError(
+            Message("is not usable"),
+            where=TIMEOUT_VARIABLE,
+            found=text[:40],
+            allowed=Message("seconds from 1 to 86400"),
+        )
+    return seconds

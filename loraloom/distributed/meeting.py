@@ -1,0 +1,211 @@
+"""The meeting place of a training's processes: a store of small values that outlives a process that dies.
+
+torchrun keeps the store in its own process; with other launchers it is in that of rank 0. A rank that fails
+leaves its reason here, so that the others can say which rank ended the run, and why.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
+
+from loraloom.distributed.launch import TIMEOUT_VARIABLE, Launch
+from loraloom.errors import RunError, TrainingError
+from loraloom.text.message import Message, from_data, joined, to_data
+from loraloom.text.units import duration
+
+POLL_SECONDS = 0.05
+# How long a rank whose connection broke waits for the reason of the one that ended.
+REASON_SECONDS = 3.0
+MEETING_SECONDS = 60.0
+
+
+class RankError(TrainingError):
+    """Another rank ended or does not answer, so this one cannot continue.
+
+    Args:
+        what, fix: as in `LoRALoomError`.
+        has_reason: whether the other rank said why.
+    """
+
+    def __init__(self, what: str, *, fix: str = "", has_reason: bool = False) -> None:
+        super().__init__(what, fix=fix)
+        self.has_reason = has_reason
+
+
+class Meeting:
+    """The store that all ranks share.
+
+    Args:
+        launch: how this process was started.
+
+    Raises:
+        RunError: the port is in use, or nothing answers at the address.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self.store = PrefixStore("loraloom", _connect(launch))
+
+    def leave(self, reason: str, *, is_failure: bool = True) -> None:
+        """Leave the reason why this rank ends.
+
+        Args:
+            reason: a sentence for people.
+            is_failure: False if it was asked to stop.
+        """
+        self.post(f"ended/{self.launch.rank}", [is_failure, to_data(reason)])
+
+    def has_left(self, rank: int) -> bool:
+        """Return whether a rank has left a reason why it ends."""
+        return self.posted(f"ended/{rank}") is not None
+
+    def post(self, name: str, value: Any) -> None:
+        """Leave a value of JSON under a name."""
+        self.store.set(name, json.dumps(value))
+
+    def posted(self, name: str) -> Any:
+        """Return what was left under a name; None if nothing was."""
+        return json.loads(self.store.get(name)) if self.store.check([name]) else None
+
+    def count(self) -> None:
+        """Count one more sign of life of this rank; whoever waits for it starts to wait anew."""
+        self.store.add(f"signs/{self.launch.rank}", 1)
+
+    def wait_for(self, name: str, rank: int) -> Any:
+        """Wait for what another rank leaves under a name.
+
+        Raises:
+            RankError: a rank has ended, or this one gives no sign of life for too long.
+        """
+        return self._wait(lambda: self.posted(name), [rank])
+
+    def wait_for_all(self, name: str) -> None:
+        """Wait until every other rank has left something under a name, which ends with its number.
+
+        Raises:
+            RankError: a rank has ended, or some give no sign of life for too long.
+        """
+        missing = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
+
+        def is_complete() -> bool | None:
+            missing[:] = [rank for rank in missing if not self.store.check([f"{name}/{rank}"])]
+            return None if missing else True
+
+        self._wait(is_complete, missing)
+
+    def _wait(self, ask: Callable[[], Any], missing: list[int]) -> Any:
+        signs, since = "", time.monotonic()
+        while (found := ask()) is None:
+            self.raise_ending()
+            new = str([self.store.add(f"signs/{rank}", 0) for rank in missing])
+            if new != signs:
+                signs, since = new, time.monotonic()
+            if time.monotonic() - since > self.launch.timeout:
+                raise self.no_answer(missing)
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def raise_ending(self, *, only_failures: bool = False) -> None:
+        """Raise the reason of another rank that has ended.
+
+        Args:
+            only_failures: not of one that was asked to stop.
+
+        Raises:
+            RankError: names the rank.
+        """
+        for rank in range(self.launch.size):
+            found = self.posted(f"ended/{rank}") if rank != self.launch.rank else None
+            if found is not None and (found[0] or not only_failures):
+                reason = from_data(found[1])
+                raise RankError(
+                    Message("rank {rank} ended: {reason}", rank=rank, reason=reason), has_reason=True
+                )
+
+    def broken(self, arrivals: Callable[[], list[int]], seconds: float) -> RankError:
+        """Return the error for an exchange between ranks that broke.
+
+        Args:
+            arrivals: returns the ranks that did not take part.
+            seconds: how long the exchange waited.
+        """
+        is_timeout = seconds >= self.launch.timeout * 0.9
+        deadline = time.monotonic() + (0 if is_timeout else REASON_SECONDS)
+        while True:
+            try:
+                self.raise_ending()
+            except RankError as error:
+                return error
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        missing = arrivals()
+        if is_timeout:
+            return self.no_answer(missing)
+        return RankError(
+            Message(
+                "{ranks} ended without a reason, as a process does that is killed", ranks=_named(missing)
+            ),
+            fix=Message("See whether the machine ran out of memory, then resume the run."),
+        )
+
+    def no_answer(self, missing: list[int]) -> RankError:
+        """Return the error for ranks that give no sign of life."""
+        return RankError(
+            Message(
+                "{ranks} did not answer within {seconds}",
+                ranks=_named(missing),
+                seconds=duration(self.launch.timeout),
+            ),
+            fix=Message(
+                "See what those processes wait for, then resume the run; {variable} sets another limit, in "
+                "seconds.",
+                variable=TIMEOUT_VARIABLE,
+            ),
+        )
+
+
+def _named(ranks: list[int]) -> Message:
+    if not ranks:
+        return Message("a rank")
+    numbers = joined(", ", map(str, ranks))
+    return Message.counting("rank {numbers}", "ranks {numbers}", count=len(ranks), numbers=numbers)
+
+
+def _connect(launch: Launch) -> Store:
+    from torch.distributed.rendezvous import rendezvous
+
+    timeout = timedelta(seconds=min(MEETING_SECONDS, launch.timeout))
+    try:
+        store: Store = next(iter(rendezvous("env://", launch.rank, launch.size, timeout=timeout)))[0]
+    except dist.DistNetworkError as error:
+        raise _unreachable(launch, str(error), timeout.total_seconds()) from None
+    except (dist.DistError, RuntimeError, ValueError, OSError) as error:
+        raise RunError(
+            Message("the processes of the training cannot meet"),
+            where=launch.meeting_place,
+            found=str(error).partition("\n")[0][:200],
+            fix=Message("Start all of them with torchrun, with the same --master-addr and --master-port."),
+        ) from None
+    return store
+
+
+def _unreachable(launch: Launch, said: str, seconds: float) -> RunError:
+    if "EADDRINUSE" in said or "address already in use" in said:
+        return RunError(
+            Message("the port at which the processes meet is in use by another program"),
+            where=launch.meeting_place,
+            fix=Message("Choose another one with --master-port, or let torchrun choose with --standalone."),
+        )
+    return RunError(
+        Message("nothing answers where the processes meet, in {seconds}", seconds=duration(seconds)),
+        where=launch.meeting_place,
+        fix=Message("Check that rank 0 runs, that its address is right, and that no firewall is in between."),
+    )

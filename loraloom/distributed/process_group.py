@@ -1,0 +1,175 @@
+"""The processes of a training that are several: torch's process group, with errors that name ranks.
+
+What ranks agree on (signals, memory, digests) is exchanged by gloo between processors; gradients on GPUs are
+summed by NCCL. A rank that hangs is found in an exchange, which precedes every sum.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+
+from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.meeting import Meeting, RankError
+from loraloom.distributed.ranks import Ranks, Spans, divide
+from loraloom.errors import LoRALoomError, RunError, TrainingError
+from loraloom.run.events import Event, Report
+from loraloom.text.message import Message
+
+# Nearly every message fits, so that an exchange is one collective.
+MESSAGE_BYTES = 1024
+LENGTH_BYTES = 8
+
+
+class ProcessGroup(Ranks):
+    """Several processes that train together.
+
+    Args:
+        meeting: the store that they share.
+    """
+
+    def __init__(self, meeting: Meeting) -> None:
+        launch = meeting.launch
+        self.meeting, self.rank, self.size = meeting, launch.rank, launch.size
+        self.local_size = launch.local_size
+        self._num_exchanges = 0
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        timeout = timedelta(seconds=launch.timeout)
+        try:
+            dist.init_process_group(
+                backend,
+                store=PrefixStore("group", meeting.store),
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timeout,
+            )
+        except (dist.DistError, RuntimeError) as error:
+            meeting.raise_ending()
+            raise RunError(
+                Message("the processes of the training cannot connect to each other"),
+                where=launch.meeting_place,
+                found=str(error).partition("\n")[0][:200],
+                fix=Message(
+                    "If the machine has several networks, name the right one: GLOO_SOCKET_IFNAME=eth0."
+                ),
+            ) from None
+
+    def spans(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> Spans:
+        """Return which rows of a step this rank computes."""
+        return [divide(plan, examples, self.rank, self.size) for plan in plans]
+
+    def owns(self, number: int) -> bool:
+        """Return whether a batch of an evaluation is this rank's."""
+        return number % self.size == self.rank
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Give a value of JSON to every rank, and return those of all ranks.
+
+        Raises:
+            RankError: a rank has ended, or does not answer.
+        """
+        own = json.dumps(value).encode()
+        room = MESSAGE_BYTES - LENGTH_BYTES
+        padded = len(own).to_bytes(LENGTH_BYTES, "little") + own[:room]
+        received = [bytes(each) for each in self._gathered(padded, MESSAGE_BYTES)]
+        lengths = [int.from_bytes(each[:LENGTH_BYTES], "little") for each in received]
+        contents = [each[LENGTH_BYTES:] for each in received]
+        if max(lengths) > room:
+            rest = self._gathered(own[room:], max(lengths) - room)
+            contents = [begin + bytes(end) for begin, end in zip(contents, rest, strict=True)]
+        return [json.loads(each[:length]) for each, length in zip(contents, lengths, strict=True)]
+
+    def _gathered(self, content: bytes, num_bytes: int) -> list[Any]:
+        padded = np.frombuffer(content.ljust(num_bytes, b"\0"), dtype=np.uint8).copy()
+        gathered = [torch.empty(num_bytes, dtype=torch.uint8) for _ in range(self.size)]
+        with self._named_failures():
+            dist.all_gather(gathered, torch.from_numpy(padded))
+        return [each.numpy().tobytes() for each in gathered]
+
+    def announce(self, name: str, value: Any) -> None:
+        """Leave a value of JSON for the other ranks, under a name."""
+        self.meeting.post(name, value)
+
+    def wait_for(self, name: str) -> Any:
+        """Wait for what the leader announces under a name.
+
+        Raises:
+            RankError: a rank has ended, or the leader gives no sign of life for too long.
+        """
+        return self.meeting.wait_for(name, 0)
+
+    def wait_for_all(self, name: str) -> None:
+        """Wait until every other rank has announced something.
+
+        Raises:
+            RankError: a rank has ended, or some give no sign of life for too long.
+        """
+        self.meeting.wait_for_all(name)
+
+    def send(self, content: bytes | None) -> bytes:
+        """Give bytes of the leader, which may be many, to every rank."""
+        (length, *_) = self.exchange(0 if content is None else len(content))
+        buffer = torch.empty(length, dtype=torch.uint8)
+        if content:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        if length:
+            with self._named_failures():
+                dist.broadcast(buffer, src=0)
+        return buffer.numpy().tobytes()
+
+    def counting(self, report: Report) -> Report:
+        """Return a `Report` that also tells the other ranks that this one is alive."""
+
+        def counted(event: Event) -> None:
+            self.meeting.count()
+            report(event)
+
+        return counted
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by the sum over all ranks."""
+        with self._named_failures():
+            works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
+            for work in works:
+                if work is not None:
+                    work.wait()
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
+        self._num_exchanges += 1
+        started, own = time.monotonic(), self._num_exchanges
+        try:
+            self.meeting.store.set(f"arrived/{self.rank}", str(own))
+            yield
+        except (dist.DistError, RuntimeError) as error:
+            raise self._broken(error, time.monotonic() - started) from None
+
+    def _broken(self, error: Exception, seconds: float) -> LoRALoomError:
+        def missing() -> list[int]:
+            arrived = {rank: int(self.meeting.posted(f"arrived/{rank}") or 0) for rank in range(self.size)}
+            return [rank for rank, number in arrived.items() if number < self._num_exchanges]
+
+        try:
+            return self.meeting.broken(missing, seconds)
+        except (dist.DistError, RuntimeError):  # the store was in the process that ended
+            if self.rank:
+                return RankError(Message("rank 0 ended, and with it the place where the ranks meet"))
+            return TrainingError(
+                Message("the connection to the other ranks broke"), found=str(error).partition("\n")[0][:200]
+            )
+
+    def close(self) -> None:
+        """Leave the group."""
+        with suppress(dist.DistError, RuntimeError, ValueError), warnings.catch_warnings(action="ignore"):
+            dist.destroy_process_group()

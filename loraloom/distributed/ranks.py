@@ -1,0 +1,102 @@
+"""The processes of a training, as the training sees them; a single one shares and exchanges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loraloom.data.encoding import EncodedSet
+    from loraloom.run.events import Report
+
+# Of each micro-batch of an experiment's step: the first row that a rank computes, and the one after its last.
+Span = tuple[int, int]
+# Of each experiment.
+Spans = Sequence[Sequence[Span]]
+
+
+class Ranks:
+    """The processes of a training: here a single one, to which every row belongs.
+
+    `process_group.py` has the form for several. All ranks call every method in the same order.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process has the run folder and talks to the user."""
+        return self.rank == 0
+
+    def spans(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> Spans | None:
+        """Return which rows of a step this rank computes; None if it computes all of them.
+
+        Args:
+            plans: for each experiment, the rows of its micro-batches.
+            examples: the train set.
+        """
+        return None
+
+    def owns(self, number: int) -> bool:
+        """Return whether a batch of an evaluation is this rank's, by its number."""
+        return True
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Give a value of JSON to every rank, and return those of all ranks."""
+        return [value]
+
+    def announce(self, name: str, value: Any) -> None:
+        """Leave a value of JSON for the other ranks, under a name."""
+
+    def wait_for_all(self, name: str) -> None:
+        """Wait until every other rank has announced something under a name that ends with its number."""
+
+    def wait_for(self, name: str) -> Any:
+        """Wait for what the leader announces under a name."""
+        raise AssertionError("a single process has no leader")
+
+    def send(self, content: bytes | None) -> bytes:
+        """Give bytes of the leader, which may be many, to every rank; the others give None."""
+        return content or b""
+
+    def counting(self, report: Report) -> Report:
+        """Return a `Report` that also tells the other ranks that this one is alive."""
+        return report
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by the sum over all ranks, which is the same on each, to the last bit."""
+
+
+ONE_PROCESS = Ranks()
+
+
+def divide(micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: int, size: int) -> list[Span]:
+    """Return a rank's share of a step: consecutive rows, with about as many tokens as every other rank's.
+
+    Few micro-batches are cut this way: with as many of them as ranks, about one of each. A rank may have
+    no rows.
+
+    >>> rows = EncodedSet([[1], [1], [1], [1]], [[1], [1], [1], [1]])
+    >>> [divide([[0, 1], [2, 3]], rows, rank, 3) for rank in range(3)]
+    [[(0, 1), (0, 0)], [(1, 2), (0, 1)], [(2, 2), (1, 2)]]
+
+    Args:
+        micro_batches: the rows of the whole step, by micro-batch.
+        examples: the train set.
+        rank, size: which share, of how many.
+    """
+    tokens = examples.num_tokens([row for rows in micro_batches for row in rows])
+    middles = np.cumsum(tokens) - tokens / 2
+    owners = np.minimum((middles * size / max(1, tokens.sum())).astype(np.int64), size - 1)
+    first, stop = np.searchsorted(owners, [rank, rank + 1]).tolist()
+    spans, start = [], 0
+    for rows in micro_batches:
+        spans.append((min(max(first - start, 0), len(rows)), min(max(stop - start, 0), len(rows))))
+        start += len(rows)
+    return spans

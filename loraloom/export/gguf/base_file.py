@@ -1,0 +1,46 @@
+"""A base without an adapter as a GGUF file, onto which an exported adapter is loaded to verify it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loraloom.base.loading import Base, load_base
+from loraloom.export.gguf.files import write_model
+from loraloom.export.gguf.vocabulary import read_vocabulary
+
+
+def write_base(name: str, file: Path) -> None:
+    """Load a base in float32 and write it.
+
+    Args:
+        name: folder or hub name.
+        file: to create.
+    """
+    write_loaded(load_base(name, dtype="float32", device="cpu"), file, name="base", quantization="float32")
+
+
+def write_loaded(base: Base, file: Path, *, name: str, quantization: str) -> list[str]:
+    """Write the model of a base, merged or not; return notes on it.
+
+    Args:
+        base: of a family that llama.cpp computes.
+        file: to create.
+        name: `general.name`.
+        quantization: `float32`, `bfloat16` or `int8`.
+    """
+    config = base.model.config
+    described = base.family.llama_cpp(config)
+    assert described is not None, base.family.title
+    num_embeddings = base.model.get_input_embeddings().weight.shape[0]
+    return write_model(
+        base.model,
+        file,
+        described=described,
+        dimensions=base.dimensions,
+        vocabulary=read_vocabulary(str(config.name_or_path), base.tokenizer, num_embeddings),
+        tokenizer=base.tokenizer,
+        start_token_id=base.start_token_id,
+        logit_scale=base.family.output_scale(config),
+        name=name,
+        quantization=quantization,
+    )

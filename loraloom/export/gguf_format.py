@@ -1,0 +1,68 @@
+"""The format GGUF of llama.cpp: a merged model, or an adapter for the GGUF file of its base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transformers import AutoConfig
+
+from loraloom.architectures.family import Family
+from loraloom.export.format import ExportSource, Form, Format
+from loraloom.export.gguf.base_file import write_loaded
+from loraloom.export.gguf.example import answering_code
+from loraloom.export.gguf.files import obstacle, write_adapter
+from loraloom.export.gguf.names import ADAPTER, MODEL
+from loraloom.export.gguf.tensors import STORED
+from loraloom.export.gguf.vocabulary import find_spiece
+from loraloom.text.message import Message
+
+
+class Gguf(Format):
+    """model.gguf, or adapter.gguf."""
+
+    name = "gguf"
+    title = "llama.cpp"
+    quantizations: ClassVar[tuple[str, ...]] = (*STORED, "float16")
+    forms: ClassVar[tuple[Form, ...]] = ("merged", "adapter")
+    extra = "gguf"
+    writes_with: ClassVar[tuple[str, ...]] = ("gguf",)
+    runs_with: ClassVar[tuple[str, ...]] = ("llama_cpp",)
+    runtime_extra = "llama-cpp"
+    runtime = "loraloom.export.gguf_runtime"
+    library = "llama.cpp"
+
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
+        """Refuse what llama.cpp's architecture `t5` does not compute, and rounded adapters."""
+        if form == "adapter" and quantization != "float32":
+            return Message("an adapter alone is written in float32")
+        known = {key: value for key, value in config.items() if key != "model_type"}
+        return obstacle(family, AutoConfig.for_model(family.model_type, **known), quantization)
+
+    def check_files(self, base: str) -> None:
+        """Refuse a base without the tokenizer's own file."""
+        find_spiece(base)
+
+    def write(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write the model or the adapter into one file, and read it back."""
+        base, facts = source.base, source.facts
+        described = base.family.llama_cpp(base.model.config)
+        assert described is not None, "`why_not` has refused it"
+        name = f"{facts.base} {facts.experiment.name}"
+        if source.form == "adapter":
+            write_adapter(
+                folder / ADAPTER,
+                source.tensors,
+                described=described,
+                dimensions=base.dimensions,
+                lora_alpha=float(source.settings.lora_alpha),
+                scale=source.settings.scaling,
+                name=name,
+            )
+            return []
+        return write_loaded(base, folder / MODEL, name=name, quantization=source.quantization)
+
+    def example(self, source: ExportSource) -> str:
+        """Write Python with llama-cpp-python's bindings."""
+        return answering_code(source)

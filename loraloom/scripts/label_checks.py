@@ -1,0 +1,167 @@
+"""Labels of a script: padding in the loss, EOS, labels that are the sources, collators."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from loraloom.run.documents.checks import Finding
+from loraloom.scripts.facts import Facts
+from loraloom.scripts.values import MISSING, Call, is_minus_100
+from loraloom.text.message import Message
+
+PADS = ("max_length", True, "longest")
+
+
+def padding_in_labels(facts: Facts) -> Iterator[Finding]:
+    """Find labels that are padded before the collator, so that the padding counts in the loss."""
+    for call in facts.targets:
+        padding = padding_of(facts, call)
+        if padding not in PADS or _replacespadding_of(facts, call):
+            continue
+        yield Finding(
+            "error",
+            "labels",
+            facts.script.where(call.argument("padding") or call),
+            Message(
+                "the labels are padded with the padding token and not with -100, so padding counts in the "
+                "loss: it falls quickly because most labels are padding, and little is learnt of the answers"
+            ),
+            Message(
+                "Remove `padding` here and let DataCollatorForSeq2Seq pad, which writes -100; or replace the "
+                "padding token in the labels by -100."
+            ),
+        )
+
+
+def padding_of(facts: Facts, call: Call) -> object:
+    """Return the argument `padding` of a tokenizer's call; False if it is not given."""
+    value = facts.script.value(call, "padding")
+    return False if value is MISSING else value
+
+
+def _replacespadding_of(facts: Facts, call: Call) -> bool:
+    """Return whether -100 is written in the function of a call, other than as an argument of a collator."""
+    skipped = {
+        id(each)
+        for other in facts.script.calls
+        for name, value in other.keywords.items()
+        if name == "label_pad_token_id"
+        for each in ast.walk(value)
+    }
+    for node in facts.script.walk():
+        if is_minus_100(node) and id(node) not in skipped and _same_function(facts, node, call):
+            return True
+    return False
+
+
+def _same_function(facts: Facts, node: ast.AST, call: Call) -> bool:
+    inner = tuple(part for part in facts.script.scope(node) if not part.startswith("lambda:"))
+    return inner == tuple(part for part in call.scope if not part.startswith("lambda:"))
+
+
+def end_of_labels(facts: Facts) -> Iterator[Finding]:
+    """Find labels without EOS, or with two."""
+    for call in facts.targets:
+        if facts.script.value(call, "add_special_tokens") is False:
+            yield Finding(
+                "error",
+                "labels",
+                facts.script.where(call.argument("add_special_tokens")),
+                Message(
+                    "the labels get no EOS, so the model never learns to stop and repeats itself up to the "
+                    "maximum length"
+                ),
+                Message("Remove `add_special_tokens=False`."),
+            )
+    for node in facts.script.walk():
+        is_eos = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _is_eos(node.right)
+        if is_eos and any(facts.script.scope(node) == call.scope for call in facts.targets):
+            yield Finding(
+                "warning",
+                "labels",
+                facts.script.where(node),
+                Message("the tokenizer appends EOS itself, so that these texts end in two"),
+                Message("Do not append it to the text."),
+            )
+
+
+def _is_eos(node: ast.expr) -> bool:
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    if is_text and node.value.strip() == "</s>":  # type: ignore[attr-defined]
+        return True
+    return isinstance(node, ast.Attribute) and node.attr == "eos_token"
+
+
+def labels_from_sources(facts: Facts) -> Iterator[Finding]:
+    """Find labels that are a copy of the sources, as scripts for decoder-only models have them."""
+    yield from (_copies(facts, value) for value in facts.copied_labels)
+    for call in facts.script.calls_of("DataCollatorForLanguageModeling"):
+        if facts.base is not None and not facts.base.owner.endswith("CausalLM"):
+            yield _copies(facts, call.node)
+
+
+def _copies(facts: Facts, node: ast.expr) -> Finding:
+    return Finding(
+        "error",
+        "labels",
+        facts.script.where(node),
+        Message(
+            "the labels are the source's own tokens, as for decoder-only models: an encoder-decoder "
+            "learns to copy its source"
+        ),
+        Message("Tokenize the answers: `tokenizer(text_target=answers)`, with DataCollatorForSeq2Seq."),
+    )
+
+
+def collators(facts: Facts) -> Iterator[Finding]:
+    """Find collators that do not pad labels, and smoothing without decoder inputs."""
+    given = facts.script.value(facts.trainer, "data_collator", 2)
+    is_missing = facts.trainer is not None and facts.trainer.is_complete and given in (MISSING, None)
+    is_padding = isinstance(given, Call) and facts.script.kind(given) == "DataCollatorWithPadding"
+    if (is_missing or is_padding) and any(padding_of(facts, call) != "max_length" for call in facts.targets):
+        yield Finding(
+            "error",
+            "labels",
+            facts.script.where(given if isinstance(given, Call) else facts.trainer),
+            Message("this collator does not pad labels: ValueError as soon as two differ in length")
+            if is_padding
+            else Message(
+                "without `data_collator`, labels are not padded: ValueError as soon as two differ in length"
+            ),
+            Message("Give the trainer `DataCollatorForSeq2Seq(tokenizer, model=model)`."),
+        )
+    smoothing = facts.setting("label_smoothing_factor")
+    is_plain = isinstance(given, Call) and facts.script.kind(given) == "DataCollatorForSeq2Seq"
+    if is_plain and isinstance(smoothing, int | float) and smoothing > 0 and not given.argument("model", 1):
+        yield Finding(
+            "error",
+            "labels",
+            facts.script.where(given),
+            Message(
+                "with label smoothing the Trainer takes the labels out of the batch, and without `model` the "
+                "collator has made no decoder inputs of them: ValueError"
+            ),
+            Message("Write `DataCollatorForSeq2Seq(tokenizer, model=model)`."),
+        )
+
+
+def padding_token(facts: Facts) -> Iterator[Finding]:
+    """Find a padding token that is set to EOS, as scripts for decoder-only models do."""
+    for node in facts.script.walk():
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Attribute):
+            continue
+        for target in node.targets:
+            is_pad = isinstance(target, ast.Attribute) and target.attr in ("pad_token", "pad_token_id")
+            if is_pad and node.value.attr in ("eos_token", "eos_token_id"):
+                yield Finding(
+                    "error",
+                    "labels",
+                    facts.script.where(node),
+                    Message(
+                        "the padding token becomes EOS. Encoder-decoders have one of their own; where "
+                        "padding in labels is replaced by -100, their EOS is too, and the model never "
+                        "learns to stop"
+                    ),
+                    Message("Remove this line."),
+                )

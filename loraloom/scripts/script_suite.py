@@ -1,0 +1,71 @@
+"""All checks of a script, in display order; each is a function of its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from loraloom.run.documents.checks import Finding
+from loraloom.scripts import (
+    adapter_checks,
+    answer_checks,
+    base_checks,
+    label_checks,
+    language_checks,
+    metric_checks,
+    removed_names,
+    row_checks,
+    trainer_checks,
+)
+from loraloom.scripts.facts import Facts
+from loraloom.text.message import Message
+
+Check = Callable[[Facts], Iterator[Finding]]
+SUITE: tuple[Check, ...] = (
+    removed_names.removed_names,
+    row_checks.splits,
+    row_checks.columns,
+    label_checks.padding_in_labels,
+    label_checks.end_of_labels,
+    label_checks.labels_from_sources,
+    label_checks.collators,
+    label_checks.padding_token,
+    row_checks.padding_of_sources,
+    row_checks.truncation,
+    language_checks.languages,
+    base_checks.model_class,
+    base_checks.precision,
+    base_checks.quantization,
+    adapter_checks.targets,
+    adapter_checks.task_type,
+    adapter_checks.frozen_adapters,
+    adapter_checks.adapter_in_use,
+    adapter_checks.new_tokens,
+    adapter_checks.learning_rate,
+    trainer_checks.strategies,
+    metric_checks.selection,
+    metric_checks.generated_metrics,
+    trainer_checks.loss_figures,
+    trainer_checks.resuming,
+    answer_checks.base_answers,
+    answer_checks.dropout_in_answers,
+    answer_checks.ignored_sampling,
+    answer_checks.answer_length,
+    answer_checks.special_tokens,
+    answer_checks.beams,
+    answer_checks.few_prompts,
+    answer_checks.merging,
+)
+
+
+def check_facts(facts: Facts) -> list[Finding]:
+    """Run all checks; a problem that a loop or two checks find at one place is reported once."""
+    unread = [
+        Finding(
+            "warning",
+            "syntax",
+            place,
+            Message("this cell is not read, because it is not Python: {reason}", reason=reason),
+        )
+        for place, reason in facts.script.source.unread
+    ]
+    return list(dict.fromkeys([*unread, *(finding for check in SUITE for finding in check(facts))]))

@@ -1,0 +1,84 @@
+"""The leader of a training on several ranks: it has the run folder, and tells the others what to train.
+
+    leader    create or resume ─ checks ─ plan ───────┬─ train ─ adapters, result
+                 │ run          │ base                │ plan, state        │ result
+    follower     └─ same rows ──┴─ same base ─ ready ─┴─ train ────────────┘
+
+Every rank reads recipe, rows and base itself; a follower refuses what differs from the leader's
+(`following.py`). With a single process, nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+
+from loraloom.distributed.ranks import Ranks
+from loraloom.recipe import Recipe
+from loraloom.recipe.reading import write_recipe
+from loraloom.run.documents.result import Result
+from loraloom.run.folder import Run
+from loraloom.session import provenance as origin
+from loraloom.session.material import Material
+from loraloom.session.rank_identity import base_identity, rows_identity
+from loraloom.session.run_session import RunSession
+from loraloom.training.checkpoint import state_files
+from loraloom.training.state import TrainingState
+
+
+def shares_base_of(recipe: Recipe, ranks: Ranks) -> bool:
+    """Return whether the ranks divide the base's weights among them."""
+    return recipe.training.shard_base and ranks.size > 1
+
+
+def announce_run(ranks: Ranks, session: RunSession) -> None:
+    """Tell the followers what is trained, so that each compares it with what it has."""
+    if ranks.size > 1:
+        ranks.announce(
+            "run",
+            {
+                "folder": str(session.run.folder.absolute()),
+                "recipe": write_recipe(session.recipe),
+                "choices": session.known.decided,
+                "is_new": session.known.waves is None,
+                "rows": rows_identity(session.split),
+                "versions": origin.versions(),
+            },
+        )
+
+
+def announce_base(ranks: Ranks, material: Material) -> None:
+    """Tell the followers which base and which tokens the leader has loaded."""
+    if ranks.size > 1:
+        ranks.announce("base", base_identity(material))
+
+
+def announce_plan(ranks: Ranks, waves: Sequence[Sequence[str]], pass_tokens: int) -> None:
+    """Tell the followers which experiments train together, and how large a pass is."""
+    if ranks.size > 1:
+        ranks.announce("plan", {"waves": [list(wave) for wave in waves], "pass_tokens": pass_tokens})
+
+
+def start_together(ranks: Ranks, state: TrainingState) -> None:
+    """Wait until all ranks are ready, and give them the state to train from.
+
+    Raises:
+        RankError: a rank has ended, or does not answer.
+    """
+    if ranks.size > 1:
+        ranks.wait_for_all("ready")
+        ranks.send(packed(dict(state_files(state))))
+
+
+def announce_result(ranks: Ranks, run: Run) -> None:
+    """Tell the followers how the run ended."""
+    if ranks.size > 1:
+        result = Result.read(run.result_file)
+        ranks.announce("result", {"folder": str(run.folder.absolute()), "result": json.loads(result.text())})
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    """Return files as one piece: the length of a list of names and sizes, the list, and the contents."""
+    index = json.dumps([[name, len(content)] for name, content in files.items()]).encode()
+    return struct.pack("<Q", len(index)) + index + b"".join(files.values())

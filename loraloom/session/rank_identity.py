@@ -1,0 +1,73 @@
+"""What must be equal on all ranks of a training, beside the recipe: rows, base, tokens, versions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from loraloom.base.loading import Base
+from loraloom.data.encoding import EncodedSet
+from loraloom.data.splitting.split import Split
+from loraloom.errors import Problem, RunError
+from loraloom.session.material import Material
+from loraloom.text.message import Message
+
+
+def require_same(own: Mapping[str, str], leaders: Mapping[str, str]) -> None:
+    """Refuse what this rank has and the leader has not, or in another form.
+
+    Raises:
+        RunError: names every key that differs.
+    """
+    problems = [
+        differing(
+            Problem(
+                "",
+                where=key,
+                found=str(own.get(key, "none"))[:40],
+                allowed=str(leaders.get(key, "none"))[:40],
+            )
+        )
+        for key in sorted(own.keys() | leaders.keys())
+        if own.get(key) != leaders.get(key)
+    ]
+    if problems:
+        raise RunError(problems)
+
+
+def differing(problem: Problem) -> Problem:
+    """Return the problem that a rank has something that rank 0 has not."""
+    return Problem(
+        Message("differs from what rank 0 has"),
+        where=problem.where,
+        found=problem.found,
+        allowed=problem.allowed,
+        fix=Message("Give every rank the same recipe, data, base and versions."),
+    )
+
+
+def rows_identity(split: Split) -> dict[str, str]:
+    """Return what tells the rows of a training from others: each file's sha256, and that of the split."""
+    return {**split.files, "split": hashlib.sha256(split.record().text().encode()).hexdigest()}
+
+
+def base_identity(material: Material) -> dict[str, str]:
+    """Return what the computed figures depend on, beside the recipe."""
+    base: Base = material.base
+    return {
+        "base": base.fingerprint,
+        "tokenizer": base.tokenizer_fingerprint,
+        "dtype": base.choices["dtype"].value,
+        "device": base.device.type,
+        "train_rows": _digest(material.train_set),
+        "eval_rows": _digest(material.eval_set),
+        "retain_rows": _digest(material.retain_set),
+        "initial_adapters": ", ".join(sorted(material.initial)),
+    }
+
+
+def _digest(rows: EncodedSet) -> str:
+    digest = hashlib.sha256()
+    for part in rows.arrays:
+        digest.update(part.tobytes())
+    return digest.hexdigest()

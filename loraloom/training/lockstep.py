@@ -1,0 +1,80 @@
+"""Passes over a base that ranks share: every rank runs as many passes, with the same adapters in each.
+
+The layers' weights are gathered while a pass goes through them (`base/sharding.py`), so a rank that runs no
+pass, or one that goes back through fewer layers, would keep the others waiting. A pass is therefore planned
+for all ranks together, and each takes its share of the rows in it; a rank without a row computes one that
+does not count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.ranks import Ranks, divide
+from loraloom.errors import TrainingError
+from loraloom.text.message import Message
+from loraloom.training.engine import Engine, Trainee
+from loraloom.training.passes import (
+    Pass,
+    PassTooLargeError,
+    Piece,
+    Plan,
+    num_labels_of,
+    plan_passes,
+    run_pass,
+)
+
+
+def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
+    """Compute this rank's part of the losses of one step, as `step_losses` does.
+
+    Args:
+        engine, trainees, plans: as in `step_losses`.
+
+    Raises:
+        TrainingError: memory does not hold a pass; the ranks cannot start over together.
+    """
+    setup = engine.setup
+    limit = engine.state.limits_at(engine.state.tick + 1).pass_tokens
+    num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
+    losses = torch.zeros(len(trainees), device=engine.bank.base.device)
+    for each in plan_passes(plans, setup.train_set, setup.pass_tokens, limit):
+        pieces, counts = _share(each, num_labels, setup.train_set, setup.ranks)
+        try:
+            parts = run_pass(engine, trainees, replace(each, pieces=pieces), counts)
+        except PassTooLargeError as error:
+            raise _too_large(engine, error.each) from None
+        losses[[piece.trainee for piece in pieces]] += parts
+    return losses
+
+
+def _share(
+    each: Pass, num_labels: Sequence[int], examples: EncodedSet, ranks: Ranks
+) -> tuple[list[Piece], list[float]]:
+    """Return a rank's share of a pass, and by what the loss of each trainee is divided."""
+    pieces, counts = [], [float(number) for number in num_labels]
+    for piece in each.pieces:
+        ((first, stop),) = divide([piece.rows], examples, ranks.rank, ranks.size)
+        if first == stop:
+            first, stop, counts[piece.trainee] = 0, 1, math.inf
+        tokens = int(examples.num_tokens(piece.rows[first:stop]).sum())
+        pieces.append(replace(piece, first=piece.first + first, stop=piece.first + stop, num_tokens=tokens))
+    return pieces, counts
+
+
+def _too_large(engine: Engine, each: Pass) -> TrainingError:
+    return TrainingError(
+        Message("there is not enough memory for a pass over the divided base; checkpoints are unchanged"),
+        where=str(engine.setup.run.folder),
+        found=Message("{num_tokens:,} tokens in one pass", num_tokens=each.num_tokens),
+        fix=Message(
+            "Lower training.per_device_train_batch_size and raise gradient_accumulation_steps, or set "
+            "training.gradient_checkpointing: true."
+        ),
+    )
