@@ -12,19 +12,9 @@ import argparse
 import time
 from typing import Any
 
-import torch
-
 from benchmarks.memory import IMPORTS, measure
 from benchmarks.processes import python
 from benchmarks.rounds import options_of, ratio
-from benchmarks.steps import short_pairs
-from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import load_base
-from loraloom.data.batches import Part, collate
-from loraloom.recipe import LoraSettings
-from loraloom.starter import model_folder
 
 PLAIN = "LoRA"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -46,16 +36,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="of the training whose memory is measured")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    seconds = times_of_passes(options)
     imports = python("-c", IMPORTS).peak_bytes
+    peaks = {name: measure(recipe(options, changes), imports) for name, changes in VARIANTS.items()}
+    seconds = times_of_passes(options)
     print("| variant | memory, MiB | predicted / measured | time of a pass, to LoRA's |")
     print("|---|---|---|---|")
-    for name, changes in VARIANTS.items():
-        peak = measure(recipe(options, changes), imports)
+    for name, peak in peaks.items():
         print(
             f"| {name} | {peak.measured / 2**20:.0f} | {1 + peak.error:.2f} "
-            f"| {ratio(seconds[name], seconds[PLAIN])} |",
-            flush=True,
+            f"| {ratio(seconds[name], seconds[PLAIN])} |"
         )
 
 
@@ -78,6 +67,18 @@ def recipe(options: argparse.Namespace, changes: dict[str, Any]) -> dict[str, An
 
 def times_of_passes(options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of a pass forward and backward, by variant, in every round."""
+    # Only now: a process begins with the peak of the one that starts it, which must be small above.
+    import torch
+
+    from benchmarks.steps import short_pairs
+    from loraloom.bank.bank import AdapterBank
+    from loraloom.bank.objective import part_losses
+    from loraloom.bank.ownership import training_rows
+    from loraloom.base.loading import load_base
+    from loraloom.data.batches import Part, collate
+    from loraloom.recipe import LoraSettings
+    from loraloom.starter import model_folder
+
     torch.manual_seed(0)
     folder = model_folder() if options.model == "starter" else options.model
     base = load_base(str(folder), dtype="float32", device="cpu")

@@ -102,6 +102,14 @@ class OutputScales:
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
         return (ParameterGroup(("gain",), rate_factor=RATE_FACTOR, decays=False),)
 
+    def gradient_change(self, parts: Mapping[str, Any]) -> None:
+        return None
+
+    def in_peft(
+        self, settings: LoraSettings, tensors: Mapping[str, Tensor]
+    ) -> tuple[LoraSettings, dict[str, Tensor]]:
+        return settings, dict(tensors)
+
     def stack(self, updates: Mapping[str, OutputScale], dtype: torch.dtype) -> OutputScaleStack:
         return OutputScaleStack(updates)
 

@@ -94,8 +94,7 @@ class LoraStack:
         """Group neighbouring spans of the same size, if their adapters are neighbours of near ranks."""
         runs: list[Run] = []
         for span in spans:
-            number = self._slots.get(span.slot)
-            if number is None:
+            if (number := self._slots.get(span.slot)) is None:
                 continue
             if runs and self._continues(runs[-1], number, span):
                 runs[-1] = Run(runs[-1].first, number, (*runs[-1].spans, span))
