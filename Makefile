@@ -10,7 +10,8 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against study real check dist notebooks site clean extras compat messages browser trackers gguf optimum
+	shapes bench-against bench-scale study real check dist notebooks site clean extras compat messages browser trackers \
+	gguf optimum ranks
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -38,8 +39,8 @@ format: install ## let ruff rewrite what it can
 test: install ## the whole suite
 	$(BIN)/pytest $(BESIDE)
 
-# Some 60 MB that few need, so they are not part of `install`.
-extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
+# Some 300 MB that few need, so they are not part of `install`.
+extras: install ## what optional packages bring: exports to CTranslate2, ONNX and GGUF, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
 	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
@@ -92,6 +93,12 @@ endef
 
 faults: install ## kills, damage, full disks and signals, by the thousand; half an hour
 	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults $(BESIDE)
+
+ranks: install ## training on 2, 4 and 5 processes, every family with a divided base, ranks that die; some minutes
+	LORALOOM_FAULTS=1 $(BIN)/pytest tests/distributed
+
+bench-scale: install ## bytes exchanged and memory a rank on 1, 2 and 4 processes; ten minutes on four quiet cores
+	$(BIN)/python -m benchmarks.scale
 
 # Of each property. A thousand take about a minute.
 EXAMPLES ?= 10000

@@ -5,9 +5,10 @@
 
 Folders of random weights and an adapter with random B are made in a temporary place. Memory: `loraloom merge`
 and `loraloom export --format ctranslate2` on an mt0-large, float32 and int8; the peak is that of the process
-and all that it starts, as the kernel counts resident pages (files that are mapped included), over the size of
-the base in float32. Time: an export of mt5-small's shape to CTranslate2 with its proof, less the time that
-merging took, over CTranslate2's own converter on the merged folder; both in turn, whole processes.
+and all that it starts, over the size of the base in float32: what the kernel cannot drop, and all resident
+pages, with those of mapped files, which it can. Time: an export of mt5-small's shape to CTranslate2 with its
+proof, less the time that merging took, over CTranslate2's own converter on the merged folder; both in turn,
+whole processes.
 """
 
 from __future__ import annotations
@@ -120,9 +121,12 @@ def float32_bytes(folder: Path) -> int:
 def measure_memory(folder: Path, shape: str) -> None:
     """Print the peaks of merge and export."""
     whole = float32_bytes(folder / "base")
-    imports = peak_of(["-c", "import loraloom.commands.export, loraloom.console"])
+    imports, _ = peak_of(["-c", "import loraloom.commands.export, loraloom.console"])
     print(f"{shape}: {whole / 2**20:,.0f} MiB in float32; imports alone {imports / 2**20:,.0f} MiB\n")
-    print("| command | peak | / float32 base | without imports |\n|---|---|---|---|", flush=True)
+    print(
+        "| command | peak | / float32 base | without imports | with mapped files |\n|---|---|---|---|---|",
+        flush=True,
+    )
     given = ["--base", folder / "base", "--adapter", folder / "adapter"]
     commands = {
         "merge": ["merge", *given, folder / "merged"],
@@ -136,15 +140,19 @@ def measure_memory(folder: Path, shape: str) -> None:
         },
     }
     for name, words in commands.items():
-        peak = peak_of(["-c", MAIN, *words])
+        peak, mapped = peak_of(["-c", MAIN, *words])
         for made_folder in (folder / "merged", folder / "ct2"):
             shutil.rmtree(made_folder, ignore_errors=True)
-        cells = name, f"{peak / 2**20:,.0f} MiB", f"{peak / whole:.2f}", f"{(peak - imports) / whole:.2f}"
+        shares = (peak / whole, (peak - imports) / whole, mapped / whole)
+        cells = name, f"{peak / 2**20:,.0f} MiB", *(f"{share:.2f}" for share in shares)
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def peak_of(words: list[object]) -> int:
-    """The highest sum of resident memory of this interpreter with these words, and of all that it starts.
+def peak_of(words: list[object]) -> tuple[int, int]:
+    """The highest memory of this interpreter with these words, and of all that it starts, in bytes.
+
+    Returns:
+        That of the pages of no file, and of all resident pages.
 
     Raises:
         SystemExit: it failed.
@@ -152,13 +160,15 @@ def peak_of(words: list[object]) -> int:
     begun = psutil.Popen(
         [sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    peak = 0
+    peak, mapped = 0, 0
     while begun.poll() is None:
-        peak = max(peak, sum(map(resident, [begun, *children_of(begun)])))
+        found = [resident(each) for each in (begun, *children_of(begun))]
+        peak = max(peak, sum(own for own, _ in found))
+        mapped = max(mapped, sum(own for _, own in found))
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if begun.returncode != 0:
         raise SystemExit(begun.stderr.read().decode()[-1000:])
-    return peak
+    return peak, mapped
 
 
 def children_of(process: psutil.Process) -> list[psutil.Process]:
@@ -170,12 +180,13 @@ def children_of(process: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def resident(process: psutil.Process) -> int:
-    """Its resident memory; 0 if it has ended."""
+def resident(process: psutil.Process) -> tuple[int, int]:
+    """Its resident pages of no file, and all of them, in bytes; 0 if it has ended."""
     try:
-        return int(process.memory_info().rss)
+        memory = process.memory_info()
     except psutil.Error:
-        return 0
+        return 0, 0
+    return int(memory.rss - memory.shared), int(memory.rss)
 
 
 def measure_time(folder: Path, shape: str, num_rounds: int) -> None:

@@ -12,6 +12,13 @@ LORA = "lora"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     LORA: {},
     "rslora": {"lora": {"use_rslora": True}},
+    "loraplus": {"lora": {"loraplus_lr_ratio": 16}},
+    "rslora-plus": {"lora": {"use_rslora": True, "loraplus_lr_ratio": 16}},
+    "dora": {"lora": {"use_dora": True}},
+    "dora-plus": {"lora": {"use_dora": True, "loraplus_lr_ratio": 16}},
+    "lorafa": {"lora": {"use_lorafa": True}},
+    "pissa": {"lora": {"init_lora_weights": "pissa"}},
+    "olora": {"lora": {"init_lora_weights": "olora"}},
 }
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 SEEDS = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -171,6 +171,10 @@ class AdapterBank:
             )
             for group in kind_of(settings).parameter_groups(settings)
         ]
+
+    def gradient_change(self, slot: str) -> Callable[[], None] | None:
+        """Return what changes the gradients of an adapter before each step of its optimizer, if anything."""
+        return kind_of(self._settings[slot]).gradient_change(self.parts(slot))
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
         """Return `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32, not copied."""

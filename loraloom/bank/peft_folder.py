@@ -115,6 +115,12 @@ def write_adapter(
     replace_folder(staged, folder)
 
 
+def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
+    """Return settings and tensors of an adapter as they are read from the folder that is written of it."""
+    settings, in_files = kind_of(settings).in_peft(settings, tensors)
+    return settings, {name.removesuffix(".weight"): tensor for name, tensor in in_files.items()}
+
+
 def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     """Read an adapter written by LoRALoom or PEFT.
 

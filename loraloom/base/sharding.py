@@ -8,8 +8,10 @@ ranks must compute the same passes in the same order, or they wait for each othe
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from loraloom.architectures.family import Family
@@ -28,8 +30,8 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
     Raises:
         ModelError: its layers are not known by their paths.
     """
+    from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     layers = _layers(model, family)
@@ -40,13 +42,17 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
             fix=Message("Remove it."),
         )
     for layer in layers:
-        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+        fsdp.fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     _use_one_embedding(model)
-    fully_shard(model.get_input_embeddings(), mesh=mesh, reshard_after_forward=True)
+    fsdp.fully_shard(model.get_input_embeddings(), mesh=mesh, reshard_after_forward=True)
     head = model.get_output_embeddings()
     if head.weight is not model.get_input_embeddings().weight:
-        fully_shard(head, mesh=mesh)
-    model.to(device)  # what is in no layer: norms, positions
+        fsdp.fully_shard(head, mesh=mesh, reshard_after_forward=True)
+    if hasattr(fsdp, "share_comm_ctx"):  # or each layer would keep what it gathered last
+        fsdp.share_comm_ctx([*layers, model.get_input_embeddings()])
+    for tensor in (*model.parameters(), *model.buffers()):  # what is in no layer: norms, positions
+        if local_part(tensor) is tensor:
+            tensor.data = tensor.data.to(device, copy=True)  # or it would keep the whole file in memory
 
 
 def whole(weight: Tensor) -> Tensor:
@@ -61,7 +67,7 @@ def local_part(weight: Tensor) -> Tensor:
     return weight if own is None else own()
 
 
-def _layers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+def _layers(model: PreTrainedModel, family: Family) -> list[Any]:
     """Return the layers of encoder and decoder, each a module that a pass enters and leaves."""
     found = (family.layer_path.match(f"{path}.") for path in dict(model.named_modules()))
     paths = dict.fromkeys(match.group(0).rstrip(".") for match in found if match is not None)

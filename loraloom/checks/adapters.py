@@ -110,7 +110,7 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
             findings.append(Finding("note", "start", experiment.name, message))
         elif difference > gate.tolerance * float(plain.abs().max()):
             message = Message(
-                "with B = 0 its hidden states differ from the base's by {difference:.2g}",
+                "at its start its hidden states differ from the base's by {difference:.2g}",
                 difference=difference,
             )
             findings.append(Finding("error", "start", experiment.name, message))
@@ -121,7 +121,7 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
                 else Message("the base's hidden states within {difference:.1e}", difference=difference)
             )
             findings.append(
-                Finding("ok", "start", experiment.name, Message("with B = 0 it gives {how}", how=how))
+                Finding("ok", "start", experiment.name, Message("at its start it gives {how}", how=how))
             )
     return findings
 

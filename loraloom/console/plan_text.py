@@ -12,7 +12,7 @@ from rich.text import Text
 
 from loraloom.checks.resources import describe_pace, memory_parts
 from loraloom.console.wrapping import wrapped
-from loraloom.run.documents.prediction import Disk, Memory, Prediction
+from loraloom.run.documents.prediction import Disk, Memory, Prediction, Traffic
 from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
@@ -35,6 +35,7 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
         (Message("memory"), memory(plan.memory)),
         (Message("time"), describe_pace(plan.pace)),
         (Message("disk"), disk(plan.disk)),
+        *([] if plan.traffic is None else [(Message("ranks"), ranks(plan.traffic))]),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
     return [
@@ -90,6 +91,19 @@ def disk(values: Disk) -> str:
         num_kept=values.num_kept,
         free_bytes=size(values.free_bytes),
     )
+
+
+def ranks(values: Traffic) -> str:
+    """Describe how many ranks there are, and what they exchange."""
+    said = Message(
+        "{num_ranks} processes; {reduced_bytes} of gradients summed a step",
+        num_ranks=values.num_ranks,
+        reduced_bytes=size(values.reduced_bytes),
+    )
+    if not values.gathered_bytes:
+        return said
+    gathered = size(values.gathered_bytes)
+    return Message("{said}; {gathered} of weights gathered a pass", said=said, gathered=gathered)
 
 
 def _names(wave: Sequence[str]) -> str:

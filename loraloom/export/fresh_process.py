@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,14 @@ def teacher_forced(model: Any, rows: ProofRows) -> Tensor:
     begun = zip(rows.start_token_ids, rows.targets, strict=True)
     inputs, _ = _padded([[start, *target[:-1]] for start, target in begun], rows.pad_token_id)
     logits = model(input_ids=input_ids, attention_mask=mask, decoder_input_ids=inputs, use_cache=False).logits
-    return torch.cat([own[: len(target)] for own, target in zip(logits, rows.targets, strict=True)]).float()
+    # Moved together where they are: with a vocabulary of 250,112, a copy is a twentieth of a large model.
+    logits = logits.float()
+    together: Tensor = logits.flatten(0, 1)
+    end = 0
+    for own, target in zip(logits, rows.targets, strict=True):
+        together[end : end + len(target)] = own[: len(target)].clone()
+        end += len(target)
+    return together[:end]
 
 
 def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -147,12 +154,19 @@ def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: Model
         if own != wanted
     ]
     return ModelMeasurement(
-        max_difference=float((found.logits - expected.logits).abs().max()),
-        largest_logit=float(expected.logits.abs().max()),
+        max_difference=_largest(
+            own - wanted for own, wanted in zip(found.logits, expected.logits, strict=True)
+        ),
+        largest_logit=_largest(expected.logits),
         num_answers=len(pairs),
         num_same_answers=sum(own == wanted for _, own, wanted in pairs),
         largest_gap=max(gaps, default=0.0),
     )
+
+
+def _largest(parts: Iterable[Tensor]) -> float:
+    """The largest absolute value; NaN if there is one."""
+    return float(torch.stack([own.abs().max() for own in parts]).max())
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from transformers import GenerationConfig
+
 from loraloom.architectures.family import Family
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
@@ -15,6 +17,17 @@ from loraloom.export.onnx.example import answering_code
 from loraloom.export.onnx.files import EXTERNAL, FOLDER, SUFFIXES, write_graphs
 from loraloom.run.atomic import write_bytes
 from loraloom.run.folder import to_json
+
+# What the model itself is described by; the other settings of generation are not its config's.
+OF_MODEL = {
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "use_cache",
+    "transformers_version",
+}
+GENERATION = GenerationConfig().to_dict().keys() - OF_MODEL
 
 
 class Onnx(Format):
@@ -42,8 +55,7 @@ class Onnx(Format):
         notes = copy_tokenizer(base, folder)
         notes += set_languages(base, folder, source.facts.languages)
         outside = write_graphs(base.model, base.start_token_id, folder / FOLDER, source.quantization)
-        if outside:
-            _state_external_data(folder / "config.json", outside)
+        _complete_config(folder / "config.json", outside)
         return notes
 
     def example(self, source: ExportSource) -> str:
@@ -51,8 +63,14 @@ class Onnx(Format):
         return answering_code(source)
 
 
-def _state_external_data(file: Path, outside: Mapping[str, int]) -> None:
-    """State in config.json which weights are in files of their own; transformers.js finds them by it."""
+def _complete_config(file: Path, outside: Mapping[str, int]) -> None:
+    """Leave generation settings to generation_config.json, and state which weights are in files of their own.
+
+    Optimum adds settings of config.json, such as BART's `forced_eos_token_id`, to those of the other file.
+    transformers.js finds weights by what is stated.
+    """
     values = json.loads(file.read_text(encoding="utf-8"))
-    values[EXTERNAL] = {"use_external_data_format": dict(outside)}
+    values = {key: value for key, value in values.items() if key not in GENERATION}
+    if outside:
+        values[EXTERNAL] = {"use_external_data_format": dict(outside)}
     write_bytes(file, to_json(values).encode())

@@ -21,6 +21,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import training_rows
+from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.recomputation import keeping_activations
 from loraloom.base.sharding import local_part
 from loraloom.data.batches import Batch, Part, collate
@@ -103,7 +104,11 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
         settings: settings of the adapter in the pass.
     """
     model = bank.base.model
-    bank.attach(PROBE, settings, seed=0)
+    # What is kept does not depend on values, and a start from the base's weights takes long.
+    kind, targets = kind_of(settings), bank.targets_of(settings)
+    shapes = {target.name: kind.shapes(settings.at(target.name), target.linear) for target in targets}
+    zeros = {f"{name}.{end}": torch.zeros(size) for name, own in shapes.items() for end, size in own.items()}
+    bank.attach(PROBE, settings, seed=0, tensors=zeros)
     try:
         source, target = _lengths(bank, settings)
         batch = _batch(bank, source, target)
@@ -149,12 +154,8 @@ def _growth(
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
     """Return two primes that are not a dimension of the base or of the adapter, nor is their sum."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
-    taken |= {
-        settings.r,
-        *settings.rank_pattern.values(),
-        *bank.base.dimensions.num_heads,
-        *bank.base.dimensions.d_head,
-    }
+    taken |= {*bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
+    taken |= {settings.r, *settings.rank_pattern.values()}
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
     first = next(free)
     return first, next(number for number in free if first + number not in taken)

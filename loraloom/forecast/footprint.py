@@ -27,6 +27,7 @@ from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept, kept_alike
 from loraloom.forecast.largest_pass import largest_passes, lay_out
@@ -66,21 +67,29 @@ class Counter:
     Args:
         bank: an empty bank on the frozen base.
         train_set: encoded rows.
+        ranks: the processes that share the rows of a step.
     """
 
-    def __init__(self, bank: AdapterBank, train_set: EncodedSet) -> None:
+    def __init__(self, bank: AdapterBank, train_set: EncodedSet, ranks: Ranks = ONE_PROCESS) -> None:
         self.bank = bank
         self.train_set = train_set
+        self.ranks = ranks
         self._kept: dict[str, SavedActivations] = {}
 
     def num_weights(self, experiment: Experiment) -> int:
         """Return the number of weights of an experiment's adapter."""
         return num_weights(experiment.lora, self.bank.targets_of(experiment.lora))
 
+    def num_trained(self, experiment: Experiment) -> int:
+        """Return how many of them are trained; others have neither gradient nor moments."""
+        return num_weights(experiment.lora, self.bank.targets_of(experiment.lora), trained=True)
+
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
         """Return the pass of a wave that keeps the most memory."""
         packing = wave[0].training.packing and self.bank.base.layout.can_pack
-        passes = largest_passes(wave, self.train_set, pass_tokens=pass_tokens, packing=packing)
+        passes = largest_passes(
+            wave, self.train_set, pass_tokens=pass_tokens, packing=packing, ranks=self.ranks
+        )
         by_name = {experiment.name: experiment for experiment in wave}
         sizes = (
             LargestPass(
@@ -136,9 +145,9 @@ def phases(
         pass_tokens: maximum number of tokens of several micro-batches in one pass.
     """
     base, training = counter.bank.base, wave[0].training
-    weights = sum(map(counter.num_weights, wave))
+    weights, trained = (sum(map(count, wave)) for count in (counter.num_weights, counter.num_trained))
     there = {
-        "adapters": weights * (WHILE_TRAINING + _copied(base, len(wave))),
+        "adapters": weights * (FLOAT32 + _copied(base, len(wave))) + trained * (WHILE_TRAINING - FLOAT32),
         "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
         "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
     }
@@ -157,7 +166,11 @@ def phases(
             of_answers = _answers(base, num_answering, eval_set, generation)
             found.append(Phase("answers", {**there, **_with_heap(base, of_answers)}))
     if training.save_strategy != "no":
-        found.append(Phase("saving", {**there, "checkpoint": weights * IN_CHECKPOINT}))
+        found.append(
+            Phase(
+                "saving", {**there, "checkpoint": 2 * FLOAT32 * (weights - trained) + trained * IN_CHECKPOINT}
+            )
+        )
     return found
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from loraloom.bank.ownership import seed_for
 from loraloom.data.batches import epoch_order, pack
 from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
 from loraloom.training.passes import plan_passes
@@ -42,7 +43,12 @@ class PassLayout(NamedTuple):
 
 
 def largest_passes(
-    experiments: Sequence[Experiment], examples: EncodedSet, *, pass_tokens: int, packing: bool
+    experiments: Sequence[Experiment],
+    examples: EncodedSet,
+    *,
+    pass_tokens: int,
+    packing: bool,
+    ranks: Ranks = ONE_PROCESS,
 ) -> list[PassLayout]:
     """Return passes of a wave that include the largest, whatever memory a token of each experiment needs.
 
@@ -51,13 +57,14 @@ def largest_passes(
         examples: the train set.
         pass_tokens: maximum number of tokens of several micro-batches together.
         packing: whether a row may contain several examples.
+        ranks: the processes that share the rows; the passes are this one's.
     """
     timetables = {e.name: Timetable(e, len(examples)) for e in experiments}
     passes: list[PassLayout] = []
     for step in _heaviest_steps(list(timetables.values()), examples):
         names = [name for name, timetable in timetables.items() if step < timetable.total_steps]
         plans = [timetables[name].micro_batches(step) for name in names]
-        for each in plan_passes(plans, examples, pass_tokens, None):
+        for each in plan_passes(plans, examples, pass_tokens, None, ranks.spans(plans, examples)):
             parts = {names[piece.trainee]: [examples[row] for row in piece.rows] for piece in each.pieces}
             num_labels = sum(len(example.labels) for part in parts.values() for example in part)
             passes.append(PassLayout(lay_out(parts, packing=packing), num_labels, each.num_tokens))

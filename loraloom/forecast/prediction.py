@@ -14,6 +14,7 @@ from loraloom.base.available_memory import free_bytes, peak_used_bytes, used_byt
 from loraloom.base.sharding import local_part
 from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
 from loraloom.forecast.largest_pass import step_tokens
+from loraloom.forecast.traffic import predict_traffic
 from loraloom.recipe import Experiment
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
 from loraloom.run.events import quiet
@@ -45,13 +46,14 @@ def predict(setup: Setup) -> Prediction:
     """
     memory = predict_memory(setup)
     waves = tuple(tuple(wave) for wave in setup.waves)
-    return Prediction(waves, memory, measure_pace(setup), predict_disk(setup))
+    traffic = predict_traffic(setup, Counter(setup.bank, setup.train_set))
+    return Prediction(waves, memory, measure_pace(setup), predict_disk(setup), traffic)
 
 
 def predict_memory(setup: Setup) -> Memory:
     """Predict the largest phase of all waves, in addition to what is loaded now."""
     base = setup.bank.base
-    loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set)
+    loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set, setup.ranks)
     found: list[Phase] = []
     earlier: list[Experiment] = []
     for names in setup.waves:

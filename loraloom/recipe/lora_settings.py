@@ -11,6 +11,7 @@ from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.values import (
     AlphaPattern,
     Count,
+    InitLoraWeights,
     LayerNames,
     Layers,
     Number,
@@ -28,6 +29,8 @@ VARIANT_KEYS = (
     "layers_pattern",
     "loraplus_lr_ratio",
     "use_dora",
+    "use_lorafa",
+    "init_lora_weights",
 )
 
 
@@ -98,11 +101,44 @@ class LoraSettings(Section):
         ),
     )
 
+    use_lorafa: bool = Field(
+        default=False,
+        description=Message(
+            "LoRA-FA: keep A as it is drawn and train B alone, which needs less memory (Zhang et al., 2023)."
+        ),
+    )
+    init_lora_weights: InitLoraWeights = Field(
+        default=True,
+        description=Message(
+            "Start of A and B: `true`, A random and B zero; `pissa`, `pissa_niter_16` or `olora`, the "
+            "leading part of the base's weights, which is taken out of them by a frozen negative twin. "
+            "Written out as plain LoRA of rank 2r."
+        ),
+    )
+
     @model_validator(mode="after")
     def _layers_are_named(self) -> Self:
         if self.layers_pattern and self.layers_to_transform is None:
             message = Message("has no effect without layers_to_transform; set it, or remove this setting")
             raise SettingError(message, "layers_pattern")
+        return self
+
+    @model_validator(mode="after")
+    def _is_one_variant(self) -> Self:
+        own = {"use_dora": self.use_dora, "use_lorafa": self.use_lorafa}
+        own |= {"init_lora_weights": self.init_lora_weights is not True}
+        first, *others = [*(key for key, is_set in own.items() if is_set), ""]
+        if others and others[0]:
+            message = Message("cannot be combined with {other}; remove one of the two", other=first)
+            raise SettingError(message, others[0])
+        if self.use_lorafa and self.loraplus_lr_ratio is not None:
+            message = Message("has no effect with use_lorafa, which trains B alone; remove one of the two")
+            raise SettingError(message, "loraplus_lr_ratio")
+        if self.init_lora_weights is not True and self.init_adapter is not None:
+            message = Message(
+                "cannot be combined with init_adapter, which is a start too; remove one of the two"
+            )
+            raise SettingError(message, "init_lora_weights")
         return self
 
     def at(self, module: str) -> LoraSettings:

@@ -8,6 +8,7 @@ added where they are shown.
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -150,6 +151,19 @@ BaseDropout = Annotated[
 RankPattern = Annotated[dict[str, Annotated[Count, Field(ge=1, le=4096)]], BeforeValidator(read_pattern)]
 AlphaPattern = Annotated[dict[str, Annotated[Number, Field(gt=0, le=1e6)]], BeforeValidator(read_pattern)]
 Layers = Annotated[list[Annotated[Count, Field(ge=0)]] | None, BeforeValidator(read_layers)]
+
+
+def _init_lora_weights(value: Any) -> Any:
+    """Parse the start of A and B: True is PEFT's default."""
+    if value in (True, None, "default", "true", "True"):
+        return True
+    text = value.lower() if isinstance(value, str) else ""
+    if text in ("pissa", "olora") or re.fullmatch(r"pissa_niter_[1-9]\d{0,3}", text):
+        return text
+    raise ValueError(Message("must be true, `pissa`, `pissa_niter_16` (or another number), or `olora`"))
+
+
+InitLoraWeights = Annotated[bool | str, BeforeValidator(_init_lora_weights)]
 LayerNames = Annotated[list[str] | None, BeforeValidator(read_layer_names)]
 TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
 Trackers = Annotated[list[TrackerName], BeforeValidator(read_trackers)]

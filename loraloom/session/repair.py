@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from loraloom.bank.peft_folder import read_adapter
+from loraloom.bank.peft_folder import as_read, read_adapter
 from loraloom.data.splitting.split import split_examples
 from loraloom.errors import AdapterError, LoRALoomError, RunError
 from loraloom.recipe import Experiment, Recipe
@@ -160,7 +160,8 @@ def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
     kept = export_folder(run, state, experiment.name)
     if kept is None:
         return True
-    tensors, best = tensors_of(run.folder / kept, experiment), state.tensors[experiment.name].best
+    tensors = tensors_of(run.folder / kept, experiment)
+    _, best = as_read(experiment.lora, state.tensors[experiment.name].best)
     return (
         tensors is not None
         and tensors.keys() == best.keys()
@@ -174,8 +175,9 @@ def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] 
         adapter = read_adapter(folder)
     except AdapterError:
         return None
-    kept = ("r", "lora_alpha", "lora_dropout", "use_rslora")
-    is_own = all(getattr(adapter.settings, key) == getattr(experiment.lora, key) for key in kept)
+    lora, _ = as_read(experiment.lora, {})
+    kept = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
+    is_own = all(getattr(adapter.settings, key) == getattr(lora, key) for key in kept)
     return adapter.tensors if is_own else None
 
 

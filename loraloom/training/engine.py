@@ -89,6 +89,8 @@ class Engine:
         initial = tensors.current or setup.initial.get(name)
         self.bank.attach(name, experiment.lora, experiment.seed, initial)
         optimizer = make_optimizer(self.bank.parameter_groups(name), experiment.training)
+        if (change := self.bank.gradient_change(name)) is not None:
+            optimizer.register_step_pre_hook(lambda *_: change())
         start_optimizer(optimizer, self.optimized_names(name), tensors.optimizer)
         timetable = Timetable(experiment, len(setup.train_set))
         return Trainee(experiment, timetable, optimizer, progress, tensors)

@@ -61,6 +61,8 @@ def test_other_families_answer_as_base_and_adapter(
     export(trained(kind), tmp_path / "plain", format="transformers")
     said = [run_example(tmp_path / name, monkeypatch) for name in ("out", "plain")]
     assert said[0] == said[1]
+    config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert "forced_eos_token_id" not in config  # Optimum would obey BART's, which the run did not use
 
 
 def test_int8_is_smaller_and_reports_what_it_changed(

@@ -413,6 +413,13 @@ def test_the_fresh_process_has_nothing_of_ours() -> None:
             "peft",
         ],
         "loraloom.export.ctranslate2_runtime": ["loraloom.export.runtime"],
+        "loraloom.export.onnx_runtime": ["loraloom.export.runtime"],
+        # An adapter alone is loaded onto a GGUF file of its base, which is written first.
+        "loraloom.export.gguf_runtime": [
+            "loraloom.export.gguf.base_file",
+            "loraloom.export.gguf.names",
+            "loraloom.export.runtime",
+        ],
     }
 
 

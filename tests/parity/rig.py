@@ -71,6 +71,10 @@ def speaking_tensors(
         tensors[f"{target.name}.lora_B"] = (
             torch.randn(out_features, settings.at(target.name).r, generator=generator) * strength
         )
+        if settings.init_lora_weights is not True:
+            for end in ("A", "B"):
+                like = tensors[f"{target.name}.lora_{end}"]
+                tensors[f"{target.name}.twin_{end}"] = torch.randn(like.shape, generator=generator) * strength
         if settings.use_dora:
             lengths = target.module.weight.float().norm(dim=1)
             drawn = torch.randn(out_features, generator=generator)

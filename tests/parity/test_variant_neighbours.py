@@ -12,6 +12,8 @@ import torch
 
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
+from loraloom.run.folder import Run
+from loraloom.session.repair import is_exported
 from loraloom.training.checkpoint import newest_valid
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
 from tests.parity.variants import VARIANTS
@@ -78,5 +80,6 @@ def test_a_resume_gives_the_same_bits(mt5: Base, together: tuple[TrainedRun, Pat
         assert resumed.losses(name) == whole.losses(name)[CUT:]
         for key, tensor in whole.adapter(name).items():
             assert torch.equal(resumed.adapter(name)[key], tensor), f"{name} {key}"
+        assert is_exported(Run(tmp_path / "run"), resumed.state, variant(name))
         for file in (folder / "adapters" / name).iterdir():
             assert (tmp_path / "run" / "adapters" / name / file.name).read_bytes() == file.read_bytes()

@@ -9,5 +9,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plus": {"loraplus_lr_ratio": 8},
     "dora": {"use_dora": True},
     "dora-undropped": {"use_dora": True, "lora_dropout": 0.0, "loraplus_lr_ratio": 2},
+    "fa": {"use_lorafa": True},
+    "pissa": {"init_lora_weights": "pissa", "alpha_pattern": {"q": 3}},
+    "pissa-niter": {"init_lora_weights": "pissa_niter_4", "use_rslora": True, "lora_dropout": 0.0},
+    "olora": {"init_lora_weights": "olora"},
     "patterns": {"rank_pattern": {"q": 6}, "alpha_pattern": {"wo": 4}, "layers_to_transform": [1]},
 }

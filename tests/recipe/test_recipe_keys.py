@@ -203,7 +203,7 @@ load_in_8bit: None
     assert any(
         "`training.output_dir: ./out` has no effect: every run creates its own directory" in n for n in notes
     )
-    assert len(notes) == 23
+    assert len(notes) == 22
     assert recipe.training.report_to == []
     assert not any(note.is_warning for note in reading.notes)
 

@@ -6,27 +6,36 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from loraloom.bank.updates.base_start import BaseStart
 from loraloom.bank.updates.dora import Dora
 from loraloom.bank.updates.lora import Lora
+from loraloom.bank.updates.lora_fa import LoraFa
 from loraloom.bank.updates.update import UpdateKind
 from loraloom.base.targets import Target
 from loraloom.recipe import LoraSettings
 
-LORA, DORA = Lora(), Dora()
+LORA, DORA, LORA_FA, BASE_START = Lora(), Dora(), LoraFa(), BaseStart()
 # In the order in which they are tried for a PEFT folder: a variant comes before what it is a variant of.
-KINDS: tuple[UpdateKind, ...] = (DORA, LORA)
+KINDS: tuple[UpdateKind, ...] = (DORA, BASE_START, LORA_FA, LORA)
 
 
 def kind_of(settings: LoraSettings) -> UpdateKind:
     """Return the kind of adapter that a recipe asks for."""
-    return DORA if settings.use_dora else LORA
+    if settings.use_dora:
+        return DORA
+    if settings.use_lorafa:
+        return LORA_FA
+    return LORA if settings.init_lora_weights is True else BASE_START
 
 
-def num_weights(settings: LoraSettings, targets: Iterable[Target]) -> int:
-    """Count the weights of an adapter in some linears."""
+def num_weights(settings: LoraSettings, targets: Iterable[Target], *, trained: bool = False) -> int:
+    """Count the weights of an adapter in some linears; only those that are trained, if so asked."""
     kind = kind_of(settings)
+    ends = kind.tensor_names
+    if trained:
+        ends = tuple(end for group in kind.parameter_groups(settings) for end in group.tensor_names)
     shapes = (kind.shapes(settings.at(target.name), target.linear) for target in targets)
-    return sum(math.prod(shape) for each in shapes for shape in each.values())
+    return sum(math.prod(each[end]) for each in shapes for end in ends)
 
 
 def kind_of_config(config: Mapping[str, Any]) -> UpdateKind | None:

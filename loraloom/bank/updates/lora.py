@@ -6,7 +6,7 @@ https://arxiv.org/abs/2312.03732.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,10 @@ class Lora:
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
         """Return A and B in one group, or in two with LoRA+."""
         return low_rank_groups(settings)
+
+    def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None] | None:
+        """Return None: gradients stay as they are."""
+        return None
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> Stack:
         """Put A and B of all adapters side by side."""

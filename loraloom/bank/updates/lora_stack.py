@@ -112,14 +112,15 @@ class LoraStack:
         self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group."""
-        made = [self._group(x, run, draw) for run in groups]
+        made = [self.of_run(x, run, draw) for run in groups]
         if made and torch.is_grad_enabled():
             return add_low_ranks(x, y, made)
         for group in made:
             group.add_to(x, y)
         return y
 
-    def _group(self, x: Tensor, run: Run, draw: Draw | None) -> Group:
+    def of_run(self, x: Tensor, run: Run, draw: Draw | None) -> Group:
+        """Return the adapters of a run with their rows of x and their masks."""
         own = self._updates[run.first : run.last + 1]
         A, B = self._stacked(run, own)
         drops = draw is not None and any(update.dropout for update in own)

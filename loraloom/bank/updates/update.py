@@ -6,7 +6,7 @@ pass, merging, movement and the adapter folder use kinds through these protocols
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -133,6 +133,13 @@ class UpdateKind(Protocol):
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
         """Return the tensors that the optimizer treats alike, group by group."""
+
+    def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None] | None:
+        """Return what changes the gradients of an adapter before each step of its optimizer; None if nothing.
+
+        Args:
+            parts: of the adapter, by the names of their linears.
+        """
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> Stack:
         """Put the adapters of a linear side by side.

@@ -67,6 +67,22 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What a rank exchanges with the others, beside a few kilobytes a step.
+
+    Args:
+        num_ranks: how many train together.
+        reduced_bytes: gradients that are summed over the ranks, a step of the largest wave.
+        gathered_bytes: weights of a divided base that a rank receives, a pass there and back; 0 if it is
+            whole on each.
+    """
+
+    num_ranks: int
+    reduced_bytes: int
+    gathered_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a training will take.
 
@@ -74,13 +90,16 @@ class Prediction:
         waves: who trains together.
         memory, disk: see there.
         pace: None where a signal came before the timed step had ended.
+        traffic: None if there is one process.
     """
 
     waves: tuple[tuple[str, ...], ...]
     memory: Memory
     pace: Pace | None
     disk: Disk
+    traffic: Traffic | None = None
 
     def to_json(self) -> JsonObject:
         """For provenance.json, and for the event `plan`."""
-        return {**asdict(self), "waves": [list(wave) for wave in self.waves]}
+        values = {**asdict(self), "waves": [list(wave) for wave in self.waves]}
+        return values if self.traffic else {key: values[key] for key in values if key != "traffic"}

@@ -1,0 +1,193 @@
+"""PiSSA and OLoRA: LoRA whose A and B start as the leading part of W, which W then lacks.
+
+PEFT takes s B₀ A₀ out of W. A base that others share cannot change, so an adapter has a frozen negative twin:
+
+    W' = W + s (B A + B₋ A₋)    with    A₋ = A₀ and B₋ = -B₀
+
+In files it is plain LoRA of rank 2r, with the twin's rows beside its own, as PEFT converts such adapters
+(`path_initial_model_for_weight_conversion`). Dropout is on the input of A alone, because W is not dropped.
+
+Source: PiSSA: Meng et al., 2024, https://arxiv.org/abs/2404.02948; OLoRA: Büyükakyüz, 2024,
+https://arxiv.org/abs/2406.01775.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loraloom.bank.ownership import seed_for
+from loraloom.bank.updates.frozen_down import add_with_frozen_down
+from loraloom.bank.updates.lora import Lora
+from loraloom.bank.updates.lora_stack import LoraStack, Run
+from loraloom.bank.updates.low_rank import LowRank
+from loraloom.bank.updates.update import Draw
+from loraloom.base.device_and_dtype import product_dtype
+from loraloom.base.frozen_linear import FrozenLinear
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+from loraloom.text.message import Message
+
+TWIN_A, TWIN_B = "twin_A", "twin_B"
+
+
+@dataclass(frozen=True)
+class TwinPart:
+    """The part of one adapter in one linear, with its frozen negative twin.
+
+    Args:
+        own: s B A, trained.
+        twin: s B₋ A₋, of the same rank.
+    """
+
+    own: LowRank
+    twin: LowRank
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """A and B, and those of the twin, which are frozen."""
+        return {**self.own.parameters, TWIN_A: self.twin.A, TWIN_B: self.twin.B}
+
+    @property
+    def whole(self) -> LowRank:
+        """The same as one product of rank 2r."""
+        A = torch.cat([self.own.A.detach(), self.twin.A.detach()])
+        B = torch.cat([self.own.B.detach(), self.twin.B.detach()], dim=1)
+        A, B = (nn.Parameter(tensor, requires_grad=False) for tensor in (A, B))
+        return LowRank(A, B, self.own.scaling, self.own.dropout)
+
+    def delta(self, linear: FrozenLinear) -> Tensor:
+        """Compute s (B A + B₋ A₋), [out, in], float32."""
+        return self.whole.delta(linear)
+
+    def delta_times(self, linear: FrozenLinear, vectors: Tensor) -> Tensor:
+        """Compute ΔW times some vectors, float64 [out, n]."""
+        return self.whole.delta_times(linear, vectors)
+
+    def delta_norm(self, linear: FrozenLinear) -> float:
+        """Compute ‖ΔW‖."""
+        return self.whole.delta_norm(linear)
+
+    def norm_bound(self) -> float:
+        """Compute s (‖A‖ ‖B‖ + ‖A₋‖ ‖B₋‖)."""
+        return self.own.norm_bound() + self.twin.norm_bound()
+
+
+class BaseStart(Lora):
+    """PiSSA and OLoRA as a kind of adapter; each method as described in `UpdateKind`."""
+
+    tensor_names = ("lora_A", "lora_B", TWIN_A, TWIN_B)
+
+    def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
+        """A [r, in] and B [out, r], each twice."""
+        own = super().shapes(settings, linear)
+        return {**own, TWIN_A: own["lora_A"], TWIN_B: own["lora_B"]}
+
+    def start(
+        self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
+    ) -> dict[str, Tensor]:
+        """Take A and B from the base's weights, such that ΔW is 0.
+
+        Raises:
+            AdapterError: the rank is larger than that of the weights.
+        """
+        most = min(linear.in_features, linear.out_features)
+        if settings.r > most:
+            raise AdapterError(
+                Message(
+                    "init_lora_weights: {init} needs a rank that the weights have",
+                    init=str(settings.init_lora_weights),
+                ),
+                where=module,
+                found=f"r {settings.r}",
+                allowed=Message("at most {most}", most=most),
+                fix=Message("Lower lora.r, or set another rank for this module in lora.rank_pattern."),
+            )
+        A, B = _leading_part(settings, linear.dense().float(), seed_for(seed, "start", module))
+        return {"lora_A": A, "lora_B": B, TWIN_A: A.clone(), TWIN_B: -B}
+
+    def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> TwinPart:
+        """Make the part of an adapter, and freeze its twin."""
+        A, B, twin_a, twin_b = (tensors[end] for end in self.tensor_names)
+        twin_a.requires_grad_(False)
+        twin_b.requires_grad_(False)
+        scaling, dropout = settings.scaling, float(settings.lora_dropout)
+        return TwinPart(LowRank(A, B, scaling, dropout), LowRank(twin_a, twin_b, scaling, dropout=0.0))
+
+    def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> TwinStack:
+        """Put the adapters side by side, and their twins."""
+        return TwinStack(updates, product_dtype(dtype, next(iter(updates.values())).own.A.device))
+
+    def is_kind_of(self, config: Mapping[str, Any]) -> bool:
+        """Return that no folder is: what this kind writes is plain LoRA."""
+        return False
+
+    def in_peft(
+        self, settings: LoraSettings, tensors: Mapping[str, Tensor]
+    ) -> tuple[LoraSettings, dict[str, Tensor]]:
+        """Return plain LoRA of rank 2r, of the same scale."""
+        factor = 2**0.5 if settings.use_rslora else 2
+        plain = settings.model_copy(
+            update={
+                "r": 2 * settings.r,
+                "lora_alpha": factor * settings.lora_alpha,
+                "rank_pattern": {key: 2 * r for key, r in settings.rank_pattern.items()},
+                "alpha_pattern": {key: factor * alpha for key, alpha in settings.alpha_pattern.items()},
+                "init_lora_weights": True,
+            }
+        )
+        whole = {}
+        for name in tensors:
+            module, _, end = name.rpartition(".")
+            if end == "lora_A":
+                whole[name] = torch.cat([tensors[name], tensors[f"{module}.{TWIN_A}"]])
+            elif end == "lora_B":
+                whole[name] = torch.cat([tensors[name], tensors[f"{module}.{TWIN_B}"]], dim=1)
+        return super().in_peft(plain, whole)
+
+
+class TwinStack(LoraStack):
+    """The adapters of one linear, and their twins; each method as described in `Stack`."""
+
+    def __init__(self, updates: Mapping[str, TwinPart], dtype: torch.dtype) -> None:
+        super().__init__({slot: update.own for slot, update in updates.items()}, dtype)
+        self._twins = LoraStack({slot: update.twin for slot, update in updates.items()}, dtype)
+
+    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return what to copy of both."""
+        into, out_of = super().copies(only_if_changed=only_if_changed)
+        more_into, more_out_of = self._twins.copies(only_if_changed=only_if_changed)
+        return [*into, *more_into], [*out_of, *more_out_of]
+
+    def add(
+        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
+    ) -> Tensor:
+        """Add s · B₋ A₋ x, and then s · B A dropout(x), in the rows of each group."""
+        if groups and torch.is_grad_enabled():
+            twins = [self._twins.of_run(x, run, None) for run in groups]
+            y = add_with_frozen_down(x, y, twins, is_up_trained=False)
+        else:
+            y = self._twins.add(linear, x, y, groups, None)
+        return super().add(linear, x, y, groups, draw)
+
+
+@torch.no_grad()
+def _leading_part(settings: LoraSettings, weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Return A [r, in] and B [out, r] whose product, times s, is the leading part of W."""
+    init, r = str(settings.init_lora_weights), settings.r
+    if init == "olora":
+        Q, R = torch.linalg.qr(weight)
+        return R[:r].contiguous(), Q[:, :r].contiguous()
+    if init == "pissa":
+        U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
+    else:
+        with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
+            torch.manual_seed(seed)
+            U, S, V = torch.svd_lowrank(weight, r, niter=int(init.removeprefix("pissa_niter_")))
+        Vh = V.T
+    root = (S[:r] / settings.scaling).sqrt()
+    return root[:, None] * Vh[:r], U[:, :r] * root

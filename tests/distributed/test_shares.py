@@ -1,0 +1,87 @@
+"""Each row of a step is computed by one rank, and ranks have about as many tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.launch import Launch, read_launch
+from loraloom.distributed.ranks import divide
+from loraloom.errors import RunError
+from loraloom.training.signals import AgreedStop, StopRequest
+from tests.parity.rig import random_rows
+
+ROWS = random_rows(40, seed=3)
+PLANS = [[list(range(8))], [list(range(4)), [9, 8, 7]], [[5]], [[n, n + 1] for n in range(0, 40, 2)]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("plan", PLANS, ids=len)
+def test_every_row_belongs_to_one_rank(plan: list[list[int]], size: int) -> None:
+    shares = [divide(plan, ROWS, rank, size) for rank in range(size)]
+    for number, rows in enumerate(plan):
+        found = [row for share in shares for row in rows[slice(*share[number])]]
+        assert found == rows
+
+
+def test_ranks_have_about_as_many_tokens() -> None:
+    plan = PLANS[-1]
+    largest = max(ROWS.num_tokens(range(40)))
+    shares = [divide(plan, ROWS, rank, 4) for rank in range(4)]
+    tokens = [
+        sum(int(ROWS.num_tokens(rows[slice(*span)]).sum()) for rows, span in zip(plan, share, strict=True))
+        for share in shares
+    ]
+    assert max(tokens) - min(tokens) <= 2 * largest
+
+
+def test_with_as_many_micro_batches_as_ranks_none_is_cut() -> None:
+    even = EncodedSet([[1, 2]] * 8, [[1]] * 8)
+    shares = [divide([[0, 1], [2, 3], [4, 5], [6, 7]], even, rank, 4) for rank in range(4)]
+    assert [[stop - first for first, stop in share] for share in shares] == [
+        [2 if number == rank else 0 for number in range(4)] for rank in range(4)
+    ]
+
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+MEETING = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
+
+
+def test_a_launch_is_read_from_what_torchrun_sets() -> None:
+    assert read_launch({}).is_alone
+    assert read_launch({"RANK": "0", "WORLD_SIZE": "1"}).is_alone
+    launch = read_launch({**TORCHRUN, **MEETING, "LORALOOM_RANK_TIMEOUT": "90"})
+    assert launch == Launch(1, 4, 1, 2, "node0", 29500, 90.0)
+    assert launch.is_follower
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"RANK": "4"}, "RANK"),
+        ({"RANK": "-1"}, "RANK"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE"),
+        ({"LOCAL_RANK": "2"}, "LOCAL_RANK"),
+        ({"MASTER_PORT": "0"}, "MASTER_PORT"),
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR"),
+        ({"LORALOOM_RANK_TIMEOUT": "soon"}, "LORALOOM_RANK_TIMEOUT"),
+        ({"LORALOOM_RANK_TIMEOUT": "nan"}, "LORALOOM_RANK_TIMEOUT"),
+    ],
+)
+def test_what_contradicts_itself_is_named(changed: dict[str, str], named: str) -> None:
+    with pytest.raises(RunError) as raised:
+        read_launch({**TORCHRUN, **MEETING, **changed})
+    assert raised.value.problems[0].where == named
+
+
+def test_ranks_stop_when_they_have_agreed_and_not_before() -> None:
+    own = StopRequest()
+    stop = AgreedStop(own)
+    own.signal_number = 15
+    assert stop.has_arrived
+    assert not stop
+    stop.agree([None, None])
+    assert not stop
+    stop.agree([15, None])
+    assert stop
+    assert stop.signal_number == 15
