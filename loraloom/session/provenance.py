@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -38,7 +39,16 @@ version = functools.cache(metadata.version)
 
 def versions(*more: str) -> dict[str, str]:
     """Return the versions of Python, of every package that results depend on, and of `more` packages."""
-    return {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *more)}
+    return {"python": platform.python_version()} | package_versions((*PACKAGES, *more))
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of packages; those of extras that are not installed are left out."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def initial_provenance(
