@@ -207,7 +207,7 @@ def _merge(
     examples = asked.examples[:NUM_ROWS]
     few = proof_rows(bank.base, facts.recipe, examples, facts.languages)
     few = with_answers(few, examples, answers, TARGET_TOKENS)
-    _, _, merging = merge_proven(bank, name, few, stop)
+    _, _, merging = merge_proven(bank, name, few, asked.staged / PROOF / "merging", stop)
     return merging.max_difference
 
 

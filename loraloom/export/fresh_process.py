@@ -2,8 +2,9 @@
 
 python -m loraloom.export.fresh_process FOLDER PROOF
 
-PROOF/question.json, question.safetensors  rows, and the outputs of base + adapter for them
-PROOF/measured.json                        how far the folder's outputs differ
+PROOF/question.json          rows, and the answers of base + adapter to them
+PROOF/DTYPE/0.safetensors …  its logits for each row, for the folder as loaded in that dtype
+PROOF/measured.json          how far the folder's outputs differ
 
 It imports nothing else of LoRALoom but the form of the rows, so any user of transformers would get the same
 result.
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,22 +31,33 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from loraloom.export.runtime import ProofRows, until
+from loraloom.export.runtime import ProofRows, each_alone, until
 
-QUESTION, LOGITS, MEASURED = "question.json", "question.safetensors", "measured.json"
+QUESTION, MEASURED, LOGITS = "question.json", "measured.json", "logits"
 
 
 @dataclass(frozen=True)
-class ModelOutputs:
+class StoredOutputs:
     """Outputs of a model for the rows.
 
     Args:
-        logits: at every position of the given targets, float32 [tokens, vocabulary].
+        folder: contains the logits of each row at every position of its target, float32 [tokens, vocabulary],
+            in a file: with a vocabulary of 250,112, those of all rows would take as much as a small model.
         answers: greedy answers, without start and EOS.
     """
 
-    logits: Tensor
+    folder: Path
     answers: list[list[int]]
+
+    def logits(self, row: int) -> Tensor:
+        """Read the logits of one row."""
+        logits: Tensor = load_file(logits_file(self.folder, row))[LOGITS]
+        return logits
+
+
+def logits_file(folder: Path, row: int) -> Path:
+    """Return the file of a row's logits."""
+    return folder / f"{row}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -72,10 +85,31 @@ class ModelMeasurement:
 
 
 @torch.no_grad()
-def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
-    """Compute logits for given targets and greedy answers, with transformers' forward and generate."""
-    answers = greedy_answers(model, rows)
-    return ModelOutputs(logits=teacher_forced(model, rows), answers=answers)
+def store_outputs(
+    model: Any,
+    rows: ProofRows,
+    folder: Path,
+    during: Callable[[int], AbstractContextManager[object]] = lambda num_rows: nullcontext(),
+) -> StoredOutputs:
+    """Compute greedy answers and logits for given targets, with transformers' generate and forward.
+
+    Args:
+        model: in eval mode.
+        rows: input for the model.
+        folder: to create.
+        during: makes a context for passes of so many rows.
+
+    Raises:
+        OSError, SafetensorError: a file could not be written.
+    """
+    folder.mkdir()
+    with during(len(rows.sources)):
+        answers = greedy_answers(model, rows)
+    for number, row in enumerate(each_alone(rows)):
+        with during(1):
+            logits = teacher_forced(model, row)
+        save_file({LOGITS: logits.contiguous()}, logits_file(folder, number))
+    return StoredOutputs(folder, answers)
 
 
 @torch.no_grad()
@@ -145,28 +179,24 @@ def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tenso
     return input_ids, mask
 
 
-def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: ModelOutputs) -> ModelMeasurement:
-    """Compare the outputs of a model with those expected."""
-    pairs = list(zip(rows.sources, found.answers, expected.answers, strict=True))
+def difference(model: Any, rows: ProofRows, expected: StoredOutputs) -> ModelMeasurement:
+    """Run a model, and compare its outputs with those expected."""
+    pairs = list(zip(greedy_answers(model, rows), expected.answers, strict=True))
+    differences, sizes = [], []
+    for number, row in enumerate(each_alone(rows)):
+        wanted = expected.logits(number)
+        differences.append((teacher_forced(model, row) - wanted).abs().max())
+        sizes.append(wanted.abs().max())
     gaps = [
-        _gap(model, rows, number, own, wanted)
-        for number, (_, own, wanted) in enumerate(pairs)
-        if own != wanted
+        _gap(model, rows, number, own, wanted) for number, (own, wanted) in enumerate(pairs) if own != wanted
     ]
     return ModelMeasurement(
-        max_difference=_largest(
-            own - wanted for own, wanted in zip(found.logits, expected.logits, strict=True)
-        ),
-        largest_logit=_largest(expected.logits),
+        max_difference=float(torch.stack(differences).max()),  # NaN if there is one
+        largest_logit=float(torch.stack(sizes).max()),
         num_answers=len(pairs),
-        num_same_answers=sum(own == wanted for _, own, wanted in pairs),
+        num_same_answers=sum(own == wanted for own, wanted in pairs),
         largest_gap=max(gaps, default=0.0),
     )
-
-
-def _largest(parts: Iterable[Tensor]) -> float:
-    """The largest absolute value; NaN if there is one."""
-    return float(torch.stack([own.abs().max() for own in parts]).max())
 
 
 @torch.no_grad()
@@ -180,33 +210,33 @@ def _gap(model: Any, rows: ProofRows, number: int, own: Sequence[int], wanted: S
     return float(logits[0, -1, own[at]] - logits[0, -1, wanted[at]])
 
 
-def generate_answers(proof: Path, rows: ProofRows, expected: Mapping[str, ModelOutputs]) -> None:
+def write_question(proof: Path, rows: ProofRows, expected: Mapping[str, StoredOutputs]) -> None:
     """Write what the new process must measure.
 
     Args:
-        proof: an empty folder.
+        proof: the folder of the proof.
         rows: input for the model.
-        expected: dtype to load the model in, `float32` or `auto` -> its expected outputs.
+        expected: dtype to load the model in, `float32` or `auto` -> its expected outputs, in the folder of
+            this name in `proof`.
     """
     question = {
         "rows": asdict(rows),
         "answers": {dtype: outputs.answers for dtype, outputs in expected.items()},
     }
     (proof / QUESTION).write_text(json.dumps(question), encoding="utf-8")
-    save_file({dtype: outputs.logits.contiguous() for dtype, outputs in expected.items()}, proof / LOGITS)
 
 
 def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
     """Load the folder as any user would, in each requested dtype, and measure."""
     question = json.loads((proof / QUESTION).read_text(encoding="utf-8"))
-    rows, logits = ProofRows(**question["rows"]), load_file(proof / LOGITS)
+    rows = ProofRows(**question["rows"])
     return {
-        dtype: _measure(folder, dtype, rows, ModelOutputs(logits[dtype], answers))
+        dtype: _measure(folder, dtype, rows, StoredOutputs(proof / dtype, answers))
         for dtype, answers in question["answers"].items()
     }
 
 
-def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) -> ModelMeasurement:
+def _measure(folder: Path, dtype: str, rows: ProofRows, expected: StoredOutputs) -> ModelMeasurement:
     model = AutoModelForSeq2SeqLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -214,19 +244,32 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) 
         attn_implementation=rows.attention,
         trust_remote_code=False,
     )
-    as_loaded = teacher_forced(model, rows)
     # transformers 5 loads `True` for the whole T5 family, and UMT5 then scales its logits.
     head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
-    model.config.tie_word_embeddings = head.weight is embedding.weight
-    outputs = run_model(model, rows)
-    measured = difference(model, rows, outputs, expected)
+    is_tied = head.weight is embedding.weight
+    flag_matters = _flag_matters(model, rows, is_tied)
+    model.config.tie_word_embeddings = is_tied
+    measured = difference(model, rows, expected)
     return ModelMeasurement(
         **{
             **asdict(measured),
-            "flag_matters": not torch.equal(as_loaded, outputs.logits),
+            "flag_matters": flag_matters,
             "num_same_encodings": _num_same_encodings(folder, rows),
         }
     )
+
+
+def _flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
+    """Whether the model as it was loaded computes something else than with the flag as it should be."""
+    as_loaded = model.config.tie_word_embeddings
+    for row in each_alone(rows):
+        found = []
+        for flag in (as_loaded, is_tied):
+            model.config.tie_word_embeddings = flag
+            found.append(teacher_forced(model, row))
+        if not torch.equal(*found):
+            return True
+    return False
 
 
 def _num_same_encodings(folder: Path, rows: ProofRows) -> int:

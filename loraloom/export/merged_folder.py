@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import MergeReport, merge_adapter, round_weights
 from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import README
 from loraloom.data.example import Example
+from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process
-from loraloom.export.fresh_process import ModelMeasurement, ModelOutputs, run_model
+from loraloom.export.fresh_process import ModelMeasurement, StoredOutputs, store_outputs
 from loraloom.export.merge_text import Merged, MergeSummary, merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.merged_languages import language_notes
@@ -109,27 +112,51 @@ def write_merged(
 
 
 def merge_proven(
-    bank: AdapterBank, name: str, rows: ProofRows, stop: StopRequest
-) -> tuple[ModelOutputs, MergeReport, ModelMeasurement]:
+    bank: AdapterBank, name: str, rows: ProofRows, folder: Path, stop: StopRequest
+) -> tuple[StoredOutputs, MergeReport, ModelMeasurement]:
     """Merge the adapter into the weights, and check that the model computes the same as before.
+
+    Args:
+        bank: with the adapter attached.
+        name: the adapter.
+        rows: input for the model.
+        folder: to create, for the outputs of base + adapter.
+        stop: checked between parts of the work.
 
     Returns:
         Outputs of base + adapter, what was merged, and how much the merged model's outputs differ.
 
     Raises:
         ModelError: the merged model computes something else.
+        RunError: the outputs could not be written.
     """
     model = bank.base.model.eval()
-    with bank.rows(Rows((Share(name, len(rows.sources)),))):
-        wanted = run_model(model, rows)
+    wanted = _stored(model, rows, folder, lambda num_rows: bank.rows(Rows((Share(name, num_rows),))))
     stop_if_asked(stop)
     merged = merge_adapter(bank, name)
-    merging = fresh_process.difference(model, rows, run_model(model, rows), wanted)
+    merging = fresh_process.difference(model, rows, wanted)
     check_equal(
         merging, Message("merged in float32, the model's outputs differ from those of base + adapter")
     )
     stop_if_asked(stop)
     return wanted, merged, merging
+
+
+def _stored(model: Any, rows: ProofRows, folder: Path, *during: Any) -> StoredOutputs:
+    """Store outputs; errors of the disk are named.
+
+    Raises:
+        RunError: they could not be written.
+    """
+    try:
+        return store_outputs(model, rows, folder, *during)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            Message("the outputs for the proof could not be written"),
+            where=str(folder.parent),
+            found=str(error).split("\n")[0],
+            fix=Message("Nothing was kept."),
+        ) from None
 
 
 def _merge(
@@ -147,11 +174,13 @@ def _merge(
         The proof, and notes on what differs from the base's folder.
     """
     model = bank.base.model
-    wanted, merged, merging = merge_proven(bank, facts.experiment.name, rows, stop)
-    expected, beside = {"float32": wanted}, None
+    proof_folder, in_float32, as_saved = staged / PROOF, "float32", "auto"
+    of_adapter = in_float32 if dtype == "float32" else as_saved
+    wanted, merged, merging = merge_proven(bank, facts.experiment.name, rows, proof_folder / of_adapter, stop)
+    expected, beside = {of_adapter: wanted}, None
     if dtype != "float32":
         beside = round_weights(model, merged, getattr(torch, dtype))
-        expected = {"float32": run_model(model, rows), "auto": wanted}
+        expected[in_float32] = _stored(model, rows, proof_folder / in_float32)
         model.to(getattr(torch, dtype))
     notes = write_transformers(bank.base, facts.languages, staged / MODEL)
     for note in notes:
@@ -165,20 +194,20 @@ def _merge(
             )
         )
     )
-    fresh_process.generate_answers(staged / PROOF, rows, expected)
-    measured = run_fresh_process(staged / MODEL, staged / PROOF, stop)
+    fresh_process.write_question(proof_folder, rows, expected)
+    measured = run_fresh_process(staged / MODEL, proof_folder, stop)
     check_equal(
-        measured["float32"],
+        measured[in_float32],
         Message("loaded by plain transformers, the folder's outputs differ from those expected"),
     )
-    check_tokenizer(measured["float32"], rows)
+    check_tokenizer(measured[in_float32], rows)
     proof = Proof(
         rows=rows_words(rows, has_run=facts.has_run),
         num_merged=len(merged.modules),
         weight_error=merged.largest_error,
         merging=merging,
-        reload=measured["float32"],
-        rounding=measured.get("auto"),
+        reload=measured[in_float32],
+        rounding=measured.get(as_saved),
         rounding_beside_update=beside,
     )
     return proof, notes

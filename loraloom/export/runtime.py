@@ -92,16 +92,25 @@ def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
             if end > start and longest * (end + 1 - start) > POSITIONS_AT_ONCE:
                 break
             end += 1
-        own = slice(start, end)
-        yield replace(
-            rows,
-            sources=rows.sources[own],
-            targets=rows.targets[own],
-            texts=rows.texts[own],
-            start_token_ids=rows.start_token_ids[own],
-            forced_token_ids=rows.forced_token_ids[own],
-        )
+        yield _part(rows, slice(start, end))
         start = end
+
+
+def each_alone(rows: ProofRows) -> Iterator[ProofRows]:
+    """Cut rows into parts of one row."""
+    for number in range(len(rows.sources)):
+        yield _part(rows, slice(number, number + 1))
+
+
+def _part(rows: ProofRows, own: slice) -> ProofRows:
+    return replace(
+        rows,
+        sources=rows.sources[own],
+        targets=rows.targets[own],
+        texts=rows.texts[own],
+        start_token_ids=rows.start_token_ids[own],
+        forced_token_ids=rows.forced_token_ids[own],
+    )
 
 
 def spans(length: int) -> Iterator[slice]:

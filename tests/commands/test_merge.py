@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 from transformers.core_model_loading import revert_weight_conversion
@@ -35,7 +35,7 @@ from loraloom.export import fresh_process, runtime, transformers_answers
 from loraloom.export import merged_folder as workflow
 from loraloom.export import transformers_format as written
 from loraloom.export.formats import FORMATS
-from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
+from loraloom.export.fresh_process import ProofRows, StoredOutputs, difference, store_outputs
 from loraloom.export.proof import check_equal, run_fresh_process
 from loraloom.export.transformers_folder import stored_dtype
 from loraloom.training.signals import StopRequest
@@ -365,19 +365,30 @@ def test_an_interrupted_merge_leaves_nothing(
     assert_nothing_left(tmp_path)
 
 
+def test_a_disk_that_fills_with_the_outputs_is_named_and_nothing_is_left(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tensors: Any, file: Path) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(fresh_process, "save_file", fail)
+    with pytest.raises(RunError, match=r"outputs for the proof could not be written.*No space left"):
+        merge(trained("mt5"), tmp_path / "merged")
+    assert_nothing_left(tmp_path)
+
+
 def test_an_answer_that_parts_at_a_tie_is_the_same_and_elsewhere_it_is_not(
-    tiny: Callable[[str], Path],
+    tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = stock_model(tiny("mt5")).eval()
     rows = ProofRows([[5, 6, 1]], [[7, 8, 1]], [], 0, 1, [0], [None], max_new_tokens=5)
-    said = run_model(model, rows)
+    said = store_outputs(model, rows, tmp_path / "said")
     with torch.no_grad():
         first = model(input_ids=torch.tensor([[5, 6, 1]]), decoder_input_ids=torch.tensor([[0]])).logits[
             0, -1
         ]
     best, second = first.topk(2).indices.tolist()
-    wanted = ModelOutputs(said.logits, [[second]])
-    measured = difference(model, rows, said, wanted)
+    measured = difference(model, rows, StoredOutputs(said.folder, [[second]]))
     assert said.answers[0][0] == best
     assert measured.num_same_answers == 0
     assert measured.largest_gap == pytest.approx(float(first[best] - first[second]), abs=1e-6)
@@ -385,8 +396,8 @@ def test_an_answer_that_parts_at_a_tie_is_the_same_and_elsewhere_it_is_not(
         check_equal(measured, "it differs")
     with torch.no_grad():
         model.lm_head.weight[second] = model.lm_head.weight[best] * (1 - 1e-6)
-    tied = run_model(model, rows)
-    check_equal(difference(model, rows, tied, ModelOutputs(tied.logits, [[second]])), "it differs")
+    tied = store_outputs(model, rows, tmp_path / "tied")
+    check_equal(difference(model, rows, StoredOutputs(tied.folder, [[second]])), "it differs")
 
 
 def test_the_fresh_process_has_nothing_of_ours() -> None:
