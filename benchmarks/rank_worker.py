@@ -2,8 +2,9 @@
 
     RANK=… WORLD_SIZE=… python -m benchmarks.rank_worker OUT.json train recipe.yaml --out run
 
-Used by `benchmarks.scale`. The kernel's count of the peak starts anew at the second step, so that neither
-loading nor the checks, which only rank 0 computes, are in it.
+Used by `benchmarks.scale`. The kernel's count of the peak is reset at the second step, so that neither
+loading nor the checks, which only rank 0 computes, are in it. Bytes are those of steps, without what is
+gathered after the last one to measure movement.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def count_steps(counts: dict[str, Any]) -> None:
             counts.update(reduced=0, gathered=0, seconds=[])
         started = time.perf_counter()
         take(engine)
+        counts["of_steps"] = {key: counts[key] for key in ("reduced", "gathered")}
         counts["seconds"].append(time.perf_counter() - started)
 
     loop.take_step = take_step

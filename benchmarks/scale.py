@@ -136,7 +136,7 @@ def line(
     """A row of the table."""
     plan = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["plan"]
     traffic = plan.get("traffic") or {"reduced_bytes": 0, "gathered_bytes": 0}
-    steps = counts[0]["steps"] - 1
+    steps, summed = counts[0]["steps"] - 1, counts[0]["of_steps"]
     measured = max(each["peak"] for each in counts) - imports
     # What loading left is the process's own high water; from the second step on, it is free again.
     predicted = plan["memory"]["loaded_bytes"] + sum(plan["memory"]["parts"].values()) - imports
@@ -144,9 +144,9 @@ def line(
     cells = (
         size,
         "divided" if is_shared else "whole",
-        mib(counts[0]["reduced"] / steps),
+        mib(summed["reduced"] / steps),
         mib(traffic["reduced_bytes"]),
-        mib(counts[0]["gathered"] / steps),
+        mib(summed["gathered"] / steps),
         mib(traffic["gathered_bytes"]),
         mib(measured),
         mib(predicted),

@@ -14,14 +14,15 @@ LINKS = {"8 × H100, one node": (8, 450e9), "64 nodes × 8": (512, 50e9)}
 def main() -> None:
     attention, feed_forward = 4 * D_MODEL**2, 3 * D_MODEL * D_FF
     layers = 2 * LAYERS * (3 * attention + 2 * feed_forward)  # bytes in bfloat16
-    tables = 2 * 2 * VOCABULARY * D_MODEL
+    tables = 2 * 2 * VOCABULARY * D_MODEL  # embeddings, and a head of its own
     per_attention, per_feed_forward = 4 * R * 2 * D_MODEL, 3 * R * (D_MODEL + D_FF)
     gradients = 4 * LAYERS * (3 * per_attention + 2 * per_feed_forward)  # float32
     print("| ranks | gradients sent a step | time | base a rank, divided | gathered a pass | time |")
     print("|---|---|---|---|---|---|")
     for name, (size, speed) in LINKS.items():
         sent = 2 * (size - 1) / size * gradients  # a ring
-        gathered = (2 * layers + tables) * (size - 1) / size
+        # Layers there and back, embeddings by encoder and decoder, the head once.
+        gathered = (2 * layers + 1.5 * tables) * (size - 1) / size
         print(
             f"| {name} | {sent / 2**20:.0f} MiB | {sent / speed * 1e3:.1f} ms "
             f"| {(layers + tables) / size / GIB:.2f} GiB | {gathered / GIB:.1f} GiB "

@@ -116,7 +116,7 @@ def write_adapter(
 
 
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
-    """Return settings and tensors of an adapter as they are read from the folder that is written of it."""
+    """Return settings and tensors of an adapter as `read_adapter` reads them after `write_adapter`."""
     settings, in_files = kind_of(settings).in_peft(settings, tensors)
     return settings, {name.removesuffix(".weight"): tensor for name, tensor in in_files.items()}
 

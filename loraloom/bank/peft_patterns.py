@@ -46,7 +46,7 @@ def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str
         where: its folder, for messages.
 
     Raises:
-        AdapterError: a pattern is no mapping, or a key is no expression or takes too long.
+        AdapterError: a pattern is not a mapping, or a key is invalid or takes too long.
     """
     found: dict[str, Any] = {}
     for name in PATTERNS:

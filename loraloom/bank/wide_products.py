@@ -80,7 +80,7 @@ class WideProducts:
             assert isinstance(module, BankLinear), name
             own = {slot: update[name] for slot, update in parts.items() if name in update}
             low_ranks = {slot: update for slot, update in own.items() if isinstance(update, LowRank)}
-            if len(low_ranks) < len(own):  # DoRA is no low-rank product
+            if len(low_ranks) < len(own):  # such as DoRA's
                 self._has_others = True
                 return
             self._wide[name] = _side_by_side(low_ranks, module.frozen.dtype)

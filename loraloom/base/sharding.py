@@ -8,10 +8,12 @@ ranks must compute the same passes in the same order, or they wait for each othe
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loraloom.architectures.family import Family
@@ -44,12 +46,16 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
     for layer in layers:
         fsdp.fully_shard(layer, mesh=mesh, reshard_after_forward=True)
     _use_one_embedding(model)
-    fsdp.fully_shard(model.get_input_embeddings(), mesh=mesh, reshard_after_forward=True)
-    head = model.get_output_embeddings()
-    if head.weight is not model.get_input_embeddings().weight:
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    is_tied = head.weight is embeddings.weight
+    fsdp.fully_shard(embeddings, mesh=mesh, reshard_after_forward=True)
+    if is_tied:
+        head.weight = embeddings.weight  # or it would be divided once more, and kept twice
+        head.forward = partial(_gathered_product, head)
+    else:
         fsdp.fully_shard(head, mesh=mesh, reshard_after_forward=True)
     if hasattr(fsdp, "share_comm_ctx"):  # or each layer would keep what it gathered last
-        fsdp.share_comm_ctx([*layers, model.get_input_embeddings()])
+        fsdp.share_comm_ctx([*layers, embeddings])
     for tensor in (*model.parameters(), *model.buffers()):  # what is in no layer: norms, positions
         if local_part(tensor) is tensor:
             tensor.data = tensor.data.to(device, copy=True)  # or it would keep the whole file in memory
@@ -72,6 +78,11 @@ def _layers(model: PreTrainedModel, family: Family) -> list[Any]:
     found = (family.layer_path.match(f"{path}.") for path in dict(model.named_modules()))
     paths = dict.fromkeys(match.group(0).rstrip(".") for match in found if match is not None)
     return [model.get_submodule(path) for path in paths]
+
+
+def _gathered_product(head: nn.Linear, states: Tensor) -> Tensor:
+    """Compute a head whose weight is gathered by the embeddings alone."""
+    return F.linear(states, whole(head.weight), head.bias)
 
 
 def _use_one_embedding(model: PreTrainedModel) -> None:

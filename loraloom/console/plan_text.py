@@ -103,7 +103,11 @@ def ranks(values: Traffic) -> str:
     if not values.gathered_bytes:
         return said
     gathered = size(values.gathered_bytes)
-    return Message("{said}; {gathered} of weights gathered a pass", said=said, gathered=gathered)
+    return Message(
+        "{said}; {gathered} of weights gathered a pass, whose memory is not counted above",
+        said=said,
+        gathered=gathered,
+    )
 
 
 def _names(wave: Sequence[str]) -> str:

@@ -43,7 +43,8 @@ def joined_ranks(launch: Launch) -> Iterator[Ranks]:
     meeting, group = _meet(launch), None
     try:
         group = ProcessGroup(meeting)
-        yield group
+        with group.named_gatherings():
+            yield group
     except LoRALoomError as error:
         _leave(meeting, error.as_message())
         raise
@@ -68,7 +69,7 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
         return True
     try:
         meeting = _meet(launch)
-    except LoRALoomError:  # nobody is there any more
+    except LoRALoomError:  # the others have ended
         return True
     _leave(meeting, error.as_message())
     if not launch.is_follower or getattr(error, "has_reason", False):

@@ -61,7 +61,7 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
         environ: environment variables; by default those of this process.
 
     Raises:
-        RunError: they contradict each other, or one of them is missing or no number.
+        RunError: they contradict each other, or one of them is missing or not a number.
     """
     environ = os.environ if environ is None else environ
     if RANK not in environ or SIZE not in environ:

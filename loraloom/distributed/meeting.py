@@ -75,7 +75,7 @@ class Meeting:
         return json.loads(self.store.get(name)) if self.store.check([name]) else None
 
     def count(self) -> None:
-        """Count one more sign of life of this rank; whoever waits for it starts to wait anew."""
+        """Count one more sign of life of this rank; ranks that wait for it start to wait again."""
         self.store.add(f"signs/{self.launch.rank}", 1)
 
     def wait_for(self, name: str, rank: int) -> Any:

@@ -146,6 +146,22 @@ class ProcessGroup(Ranks):
                     work.wait()
 
     @contextmanager
+    def named_gatherings(self) -> Iterator[None]:
+        """Name the rank that ended if torch cannot gather the weights of a divided base.
+
+        Raises:
+            RankError: a rank has ended, or does not answer.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            text = str(error)
+            if not isinstance(error, dist.DistError) and "gloo" not in text:
+                raise
+            is_timeout = "timed out" in text.lower()
+            raise self._broken(error, self.meeting.launch.timeout if is_timeout else 0.0) from None
+
+    @contextmanager
     def _named_failures(self) -> Iterator[None]:
         self._num_exchanges += 1
         started, own = time.monotonic(), self._num_exchanges

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -91,6 +89,8 @@ def divide(micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: i
         examples: the train set.
         rank, size: which share, of how many.
     """
+    import numpy as np  # only here, because every command imports this module
+
     tokens = examples.num_tokens([row for rows in micro_batches for row in rows])
     middles = np.cumsum(tokens) - tokens / 2
     owners = np.minimum((middles * size / max(1, tokens.sum())).astype(np.int64), size - 1)

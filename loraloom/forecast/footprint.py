@@ -84,6 +84,16 @@ class Counter:
         """Return how many of them are trained; others have neither gradient nor moments."""
         return num_weights(experiment.lora, self.bank.targets_of(experiment.lora), trained=True)
 
+    def training_bytes(self, experiment: Experiment) -> int:
+        """Return the bytes of an adapter in training: weights, and gradients and moments of those trained."""
+        weights, trained = self.num_weights(experiment), self.num_trained(experiment)
+        return weights * FLOAT32 + trained * (WHILE_TRAINING - FLOAT32)
+
+    def checkpoint_bytes(self, experiment: Experiment) -> int:
+        """Return the bytes of an adapter in a checkpoint: twice its weights, and moments of those trained."""
+        weights, trained = self.num_weights(experiment), self.num_trained(experiment)
+        return weights * 2 * FLOAT32 + trained * (IN_CHECKPOINT - 2 * FLOAT32)
+
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
         """Return the pass of a wave that keeps the most memory."""
         packing = wave[0].training.packing and self.bank.base.layout.can_pack
@@ -145,9 +155,9 @@ def phases(
         pass_tokens: maximum number of tokens of several micro-batches in one pass.
     """
     base, training = counter.bank.base, wave[0].training
-    weights, trained = (sum(map(count, wave)) for count in (counter.num_weights, counter.num_trained))
+    copied = sum(map(counter.num_weights, wave)) * _copied(base, len(wave))
     there = {
-        "adapters": weights * (FLOAT32 + _copied(base, len(wave))) + trained * (WHILE_TRAINING - FLOAT32),
+        "adapters": sum(map(counter.training_bytes, wave)) + copied,
         "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
         "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
     }
@@ -166,11 +176,7 @@ def phases(
             of_answers = _answers(base, num_answering, eval_set, generation)
             found.append(Phase("answers", {**there, **_with_heap(base, of_answers)}))
     if training.save_strategy != "no":
-        found.append(
-            Phase(
-                "saving", {**there, "checkpoint": 2 * FLOAT32 * (weights - trained) + trained * IN_CHECKPOINT}
-            )
-        )
+        found.append(Phase("saving", {**there, "checkpoint": sum(map(counter.checkpoint_bytes, wave))}))
     return found
 
 

@@ -9,7 +9,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
-from loraloom.forecast.footprint import WHILE_TRAINING, Counter
+from loraloom.forecast.footprint import Counter
 from loraloom.recipe import Experiment
 from loraloom.text.message import Message
 from loraloom.text.units import size
@@ -98,8 +98,7 @@ def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
 def experiment_need(experiment: Experiment, counter: Counter) -> Need:
     """Compute what one experiment adds to the peak memory."""
     largest = counter.largest_pass([experiment], pass_tokens=0)
-    weights = counter.num_weights(experiment)
-    return Need(weights * WHILE_TRAINING, largest.kept_bytes, largest.num_tokens)
+    return Need(counter.training_bytes(experiment), largest.kept_bytes, largest.num_tokens)
 
 
 def make_plan(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from loraloom.base.available_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.base.sharding import local_part
-from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
+from loraloom.forecast.footprint import Counter, Phase, phases
 from loraloom.forecast.largest_pass import step_tokens
 from loraloom.forecast.traffic import predict_traffic
 from loraloom.recipe import Experiment
@@ -131,7 +131,7 @@ def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
 def predict_disk(setup: Setup) -> Disk:
     """Predict the size of checkpoints: each adapter, its best so far, and two moments."""
     counter = Counter(setup.bank, setup.train_set)
-    size = IN_CHECKPOINT * sum(map(counter.num_weights, setup.experiments))
+    size = sum(map(counter.checkpoint_bytes, setup.experiments))
     return Disk(size, setup.shared.save_total_limit, free_disk_bytes(setup.run.folder))
 
 

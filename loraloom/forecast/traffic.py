@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from loraloom.base.loading import Base
 from loraloom.base.sharding import local_part
 from loraloom.forecast.footprint import Counter
@@ -20,20 +22,24 @@ def predict_traffic(setup: Setup, counter: Counter) -> Traffic | None:
     """
     if setup.ranks.size == 1:
         return None
-    weights = {each.name: counter.num_weights(each) for each in setup.experiments}
-    largest = max(sum(weights[name] for name in wave) for wave in setup.waves)
+    trained = {each.name: counter.num_trained(each) for each in setup.experiments}
+    largest = max(sum(trained[name] for name in wave) for wave in setup.waves)
     return Traffic(setup.ranks.size, largest * GRADIENT_BYTES, _gathered_bytes(setup.bank.base))
 
 
 def _gathered_bytes(base: Base) -> int:
     """Return the bytes of others' weights that a pass there and back brings.
 
-    Layers are gathered twice. Embeddings and a head of its own are gathered once: nothing goes back through
-    them, because the loss has the gradient of its input ready (`bank/objective.py`).
+    Layers are gathered forward and backward, and embeddings by each of the two stacks. The head is gathered
+    once, because the loss has the gradient of its input ready (`bank/objective.py`).
     """
     if not base.is_sharded:
         return 0
-    weights = {name: p.nbytes - local_part(p).nbytes for name, p in base.model.named_parameters()}
-    once = {id(base.head.weight), id(base.model.get_input_embeddings().weight)}
-    named = dict(base.model.named_parameters())
-    return sum(size if id(named[name]) in once else 2 * size for name, size in weights.items())
+    head = base.head.weight
+    others = [p for p in base.model.parameters() if p is not head or base.head_is_tied]
+    return _of_others(head) + 2 * sum(map(_of_others, others))
+
+
+def _of_others(weight: Tensor) -> int:
+    """Return the bytes of a weight that other ranks keep."""
+    return weight.nbytes - local_part(weight).nbytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,20 @@ def first_match(keys: Iterable[str], module: str) -> str | None:
     >>> first_match(["v", r"encoder.*\\.q"], "encoder.layers.0.q")
     'encoder.*\\\\.q'
     """
-    return next((key for key in keys if re.match(rf"(.*\.)?({key})$", module)), None)
+    return next((key for key in keys if _matches(key, module)), None)
+
+
+def _matches(key: str, module: str) -> bool:
+    # An adapter that was read may have hundreds of keys, more than `re` keeps compiled.
+    if (name := _plain_name(key)) is not None:
+        return module == name or module.endswith(f".{name}")
+    return re.match(rf"(.*\.)?({key})$", module) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain_name(key: str) -> str | None:
+    """Return the name that a key without special characters matches; None for other expressions."""
+    return key.replace("\\.", ".") if re.fullmatch(r"(\w|\\\.)*", key) else None
 
 
 def layer_of(module: str, patterns: Sequence[str]) -> int | None:
@@ -63,7 +77,7 @@ def read_pattern(value: Any) -> Any:
     """Read a mapping from module names to numbers.
 
     Raises:
-        ValueError: it is no such mapping; the text does not contain the setting's name.
+        ValueError: it is another value; the text does not contain the setting's name.
     """
     if value is None:
         return {}

@@ -114,12 +114,19 @@ def _halve(engine: Engine, tried: int) -> None:
     """Limit evaluations to half as many rows at once.
 
     Raises:
-        TrainingError: it was a single row.
+        TrainingError: it was a single row, or ranks share the base and cannot start over together.
     """
+    setup = engine.setup
+    if setup.bank.base.is_sharded:
+        raise TrainingError(
+            Message("there is not enough memory for a pass over the divided base; checkpoints are unchanged"),
+            where=str(setup.run.folder),
+            fix=Message("Lower training.per_device_eval_batch_size and generation.batch_size."),
+        )
     if tried == 1:
         raise TrainingError(
             Message("there is not enough memory to evaluate a single row; checkpoints are unchanged"),
-            where=str(engine.setup.run.folder),
+            where=str(setup.run.folder),
             fix=Message("Lower data.max_source_length, data.max_target_length or generation.max_new_tokens."),
         )
     engine.state.narrow(engine.state.tick, Limits(eval_rows=tried // 2))

@@ -24,7 +24,7 @@ def join_all(engine: Engine, wave: Sequence[str]) -> None:
         try:
             engine.trainees.append(engine.join(name))
         except (MemoryError, RuntimeError) as error:
-            if engine.setup.has_one_experiment or not is_out_of_memory(error):
+            if not engine.setup.can_fail_alone or not is_out_of_memory(error):
                 raise
             engine.state.progress[name].fail(Message("out of memory: its adapter is too large"))
             _end(engine, name)

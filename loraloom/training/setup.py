@@ -77,6 +77,11 @@ class Setup:
         return len(self.experiments) + self.num_others == 1
 
     @property
+    def can_fail_alone(self) -> bool:
+        """Whether an experiment may fail because its adapter does not fit: not on one of several ranks."""
+        return not self.has_one_experiment and self.ranks.size == 1
+
+    @property
     def shares_rows(self) -> bool:
         """Whether ranks evaluate different rows; over a base that they share, all compute the same passes."""
         return self.ranks.size > 1 and not self.bank.base.is_sharded

@@ -99,7 +99,7 @@ def _update_all(engine: Engine, trainees: Sequence[Trainee], results: Sequence[S
         try:
             changes.append(_update(trainee, result))
         except (MemoryError, RuntimeError) as error:
-            if engine.setup.has_one_experiment or not is_out_of_memory(error):
+            if not engine.setup.can_fail_alone or not is_out_of_memory(error):
                 raise
             _fail(trainee, Message("out of memory for the state of its optimizer"), result)
         if not engine.setup.waits_once:

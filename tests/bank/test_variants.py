@@ -63,9 +63,14 @@ def test_what_it_adds_is_what_it_moves_and_merges(base: Base, name: str) -> None
 def test_its_weights_are_counted_before_it_is_attached(mt5: Base, name: str) -> None:
     bank = AdapterBank(mt5)
     each = experiment("own", lora=lora_of(name))
-    predicted = Counter(bank, random_rows(3)).num_weights(each)
+    counter = Counter(bank, random_rows(3))
+    weights, trained = counter.num_weights(each), counter.num_trained(each)
+    in_training, in_checkpoint = counter.training_bytes(each), counter.checkpoint_bytes(each)
     bank.attach("own", each.lora, seed=1)
-    assert predicted == sum(parameter.numel() for parameter in bank.parameters("own"))
+    assert weights == sum(parameter.numel() for parameter in bank.parameters("own"))
+    assert trained == sum(p.numel() for p in bank.parameters("own") if p.requires_grad)
+    assert in_training == 4 * (weights + 3 * trained)
+    assert in_checkpoint == 4 * (2 * weights + 2 * trained)
     bank.drop("own")
 
 

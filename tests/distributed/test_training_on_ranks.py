@@ -144,6 +144,17 @@ def test_a_rank_that_is_killed_ends_the_run_with_its_number(
         assert len(events(run, "train")) == 6
 
 
+def test_a_rank_that_is_killed_while_others_gather_weights_ends_the_run_with_a_message(
+    short_recipe: Path, ranks: RankGroup, tmp_path: Path
+) -> None:
+    shared = ["--set", "training.shard_base=true", "--out", tmp_path / "run"]
+    faults = {1: {"call": "loraloom.training.lockstep:run_pass", "number": 4}}
+    leader, _ = ranks.call("train", short_recipe, *shared, cwd=tmp_path, faults=faults)
+    assert leader.code == 1
+    assert "ended without a reason" in leader.stderr
+    assert "Traceback" not in leader.stderr
+
+
 def test_a_rank_that_hangs_is_named_after_a_bounded_wait(
     short_recipe: Path, ranks: RankGroup, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,22 @@ def test_an_evaluation_of_which_one_row_is_too_much_is_said(
     monkeypatch.setattr(held_out, "eval_losses", never)
     with pytest.raises(TrainingError, match=r"evaluate a single row.*max_source_length"):
         judged(mt5, tmp_path / "run")
+
+
+def test_an_evaluation_over_a_divided_base_is_not_started_over(
+    mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other ranks may be in the middle of it, and wait for the layers of this one."""
+    calls = []
+
+    def tight(*_: Any, **__: Any) -> Any:
+        calls.append(1)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(held_out, "eval_losses", tight)
+    with pytest.raises(TrainingError, match=r"divided base.*per_device_eval_batch_size"):
+        judged(replace(mt5, is_sharded=True), tmp_path / "run")
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("what", ["eval_losses", "answer"])

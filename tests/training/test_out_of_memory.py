@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from loraloom.base.loading import Base
+from loraloom.distributed.ranks import Ranks
 from loraloom.errors import TrainingError
 from loraloom.recipe import Experiment
 from loraloom.run.events import MemoryLimit
@@ -166,6 +167,9 @@ def test_an_optimizer_whose_state_memory_does_not_hold_fails_alone(
     found = rig.train_all(mt5, [heavy, light], TRAIN, tmp_path / "run")
     assert "out of memory for the state of its optimizer at step 1" in found.state.progress["heavy"].reason
     assert found.state.progress["light"].status == "done"
+    monkeypatch.setattr(Ranks, "size", 2)  # on the other one it might have fitted
+    with pytest.raises(torch.OutOfMemoryError):
+        rig.train_all(mt5, [heavy, light], TRAIN, tmp_path / "shared")
 
 
 def test_limits_of_one_experiment_are_lifted_and_those_of_evaluation_are_kept() -> None:

@@ -123,7 +123,7 @@ class BaseStart(Lora):
         return TwinStack(updates, product_dtype(dtype, next(iter(updates.values())).own.A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return that no folder is: what this kind writes is plain LoRA."""
+        """Return False: the folders of this kind are plain LoRA."""
         return False
 
     def in_peft(
@@ -177,7 +177,7 @@ class TwinStack(LoraStack):
 
 @torch.no_grad()
 def _leading_part(settings: LoraSettings, weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Return A [r, in] and B [out, r] whose product, times s, is the leading part of W."""
+    """Return A [r, in] and B [out, r]: B A is the leading part of W, for PiSSA divided by s."""
     init, r = str(settings.init_lora_weights), settings.r
     if init == "olora":
         Q, R = torch.linalg.qr(weight)

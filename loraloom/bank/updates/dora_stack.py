@@ -141,7 +141,7 @@ class DoraStack:
     def add(
         self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Span], draw: Draw | None
     ) -> Tensor:
-        """Compute the rows of each adapter anew from x and y."""
+        """Compute the rows of each adapter from x and y."""
         shares = [self._share(linear, x, span, draw) for span in groups]
         if shares and torch.is_grad_enabled():
             parameters = [p for share in shares for p in share.part.parameters.values()]

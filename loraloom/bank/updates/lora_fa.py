@@ -64,7 +64,7 @@ class LoraFa(Lora):
         return LoraFaStack(updates, product_dtype(dtype, next(iter(updates.values())).A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return that no folder is: what was frozen in training is not part of an adapter."""
+        """Return False: the folders of this kind are plain LoRA."""
         return False
 
 
