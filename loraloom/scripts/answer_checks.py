@@ -111,7 +111,7 @@ def _first(facts: Facts, method: str, owner: Call | None) -> Call | None:
 
 
 def base_answers(facts: Facts) -> Iterator[Finding]:
-    """Find answers of a base that was loaded anew, without the adapter."""
+    """Find answers of a base that was loaded again, without the adapter."""
     script = facts.script
     trained = _first(facts, "train", facts.trainer)
     if trained is None or facts.lora is None:
