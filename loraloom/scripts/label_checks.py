@@ -157,7 +157,7 @@ def collators(facts: Facts) -> Iterator[Finding]:
             facts.script.where(given),
             Message(
                 "with label smoothing the Trainer takes the labels out of the batch, and without `model` the "
-                "collator has made no decoder inputs of them: ValueError"
+                "collator has made no decoder inputs of them: the first step fails"
             ),
             Message("Write `DataCollatorForSeq2Seq(tokenizer, model=model)`."),
         )
