@@ -148,7 +148,9 @@ def _answer_length(facts: Facts) -> Iterator[Finding]:
     if not facts.is_on("predict_with_generate") or facts.arguments is None:
         return
     length = facts.setting("generation_max_length")
-    limits = [facts.script.value(call, "max_length") for call in facts.targets]
+    # The limit of a call that also reads sources is theirs.
+    limits = [facts.script.value(call, "max_target_length") for call in facts.targets]
+    limits += [facts.script.value(call, "max_length") for call in facts.targets if call not in facts.sources]
     longest = max((limit for limit in limits if isinstance(limit, int)), default=None)
     given = facts.arguments.argument("generation_max_length")
     passed = any(

@@ -761,6 +761,13 @@ RIGHT: dict[str, tuple[Change, ...]] = {
         (", seed=7", ""),
         ("LENGTH = 64", "LENGTH = 64\nset_seed(7)"),
     ),
+    "one call for sources and labels": (
+        (
+            MADE,
+            MADE.replace("max_length=2", 'text_target=examples["summary"], max_length=4'),
+        ),
+        (f'    {LABELS}\n    made["labels"] = labels["input_ids"]\n', ""),
+    ),
     "sources that are shown": (
         ("model.eval()", 'print(tokenizer.decode(tokens["train"][0]["input_ids"]))\nmodel.eval()'),
     ),
