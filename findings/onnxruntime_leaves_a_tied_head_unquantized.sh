@@ -5,7 +5,7 @@
 # weight, but keeps a Transpose node if the weight is read twice, and the quantizer only takes products whose second
 # input is a constant. The head is the largest matrix of many models; the file stays as large as it was. (With the
 # default, which also quantizes embeddings, the weight is stored in int8, but the product is still computed in
-# float32.) Whoever wants it quantized has to store the transposed weight as a constant of its own.
+# float32.) To quantize it, store the transposed weight as a constant of its own.
 #
 # Seen (torch 2.13.0, onnx 1.23.2, onnxscript 0.7.2, onnxruntime 1.32.0; kinds of nodes, size after / before):
 #     own head: Gather MatMul -> Cast DynamicQuantizeLinear Gather MatMulInteger Mul, 0.63

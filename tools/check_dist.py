@@ -28,12 +28,11 @@ LARGEST = 20_000_000  # bytes of a wheel; the starter is most of it
 
 
 def package_files() -> set[str]:
-    """Every file of the package that git has, relative to it."""
-    skipped = ("__pycache__",)
+    """Every file of the package, relative to it."""
     return {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*")
-        if path.is_file() and not any(part in skipped for part in path.parts)
+        if path.is_file() and "__pycache__" not in path.parts
     }
 
 

@@ -29,7 +29,7 @@ MODEL_INDEX = "model-index"
 
 @dataclass(frozen=True)
 class _Material:
-    """What is sent is made of these.
+    """Inputs for the files that are sent.
 
     Args:
         run, facts: of the adapter.

@@ -78,8 +78,9 @@ def choose_rows(split: Split | None, num_rows: int = NUM_ROWS) -> list[Example]:
 
 
 def spread(rows: Sequence[Example], num_rows: int) -> list[Example]:
-    """Choose some rows of all parts of a list."""
-    return list(rows[:: max(1, len(rows) // num_rows)][:num_rows])
+    """Choose some rows, at even distances from the first on."""
+    number = min(num_rows, len(rows))
+    return [rows[place * len(rows) // number] for place in range(number)]
 
 
 def proof_rows(

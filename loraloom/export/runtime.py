@@ -3,7 +3,7 @@
 python -m loraloom.export.runtime MODULE FOLDER PROOF
 
 PROOF/rows.json     the rows, and the base's folder or hub name
-PROOF/outputs.json  what MODULE's `run` made of them
+PROOF/outputs.json  what MODULE's `run` returned for them
 
 MODULE is a file of this folder that imports the target's own runtime and, of LoRALoom, only this file; those
 of transformers and PEFT share `transformers_answers` and `fresh_process`, which import no more either. So any

@@ -26,10 +26,11 @@ def generations(facts: Facts) -> list[Call]:
 
 def ignored_sampling(facts: Facts) -> Iterator[Finding]:
     """Find sampling settings that have no effect."""
+    samples = any(facts.script.read(value) is True for _, value in facts.assigned("do_sample"))
     for call in (*generations(facts), *facts.script.calls_of("GenerationConfig")):
         given = [name for name in _SAMPLING if facts.script.value(call, name) not in (MISSING, None)]
         sampled = facts.script.value(call, "do_sample")
-        is_deferred = call.argument("generation_config") is not None or not call.is_complete
+        is_deferred = samples or call.argument("generation_config") is not None or not call.is_complete
         if given and sampled in (MISSING, False, None) and not is_deferred:
             yield Finding(
                 "warning",
@@ -46,7 +47,7 @@ def ignored_sampling(facts: Facts) -> Iterator[Finding]:
 
 def answer_length(facts: Facts) -> Iterator[Finding]:
     """Find answers that end after 20 tokens."""
-    if facts.known is None or not facts.known.is_t5:
+    if facts.known is None or not facts.known.is_t5 or any(facts.assigned("max_length", "max_new_tokens")):
         return
     for call in generations(facts):
         if call.is_complete and not any(call.argument(name) for name in _LENGTHS):
@@ -66,7 +67,8 @@ def special_tokens(facts: Facts) -> Iterator[Finding]:
     """Find answers that are decoded with padding and EOS."""
     for call in facts.script.calls_of("decode", "batch_decode"):
         given = call.argument("skip_special_tokens", 1)
-        if call.receiver is None or given is not None or not call.is_complete:
+        shown = "".join(map(ast.unparse, call.arguments[:1]))
+        if call.receiver is None or given is not None or not call.is_complete or "input_ids" in shown:
             continue
         if facts.is_tokenizer(call.receiver):
             yield Finding(
@@ -109,7 +111,7 @@ def _first(facts: Facts, method: str, owner: Call | None) -> Call | None:
 
 
 def base_answers(facts: Facts) -> Iterator[Finding]:
-    """Find answers of a base that was loaded anew, without the adapter."""
+    """Find answers of a base that was loaded again, without the adapter."""
     script = facts.script
     trained = _first(facts, "train", facts.trainer)
     if trained is None or facts.lora is None:

@@ -36,6 +36,7 @@ class Bindings:
         self.functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self.bases: dict[str, list[str]] = {}
         self.attributes: dict[str, dict[str, ast.expr]] = {}
+        self.methods: dict[str, set[str]] = {}
         self.scope_of: dict[int, Scope] = {}
         self._bound: dict[tuple[Scope, str], list[Binding]] = defaultdict(list)
         for statement in body:
@@ -113,6 +114,9 @@ class Bindings:
         elif isinstance(node, ast.ClassDef):
             self.bases[node.name] = [self.dotted(base) for base in node.bases]
             self.attributes[node.name] = dict(_attributes(node))
+            self.methods[node.name] = {
+                each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
 
     def _add_parameters(self, node: Function, scope: Scope) -> None:
         arguments = node.args

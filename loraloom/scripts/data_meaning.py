@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,20 +172,11 @@ class DataMeaning:
 
     def _languages(self) -> Iterator[Given]:
         for name, key in (("src_lang", "source_lang"), ("tgt_lang", "target_lang")):
-            for node in self._set(name):
+            for node in self.facts.given(name):
                 value = self.script.read(node)
                 if isinstance(value, str) and self.facts.known and self.facts.known.languages:
                     yield key, Node(value, self.script.where(node))
                     break
-
-    def _set(self, name: str) -> Iterator[ast.expr]:
-        """Yield the values that a name is given, as an argument of a call or an attribute."""
-        yield from (call.keywords[name] for call in self.script.calls if name in call.keywords)
-        for node in self.script.walk():
-            if isinstance(node, ast.Assign):
-                targets = [each for each in node.targets if isinstance(each, ast.Attribute)]
-                if any(target.attr == name for target in targets):
-                    yield node.value
 
 
 def _node(value: Any, where: str) -> Node:

@@ -11,7 +11,7 @@ from typing import Any
 
 from loraloom.architectures.known_models import KnownModel, known_model, name_of_class
 from loraloom.scripts.script import Script
-from loraloom.scripts.values import MISSING, Call, Item, Parameter, Symbol
+from loraloom.scripts.values import MISSING, Call, Item, Parameter, Symbol, is_minus_100
 
 ARGUMENTS = ("Seq2SeqTrainingArguments", "TrainingArguments")
 TRAINERS = ("Seq2SeqTrainer", "Trainer")
@@ -116,6 +116,23 @@ class Facts:
     def is_on(self, name: str) -> bool:
         """Return whether a training argument is true."""
         return self.setting(name) is True
+
+    def assigned(self, *attributes: str) -> Iterator[tuple[ast.expr, ast.expr]]:
+        """Yield owner and value of assignments to attributes: `model.accepts_loss_kwargs = False`."""
+        for node in self.script.walk():
+            if isinstance(node, ast.Assign):
+                targets = [each for each in node.targets if isinstance(each, ast.Attribute)]
+                yield from ((target.value, node.value) for target in targets if target.attr in attributes)
+
+    def given(self, name: str) -> Iterator[ast.expr]:
+        """Yield the values that a name is given, as an argument of a call or an attribute."""
+        yield from (call.keywords[name] for call in self.script.calls if name in call.keywords)
+        yield from (value for _, value in self.assigned(name))
+
+    def is_minus_100(self, node: ast.AST) -> bool:
+        """Return whether a node is -100, the label that the loss ignores, or a name for it."""
+        named = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
+        return is_minus_100(node) or (named and self.script.read(node) == -100)  # type: ignore[arg-type]
 
     def root(self, value: Any) -> Any:
         """Return the call that an object comes from: `load_dataset` of `ds["train"].map(f)`."""

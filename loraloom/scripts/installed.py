@@ -39,7 +39,7 @@ def version(package: str) -> str:
 def parameters(name: str) -> frozenset[str]:
     """Return the keyword arguments of a class or function; none if it is not found or takes any.
 
-    The fields of a dataclass are those of its bases too; otherwise `__init__` says them.
+    A dataclass has the fields of its bases too; other classes have the parameters of `__init__`.
     """
     definition = _definition(name)
     if isinstance(definition, ast.FunctionDef):

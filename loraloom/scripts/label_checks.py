@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import MISSING, Call, is_minus_100
+from loraloom.scripts.values import MISSING, Call
 from loraloom.text.message import Message
 
 PADS = ("max_length", True, "longest")
@@ -17,7 +17,7 @@ def padding_in_labels(facts: Facts) -> Iterator[Finding]:
     """Find labels that are padded before the collator, so that the padding counts in the loss."""
     for call in facts.targets:
         padding = padding_of(facts, call)
-        if padding not in PADS or _replacespadding_of(facts, call):
+        if padding not in PADS or _replaces_padding(facts, call):
             continue
         yield Finding(
             "error",
@@ -40,19 +40,36 @@ def padding_of(facts: Facts, call: Call) -> object:
     return False if value is MISSING else value
 
 
-def _replacespadding_of(facts: Facts, call: Call) -> bool:
-    """Return whether -100 is written in the function of a call, other than as an argument of a collator."""
+def _replaces_padding(facts: Facts, call: Call) -> bool:
+    """Return whether -100 is in the function of a call, or written over other values anywhere.
+
+    An argument of a collator or a loss is not counted; comparisons elsewhere are those of metrics.
+    """
     skipped = {
         id(each)
         for other in facts.script.calls
         for name, value in other.keywords.items()
-        if name == "label_pad_token_id"
+        if name in ("label_pad_token_id", "ignore_index")
         for each in ast.walk(value)
     }
-    for node in facts.script.walk():
-        if is_minus_100(node) and id(node) not in skipped and _same_function(facts, node, call):
-            return True
-    return False
+    written = {id(value) for node in facts.script.walk() for value in _written(node)}
+    return any(
+        facts.is_minus_100(node)
+        for node in facts.script.walk()
+        if id(node) not in skipped and (id(node) in written or _same_function(facts, node, call))
+    )
+
+
+def _written(node: ast.AST) -> Sequence[ast.expr]:
+    """Return what a statement or expression puts in the place of other values."""
+    if isinstance(node, ast.Assign) and any(isinstance(each, ast.Subscript) for each in node.targets):
+        return [node.value]  # labels[labels == pad] = -100
+    if isinstance(node, ast.IfExp):
+        return [node.body, node.orelse]  # -100 if token == pad else token
+    is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    if is_method and node.func.attr in ("where", "masked_fill", "masked_fill_"):  # type: ignore[attr-defined]
+        return node.args  # type: ignore[attr-defined, no-any-return]
+    return ()
 
 
 def _same_function(facts: Facts, node: ast.AST, call: Call) -> bool:
@@ -140,7 +157,7 @@ def collators(facts: Facts) -> Iterator[Finding]:
             facts.script.where(given),
             Message(
                 "with label smoothing the Trainer takes the labels out of the batch, and without `model` the "
-                "collator has made no decoder inputs of them: ValueError"
+                "collator has made no decoder inputs of them: the first step fails"
             ),
             Message("Write `DataCollatorForSeq2Seq(tokenizer, model=model)`."),
         )

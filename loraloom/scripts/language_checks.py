@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 
 from loraloom.run.documents.checks import Finding
@@ -38,8 +37,12 @@ def languages(facts: Facts) -> Iterator[Finding]:
             ),
             Message('Set it when the tokenizer is loaded: `tgt_lang="{code}"`.', code=code),
         )
-    if not _says(facts, "forced_bos_token_id") and (
-        generations(facts) or facts.is_on("predict_with_generate")
+    # mBART's first models take the language from the decoder's start, as transformers' documentation shows.
+    starts = facts.known.title == "mBART" and _says(facts, "decoder_start_token_id")
+    if (
+        not starts
+        and not _says(facts, "forced_bos_token_id")
+        and (generations(facts) or facts.is_on("predict_with_generate"))
     ):
         calls = generations(facts)
         yield Finding(
@@ -59,12 +62,4 @@ def languages(facts: Facts) -> Iterator[Finding]:
 
 
 def _says(facts: Facts, name: str) -> bool:
-    """Return whether a name is set anywhere, as an argument or an attribute."""
-    if any(name in call.keywords for call in facts.script.calls):
-        return True
-    return any(
-        isinstance(target, ast.Attribute) and target.attr == name
-        for node in facts.script.walk()
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-    )
+    return next(facts.given(name), None) is not None

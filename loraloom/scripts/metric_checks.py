@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import is_minus_100
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
@@ -26,8 +25,9 @@ def selection(facts: Facts) -> Iterator[Finding]:
     place = facts.script.where(facts.arguments.argument("metric_for_best_model"))
     if (
         facts.trainer is not None
-        and name != "loss"
+        and not name.endswith("loss")
         and _computes(facts) is None
+        and not facts.script.defines(facts.trainer, "evaluate", "evaluation_loop")
         and facts.trainer.is_complete
     ):
         yield Finding(
@@ -83,7 +83,12 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
             Message("`Trainer` ignores `predict_with_generate`; metrics then get logits and not answers"),
             Message("Use Seq2SeqTrainer."),
         )
-    elif decodes and facts.arguments is not None and facts.setting("predict_with_generate", False) is False:
+    elif (
+        decodes
+        and facts.arguments is not None
+        and facts.setting("predict_with_generate", False) is False
+        and not _takes_likeliest(facts, function)
+    ):
         yield Finding(
             "error",
             "metrics",
@@ -105,7 +110,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
             ),
             Message("Give the trainer `compute_metrics`, or remove it."),
         )
-    if decodes and function is not None and not _has_minus_100(function):
+    if decodes and function is not None and not _has_minus_100(facts, function):
         yield Finding(
             "error",
             "metrics",
@@ -116,11 +121,26 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
     yield from _answer_length(facts)
 
 
-def _has_minus_100(function: ast.AST) -> bool:
-    for node in ast.walk(function):
+def _takes_likeliest(facts: Facts, function: ast.AST | None) -> bool:
+    """Return whether logits are replaced by the likeliest tokens before they are decoded."""
+    if facts.trainer is not None and facts.trainer.argument("preprocess_logits_for_metrics") is not None:
+        return True
+    return function is not None and any(
+        isinstance(node, ast.Attribute) and node.attr == "argmax" for node in ast.walk(function)
+    )
+
+
+def _has_minus_100(facts: Facts, function: ast.AST) -> bool:
+    """Return whether -100 or `ids < 0` is in a function, or in one of the script's that it calls."""
+    called = [
+        facts.script.function_of(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)
+    ]
+    for node in (each for own in (function, *called) if own is not None for each in ast.walk(own)):
         zeros = node.comparators if isinstance(node, ast.Compare) else []
-        if is_minus_100(node) or any(isinstance(each, ast.Constant) and each.value == 0 for each in zeros):
-            return True  # or `ids < 0`
+        if facts.is_minus_100(node) or any(
+            isinstance(each, ast.Constant) and each.value == 0 for each in zeros
+        ):
+            return True
     return False
 
 
@@ -128,13 +148,16 @@ def _answer_length(facts: Facts) -> Iterator[Finding]:
     if not facts.is_on("predict_with_generate") or facts.arguments is None:
         return
     length = facts.setting("generation_max_length")
-    limits = [facts.script.value(call, "max_length") for call in facts.targets]
+    # The limit of a call that also reads sources is theirs.
+    limits = [facts.script.value(call, "max_target_length") for call in facts.targets]
+    limits += [facts.script.value(call, "max_length") for call in facts.targets if call not in facts.sources]
     longest = max((limit for limit in limits if isinstance(limit, int)), default=None)
     given = facts.arguments.argument("generation_max_length")
     passed = any(
         call.argument("max_length") or call.argument("max_new_tokens")
         for call in facts.script.calls_of("evaluate", "predict", "GenerationConfig")
     )
+    passed = passed or any(facts.assigned("max_length", "max_new_tokens"))
     if length is None and not passed and not facts.arguments.argument("generation_config"):
         if facts.known is None or facts.known.is_t5:
             yield Finding(

@@ -57,8 +57,9 @@ def removed_names(facts: Facts) -> Iterator[Finding]:
 def _unknown_keywords(facts: Facts) -> Iterator[Finding]:
     for call in facts.script.calls:
         kind = facts.script.kind(call)
-        is_own = call.function in facts.script.names.bases and _has_init(facts, call.function)
+        is_own = facts.script.defines(call, "__init__")
         known = parameters(kind) if kind in FILES and not is_own else frozenset()
+        known |= facts.script.fields(call) if known else frozenset()
         package = FILES[kind][0] if known else ""
         for name in [each for each in call.keywords if known and each not in known]:
             other = nearest(name, known)
@@ -78,11 +79,6 @@ def _unknown_keywords(facts: Facts) -> Iterator[Finding]:
                 fix,
                 is_old=facts.is_of_old_version and kind in (*ARGUMENTS, *TRAINERS),
             )
-
-
-def _has_init(facts: Facts, name: str) -> bool:
-    definition = facts.script.names.functions.get("__init__")
-    return definition is not None and name in facts.script.scope(definition)
 
 
 def _model_keywords(facts: Facts) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ def padding_of_sources(facts: Facts) -> Iterator[Finding]:
 
 def truncation(facts: Facts) -> Iterator[Finding]:
     """Find length limits that have no effect."""
+    has_limit = any(facts.given("model_max_length"))
     for call in dict.fromkeys((*facts.sources, *facts.targets)):
         truncates, limit = facts.script.value(call, "truncation"), facts.script.value(call, "max_length")
         if limit is not MISSING and truncates in (MISSING, False) and padding_of(facts, call) in PADS:
@@ -44,7 +45,7 @@ def truncation(facts: Facts) -> Iterator[Finding]:
                 ),
                 Message("Add `truncation=True`."),
             )
-        elif truncates is True and limit is MISSING and facts.known and facts.known.is_t5:
+        elif truncates is True and limit is MISSING and facts.known and facts.known.is_t5 and not has_limit:
             yield Finding(
                 "note",
                 "truncation",
@@ -61,6 +62,8 @@ def columns(facts: Facts) -> Iterator[Finding]:
     """Find columns of text that reach the collator, or columns that the Trainer removes too early."""
     maps = [call for call in facts.script.calls_of("map") if call.receiver is not None]
     keeps = [call for call in maps if not call.argument("remove_columns")]
+    if facts.script.calls_of("remove_columns", "select_columns"):
+        keeps = []
     if facts.setting("remove_unused_columns") is False and keeps and facts.targets:
         yield Finding(
             "warning",
@@ -109,8 +112,14 @@ def splits(facts: Facts) -> Iterator[Finding]:
             Message("the evaluation uses the rows that are trained on, so overfitting cannot be seen"),
             Message("Hold rows out: `dataset.train_test_split(test_size=0.1, seed=42)`."),
         )
+    # Without a seed of its own, a split is drawn with numpy's.
+    is_seeded = any(
+        call.name == "numpy.random.seed" or call.function in ("set_seed", "enable_full_determinism")
+        for call in facts.script.calls
+    )
     for call in facts.script.calls_of("train_test_split"):
-        if not call.argument("seed") and not call.argument("random_state"):
+        is_drawn = facts.script.value(call, "shuffle") is not False
+        if is_drawn and not is_seeded and not call.argument("seed") and not call.argument("random_state"):
             yield Finding(
                 "note",
                 "split",

@@ -65,11 +65,26 @@ class Script:
 
     def kind(self, call: Call) -> str:
         """Return the name of what is called; of a class that the script derives, that of its base."""
+        *_, last = self._classes(call)
+        return last
+
+    def defines(self, call: Call | None, *methods: str) -> bool:
+        """Return whether the called class is one that the script derives, with one of these methods."""
+        own = self._classes(call) if call else ()
+        return any(not self.names.methods.get(name, set()).isdisjoint(methods) for name in own)
+
+    def fields(self, call: Call) -> set[str]:
+        """Return the attributes that the script gives the called class, such as fields of a dataclass."""
+        return {field for name in self._classes(call) for field in self.names.attributes.get(name, ())}
+
+    def _classes(self, call: Call) -> Iterator[str]:
+        """Yield the name of what is called and, of a class that the script derives, of its bases."""
         name, seen = call.function, set[str]()
+        yield name
         while name in self.names.bases and name not in seen and self.names.bases[name]:
             seen.add(name)
             name = self.names.bases[name][0].rpartition(".")[2]
-        return name
+            yield name
 
     def where(self, place: Call | ast.AST | None) -> str:
         """Return the place of a call or expression for a message; without one, the file."""

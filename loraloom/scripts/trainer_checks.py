@@ -97,7 +97,10 @@ def _callbacks(facts: Facts) -> Iterator[Finding]:
 def loss_figures(facts: Facts) -> Iterator[Finding]:
     """Find settings with which the logged loss is not the loss."""
     accumulation = facts.setting("gradient_accumulation_steps")
+    smoothing = facts.setting("label_smoothing_factor")
+    smooths = isinstance(smoothing, int | float) and smoothing > 0
     adds_up = facts.known is not None and not facts.known.divides_by_tokens and not facts.is_of_old_version
+    adds_up = adds_up and not smooths and not _divides_itself(facts)
     if adds_up and isinstance(accumulation, int) and accumulation > 1:
         yield Finding(
             "warning",
@@ -114,8 +117,7 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
                 "returns it has no effect."
             ),
         )
-    smoothing = facts.setting("label_smoothing_factor")
-    if isinstance(smoothing, int | float) and smoothing > 0 and facts.trainer is not None:
+    if smooths and facts.trainer is not None:
         yield Finding(
             "note",
             "loss",
@@ -135,6 +137,17 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
             Message("the schedule `constant` ignores the warmup"),
             Message("Write `constant_with_warmup`."),
         )
+
+
+def _divides_itself(facts: Facts) -> bool:
+    """Return whether the script has its own loss, or has told the Trainer that the base ignores its count."""
+    for owner, value in facts.assigned("accepts_loss_kwargs", "model_accepts_loss_kwargs"):
+        model = facts.script.read(owner)
+        is_adapted = isinstance(model, Call) and model.function == "get_peft_model"
+        if facts.script.read(value) is False and not is_adapted:
+            return True
+    has_function = facts.trainer is not None and facts.trainer.argument("compute_loss_func") is not None
+    return has_function or facts.script.defines(facts.trainer, "compute_loss")
 
 
 def resuming(facts: Facts) -> Iterator[Finding]:

@@ -661,3 +661,130 @@ def test_every_check_has_a_case(tmp_path: Path) -> None:
         facts = Facts(Script(Source("train.py", ast.parse(changed(*changes)).body)))
         silent -= {check for check in silent if any(check(facts))}
     assert {check.__name__ for check in silent} == set()
+
+
+ARGMAX = "    predicted.predictions = predicted.predictions.argmax(-1)\n    ids ="
+PADDED = LABELS.replace("truncation", 'padding="max_length", truncation')
+MBART = (
+    (MODEL, 'MODEL = "facebook/mbart-large-cc25"'),
+    (
+        "AutoTokenizer.from_pretrained(MODEL)",
+        'AutoTokenizer.from_pretrained(MODEL, src_lang="en_XX", tgt_lang="ro_RO")',
+    ),
+    ('["q", "v"]', '["q_proj", "v_proj"]'),
+    ("max_new_tokens=LENGTH", "max_new_tokens=LENGTH, num_beams=4, decoder_start_token_id=ROMANIAN"),
+)
+# Other ways to write a script in which nothing is wrong.
+RIGHT: dict[str, tuple[Change, ...]] = {
+    "padding replaced in the collator": (
+        (LABELS, PADDED),
+        (
+            "def compute_metrics",
+            "def collate(rows):\n    batch = default_data_collator(rows)\n"
+            '    batch["labels"][batch["labels"] == tokenizer.pad_token_id] = -100\n    return batch\n\n\n'
+            "def compute_metrics",
+        ),
+        ("DataCollatorForSeq2Seq(tokenizer, model=model)", "collate"),
+    ),
+    "padding replaced by a constant": (
+        ("LENGTH = 64", "LENGTH = 64\nIGNORED = -100"),
+        (LABELS, PADDED),
+        (
+            '    made["labels"] = labels["input_ids"]',
+            '    made["labels"] = [[t if t != tokenizer.pad_token_id else IGNORED for t in row]'
+            ' for row in labels["input_ids"]]',
+        ),
+    ),
+    "-100 replaced by a function": (
+        (
+            "def compute_metrics",
+            "def unpadded(ids):\n    return np.where(ids != IGNORED, ids, tokenizer.pad_token_id)\n\n\n"
+            "def compute_metrics",
+        ),
+        ("LENGTH = 64", "LENGTH = 64\nIGNORED = -100"),
+        (
+            "np.where(predicted.predictions != -100, predicted.predictions, tokenizer.pad_token_id)",
+            "unpadded(predicted.predictions)",
+        ),
+    ),
+    "likeliest tokens before metrics": (
+        ("    predict_with_generate=True,\n", ""),
+        ("    compute_metrics=", "    preprocess_logits_for_metrics=likeliest,\n    compute_metrics="),
+    ),
+    "likeliest tokens in metrics": (("    predict_with_generate=True,\n", ""), ("    ids =", ARGMAX)),
+    "a trainer that evaluates by itself": (
+        ("    compute_metrics=compute_metrics,\n", ""),
+        ("    predict_with_generate=True,\n", ""),
+        ("    learning_rate=", '    metric_for_best_model="rougeL",\n    learning_rate='),
+        (
+            "tokens = ",
+            "class Mine(Seq2SeqTrainer):\n    def evaluate(self, *args, **kwargs):\n"
+            '        return super().evaluate(*args, **kwargs) | {"eval_rougeL": 1.0}\n\n\ntokens = ',
+        ),
+        ("= Seq2SeqTrainer(", "= Mine("),
+    ),
+    "the loss of one of several parts": (
+        ("    learning_rate=", '    metric_for_best_model="eval_dev_loss",\n    learning_rate='),
+        ('eval_dataset=tokens["test"]', 'eval_dataset={"dev": tokens["test"]}'),
+        ("    compute_metrics=compute_metrics,\n", ""),
+        ("    predict_with_generate=True,\n", ""),
+    ),
+    "classes with arguments of their own": (
+        (
+            "tokens = ",
+            "class Mine(Seq2SeqTrainer):\n    def __init__(self, *args, weight=1.0, **kwargs):\n"
+            "        super().__init__(*args, **kwargs)\n\n\n"
+            "@dataclass\nclass Arguments(Seq2SeqTrainingArguments):\n    tag: str = ''\n\n\n"
+            "class Other:\n    def __init__(self):\n        pass\n\n\ntokens = ",
+        ),
+        ("= Seq2SeqTrainer(\n", "= Mine(\n    weight=2.0,\n"),
+        ("= Seq2SeqTrainingArguments(\n", "= Arguments(\n    tag='x',\n"),
+    ),
+    "accumulation with a base that divides": (
+        ("    learning_rate=", "    gradient_accumulation_steps=4,\n    learning_rate="),
+        ("lora = ", "model.accepts_loss_kwargs = False\nlora = "),
+    ),
+    "lengths and sampling in the generation settings": (
+        ("    generation_max_length=LENGTH,\n", ""),
+        (
+            "lora = ",
+            "model.generation_config.max_new_tokens = LENGTH\n"
+            "model.generation_config.do_sample = True\nlora = ",
+        ),
+        ("max_new_tokens=LENGTH)", "temperature=0.7)"),
+    ),
+    "columns removed after the map": (
+        ("    learning_rate=", "    remove_unused_columns=False,\n    learning_rate="),
+        (', remove_columns=["document", "summary"])', ').remove_columns(["document", "summary"])'),
+    ),
+    "a split with the seed of the script": (
+        (", seed=7", ""),
+        ("LENGTH = 64", "LENGTH = 64\nset_seed(7)"),
+    ),
+    "one call for sources and labels": (
+        (
+            MADE,
+            MADE.replace("max_length=2", 'text_target=examples["summary"], max_length=4'),
+        ),
+        (f'    {LABELS}\n    made["labels"] = labels["input_ids"]\n', ""),
+    ),
+    "sources that are shown": (
+        ("model.eval()", 'print(tokenizer.decode(tokens["train"][0]["input_ids"]))\nmodel.eval()'),
+    ),
+    "a language that starts the decoder": MBART,
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_nothing_is_said_about_another_right_way(case: str, tmp_path: Path) -> None:
+    text = changed(*RIGHT[case])
+    ast.parse(text)
+    found = checked(tmp_path, text).findings
+    assert [each for each in found if each.check != "recipe" and each.level != "ok"] == []
+
+
+def test_what_is_told_to_the_adapted_model_does_not_divide_the_loss(tmp_path: Path) -> None:
+    accumulation = ("    learning_rate=", "    gradient_accumulation_steps=4,\n    learning_rate=")
+    after = ("arguments = ", "model.accepts_loss_kwargs = False\narguments = ")
+    found = checked(tmp_path, changed(accumulation, after)).findings
+    assert [each.check for each in found if each.level == "warning"] == ["loss"]

@@ -123,7 +123,9 @@ def test_padding_in_labels_lowers_the_loss_that_is_logged_and_not_the_one_that_c
 
 
 def test_losses_of_micro_batches_are_added_up_unless_the_base_refuses(stock: Stock) -> None:
-    def loss(accumulation: int, *, on_base: bool = False, on_adapted: bool = False) -> float:
+    def loss(
+        accumulation: int, *, on_base: bool = False, on_adapted: bool = False, smoothing: float = 0
+    ) -> float:
         base = stock.model()
         if on_base:
             base.accepts_loss_kwargs = False
@@ -136,6 +138,7 @@ def test_losses_of_micro_batches_are_added_up_unless_the_base_refuses(stock: Sto
             logging_steps=1,
             gradient_accumulation_steps=accumulation,
             per_device_train_batch_size=8 // accumulation,
+            label_smoothing_factor=smoothing,
         )
         trainer.train()
         return float(trainer.state.log_history[0]["loss"])
@@ -144,6 +147,7 @@ def test_losses_of_micro_batches_are_added_up_unless_the_base_refuses(stock: Sto
     assert loss(4) == pytest.approx(4 * plain, rel=0.1)
     assert loss(4, on_adapted=True) == pytest.approx(4 * plain, rel=0.1)
     assert loss(4, on_base=True) == pytest.approx(plain, rel=0.1)
+    assert loss(4, smoothing=0.1) == pytest.approx(loss(1, smoothing=0.1), rel=0.1)
 
 
 def test_no_eval_loss_is_logged_by_default(stock: Stock) -> None:

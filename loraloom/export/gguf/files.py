@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from loraloom.export.gguf.tensors import (
     write_file,
 )
 from loraloom.export.gguf.vocabulary import Vocabulary, add_vocabulary
+from loraloom.export.quiet_logger import quiet_logger
 from loraloom.text.message import Message, joined
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def write_model(
     """
     import gguf
 
-    with _quiet_package():
+    with quiet_logger("gguf", logging.WARNING):
         writer = gguf.GGUFWriter(file, described.architecture)
         _add_model(writer, described, dimensions, start_token_id, name, quantization)
         add_vocabulary(writer, vocabulary, tokenizer)
@@ -226,7 +226,7 @@ def write_adapter(
             b = b.float() * factor
         for end, tensor in ((".lora_a", a), (".lora_b", b)):
             written.append(GgufTensor(own + end, tensor.float().contiguous(), "F32"))
-    with _quiet_package():
+    with quiet_logger("gguf", logging.WARNING):
         writer = gguf.GGUFWriter(file, described.architecture)
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
@@ -234,15 +234,3 @@ def write_adapter(
         writer.add_name(name)
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)
         check_file(file, written, write_file(writer, file, written))
-
-
-@contextlib.contextmanager
-def _quiet_package() -> Iterator[None]:
-    """Keep the package's log of its plan from the console."""
-    logger = logging.getLogger("gguf")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
+
+from loraloom.export.quiet_logger import quiet_logger
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -131,7 +130,7 @@ def _quantize(source: Path, target: Path) -> dict[str, int]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     is_large = source.stat().st_size + _size(source.with_name(f"{source.name}_data")) > LARGEST_FILE
-    with _quiet_quantizer():
+    with quiet_logger():  # its advice to prepare the model concerns convolutions
         quantize_dynamic(
             source,
             target,
@@ -160,15 +159,3 @@ def _quantize(source: Path, target: Path) -> dict[str, int]:
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
-
-
-@contextmanager
-def _quiet_quantizer() -> Iterator[None]:
-    """Keep its advice to prepare the model from the console; it concerns convolutions."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

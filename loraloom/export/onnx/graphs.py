@@ -6,10 +6,8 @@ the last two.
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
+
+from loraloom.export.quiet_logger import quiet_logger
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -154,23 +154,11 @@ def _example_source(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
 
 
 def _export(module: nn.Module, inputs: tuple[Any, ...], free: tuple[Any, ...]) -> ir.Model:
-    with _quiet_exporter():
+    # torch remarks on packages that are not needed.
+    with quiet_logger("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module.eval(), inputs, dynamo=True, dynamic_shapes=free, verbose=False, external_data=False
         )
     assert program is not None
     return program.model
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keep torch's remarks about packages that are not needed from the console."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
