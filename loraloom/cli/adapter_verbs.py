@@ -79,7 +79,8 @@ def merge(
             print_json(merged)
         else:
             print_table(
-                (Message("merged"), merged["folder"]), [("size", size(merged["bytes"])), *figures(merged)]
+                (Message("merged"), merged["folder"]),
+                [(Message("size"), size(merged["bytes"])), *figures(merged)],
             )
         display.next_command(
             Message('in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md', out=out)
@@ -176,7 +177,8 @@ def export(
             print_json(made)
         else:
             print_table(
-                (Message("exported"), made["folder"]), [("size", size(made["bytes"])), *result_figures(made)]
+                (Message("exported"), made["folder"]),
+                [(Message("size"), size(made["bytes"])), *result_figures(made)],
             )
         display.next_command(Message("how to run it: {out}/README.md", out=out))
 
@@ -277,7 +279,8 @@ def push(
         visibility = Message("everybody sees it") if is_public else Message("only its owners see it")
         words: list[str | Path] = ["push", run, repository, "--experiment", pushed["experiment"]]
         words += [] if folder is None else ["--folder", folder]
-        words += [] if base_model is None else ["--base-model", base_model]
+        if base_model is not None or (pushed["base"] is None and folder is None):
+            words += ["--base-model", base_model or "OWNER/NAME"]
         words += ["--public"] if is_public else []
         display.next_command(
             Message("{command} ({visibility})", command=command(*words, "--send"), visibility=visibility)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from loraloom.text.message import Message
 from loraloom.training.card_facts import Facts
 
 MODEL_INDEX = "model-index"
+_BETWEEN_NAMES = re.compile(r"[\s:：,，]+")  # in the title of a card, in either language
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def push(
         report: called with notes.
 
     Returns:
-        `{"repository", "experiment", "is_sent", "is_private", "url", "files": [{"path", "bytes"}], "bytes",
-        "card": Markdown, "notes"}`.
+        `{"repository", "experiment", "base", "is_sent", "is_private", "url", "files": [{"path", "bytes"}],
+        "bytes", "card": Markdown, "notes"}`; `base` is its name on the hub, or None.
 
     Raises:
         RecipeError: the repository's name is invalid.
@@ -108,8 +110,9 @@ def push(
     return {
         "repository": repository,
         "experiment": name,
+        "base": base,
         "is_sent": sent is not None,
-        "is_private": not is_public,
+        "is_private": not is_public if sent is None else sent.is_private,
         "url": None if sent is None else sent.url,
         "files": [{"path": file.path, "bytes": file.size} for file in files],
         "bytes": sum(file.size for file in files),
@@ -150,11 +153,12 @@ def _folder_files(material: _Material) -> tuple[list[HubFile], list[str]]:
         RunError: it was not written from this adapter.
     """
     folder, card = material.folder, material.folder / README
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    split = split_card(text)
     fingerprint = str(material.facts.origin["base_fingerprint"])[:16]
-    written_here = split_card(text) is not None and fingerprint in text
+    title = "" if split is None else split[1].lstrip().split("\n")[0]
     name = material.facts.experiment.name
-    if not written_here or name not in text:
+    if fingerprint not in text or name not in _BETWEEN_NAMES.split(title):
         raise RunError(
             Message("is no folder that `loraloom merge` or `loraloom export` wrote from this adapter"),
             where=str(folder),

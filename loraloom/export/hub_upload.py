@@ -97,9 +97,10 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
         try:
             existing: Any = api.model_info(repository)
         except RepositoryNotFoundError:  # also said of a private one of others; creating it then fails
-            existing = None
-            api.create_repo(repository, private=not is_public)
+            existing, is_private = None, not is_public
+            api.create_repo(repository, private=is_private)
         else:
+            is_private = existing.private is not False
             _check_visibility(repository, existing, is_public=is_public)
             report(Note(message=_about_existing(existing, files)))
         commit = api.create_commit(
@@ -108,7 +109,7 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
             commit_message=title,
             parent_commit=None if existing is None else existing.sha,  # refused if it has changed since
         )
-    return Sent(str(commit.commit_url), not is_public)
+    return Sent(str(commit.commit_url), is_private)
 
 
 def _check_visibility(repository: str, existing: Any, *, is_public: bool) -> None:

@@ -101,8 +101,8 @@ _row(
 _row(
     "push_to_hub hub_model_id hub_token hub_private_repo hub_always_push hub_revision",
     _UNSET,
-    Message("nothing is ever uploaded"),
-    Message("Upload the run's adapters/ folder yourself."),
+    Message("training sends nothing to the hub"),
+    Message("Send the adapter with `loraloom push`."),
 )
 _row("save_safetensors", (True, None), Message("tensors are written as safetensors, never as pickle"))
 _row("save_only_model", _OFF, Message("a checkpoint contains everything that a resumed run needs"))
@@ -162,7 +162,7 @@ _row(
     _OFF,
     Message("memory is planned before the first step, and the batch size is the one you set"),
 )
-_row("hub_strategy", ANY_VALUE, Message("nothing is ever uploaded"))
+_row("hub_strategy", ANY_VALUE, Message("training sends nothing to the hub"))
 _row(
     "average_tokens_across_devices prediction_loss_only include_for_metrics batch_eval_metrics "
     "eval_do_concat_batches eval_use_gather_object",
@@ -185,7 +185,8 @@ _row("full_determinism", ANY_VALUE, Message("every random number is determined b
 _row(
     "local_rank deepspeed fsdp fsdp_config accelerator_config parallelism_config ddp_backend",
     (-1, 0, *_UNSET),
-    Message("a run uses one device"),
+    Message("the launcher sets the processes and their devices"),
+    Message("Start `torchrun -m loraloom train RECIPE`; training.shard_base divides the base."),
 )
 _row(
     "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor "

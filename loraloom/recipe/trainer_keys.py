@@ -88,8 +88,8 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     (
         "num_gpus n_gpu gpus gpu devices num_nodes world_size accelerator strategy",
         (1, 0, -1, "auto", *UNSET),
-        Message("a run uses one device"),
-        Message("Set device."),
+        Message("the launcher sets the processes and their devices"),
+        Message("Set device, or start `torchrun -m loraloom train RECIPE`."),
     ),
     (
         "finetuning_type peft_method adapter_type",

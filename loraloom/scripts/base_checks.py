@@ -85,7 +85,10 @@ def quantization(facts: Facts) -> Iterator[Finding]:
             Message("Call it before `get_peft_model`."),
         )
     for call in script.calls_of("merge_and_unload"):
-        merged = facts.root(script.read(call.receiver)) if call.receiver is not None else None
+        merged = script.read(call.receiver) if call.receiver is not None else None
+        if isinstance(merged, Call) and merged.owner == "PeftModel":
+            merged = script.value(merged, "model", 0)
+        merged = facts.root(merged)
         if merged in quantized or (merged is None and quantized):
             yield Finding(
                 "warning",

@@ -58,7 +58,7 @@ class DataMeaning:
                 (place, Message("the file with the rows; `{name}` is a placeholder", name=PLACEHOLDER))
             )
         if "eval" not in found:
-            found |= self._held_out()
+            found |= self._held_out(has_test="test" in found)
         found |= dict(self._columns())
         found |= dict(self._lengths())
         found |= dict(self._languages())
@@ -108,7 +108,7 @@ class DataMeaning:
             call.function != "open" or name.endswith((".json", ".jsonl", ".csv", ".tsv"))
         )
 
-    def _held_out(self) -> dict[str, Node]:
+    def _held_out(self, *, has_test: bool) -> dict[str, Node]:
         splits = self.script.calls_of("train_test_split")
         for call in splits:
             size = self.script.value(call, "test_size")
@@ -126,11 +126,18 @@ class DataMeaning:
             place = self.script.where(held_out)
             value = self.script.read(held_out)
             name = value.key if isinstance(value, Item) and isinstance(value.key, str) else ""
-            said = (
-                Message("rows of the part `{part}`; a tenth of the rows is held out instead", part=name)
-                if name
-                else Message("which rows are held out; a tenth of them is")
-            )
+            if has_test and _PARTS.get(name) == "test":
+                said = Message(
+                    "`{part}` as the rows that select the checkpoint: it is for final figures here, and a "
+                    "tenth of the rows is held out instead",
+                    part=name,
+                )
+            elif name:
+                said = Message(
+                    "rows of the part `{part}`; a tenth of the rows is held out instead", part=name
+                )
+            else:
+                said = Message("which rows are held out; a tenth of them is")
             self.unread.append((place, said))
             return {}
         return {"eval": Node(0, self.script.where(self.facts.trainer))} if self.facts.trainer else {}

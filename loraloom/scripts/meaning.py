@@ -110,6 +110,8 @@ class Meaning:
                 given[name] = Node(given[name].value.lower(), given[name].where)
         if arguments is not None and not {"eval_strategy", "evaluation_strategy"} & given.keys():
             given["eval_strategy"] = Node("no", Message("{place}, the Trainer's default", place=place))
+        if "save_steps" in given and "save_strategy" not in given:
+            given["save_strategy"] = Node("steps", Message("{place}, the Trainer's default", place=place))
         if self.facts.is_on("use_cpu"):
             given["device"] = Node("cpu", given.pop("use_cpu").where)
         for call in self.script.calls_of("set_seed"):
@@ -152,6 +154,14 @@ class Meaning:
         call = self.facts.lora
         if call is None:
             return
+        self.unread += [
+            (
+                self.script.where(other),
+                Message("this LoraConfig; the recipe has the last one, and others can be `experiments`"),
+            )
+            for other in self.script.calls_of("LoraConfig")
+            if other is not call
+        ]
         where = Message("{place}, PEFT's default", place=self.script.where(call))
         found: dict[str, Node] = {}
         for name, value in _LORA_DEFAULTS.items():

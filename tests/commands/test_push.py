@@ -60,6 +60,7 @@ def test_nothing_is_contacted_unless_asked(compared: Path, hub: Hub) -> None:
     assert "model-index:" in shown.stdout
     assert "--send (only its owners see it)" in shown.stderr
     assert "the base is a folder of this machine" in shown.stderr
+    assert "--base-model OWNER/NAME --send" in shown.stderr  # without it, sending is refused
 
 
 def test_an_adapter_arrives_with_its_results_in_a_private_repository(compared: Path, hub: Hub) -> None:
@@ -113,6 +114,13 @@ def test_a_merged_folder_is_sent_whole(compared: Path, hub: Hub, tmp_path: Path)
     other.mkdir()
     with pytest.raises(RunError, match=r"is no folder that `loraloom merge` or `loraloom export` wrote"):
         push(compared, "team/merged", folder=other)
+    (other / "README.md").write_bytes(b"caf\xe9\n")
+    with pytest.raises(RunError, match=r"is no folder that"):
+        push(compared, "team/merged", folder=other)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    (other / "README.md").write_text(card.replace("adapter main", "adapter main-2"), encoding="utf-8")
+    with pytest.raises(RunError, match=r"one whose README\.md names main"):
+        push(compared, "team/merged", folder=other)
     (out / "link").symlink_to(compared)
     with pytest.raises(RunError, match="is a link; only files are sent"):
         push(compared, "team/merged", folder=out)
@@ -121,7 +129,11 @@ def test_a_merged_folder_is_sent_whole(compared: Path, hub: Hub, tmp_path: Path)
 def test_files_of_others_are_kept_and_visibility_is_never_widened(compared: Path, hub: Hub) -> None:
     hub.repositories["me/mine"] = Repository(True, {"notes.txt": b"mine", "README.md": b"old"})
     notes: list[Any] = []
-    push(compared, "me/mine", base_model="google/mt5-small", sends=True, report=notes.append)
+    sent = push(
+        compared, "me/mine", base_model="google/mt5-small", is_public=True, sends=True, report=notes.append
+    )
+    assert sent["is_private"]
+    assert hub.repositories["me/mine"].is_private
     assert hub.repositories["me/mine"].files["notes.txt"] == b"mine"
     assert "1 of its files are replaced, 1 are kept as they are" in str(notes[-1].message)
     hub.repositories["me/open"] = Repository(is_private=False)

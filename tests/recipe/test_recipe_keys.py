@@ -218,7 +218,10 @@ load_in_8bit: None
         ("load_in_4bit: true", "the base has dtype bfloat16 or float32 and is not quantized"),
         ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),
         ("report_to: 3", "must be a tracker's name or a list of names"),
-        ("push_to_hub: true", "is refused: nothing is ever uploaded"),
+        (
+            "push_to_hub: true",
+            "is refused: training sends nothing to the hub. Send the adapter with `loraloom push`",
+        ),
         ("optim: adafactor", "`optim: adafactor` is refused: the optimizer is torch's AdamW"),
         ("label_smoothing_factor: 1", "`training.label_smoothing_factor`"),
         ("max_length: 256", "it does not distinguish source and target. Set data.max_source_length"),

@@ -303,6 +303,20 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
             ('model.save_pretrained("adapter")', "model = model.merge_and_unload()"),
         ),
     ),
+    "merging into a base that is loaded again, quantized": (
+        "warning",
+        "merge",
+        "merged into a quantized base",
+        "merge_and_unload",
+        (
+            (
+                'model.save_pretrained("adapter")',
+                "again = AutoModelForSeq2SeqLM.from_pretrained(MODEL, load_in_8bit=True)\n"
+                'again = PeftModel.from_pretrained(again, "adapter")\n'
+                "again = again.merge_and_unload()",
+            ),
+        ),
+    ),
     "targets of another family": (
         "error",
         "targets",

@@ -72,6 +72,25 @@ def test_what_cannot_be_read_is_said_and_has_its_default(tmp_path: Path) -> None
     assert recipe.data.train == "data.json"
 
 
+def test_rows_for_final_figures_other_adapters_and_a_strategy_by_default_are_said(tmp_path: Path) -> None:
+    text = changed(
+        (
+            'load_dataset("json", data_files="my.jsonl")["train"].train_test_split(test_size=0.1, seed=7)',
+            'load_dataset("json", data_files={"train": "my.jsonl", "test": "last.jsonl"})',
+        ),
+        ("lora = LoraConfig(", 'small = LoraConfig(r=2, target_modules=["q"])\nlora = LoraConfig('),
+        ('    save_strategy="epoch",\n', "    save_steps=50,\n"),
+    )
+    report = checked(tmp_path, text)
+    recipe = parse_recipe(report.recipe, name="recipe.yaml")
+    assert (recipe.data.test, recipe.data.eval) == ("last.jsonl", 0.1)
+    assert (recipe.training.save_strategy, recipe.training.save_steps) == ("steps", 50)
+    assert recipe.lora.r == 8
+    first, second = left_out(report)
+    assert first.startswith("not read: `test` as the rows that select the checkpoint")
+    assert second.startswith("not read: this LoraConfig; the recipe has the last one")
+
+
 def test_values_that_a_recipe_refuses_are_left_out_with_the_reason(tmp_path: Path) -> None:
     text = changed(
         (
