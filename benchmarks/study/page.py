@@ -34,6 +34,7 @@ ENGLISH = {
     "none": "No variant differs from plain LoRA by more than luck on these rows.",
     "some": "Beside plain LoRA: {which}.",
     "itself": "–",
+    "to": " to ",
 }
 CHINESE = {
     "title": "有没有比普通 LoRA 更好的变体？",
@@ -52,6 +53,7 @@ CHINESE = {
     "none": "在这些行上，没有任何变体与普通 LoRA 的差异超出偶然。",
     "some": "与普通 LoRA 相比：{which}。",
     "itself": "–",
+    "to": " 至 ",
 }
 VERDICTS = {
     "better": "更好",
@@ -94,7 +96,7 @@ def _model(found: Found, texts: Mapping[str, str], verdicts: Mapping[str, str]) 
         "",
         texts["second"],
         "",
-        *_table(texts["second heads"].format(figure=figure).split("|"), _second_rows(found)),
+        *_table(texts["second heads"].format(figure=figure).split("|"), _second_rows(found, texts)),
         "",
     ]
 
@@ -126,9 +128,9 @@ def _test_rows(found: Found, texts: Mapping[str, str], verdicts: Mapping[str, st
         name, difference = cells.cell(variant, rate), _beside_lora(found, variant)
         beside = [texts["itself"], ""]
         if difference is not None:
-            interval = f"{difference.low:+.3g} to {difference.high:+.3g}"
+            interval = f"{difference.low:+.3g}{texts['to']}{difference.high:+.3g}"
             beside = [f"{difference.difference:+.3g} ({interval})", _verdict(difference, verdicts)]
-        rows.append([variant, f"{rate:g}", _figure(found, name), *beside, *_cost(found, name)])
+        rows.append([variant, f"{rate:g}", _figure(found, name, texts), *beside, *_cost(found, name)])
     return rows
 
 
@@ -136,10 +138,10 @@ def _verdict(difference: Difference, verdicts: Mapping[str, str]) -> str:
     return f"{verdicts.get(difference.verdict, difference.verdict)} (p {difference.p_value:.2g})"
 
 
-def _figure(found: Found, name: str, *, is_second: bool = False) -> str:
+def _figure(found: Found, name: str, texts: Mapping[str, str], *, is_second: bool = False) -> str:
     compared = found.compared_second if is_second else found.compared
     own = compared.groups[name].figures[found.model.figure]
-    return f"{own.mean:.4g} ({own.low:.4g} to {own.high:.4g})"
+    return f"{own.mean:.4g} ({own.low:.4g}{texts['to']}{own.high:.4g})"
 
 
 def _cost(found: Found, name: str, *, is_second: bool = False) -> list[str]:
@@ -181,10 +183,11 @@ def _eval_rows(found: Found) -> list[list[str]]:
     return rows
 
 
-def _second_rows(found: Found) -> list[list[str]]:
+def _second_rows(found: Found, texts: Mapping[str, str]) -> list[list[str]]:
     names = [name for name in found.compared_second.groups if name != "base"]
     return [
-        [name, _figure(found, name, is_second=True), *_cost(found, name, is_second=True)] for name in names
+        [name, _figure(found, name, texts, is_second=True), *_cost(found, name, is_second=True)]
+        for name in names
     ]
 
 

@@ -96,11 +96,12 @@ def push(
     facts = replace(facts, origin={**facts.origin, "base": base}) if base else facts
     material = _Material(opened, facts, folder or opened.adapters / name, base, repository)
     files, about = _adapter_files(material) if folder is None else _folder_files(material)
+    is_adapter = (material.folder / CONFIG).is_file()  # also an export that contains the adapter alone
     notes = [*notes, *about]
     for note in notes:
         report(Note(message=note))
     if base is None:
-        _without_base(material, is_adapter=folder is None, sends=sends, report=report)
+        _without_base(material, is_adapter=is_adapter, sends=sends, report=report)
     sent = None
     if sends:
         title = f"Upload {name} with LoRALoom"
@@ -128,7 +129,7 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
         RunError: it is to be sent, and is useless without.
     """
     fix = Message("Name it with --base-model owner/name, or send what `loraloom merge` wrote with --folder.")
-    what = Message("the base is a folder of this machine, so that nobody else can load the adapter")
+    what = Message("the base is a folder of this machine, so others cannot load the adapter")
     if is_adapter and sends:
         raise RunError(what, where=material.facts.base, fix=fix)
     if is_adapter:
@@ -139,11 +140,18 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
 
 def _adapter_files(material: _Material) -> tuple[list[HubFile], list[str]]:
     """List the files of the adapter, with a card and a base for readers elsewhere."""
-    config = json.loads((material.folder / CONFIG).read_text(encoding="utf-8"))
-    config[BASE_KEY] = material.facts.base
     card, notes = _with_results(hub_card(material.run, material.facts, material.repository), material)
-    changed = {README: card.encode(), CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
-    return _files(material.folder, changed), notes
+    return _files(material.folder, {README: card.encode(), **_config(material)}), notes
+
+
+def _config(material: _Material) -> dict[str, bytes]:
+    """Return the adapter's config with the name of the base on the hub; nothing for a folder without one."""
+    file = material.folder / CONFIG
+    if not file.is_file():
+        return {}
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config[BASE_KEY] = material.facts.base
+    return {CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
 
 
 def _folder_files(material: _Material) -> tuple[list[HubFile], list[str]]:
@@ -168,7 +176,7 @@ def _folder_files(material: _Material) -> tuple[list[HubFile], list[str]]:
             fix=Message("Write it first, or leave --folder out to send the adapter."),
         )
     card_text, notes = _with_results(text, material, is_exported=True)
-    return _files(folder, {README: card_text.encode()}), notes
+    return _files(folder, {README: card_text.encode(), **_config(material)}), notes
 
 
 def _with_results(text: str, material: _Material, *, is_exported: bool = False) -> tuple[str, list[str]]:

@@ -260,7 +260,7 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: StoredOutputs)
 
 
 def _flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
-    """Whether the model as it was loaded computes something else than with the flag as it should be."""
+    """Whether correcting the flag changes what the loaded model computes."""
     as_loaded = model.config.tie_word_embeddings
     for row in each_alone(rows):
         found = []

@@ -125,7 +125,7 @@ def splits(facts: Facts) -> Iterator[Finding]:
                 "split",
                 facts.script.where(call),
                 Message(
-                    "the split is drawn anew in every run: after a resume, rows that were held out are "
+                    "the split is drawn again in every run: after a resume, rows that were held out are "
                     "trained on"
                 ),
                 Message("Add `seed=42`."),

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from loraloom.cli import app
 from loraloom.commands.compare import compare
+from loraloom.commands.export import export
 from loraloom.commands.merge import merge
 from loraloom.commands.push import push
 from loraloom.errors import RecipeError, RunError
@@ -126,6 +127,19 @@ def test_a_merged_folder_is_sent_whole(compared: Path, hub: Hub, tmp_path: Path)
         push(compared, "team/merged", folder=out)
 
 
+@pytest.mark.usefixtures("proof_here")
+def test_an_export_of_the_adapter_alone_names_the_base_as_the_adapter_does(
+    compared: Path, hub: Hub, tmp_path: Path
+) -> None:
+    out = tmp_path / "peft"
+    export(compared, out, format="peft")
+    with pytest.raises(RunError, match=r"others cannot load the adapter.*--base-model owner/name"):
+        push(compared, "me/peft", folder=out, sends=True)
+    push(compared, "me/peft", folder=out, base_model="google/mt5-small", sends=True)
+    config = json.loads(hub.repositories["me/peft"].files["adapter_config.json"])
+    assert config["base_model_name_or_path"] == "google/mt5-small"
+
+
 def test_files_of_others_are_kept_and_visibility_is_never_widened(compared: Path, hub: Hub) -> None:
     hub.repositories["me/mine"] = Repository(True, {"notes.txt": b"mine", "README.md": b"old"})
     notes: list[Any] = []
@@ -143,7 +157,7 @@ def test_files_of_others_are_kept_and_visibility_is_never_widened(compared: Path
 
 
 def test_an_adapter_whose_base_nobody_has_is_not_sent(compared: Path, hub: Hub) -> None:
-    with pytest.raises(RunError, match=r"nobody else can load the adapter.*--base-model owner/name"):
+    with pytest.raises(RunError, match=r"others cannot load the adapter.*--base-model owner/name"):
         push(compared, "me/mine", sends=True)
     assert hub.asked == []
 

@@ -230,7 +230,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "a split without a seed": (
         "note",
         "split",
-        "drawn anew",
+        "drawn again",
         "train_test_split",
         ((", seed=7", ""),),
     ),
