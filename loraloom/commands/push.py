@@ -86,12 +86,14 @@ def push(
     if base_model is not None:
         check_name(base_model)
     opened = open_run(run)
-    recipe, _ = origin.run_recipe(opened)
+    recipe, known = origin.run_recipe(opened)
     name, notes = one_adapter(opened, recipe, experiment, usage=["push", str(run), repository])
     read_adapter(opened.adapters / name)
     facts = adapter_facts(opened, name)
     named = recipe.model_name_or_path
-    is_local = named == "starter" or portable_name(named) != named
+    # A relative path reads like owner/name from another folder than that of the training.
+    is_local = named == "starter" or Path(known.folder or "", named).is_dir()
+    is_local = is_local or portable_name(named) != named or facts.base != named
     base = base_model or (None if is_local else named)
     facts = replace(facts, origin={**facts.origin, "base": base}) if base else facts
     material = _Material(opened, facts, folder or opened.adapters / name, base, repository)

@@ -21,7 +21,7 @@ from loraloom.commands.export import export
 from loraloom.commands.merge import merge
 from loraloom.commands.push import push
 from loraloom.errors import RecipeError, RunError
-from tests.commands.trained import ROWS, machine_paths
+from tests.commands.trained import ROWS, machine_paths, train_small
 from tests.hub import TOKEN, Hub, Repository, hub_server
 
 # PEFT still asks transformers for the old name of activation checkpointing.
@@ -160,6 +160,17 @@ def test_an_adapter_whose_base_nobody_has_is_not_sent(compared: Path, hub: Hub) 
     with pytest.raises(RunError, match=r"others cannot load the adapter.*--base-model owner/name"):
         push(compared, "me/mine", sends=True)
     assert hub.asked == []
+
+
+def test_a_relative_folder_of_a_base_is_no_name_on_the_hub(
+    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "small").symlink_to(tiny("mt5"))
+    monkeypatch.chdir(tmp_path)
+    run = train_small(tmp_path, Path("models/small"))
+    monkeypatch.chdir("/")
+    assert push(run, "me/mine")["base"] is None
 
 
 @pytest.mark.parametrize(
