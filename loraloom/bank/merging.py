@@ -22,6 +22,8 @@ FLOAT32_STEP = 2.0**-24
 NUM_PROBES = 8
 # The error is that of one rounded sum and a product of rank r; `loraloom merge` prints it (0.43).
 ALLOWED_STEPS = 4
+# Of a tensor, while it is rounded.
+WEIGHTS_TOGETHER = 2**22
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,11 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
     for tensor in model.state_dict().values():
         if not tensor.is_floating_point():
             continue
-        rounded = tensor.to(dtype).float()
-        if tensor.data_ptr() in ours:
-            square += float((rounded - tensor).norm()) ** 2
-        tensor.copy_(rounded)
+        is_ours = tensor.data_ptr() in ours
+        # In parts, because an embedding of 250,112 tokens can be most of the model.
+        for part in tensor.view(-1).split(WEIGHTS_TOGETHER):
+            rounded = part.to(dtype).float()
+            if is_ours:
+                square += float((rounded - part).norm()) ** 2
+            part.copy_(rounded)
     return float(square**0.5 / merged.update_norm) if merged.update_norm else 0.0
