@@ -42,7 +42,7 @@ test: install ## the whole suite
 # Some 300 MB that few need, so they are not part of `install`.
 extras: install ## what optional packages bring: exports to CTranslate2, ONNX and GGUF, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
-	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
+	$(BIN)/pytest $(BESIDE) tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
 	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
 
 # Compiles llama.cpp, which takes some ten minutes on two cores and needs a C++ compiler.
@@ -155,7 +155,7 @@ browser: install ## the pages in a real browser: the whole story, a phone, the k
 	  echo "make browser: SKIPPED, because Chromium or npm is missing and apt-get could not install it"; exit 0; fi; \
 	set -ex; $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,browser]'; \
 	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1; \
-	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/pytest tests/browser
+	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/pytest $(BESIDE) tests/browser
 
 # In an environment of their own each, so that nothing of the checkout helps. On Linux, `UV_TORCH_BACKEND=cpu make
 # dist` takes a CPU build of torch. Nothing is published.
