@@ -123,6 +123,7 @@ class AdapterPass:
     def __init__(self, rows: Rows | IndexedRows, fused: FusedLinear | None = None) -> None:
         self.rows = rows
         self._fused = fused
+        self._owners = rows.owners
         self._placements: dict[tuple[int, torch.device], _Placement] = {}
         self._groups: dict[tuple[Hashable, int], Sequence[Any]] = {}
         self._num_uses: Counter[str] = Counter()
@@ -151,7 +152,9 @@ class AdapterPass:
 
     def _add(self, linear: BankLinear, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return y plus what the adapters of these spans add, both [rows, len, out]."""
-        refresh(linear.stacks, only_if_changed=True)  # an optimizer may have stepped within the pass
+        refresh(
+            linear.stacks, self._owners, only_if_changed=True
+        )  # an optimizer may have stepped within the pass
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
             key = stack.signature, len(x)
@@ -220,24 +223,24 @@ def open_pass(
     with base.occupancy.one_pass():
         if rows.owners and fused is None:
             stacks = (stack for linear in wrapped.values() for stack in linear.stacks)
-            refresh(stacks, only_if_changed=follows is not None)
+            refresh(stacks, rows.owners, only_if_changed=follows is not None)
         adapter_pass = AdapterPass(rows, fused)
         with base.current_pass.set(adapter_pass):
             yield adapter_pass
 
 
 @torch.no_grad()
-def refresh(stacks: Iterable[Stack], *, only_if_changed: bool = False) -> None:
-    """Copy the adapters' parameters into their stacks, all with one call.
+def refresh(stacks: Iterable[Stack], owners: Collection[str], *, only_if_changed: bool = False) -> None:
+    """Copy adapters' parameters into their stacks, all with one call.
 
     Args:
         stacks: of any linears.
-        only_if_changed: as in `Stack.copies`.
+        owners, only_if_changed: as in `Stack.copies`.
     """
     destinations: list[Tensor] = []
     sources: list[Tensor] = []
     for stack in stacks:
-        into, out_of = stack.copies(only_if_changed=only_if_changed)
+        into, out_of = stack.copies(owners, only_if_changed=only_if_changed)
         destinations += into
         sources += out_of
     if destinations:

@@ -47,7 +47,7 @@ def test_outputs_and_gradients_are_those_of_peft(bias: bool, drops: bool) -> Non
     x, direction = torch.randn(4, 7, 6, requires_grad=True), torch.randn(4, 7, 5)
 
     stack = DORA.stack(updates, torch.float32)
-    stack.copies(only_if_changed=False)
+    stack.copies(SLOTS, only_if_changed=False)
     draw: Any = (lambda slot, p, shape: kept[slot]) if drops else None
     out = stack.add(linear, x, base(x), stack.group(SPANS), draw)
     (out * direction).sum().backward()
@@ -85,7 +85,7 @@ def test_norms_follow_the_weights_within_a_pass_and_between_passes() -> None:
     def said() -> Tensor:
         return stack.add(linear, x, base(x), stack.group([Span("a", 0, 1)]), None)
 
-    stack.copies(only_if_changed=False)
+    stack.copies("a", only_if_changed=False)
     torch.testing.assert_close(said(), base(x))  # at its start it adds nothing
     for in_place in (True, False):
         with torch.no_grad():
@@ -93,5 +93,5 @@ def test_norms_follow_the_weights_within_a_pass_and_between_passes() -> None:
                 part.B.add_(1.0)
             else:
                 part.B.data.add_(1.0)
-        stack.copies(only_if_changed=in_place)
+        stack.copies("a", only_if_changed=in_place)
         torch.testing.assert_close(said(), x @ (base.weight + part.delta(linear)).T + base.bias)

@@ -238,3 +238,23 @@ def test_a_parameter_changed_within_a_pass_or_past_autograd_is_what_the_next_lin
         parameter.data.fill_(0.1)  # which no version counter tells of
     with bank.rows(rows):
         assert not torch.allclose(states(mt5)[:2], without[:2], atol=1e-2)
+
+
+def test_a_pass_copies_the_parameters_of_its_own_adapters_alone(
+    bank: AdapterBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the passes of a step of many adapters would take time that grows with their square."""
+    copied: list[int] = []
+    copy = torch._foreach_copy_
+
+    def counted(into: list[Tensor], out_of: list[Tensor]) -> None:
+        copied.append(len(into))
+        copy(into, out_of)
+
+    monkeypatch.setattr(torch, "_foreach_copy_", counted)
+    num_linears = len(bank.parts("a"))
+    states_of(bank, "a")
+    assert copied == [2 * num_linears]  # A and B of each
+    with bank.rows(Rows((Share("a", 2), Share("b", 2)))), torch.no_grad():
+        states(bank.base)
+    assert copied[1:] == [4 * num_linears]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,9 @@ class OutputScaleStack:
         self._updates = updates
         self.signature = tuple(updates)
 
-    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def copies(
+        self, owners: Collection[str], *, only_if_changed: bool
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         return (), ()
 
     def group(self, spans: Sequence[Span]) -> list[Span]:

@@ -13,7 +13,7 @@ https://arxiv.org/abs/2406.01775.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,10 +157,12 @@ class TwinStack(LoraStack):
         super().__init__({slot: update.own for slot, update in updates.items()}, dtype)
         self._twins = LoraStack({slot: update.twin for slot, update in updates.items()}, dtype)
 
-    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def copies(
+        self, owners: Collection[str], *, only_if_changed: bool
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return what to copy of both."""
-        into, out_of = super().copies(only_if_changed=only_if_changed)
-        more_into, more_out_of = self._twins.copies(only_if_changed=only_if_changed)
+        into, out_of = super().copies(owners, only_if_changed=only_if_changed)
+        more_into, more_out_of = self._twins.copies(owners, only_if_changed=only_if_changed)
         return [*into, *more_into], [*out_of, *more_out_of]
 
     def add(

@@ -14,7 +14,7 @@ The norms are computed when the weights change, once a pass.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,15 +123,20 @@ class DoraStack:
         self._parts = dict(updates)
         self._dtype = dtype
         self._weights: dict[str, _Weights] = {}
-        self._versions: list[int] = []
+        self._versions: dict[str, list[int]] = {}
         self.signature: Hashable = ("dora", *updates)
 
-    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def copies(
+        self, owners: Collection[str], *, only_if_changed: bool
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Forget the norms of earlier weights; nothing is copied in advance."""
-        versions = [p._version for part in self._parts.values() for p in part.parameters.values()]
-        if not only_if_changed or versions != self._versions:
-            self._weights.clear()
-        self._versions = versions
+        for slot in owners:
+            if slot not in self._parts:
+                continue
+            versions = [parameter._version for parameter in self._parts[slot].parameters.values()]
+            if not only_if_changed or versions != self._versions.get(slot):
+                self._weights.pop(slot, None)
+            self._versions[slot] = versions
         return (), ()
 
     def group(self, spans: Sequence[Span]) -> list[Span]:

@@ -14,7 +14,7 @@ Autograd alone would keep m x for each linear, and use some twenty nodes instead
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -70,25 +70,34 @@ class LoraStack:
         self._slots = {slot: number for number, slot in enumerate(updates)}
         self._updates = list(updates.values())
         self._dtype = dtype
-        self._destinations: list[Tensor] = []
-        self._sources: list[nn.Parameter] = []
-        self._versions: list[int] = []
+        self._copied: dict[str, tuple[list[Tensor], list[nn.Parameter]]] = {}
+        self._versions: dict[str, list[int]] = {}
         self._shelves: list[_Shelf | None] = []  # of each adapter
         for first, last in _near_ranks([update.r for update in self._updates]):
             self._shelves += [self._shelf(first, last)] * (last + 1 - first)
         self._scalings: dict[tuple[int, int, bool], float | Tensor] = {}
         self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
 
-    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Return all parameters and their places.
+    def copies(
+        self, owners: Collection[str], *, only_if_changed: bool
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return parameters and their places.
 
         A version is the counter by which autograd notices that a saved tensor was changed.
         """
-        versions = [source._version for source in self._sources]
-        if only_if_changed and versions == self._versions:
-            return (), ()
-        self._versions = versions
-        return self._destinations, self._sources
+        into: list[Tensor] = []
+        out_of: list[Tensor] = []
+        for slot in owners:
+            if slot not in self._copied:
+                continue
+            destinations, sources = self._copied[slot]
+            versions = [source._version for source in sources]
+            if only_if_changed and versions == self._versions.get(slot):
+                continue
+            self._versions[slot] = versions
+            into += destinations
+            out_of += sources
+        return into, out_of
 
     def group(self, spans: Sequence[Span]) -> list[Run]:
         """Group neighbouring spans of the same size, if their adapters are neighbours of near ranks."""
@@ -161,9 +170,11 @@ class LoraStack:
             B.new_zeros(len(updates), B.shape[0], r, dtype=self._dtype),
             first,
         )
-        for number, update in enumerate(updates):
-            self._destinations += [shelf.A[number, : update.r], shelf.B[number, :, : update.r]]
-            self._sources += [update.A, update.B]
+        for slot, number in self._slots.items():
+            if first <= number <= last:
+                update, place = self._updates[number], number - first
+                places = [shelf.A[place, : update.r], shelf.B[place, :, : update.r]]
+                self._copied[slot] = places, [update.A, update.B]
         return shelf
 
 

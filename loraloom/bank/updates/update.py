@@ -6,7 +6,7 @@ pass, merging, movement and the adapter folder use kinds through these protocols
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -88,10 +88,13 @@ class Stack(Protocol):
 
     signature: Hashable  # stacks of the same signature group the rows of a batch in the same way
 
-    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def copies(
+        self, owners: Collection[str], *, only_if_changed: bool
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return the tensors to copy into, and those to copy from.
 
         Args:
+            owners: the adapters that the pass needs; others are ignored.
             only_if_changed: nothing to copy, unless a parameter's version has changed since the last copy.
                 A change through `.data` does not change the version.
         """
