@@ -1,8 +1,9 @@
 """Run the study and write docs/study.md and docs/study.zh.md; what is there already is resumed.
 
-    python -m benchmarks.study [--folder FOLDER] [--real FOLDER]
+    python -m benchmarks.study [--folder FOLDER] [--models starter] [--real FOLDER]
 
-With --real, the lemmatizer of `python -m benchmarks.real --folder FOLDER` is studied too.
+With --real, the lemmatizer of `python -m benchmarks.real --folder FOLDER` is studied too; `--models` without
+a name leaves the starter out.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/study"), help="where the runs are kept")
     parser.add_argument("--real", type=Path, help="the folder of `python -m benchmarks.real`")
     parser.add_argument("--docs", type=Path, default=DOCS)
+    parser.add_argument("--models", nargs="*", choices=["starter"], default=["starter"])
     options = parser.parse_args()
-    found = [study(cells.starter(), options.folder / "starter")]
+    found = []
+    if options.models:
+        found.append(study(cells.starter(), options.folder / "starter"))
     if options.real is not None:
         found.append(study(cells.lemmatizer(options.real), options.folder / "lemmatizer"))
     write_pages(found, options.docs / "study.md", options.docs / "study.zh.md")
