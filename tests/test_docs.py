@@ -38,4 +38,4 @@ def test_the_map_of_the_house_is_that_of_the_modules() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert page == tool("write_house_map").page(), "run `python tools/write_house_map.py`"
     for folder in (path.name for path in (ROOT / "loraloom").iterdir() if (path / "__init__.py").is_file()):
-        assert f"      {folder}/" in page, f"tools/write_house_map.py does not name loraloom/{folder}/"
+        assert f"\n      {folder}/" in page, f"tools/write_house_map.py does not name loraloom/{folder}/"

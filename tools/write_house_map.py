@@ -25,6 +25,7 @@ ROOMS = (
     "starter",
     "data",
     "kernels",
+    "trackers",
     "distributed",
     "architectures",
     "base",

@@ -123,7 +123,6 @@ class AdapterPass:
     def __init__(self, rows: Rows | IndexedRows, fused: FusedLinear | None = None) -> None:
         self.rows = rows
         self._fused = fused
-        self._owners = rows.owners
         self._placements: dict[tuple[int, torch.device], _Placement] = {}
         self._groups: dict[tuple[Hashable, int], Sequence[Any]] = {}
         self._num_uses: Counter[str] = Counter()

@@ -17,7 +17,7 @@ from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import Rows, Share, seed_for
 from loraloom.bank.updates.kinds import LORA
-from loraloom.bank.updates.update import Draw, ParameterGroup, Span, UpdateKind
+from loraloom.bank.updates.update import Copies, Draw, ParameterGroup, Span, UpdateKind
 from loraloom.base.frozen_linear import FrozenLinear, PlainLinear
 from loraloom.base.loading import Base
 from loraloom.evaluate import movement as movement_module
@@ -66,10 +66,8 @@ class OutputScaleStack:
         self._updates = updates
         self.signature = tuple(updates)
 
-    def copies(
-        self, owners: Collection[str], *, only_if_changed: bool
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        return (), ()
+    def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
+        return [], []
 
     def group(self, spans: Sequence[Span]) -> list[Span]:
         return [span for span in spans if span.slot in self._updates]

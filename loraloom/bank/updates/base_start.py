@@ -25,7 +25,7 @@ from loraloom.bank.updates.frozen_down import add_with_frozen_down
 from loraloom.bank.updates.lora import Lora
 from loraloom.bank.updates.lora_stack import LoraStack, Run
 from loraloom.bank.updates.low_rank import LowRank
-from loraloom.bank.updates.update import Draw
+from loraloom.bank.updates.update import Copies, Draw
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.errors import AdapterError
@@ -157,13 +157,11 @@ class TwinStack(LoraStack):
         super().__init__({slot: update.own for slot, update in updates.items()}, dtype)
         self._twins = LoraStack({slot: update.twin for slot, update in updates.items()}, dtype)
 
-    def copies(
-        self, owners: Collection[str], *, only_if_changed: bool
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
         """Return what to copy of both."""
         into, out_of = super().copies(owners, only_if_changed=only_if_changed)
         more_into, more_out_of = self._twins.copies(owners, only_if_changed=only_if_changed)
-        return [*into, *more_into], [*out_of, *more_out_of]
+        return into + more_into, out_of + more_out_of
 
     def add(
         self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None

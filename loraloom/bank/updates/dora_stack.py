@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from loraloom.bank.updates.dora_part import DoraPart
-from loraloom.bank.updates.update import Draw, Span
+from loraloom.bank.updates.update import Copies, Draw, Span
 from loraloom.base.frozen_linear import FrozenLinear
 
 
@@ -126,9 +126,7 @@ class DoraStack:
         self._versions: dict[str, list[int]] = {}
         self.signature: Hashable = ("dora", *updates)
 
-    def copies(
-        self, owners: Collection[str], *, only_if_changed: bool
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
         """Forget the norms of earlier weights; nothing is copied in advance."""
         for slot in owners:
             if slot not in self._parts:
@@ -137,7 +135,7 @@ class DoraStack:
             if not only_if_changed or versions != self._versions.get(slot):
                 self._weights.pop(slot, None)
             self._versions[slot] = versions
-        return (), ()
+        return [], []
 
     def group(self, spans: Sequence[Span]) -> list[Span]:
         """Return the spans of its adapters, each by itself."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from loraloom.bank.updates.low_rank import LowRank
-from loraloom.bank.updates.update import Draw, Span
+from loraloom.bank.updates.update import Copies, Draw, Span
 from loraloom.base.frozen_linear import FrozenLinear
 
 # Ranks up to this factor apart share a batched product; the smaller ones are padded with zeros.
@@ -70,7 +70,7 @@ class LoraStack:
         self._slots = {slot: number for number, slot in enumerate(updates)}
         self._updates = list(updates.values())
         self._dtype = dtype
-        self._copied: dict[str, tuple[list[Tensor], list[nn.Parameter]]] = {}
+        self._copied: dict[str, Copies] = {}
         self._versions: dict[str, list[int]] = {}
         self._shelves: list[_Shelf | None] = []  # of each adapter
         for first, last in _near_ranks([update.r for update in self._updates]):
@@ -78,26 +78,16 @@ class LoraStack:
         self._scalings: dict[tuple[int, int, bool], float | Tensor] = {}
         self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
 
-    def copies(
-        self, owners: Collection[str], *, only_if_changed: bool
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Return parameters and their places.
-
-        A version is the counter by which autograd notices that a saved tensor was changed.
-        """
-        into: list[Tensor] = []
-        out_of: list[Tensor] = []
-        for slot in owners:
-            if slot not in self._copied:
-                continue
-            destinations, sources = self._copied[slot]
-            versions = [source._version for source in sources]
-            if only_if_changed and versions == self._versions.get(slot):
-                continue
-            self._versions[slot] = versions
-            into += destinations
-            out_of += sources
-        return into, out_of
+    def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
+        """Return parameters and their places; a version is autograd's count of changes."""
+        found: Copies = [], []
+        for slot in self._copied.keys() & owners:
+            versions = [source._version for source in self._copied[slot][1]]
+            if not only_if_changed or versions != self._versions.get(slot):
+                self._versions[slot] = versions
+                for side, own in zip(found, self._copied[slot], strict=True):
+                    side.extend(own)
+        return found
 
     def group(self, spans: Sequence[Span]) -> list[Run]:
         """Group neighbouring spans of the same size, if their adapters are neighbours of near ranks."""
@@ -170,11 +160,9 @@ class LoraStack:
             B.new_zeros(len(updates), B.shape[0], r, dtype=self._dtype),
             first,
         )
-        for slot, number in self._slots.items():
-            if first <= number <= last:
-                update, place = self._updates[number], number - first
-                places = [shelf.A[place, : update.r], shelf.B[place, :, : update.r]]
-                self._copied[slot] = places, [update.A, update.B]
+        for number, slot in enumerate(list(self._slots)[first : last + 1]):
+            places = [shelf.A[number, : updates[number].r], shelf.B[number, :, : updates[number].r]]
+            self._copied[slot] = places, [updates[number].A, updates[number].B]
         return shelf
 
 

@@ -80,6 +80,10 @@ class Update(Protocol):
         """Bound the size of the terms that `delta` sums, to which its rounding is relative."""
 
 
+# Tensors to copy into, and those to copy from.
+Copies = tuple[list[Tensor], list[Tensor]]
+
+
 class Stack(Protocol):
     """The adapters of one kind in one linear, side by side.
 
@@ -88,9 +92,7 @@ class Stack(Protocol):
 
     signature: Hashable  # stacks of the same signature group the rows of a batch in the same way
 
-    def copies(
-        self, owners: Collection[str], *, only_if_changed: bool
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
         """Return the tensors to copy into, and those to copy from.
 
         Args:
