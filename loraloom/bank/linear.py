@@ -151,9 +151,7 @@ class AdapterPass:
 
     def _add(self, linear: BankLinear, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return y plus what the adapters of these spans add, both [rows, len, out]."""
-        refresh(
-            linear.stacks, self._owners, only_if_changed=True
-        )  # an optimizer may have stepped within the pass
+        refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # an optimizer may have stepped
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
             key = stack.signature, len(x)
