@@ -11,7 +11,7 @@ BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
 	shapes bench-against bench-scale study real check dist notebooks site clean extras compat messages browser trackers \
-	gguf optimum ranks
+	gguf optimum ranks transformers-js
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -69,6 +69,11 @@ compat: install ## our adapters in older versions of PEFT, each in an environmen
 optimum: install ## our ONNX exports in Optimum, in an environment of its own
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
 	$(BIN)/python -m tools.check_optimum --folder .venv-compat
+
+# Needs Node.js and npm; the packages' own scripts, which download a build for GPUs, are not run.
+transformers-js: install ## our ONNX exports in transformers.js, in Node.js
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
+	$(BIN)/python -m tools.check_transformers_js --folder .venv-compat
 
 # The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
 # build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.

@@ -180,7 +180,8 @@ def _merge(
     expected, beside = {of_adapter: wanted}, None
     if dtype != "float32":
         beside = round_weights(model, merged, getattr(torch, dtype))
-        expected[in_float32] = _stored(model, rows, proof_folder / in_float32)
+        # The larger first: what it frees in the new process has room for the smaller.
+        expected = {in_float32: _stored(model, rows, proof_folder / in_float32), **expected}
         model.to(getattr(torch, dtype))
     notes = write_transformers(bank.base, facts.languages, staged / MODEL)
     for note in notes:
