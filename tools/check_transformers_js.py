@@ -33,7 +33,7 @@ TEXTS = ("我感到焦虑 3 how?", "how 1 2", "和朋友说 17.")
 OPTIONS = {"do_sample": False, "max_new_tokens": 12, "repetition_penalty": 1.0}
 READER = """
 import { AutoModelForSeq2SeqLM, AutoTokenizer, env } from '@huggingface/transformers';
-const [folders, texts, options] = process.argv.slice(2).map((word) => JSON.parse(word));
+const [folders, texts, options, languages] = process.argv.slice(2).map((word) => JSON.parse(word));
 env.allowRemoteModels = false;
 env.localModelPath = '';
 const found = [];
@@ -47,9 +47,11 @@ for (const [folder, dtype] of folders) {
     said.sources = [];
     said.answers = [];
     for (const text of texts) {
-      const inputs = tokenizer(text);
+      // As its translation pipeline does; otherwise the language is that of the tokenizer's file.
+      const own = { ...options, ...languages };
+      const inputs = languages ? tokenizer._build_translation_inputs(text, {}, own) : tokenizer(text);
       said.sources.push(Array.from(inputs.input_ids.data, Number));
-      const answers = await model.generate({ ...inputs, ...options });
+      const answers = await model.generate({ ...inputs, ...own });
       said.answers.push(Array.from(answers.data, Number));
     }
   } catch (error) {
@@ -108,7 +110,9 @@ def check(kind: str, root: Path, place: Path) -> Verdict:
     export(run, root / "q8", format="onnx", quantization="int8")
     export(run, root / "merged", format="transformers")
     folders = [[str(root / dtype), dtype] for dtype in ("fp32", "q8")]
-    words = ["node", str(place / "reader.mjs"), *map(json.dumps, (folders, TEXTS, OPTIONS))]
+    codes = DIRECTIONS.get(kind)
+    languages = codes and {"src_lang": codes["source_lang"], "tgt_lang": codes["target_lang"]}
+    words = ["node", str(place / "reader.mjs"), *map(json.dumps, (folders, TEXTS, OPTIONS, languages))]
     told = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     result = json.loads(told.stdout.splitlines()[-1])
     (exact, rounded), wanted = result["found"], answers_of(root / "merged")
