@@ -55,6 +55,7 @@ from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.timetable import Timetable
+from loraloom.workers.files import FileWorkers
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,9 @@ def _search(request: Request, session: RunSession, report: Report, stop: StopReq
     base = portable_name(material.base.name)
     with tracked(run, session.recipe, base, report) as tracked_report:
         initial = _initial_by_path(material)
-        searching = SearchDriver(request, run, session.known, setup, initial, tracked_report)
+        searching = SearchDriver(
+            request, run, session.known, setup, initial, tracked_report, FileWorkers(run)
+        )
         with device_errors_explained(run):
             searching.complete()
         return _finish(searching, time.monotonic() - started)  # before trackers are waited for
@@ -276,7 +279,7 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
     write_recorded(run, run.folder / BEST_FILE, best_recipe(request, ledger))
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
     searching.write_recipe(kept)
-    result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
+    result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.spread.num_steps, seconds)
     write_recorded(run, run.result_file, result.text())
     record_finished(run)
     for checkpoint in run.checkpoints.iterdir():  # there is nothing left to resume

@@ -3,8 +3,8 @@
     checkpoints/step-000160/       of the lane `main`, which one process alone trains
     lanes/lane-3/step-000120/      of another, which a worker trains; in the same format
 
-A lane is at home or away at a worker. The steps of each are counted from the start of the lane, and stay with its
-experiments when it is divided.
+A lane is at home or away at a worker. Its steps are counted from its start; if it is divided, both parts
+count on.
 """
 
 from __future__ import annotations
@@ -177,8 +177,8 @@ def read_lanes(run: Run, names: Sequence[str]) -> tuple[Lanes, list[CheckpointIn
         names: its experiments that have not ended.
 
     Returns:
-        The lanes, `main` first, each without experiments that have ended or are in another one; and the result
-        of inspecting each checkpoint. An experiment that is in no checkpoint is in no lane.
+        The lanes, `main` first, each without experiments that have ended or are in another one; and the
+        result of inspecting each checkpoint. An experiment that is in no checkpoint is in no lane.
     """
     folders = sorted(path for path in (run.folder / FOLDER).glob("lane-*") if path.is_dir())
     found, verdicts = [], []
@@ -188,7 +188,9 @@ def read_lanes(run: Run, names: Sequence[str]) -> tuple[Lanes, list[CheckpointIn
         if state is not None or name == MAIN:
             found.append(Lane(name, folder, state or TrainingState.at_start([])))
     places = {name: [lane for lane in found if name in lane.names] for name in names}
-    chosen = {name: max(reversed(own), key=lambda lane: lane.step_of(name)) for name, own in places.items() if own}
+    chosen = {
+        name: max(reversed(own), key=lambda lane: lane.step_of(name)) for name, own in places.items() if own
+    }
     for lane in found:
         lane.state = part_of(lane.home_state, [name for name, own in chosen.items() if own is lane])
     return Lanes(run, [lane for lane in found if lane.name == MAIN or lane.names]), verdicts

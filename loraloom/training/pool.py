@@ -1,7 +1,7 @@
 """The workers of a driver, and the lanes that are away at them.
 
-The pool records what workers tell, stores their checkpoints, and takes the lane of a worker that is lost back to
-its last checkpoint, so that another can continue it.
+The pool records what workers tell, stores their checkpoints, and takes the lane of a lost worker back to its
+last checkpoint, so that another worker can continue it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from loraloom.run.events import (
 )
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import tick_of
-from loraloom.training.lanes import Lane, Lanes
+from loraloom.training.lanes import MAIN, Lane, Lanes
 from loraloom.training.waves import Update, Wave, Worker, WorkerSource
 
 WAIT_SECONDS = 0.02
-# A lane of several experiments that loses so many workers without a checkpoint between is divided, and one of a
-# single experiment fails after one more: the experiment may be what ends the workers.
+# A lane of several experiments that loses so many workers without a checkpoint between is divided, and one of
+# a single experiment fails after one more: the experiment may be what ends the workers.
 LOSSES_UNTIL_DIVIDED = 2
 
 
@@ -112,7 +112,7 @@ class WavePool:
         """Ask for all lanes, and wait until they are at home, but not for long.
 
         Args:
-            seconds: how long; a lane that is not back continues from its last checkpoint when the run is resumed.
+            seconds: how long; a lane that is not back then is resumed from its last checkpoint.
         """
         deadline = time.monotonic() + seconds
         for lane in self.away:
@@ -146,7 +146,7 @@ class WavePool:
                 lane.come_home(files)
             else:
                 path = lane.store(tick, files)
-                shown = path.relative_to(self.lanes.run.folder)
+                shown = path.name if lane.name == MAIN else path.relative_to(self.lanes.run.folder)
                 self.record(CheckpointSave(step=tick, path=str(shown)))
 
     def _log(self, worker: Worker, lane: Lane, event: Event | None) -> None:
