@@ -9,7 +9,6 @@ after an interruption the same loop resumes from its first line. Workers may tra
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,26 +17,27 @@ from torch import Tensor
 
 from loraloom.errors import Interrupted
 from loraloom.run.documents.provenance import Provenance
-from loraloom.run.documents.result import Result
 from loraloom.run.documents.search import Trial
-from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
+from loraloom.run.events import ExperimentEnd, Note, Report, TrialStart
 from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
+from loraloom.search.interruption import interruption, recovered_lanes
 from loraloom.search.ledger import trial_name
 from loraloom.search.request import Request
 from loraloom.search.study import FILE as STUDY_FILE
 from loraloom.search.study import Study
 from loraloom.search.trials import (
     experiments_as_recipe,
+    joining,
     ledger_of,
+    take_figures,
     trial_experiment,
     valid_experiments,
 )
 from loraloom.text.message import Message
-from loraloom.text.units import counted
 from loraloom.training.exporting import export, export_folder
-from loraloom.training.lanes import MAIN, Lane, Lanes, read_lanes
+from loraloom.training.lanes import MAIN, Lane
 from loraloom.training.loop import train as train_loop
 from loraloom.training.setup import Setup
 from loraloom.training.spread import Spread
@@ -83,7 +83,7 @@ class SearchDriver:
         self.rungs: dict[str, dict[str, int]] = {}
         self.spread = Spread(
             self,
-            self._recovered_lanes(),
+            recovered_lanes(run, self.ledger, self._fresh, self.record),
             source or NoWorkers(),
             capacity=known.together or 0 if trains_here else 0,
             stop=setup.stop,
@@ -103,37 +103,6 @@ class SearchDriver:
         finally:
             self.spread.pool.close()
 
-    def _recovered_lanes(self) -> Lanes:
-        """Load the states of unfinished trials from the newest checkpoints."""
-        names = [trial.name for trial in self.ledger.training]
-        lanes, verdicts = read_lanes(self.run, names)
-        for verdict in verdicts:
-            if verdict.problem:
-                self.record(CheckpointDamage(path=verdict.folder.name, problem=verdict.problem))
-        main = lanes[0].home_state
-        if names or verdicts:
-            is_lost = all(verdict.problem for verdict in verdicts)
-            reason = Message("no checkpoint is intact") if is_lost else Message("the newest checkpoint")
-            ended = len(self.ledger.trials) - len(names)
-            self.record(
-                Resume(
-                    step=max(lane.home_state.tick for lane in lanes),
-                    reason=Message(
-                        "{reason}; {ended} trials have ended, {num_names} are resumed",
-                        reason=reason,
-                        ended=ended,
-                        num_names=len(names),
-                    ),
-                )
-            )
-        if self.run.is_finished:  # more trials are asked for; steps count on from those that it took
-            main.tick = max(main.tick, Result.read(self.run.result_file).steps)
-        main.replay(self.run.events())
-        for name in names:
-            if not any(name in lane.names for lane in lanes):
-                main.progress[name], main.tensors[name] = self._fresh(name)
-        return lanes
-
     def _fresh(self, name: str) -> tuple[Progress, SlotTensors]:
         """Return the state of a trial before its first step: empty, or with the adapter it starts from."""
         path = self.experiments[name].lora.init_adapter
@@ -150,7 +119,7 @@ class SearchDriver:
                 export(self._current_setup(lane), state, name)
             trial.status = progress.status  # type: ignore[assignment]
             trial.reason = progress.reason
-            _take_figures(trial, progress)
+            take_figures(trial, progress)
             self._release(lane, name)
         if ended:
             self._save()
@@ -188,7 +157,7 @@ class SearchDriver:
         state, trial = lane.home_state, self._trial(name)
         progress = state.progress[name]
         trial.status, trial.reason = "pruned", reason
-        _take_figures(trial, progress)
+        take_figures(trial, progress)
         self._release(lane, name)
         self.record(
             ExperimentEnd(
@@ -231,19 +200,7 @@ class SearchDriver:
             self._save()
             self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
         if drawn := self.ledger.trials[before:]:
-            together = counted(len(lane.names), "trial")
-            if len(drawn) == 1:
-                message = Message(
-                    "{trial} joins: {together} in one pass", trial=drawn[0].name, together=together
-                )
-            else:
-                message = Message(
-                    "{first} to {last} join: {together} in one pass",
-                    first=drawn[0].name,
-                    last=drawn[-1].name,
-                    together=together,
-                )
-            self.report(Note(message=message))
+            self.report(Note(message=joining(drawn, len(lane.names))))
         self.write_recipe(self.ledger.trials)
 
     def recipe_text(self) -> str:
@@ -284,16 +241,11 @@ class SearchDriver:
         Raises:
             Interrupted: always.
         """
-        ended = len(self.ledger.trials) - len(self.ledger.training)
-        where = Message("stopped and saved after step {tick}", tick=self.spread.num_steps)
-        so_far = Message(
-            "{ended} of {num_trials} trials have ended", ended=ended, num_trials=self.request.num_trials
-        )
-        option = Message("--resume {quote}", quote=shlex.quote(str(self.run.folder)))
-        how = Message("to resume, run the same command with {option} instead of --out", option=option)
-        raise Interrupted(
+        raise interruption(
+            self.request,
+            self.ledger,
+            self.spread.num_steps,
             signal_number or self.setup.stop.signal_number,
-            Message("{where}, {so_far}; {how}", where=where, so_far=so_far, how=how),
         )
 
     def _is_break(self, lane: Lane) -> bool:
@@ -343,8 +295,3 @@ class SearchDriver:
         trials = [trial for trial in trials if trial.name in self.experiments]
         seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
         write_recorded(self.run, self.run.provenance_file, self.known.replaced(seeds=seeds).text())
-
-
-def _take_figures(trial: Trial, progress: Progress) -> None:
-    trial.steps, trial.best_step, trial.figure = progress.step, progress.best_step, progress.best_metric
-    trial.forgetting = progress.forgetting

@@ -9,6 +9,7 @@ count on.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,8 @@ class Lane:
         """Remove its checkpoints, because all its experiments have ended or have left."""
         if self.name != MAIN:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others are in it
+                self.folder.parent.rmdir()
 
 
 class Lanes(list[Lane]):
@@ -156,6 +159,11 @@ class Lanes(list[Lane]):
         lane.remove()
         if lane.name != MAIN:
             self.remove(lane)
+
+
+def has_lanes(run: Run) -> bool:
+    """Return whether workers have begun something that is not finished."""
+    return any((run.folder / FOLDER).glob("lane-*"))
 
 
 def part_of(state: TrainingState, names: Collection[str]) -> TrainingState:

@@ -124,12 +124,14 @@ class Listener:
     def _has_ended(self) -> bool:
         if not self._content:
             return False
-        sign = json.loads(self._content)
-        if sign["machine"] != machine():
-            return False
         try:
+            sign = json.loads(self._content)
+            if sign["machine"] != machine():
+                return False
             process = psutil.Process(sign["pid"])
             is_same = abs(process.create_time() - sign["started"]) < 1
             return not is_same or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
+        except (ValueError, TypeError, KeyError):  # damaged: it counts as silent later
+            return False

@@ -33,7 +33,7 @@ def join_run(
     device: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> None:
+) -> int:
     """Take part in a run until it has ended; nothing is written but this worker's own folder in the run.
 
     Args:
@@ -42,6 +42,9 @@ def join_run(
         device: device to train on; by default the best one, or the one that the recipe names.
         report: called with notes.
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop, and the trials go back.
+
+    Returns:
+        How many waves this process trained.
 
     Raises:
         LoRALoomError: the run cannot be joined, or its process has ended.
@@ -72,12 +75,13 @@ def join_run(
                     )
                 )
             )
-            train_waves(loaded, post)
+            num_waves = train_waves(loaded, post)
         finally:
             post.close()
         if stop:
             raise Interrupted(stop.signal_number, Message("stopped; the search goes on without this process"))
         report(Note(message=Message("there is nothing left to train in {run}", run=run.folder)))
+        return num_waves
 
 
 def _wait_for(folder: Path) -> Run:

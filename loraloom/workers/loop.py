@@ -35,22 +35,28 @@ class Post(Protocol):
         """Return whether the driver wants the wave back."""
 
 
-def train_waves(own: WorkerMaterial, post: Post) -> None:
+def train_waves(own: WorkerMaterial, post: Post) -> int:
     """Train waves until the worker is dismissed.
 
     Args:
         own: base and rows.
         post: the connection to the driver.
 
+    Returns:
+        How many waves it trained.
+
     Raises:
         LoRALoomError: this process cannot train any more; the driver was told why.
     """
+    num_waves = 0
     while (wave := post.receive()) is not None:
         try:
             train_wave(own, wave, post.send, post.is_recalled)
         except LoRALoomError as error:
             post.send(Update("failure", wave.number, problem=error.as_message()))
             raise
+        num_waves += 1
+    return num_waves
 
 
 def train_wave(
