@@ -7,6 +7,7 @@ last checkpoint, so that another worker can continue it.
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Mapping, Sequence
 
@@ -47,7 +48,8 @@ class WavePool:
         self.lanes, self.source, self.record, self.report = lanes, source, record, report
         self.workers: list[Worker] = []
         self.num_steps = 0  # of the lane that has taken the most
-        self._numbers = itertools.count()
+        # A worker of an earlier driver may still tell of that driver's waves.
+        self._numbers = itertools.count(random.randrange(2**31))
 
     @property
     def free(self) -> list[Worker]:

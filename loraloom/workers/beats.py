@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
+import platform
 import threading
 import time
 from pathlib import Path
@@ -37,7 +37,7 @@ def machine() -> str:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # not Linux
         namespace = ""
-    return f"{socket.gethostname()} {namespace}"
+    return f"{platform.node()} {namespace}"
 
 
 def replace_quickly(path: Path, content: bytes) -> None:
@@ -98,7 +98,7 @@ class Listener:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._content = b""
+        self._content, self._num_signs = b"", 0
         self._heard = time.monotonic()
 
     @property
@@ -108,10 +108,16 @@ class Listener:
         return bool(self._content)
 
     @property
+    def is_alive(self) -> bool:
+        """Whether it has given a sign since this was first asked, or is a living process of this machine."""
+        self._read()
+        return self._num_signs > 1 or self._is_running() is True
+
+    @property
     def silent_seconds(self) -> float:
         """Seconds since its last new sign; infinity if it is known to have ended."""
         self._read()
-        if self._has_ended():
+        if self._is_running() is False:
             return float("inf")
         return time.monotonic() - self._heard
 
@@ -120,18 +126,18 @@ class Listener:
             content = self.file.read_bytes()
             if content != self._content:
                 self._content, self._heard = content, time.monotonic()
+                self._num_signs += 1
 
-    def _has_ended(self) -> bool:
-        if not self._content:
-            return False
+    def _is_running(self) -> bool | None:
+        """Return whether its process runs; None if it is on another machine, or never gave a sign."""
         try:
-            sign = json.loads(self._content)
-            if sign["machine"] != machine():
-                return False
+            sign = json.loads(self._content or b"{}")
+            if sign.get("machine") != machine():
+                return None
             process = psutil.Process(sign["pid"])
             is_same = abs(process.create_time() - sign["started"]) < 1
-            return not is_same or process.status() == psutil.STATUS_ZOMBIE
+            return is_same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
-            return True
-        except (ValueError, TypeError, KeyError):  # damaged: it counts as silent later
             return False
+        except (ValueError, TypeError, KeyError, AttributeError):  # damaged: it counts as silent later
+            return None

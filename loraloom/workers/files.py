@@ -107,8 +107,8 @@ class FileWorkers:
         self.folder = run.folder / FOLDER
         self._beats = Beats()
         self._seen: set[str] = set()
+        self._waiting: dict[str, Listener] = {}
         self._remarks: list[str] = []
-        shutil.rmtree(self.folder, ignore_errors=True)  # of an earlier driver; its workers end by themselves
 
     def newcomers(self) -> Sequence[FileWorker]:
         """Return the workers that have come since the last call."""
@@ -118,8 +118,10 @@ class FileWorkers:
                 continue
             with contextlib.suppress(OSError, ValueError, KeyError):  # it is just being removed
                 if (folder / READY).exists():
-                    self._seen.add(folder.name)
-                    found.append(FileWorker(folder, self._beats))
+                    listener = self._waiting.setdefault(folder.name, Listener(folder / WORKER_BEAT))
+                    if listener.is_alive:  # and was not left by a process that was killed
+                        self._seen.add(folder.name)
+                        found.append(FileWorker(folder, self._beats))
                 elif (folder / REFUSED).exists():
                     self._seen.add(folder.name)
                     said = json.loads((folder / REFUSED).read_bytes())
@@ -143,7 +145,14 @@ class FileWorkers:
         return ""
 
     def close(self) -> None:
-        """Give no signs of life any more."""
+        """Dismiss those that have not come yet, and give no signs of life any more."""
+        for folder in self.folder.glob("*"):
+            if folder.name not in self._seen:
+                if Listener(folder / WORKER_BEAT).silent_seconds == float("inf"):
+                    shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        replace_quickly(folder / DISMISSED, b"")
         self._beats.stop()
         with contextlib.suppress(OSError):
             self.folder.rmdir()  # the last one to leave removes it

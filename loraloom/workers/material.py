@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import platform
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,7 +48,7 @@ class WorkerMaterial:
 
 def own_name() -> str:
     """Return a name for this machine in messages."""
-    return socket.gethostname()
+    return platform.node()
 
 
 def load_material(

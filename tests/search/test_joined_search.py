@@ -16,6 +16,8 @@ from tests.search.small import fruits
 from tests.search.test_interruptions import STEP, assert_same, command, ended, raw_events
 
 SearchView = Callable[..., Path]
+# The updates of six trials: those of the timed step, and of the first one.
+IN_TRAINING = 14
 
 
 def plain(recipe: Path, folder: Path) -> list[str | Path]:
@@ -23,9 +25,14 @@ def plain(recipe: Path, folder: Path) -> list[str | Path]:
     return [word for word in command(recipe, folder) if word != "--halving"]
 
 
+def gate(folder: Path, name: str) -> dict[str, object]:
+    """A process comes here, and goes on when it may."""
+    return {"reached": str(folder / f"reached{name}"), "go": str(folder / f"go{name}"), "seconds": 60.0}
+
+
 def held(warm: Warm, recipe: Path, folder: Path, number: int, *more: str) -> Started:
     """A search that waits in its step of this number until `go` is there."""
-    faults = {"call": STEP, "number": number, "reached": str(folder / "reached"), "go": str(folder / "go")}
+    faults = {"call": STEP, "number": number, **gate(folder, "")}
     started = warm.start(*plain(recipe, folder), *more, "--out", folder / "run", cwd=folder, faults=faults)
     started.until((folder / "reached").exists)
     return started
@@ -39,11 +46,10 @@ def joined(warm: Warm, folder: Path, **how: object) -> Started:
     return started
 
 
-@pytest.mark.parametrize("number", [2, 20])  # before the first trial is drawn; in the third step of all
 def test_a_process_that_joins_trains_a_part_of_the_trials(
-    number: int, warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
-    holder = held(warm, recipe, tmp_path, number)
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
     joiner = joined(warm, tmp_path)
     (tmp_path / "go").touch()
     found, taken = holder.wait(), joiner.wait()
@@ -57,7 +63,7 @@ def test_a_process_that_joins_trains_a_part_of_the_trials(
 def test_a_worker_that_is_killed_loses_no_trial_and_none_is_counted_twice(
     warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
-    holder = held(warm, recipe, tmp_path, 2)
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
     joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 4})
     (tmp_path / "go").touch()
     assert joiner.wait().code == -signal.SIGKILL
@@ -72,9 +78,8 @@ def test_a_worker_that_is_killed_loses_no_trial_and_none_is_counted_twice(
 def test_a_driver_that_is_killed_is_noticed_and_its_search_resumes(
     warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
-    run, holder = tmp_path / "run", held(warm, recipe, tmp_path, 2)
-    gate = {"reached": str(tmp_path / "reached2"), "go": str(tmp_path / "go2")}
-    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 3, **gate})
+    run, holder = tmp_path / "run", held(warm, recipe, tmp_path, IN_TRAINING)
+    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 3, **gate(tmp_path, "2")})
     (tmp_path / "go").touch()
     joiner.until((tmp_path / "reached2").exists)
     os.kill(holder.pid, signal.SIGKILL)
@@ -94,9 +99,8 @@ def test_a_driver_that_is_killed_is_noticed_and_its_search_resumes(
 def test_a_signal_to_a_worker_gives_its_trials_back(
     warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
-    holder = held(warm, recipe, tmp_path, 2)
-    gate = {"reached": str(tmp_path / "reached2"), "go": str(tmp_path / "go2")}
-    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 3, **gate})
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
+    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 3, **gate(tmp_path, "2")})
     (tmp_path / "go").touch()
     joiner.until((tmp_path / "reached2").exists)
     os.kill(joiner.pid, signal.SIGTERM)
@@ -109,7 +113,7 @@ def test_a_signal_to_a_worker_gives_its_trials_back(
 def test_a_worker_with_another_base_is_named_and_not_used(
     warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path, tiny: Callable[[str], Path]
 ) -> None:
-    holder = held(warm, recipe, tmp_path, 2)
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
     refused = warm.call("search", "--join", tmp_path / "run", "--base", tiny("t5"), cwd=tmp_path)
     assert refused.code == 1
     assert "the run was trained on another base model" in refused.stderr
@@ -136,7 +140,7 @@ def test_what_cannot_be_joined_is_said(warm: Warm, searched: SearchView, tmp_pat
 def test_halving_judges_the_trials_of_all_workers_by_the_same_figures(
     warm: Warm, recipe: Path, tmp_path: Path
 ) -> None:
-    holder = held(warm, recipe, tmp_path, 2, "--halving")
+    holder = held(warm, recipe, tmp_path, IN_TRAINING, "--halving")
     joiner = joined(warm, tmp_path)
     (tmp_path / "go").touch()
     assert (holder.wait().code, joiner.wait().code) == (0, 0)
@@ -151,7 +155,7 @@ def test_halving_judges_the_trials_of_all_workers_by_the_same_figures(
 def test_a_folder_that_is_damaged_costs_only_its_worker(
     warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path, gone: str
 ) -> None:
-    holder = held(warm, recipe, tmp_path, 2)
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
     joiner = joined(warm, tmp_path)
     (folder,) = (tmp_path / "run" / "workers").iterdir()
     (folder / gone).write_bytes(b"{")
