@@ -103,7 +103,7 @@ def _is_at_break(wave: Wave, state: TrainingState) -> bool:
 
 def _setup(own: WorkerMaterial, wave: Wave, run: Run, state: TrainingState) -> Setup:
     material = own.material
-    recipe = parse_recipe(wave.recipe, name="recipe.yaml")
+    recipe = parse_recipe(wave.recipe, name=run.recipe_file.name)
     names = list(state.progress)
     experiments = [each for each in recipe.resolved_experiments if each.name in names]
     setup = material.setup(run, StopRequest(), waves=[names], pass_tokens=pass_tokens(material.base))
