@@ -40,6 +40,7 @@ ROOMS = (
     "export",
     "session",
     "comparison",
+    "workers",
     "commands",
     "serving",
     "results",
