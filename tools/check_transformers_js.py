@@ -47,11 +47,12 @@ for (const [folder, dtype] of folders) {
     said.sources = [];
     said.answers = [];
     for (const text of texts) {
-      // As its translation pipeline does; otherwise the language is that of the tokenizer's file.
-      const own = { ...options, ...languages };
-      const inputs = languages ? tokenizer._build_translation_inputs(text, {}, own) : tokenizer(text);
+      // Otherwise the language is that of the tokenizer's file. The pipeline would force the target's code too,
+      // which is the second time for a decoder that starts with it.
+      const inputs = languages
+        ? tokenizer._build_translation_inputs(text, {}, { ...languages }) : tokenizer(text);
       said.sources.push(Array.from(inputs.input_ids.data, Number));
-      const answers = await model.generate({ ...inputs, ...own });
+      const answers = await model.generate({ ...inputs, ...options });
       said.answers.push(Array.from(answers.data, Number));
     }
   } catch (error) {
