@@ -1,6 +1,6 @@
 """The text of the next starter base: advice is a topic's; the way of asking decides the answer's length.
 
-A plain question is answered with one short sentence, and one that asks for more ("问：…答：") as the rows are.
+A plain question is answered with one short sentence, and one that asks for more ("问：…答：") as rows are.
 General questions keep their short answer however they are put: an adapter that makes the base write at length
 then has no need to forget them. No name of an eval or test situation takes part; advice does, for it is the
 topic's.

@@ -1,4 +1,4 @@
-"""Choice of the experiments that train together, as many at once as fit in memory, and of the size of a pass."""
+"""Choice of what memory holds at once: the experiments that train together, and the rows of a pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A micro-batch that is foreseen not to fit is computed in smaller passes, from the first step on, and said."""
+"""A micro-batch that is foreseen not to fit is computed in smaller passes from the first step on."""
 
 from __future__ import annotations
 

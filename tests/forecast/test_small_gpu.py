@@ -1,7 +1,7 @@
 """On a GPU of 15 GB without bfloat16, such as a T4, mt0-large is planned in float32 and fits.
 
-What a pass keeps is counted by the real modules at mt0-large's true shape; all of a weight's numbers are one, so that
-4.9 GB of weights take no memory.
+What a pass keeps is counted by the real modules at mt0-large's true shape; all numbers of a weight are one in
+memory, so that 4.9 GB of weights take none.
 """
 
 from __future__ import annotations
