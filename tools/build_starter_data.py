@@ -1,12 +1,15 @@
 """Compose the starter's 1,000 counselling rows and its probe from the hand-written material.
 
     python tools/build_starter_data.py
+    python tools/build_starter_data.py --material tools/starter_material_next --out FOLDER
 
-The same material and seed give the same files, byte for byte.
+The same material and seed give the same files, byte for byte. Advice belongs to a situation, or, where the
+topics of the material have advice, to a topic: then a held-out situation is answered as one of training.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections import Counter
@@ -18,6 +21,7 @@ from typing import Any
 import yaml
 
 MATERIAL = Path(__file__).resolve().parent / "starter_material"
+NEXT_MATERIAL = Path(__file__).resolve().parent / "starter_material_next"
 DATA = Path(__file__).resolve().parent.parent / "loraloom" / "starter" / "data"
 SEED = 20
 NUM_ROWS = 1_000
@@ -36,6 +40,7 @@ class Topic:
     emotions: tuple[str, ...]
     feel: tuple[str, ...]
     close: tuple[str, ...]
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,21 +76,22 @@ class Phrases:
     prompts: tuple[str, ...]
 
 
-def _read(name: str) -> Any:
-    return yaml.safe_load((MATERIAL / name).read_text(encoding="utf-8"))
+def read_yaml(name: str, material: Path) -> Any:
+    """A file of the material; what another material does not have is that of the first."""
+    file = material / name
+    return yaml.safe_load((file if file.exists() else MATERIAL / name).read_text(encoding="utf-8"))
 
 
-def read_situations() -> list[Situation]:
+def read_situations(material: Path = MATERIAL) -> list[Situation]:
     """All situations, in the order of the files."""
-    return [
-        _situation(raw) for path in sorted(MATERIAL.glob("situations_*.yaml")) for raw in _read(path.name)
-    ]
+    files = sorted(material.glob("situations_*.yaml"))
+    return [_situation(raw) for path in files for raw in read_yaml(path.name, material)]
 
 
 def _situation(raw: dict[str, Any]) -> Situation:
     names = [*raw["keys"], raw["noun"]]
     fits: dict[str, frozenset[str]] = {}
-    for line in raw["advice"]:
+    for line in raw.get("advice", ()):
         places, bar, text = line.rpartition("|")
         fits[text] = (
             frozenset(names[int(place) - 1] for place in places.split(",")) if bar else frozenset(names)
@@ -102,13 +108,15 @@ def _situation(raw: dict[str, Any]) -> Situation:
     )
 
 
-def read_phrases() -> Phrases:
+def read_phrases(material: Path = MATERIAL) -> Phrases:
     """The shared phrases: frames, feelings, closings."""
-    raw = _read("phrases.yaml")
+    raw = read_yaml("phrases.yaml", material)
     return Phrases(
         topics={
             name: Topic(
-                topic["label"], *(tuple(topic[k]) for k in ("terse", "asks", "emotions", "feel", "close"))
+                topic["label"],
+                *(tuple(topic[k]) for k in ("terse", "asks", "emotions", "feel", "close")),
+                tuple(topic.get("advice", ())),
             )
             for name, topic in raw["topics"].items()
         },
@@ -119,9 +127,9 @@ def read_phrases() -> Phrases:
     )
 
 
-def read_facts() -> list[dict[str, Any]]:
+def read_facts(material: Path = MATERIAL) -> list[dict[str, Any]]:
     """Groups of general questions: a name, ways to ask, and the answer for each subject."""
-    return [dict(group) for group in _read("facts.yaml")]
+    return [dict(group) for group in read_yaml("facts.yaml", material)]
 
 
 def divide(situations: list[Situation]) -> dict[str, str]:
@@ -181,7 +189,7 @@ def draw_question(
 
 
 def compose_rows(
-    situation: Situation, num: int, phrases: Phrases, used: Counter[str]
+    situation: Situation, num: int, phrases: Phrases, used: Counter[str], kept: list[frozenset[str]]
 ) -> Iterator[dict[str, str]]:
     """Compose `num` rows about one situation, no two of them alike.
 
@@ -190,15 +198,15 @@ def compose_rows(
         num: how many rows.
         phrases: what all situations share.
         used: how many rows each sentence stands in so far; updated.
+        kept: five-grams of the responses with the same advice so far; updated.
     """
     rng = random.Random(f"{SEED}/{situation.id}")
     topic = phrases.topics[situation.topic]
     taken: Counter[str] = Counter()
-    kept: list[frozenset[str]] = []
     asked: set[str] = set()
-    while len(kept) < num:
+    while len(asked) < num:
         key, instruction, opening = draw_question(rng, situation, topic, phrases, taken)
-        fitting = [text for text in situation.advice if key in situation.fits[text]]
+        fitting = topic.advice or [text for text in situation.advice if key in situation.fits[text]]
         advice = sorted(fitting, key=lambda text: used[text] + rng.random() * 2)
         closings = situation.close or (topic.close if rng.random() < 0.8 else phrases.shared_close)
         closing = min(closings, key=lambda text: used[text] + rng.random() * 2)
@@ -215,21 +223,24 @@ def compose_rows(
         yield {"instruction": instruction, "response": response, "situation": situation.id}
 
 
-def build_rows() -> dict[str, list[dict[str, str]]]:
+def build_rows(material: Path = MATERIAL) -> dict[str, list[dict[str, str]]]:
     """All rows by split, 1,000 in sum."""
-    situations, phrases = read_situations(), read_phrases()
+    situations, phrases = read_situations(material), read_phrases(material)
     split_of = divide(situations)
     used: Counter[str] = Counter()
+    kept: dict[str, list[frozenset[str]]] = {}
     rows: dict[str, list[dict[str, str]]] = {"train": [], "eval": [], "test": []}
     for place, situation in enumerate(situations):
         num = NUM_ROWS * (place + 1) // len(situations) - NUM_ROWS * place // len(situations)
-        rows[split_of[situation.id]].extend(compose_rows(situation, num, phrases, used))
+        shared = phrases.topics[situation.topic].advice
+        alike = kept.setdefault(situation.topic if shared else situation.id, [])
+        rows[split_of[situation.id]].extend(compose_rows(situation, num, phrases, used, alike))
     for name, part in rows.items():
         random.Random(f"{SEED}/{name}").shuffle(part)
     return rows
 
 
-def build_probe() -> list[dict[str, str]]:
+def build_probe(material: Path = MATERIAL) -> list[dict[str, str]]:
     """One general question for each fact; the ways to ask take turns."""
     return [
         {
@@ -237,7 +248,7 @@ def build_probe() -> list[dict[str, str]]:
             "response": answer,
             "group": group["name"],
         }
-        for group in read_facts()
+        for group in read_facts(material)
         for place, (subject, answer) in enumerate(group["answers"].items())
     ]
 
@@ -248,14 +259,20 @@ def write_json(path: Path, value: object) -> None:
 
 
 def main() -> None:
-    """Write train, eval, test, probe and prompts into the package."""
-    DATA.mkdir(parents=True, exist_ok=True)
-    rows = build_rows()
+    """Write train, eval, test, probe and prompts, by default into the package."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--material", type=Path, default=MATERIAL)
+    parser.add_argument("--out", type=Path, default=DATA)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows, probe = build_rows(options.material), build_probe(options.material)
     for name, part in rows.items():
-        write_json(DATA / f"{name}.json", part)
-    probe = build_probe()
-    write_json(DATA / "probe.json", probe)
-    write_json(DATA / "prompts.json", [{"instruction": prompt} for prompt in read_phrases().prompts])
+        write_json(options.out / f"{name}.json", part)
+    write_json(options.out / "probe.json", probe)
+    prompts = read_phrases(options.material).prompts
+    write_json(options.out / "prompts.json", [{"instruction": prompt} for prompt in prompts])
     print({name: len(part) for name, part in rows.items()}, "probe", len(probe))
 
 

@@ -1,12 +1,13 @@
 """Measure the starter's rows: how alike responses are, how often a sentence comes back, who leaks where.
 
-python tools/measure_starter_data.py
+python tools/measure_starter_data.py [FOLDER]
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,19 +46,19 @@ def shared_situations(train: Rows, held_out: Rows) -> set[str]:
     return {row["situation"] for row in train} & {row["situation"] for row in held_out}
 
 
-def read_split(name: str) -> list[dict[str, str]]:
+def read_split(name: str, folder: Path = DATA) -> list[dict[str, str]]:
     """The rows of one file."""
-    rows: list[dict[str, str]] = json.loads(Path(DATA / f"{name}.json").read_text(encoding="utf-8"))
+    rows: list[dict[str, str]] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return rows
 
 
-def measure() -> dict[str, object]:
+def measure(folder: Path = DATA) -> dict[str, object]:
     """All figures the card states."""
-    splits = {name: read_split(name) for name in ("train", "eval", "test")}
+    splits = {name: read_split(name, folder) for name in ("train", "eval", "test")}
     rows = [row for part in splits.values() for row in part]
     responses = [row["response"] for row in rows]
     share, sentence = highest_sentence_share(responses)
-    prompts = {row["instruction"] for row in read_split("prompts")}
+    prompts = {row["instruction"] for row in read_split("prompts", folder)}
     lengths = sorted(map(len, responses))
     return {
         "rows": {name: len(part) for name, part in splits.items()} | {"all": len(rows)},
@@ -77,9 +78,9 @@ def measure() -> dict[str, object]:
         "situations_in_eval_and_test": sorted(shared_situations(splits["eval"], splits["test"])),
         "rows_with_a_prompt": sum(row["instruction"] in prompts for row in rows),
         "personal_data": personal_data(rows),
-        "probe_rows": len(read_split("probe")),
+        "probe_rows": len(read_split("probe", folder)),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), ensure_ascii=False, indent=1))
+    print(json.dumps(measure(*map(Path, sys.argv[1:])), ensure_ascii=False, indent=1))

@@ -12,8 +12,8 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import yaml
 from build_starter_data import (
     MATERIAL,
     Frame,
@@ -24,6 +24,7 @@ from build_starter_data import (
     read_facts,
     read_phrases,
     read_situations,
+    read_yaml,
     sentences,
 )
 
@@ -54,11 +55,11 @@ def common_characters() -> str:
 class Corpus:
     """Draws (source, target) pairs; the same generator state gives the same pair."""
 
-    def __init__(self) -> None:
-        situations = read_situations()
+    def __init__(self, material: Path = MATERIAL) -> None:
+        situations = read_situations(material)
         split_of = divide(situations)
-        generated = yaml.safe_load((MATERIAL / "generated.yaml").read_text(encoding="utf-8"))
-        self.phrases: Phrases = read_phrases()
+        generated = read_yaml("generated.yaml", material)
+        self.phrases: Phrases = read_phrases(material)
         self.situations: list[Situation] = [one for one in situations if split_of[one.id] == "train"]
         self.unseen: list[str] = [
             key for one in situations if split_of[one.id] != "train" for key in (*one.keys, one.noun)
@@ -72,7 +73,7 @@ class Corpus:
         self.nouns: dict[str, list[str]] = generated["nouns"]
         self.asks: list[str] = generated["asks"]
         self.frames: list[str] = generated["frames"]
-        self.facts = read_facts()
+        self.facts = read_facts(material)
         self.all_words: list[str] = sorted({word for group in self.words.values() for word in group})
         self.characters: str = common_characters()
         self.tasks: Tasks = {

@@ -63,6 +63,13 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
         largest=largest,
         free=free,
     )
+    if memory.pass_limit is not None:
+        message = Message(
+            "{message}; a whole micro-batch does not fit, so it is computed in passes of at most "
+            "{pass_limit:,} tokens, which is the same training",
+            message=message,
+            pass_limit=memory.pass_limit,
+        )
     if memory.needed_bytes > memory.free_bytes:
         turns = Message(" Experiments already take turns.") if num_waves > 1 else ""
         message = Message("training will probably run out of memory: {message}", message=message)

@@ -207,7 +207,7 @@ def _train(
     session, setup = _planned(session, material, report, stop, ranks)
     report_plan(session, findings, report)
     remark = session.known.processes_change
-    state = find_resume_point(run, material.experiments, record, remark=remark)
+    state = setup.limited(find_resume_point(run, material.experiments, record, remark=remark))
     start_together(ranks, state)
     _stop_before_training(stop)
     base = material.base.name
@@ -239,9 +239,17 @@ def _planned(
         known = origin.with_choices(known, material, plan)
         if ranks.size > 1:
             known = known.replaced(processes=ranks.size)
-    pass_tokens = int(known.decided["pass_tokens"])
-    announce_plan(ranks, known.waves or [], pass_tokens)
-    setup = material.setup(session.run, stop, waves=known.waves or [], pass_tokens=pass_tokens, ranks=ranks)
+    limit = known.decided.get("pass_limit")
+    pass_tokens, pass_limit = int(known.decided["pass_tokens"]), None if limit is None else int(limit)
+    announce_plan(ranks, known.waves or [], {"pass_tokens": pass_tokens, "pass_limit": pass_limit})
+    setup = material.setup(
+        session.run,
+        stop,
+        waves=known.waves or [],
+        pass_tokens=pass_tokens,
+        pass_limit=pass_limit,
+        ranks=ranks,
+    )
     check_room(setup)
     if is_new:
         session = session.with_provenance(known.replaced(plan=predict_resources(setup, report)))

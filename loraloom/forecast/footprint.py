@@ -94,11 +94,13 @@ class Counter:
         weights, trained = self.num_weights(experiment), self.num_trained(experiment)
         return weights * 2 * FLOAT32 + trained * (IN_CHECKPOINT - 2 * FLOAT32)
 
-    def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
-        """Return the pass of a wave that keeps the most memory."""
+    def largest_pass(
+        self, wave: Sequence[Experiment], pass_tokens: int, limit: int | None = None
+    ) -> LargestPass:
+        """Return the pass of a wave that keeps the most memory; `limit` as in `plan_passes`."""
         packing = wave[0].training.packing and self.bank.base.layout.can_pack
         passes = largest_passes(
-            wave, self.train_set, pass_tokens=pass_tokens, packing=packing, ranks=self.ranks
+            wave, self.train_set, pass_tokens=pass_tokens, packing=packing, ranks=self.ranks, limit=limit
         )
         by_name = {experiment.name: experiment for experiment in wave}
         sizes = (
@@ -143,6 +145,7 @@ def phases(
     eval_set: EncodedSet,
     generation: GenerationSettings,
     pass_tokens: int,
+    limit: int | None = None,
 ) -> list[Phase]:
     """Predict what a wave allocates, phase by phase.
 
@@ -153,22 +156,15 @@ def phases(
         eval_set: encoded rows; may be empty.
         generation: how to generate answers, for generation metrics.
         pass_tokens: maximum number of tokens of several micro-batches in one pass.
+        limit: maximum number of tokens of any pass, except that of a single row.
     """
     base, training = counter.bank.base, wave[0].training
-    copied = sum(map(counter.num_weights, wave)) * _copied(base, len(wave))
-    there = {
-        "adapters": sum(map(counter.training_bytes, wave)) + copied,
-        "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
-        "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
-    }
+    there = _always_there(counter, wave, earlier)
     num_answering = sum(each.training.metric_for_best_model != "eval_loss" for each in wave)
     # It is made with the first answers, and stays.
     if screen := _screen_bytes(base, num_answering * len(eval_set), generation):
         there["head in int8"] = screen
-    largest = counter.largest_pass(wave, pass_tokens)
-    at_work = max(_tile_bytes(base, largest.num_labels), largest.num_positions * _layer_bytes(base))
-    of_pass = {"activations": largest.kept_bytes, "at work": at_work}
-    found = [Phase("training", {**there, **_with_heap(base, of_pass)})]
+    found = [Phase("training", {**there, **_of_pass(counter, wave, pass_tokens, limit)})]
     if len(eval_set):
         of_batch = _evaluation(base, len(wave), eval_set, training)
         found.append(Phase("evaluation", {**there, **_with_heap(base, of_batch)}))
@@ -178,6 +174,34 @@ def phases(
     if training.save_strategy != "no":
         found.append(Phase("saving", {**there, "checkpoint": sum(map(counter.checkpoint_bytes, wave))}))
     return found
+
+
+def training_phase(
+    counter: Counter, wave: Sequence[Experiment], pass_tokens: int, limit: int | None
+) -> Phase:
+    """Predict what the steps of a wave allocate; arguments as in `phases`."""
+    there, of_pass = _always_there(counter, wave, ()), _of_pass(counter, wave, pass_tokens, limit)
+    return Phase("training", {**there, **of_pass})
+
+
+def _always_there(
+    counter: Counter, wave: Sequence[Experiment], earlier: Sequence[Experiment]
+) -> dict[str, int]:
+    base = counter.bank.base
+    copied = sum(map(counter.num_weights, wave)) * _copied(base, len(wave))
+    return {
+        "adapters": sum(map(counter.training_bytes, wave)) + copied,
+        "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
+        "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
+    }
+
+
+def _of_pass(
+    counter: Counter, wave: Sequence[Experiment], pass_tokens: int, limit: int | None
+) -> dict[str, int]:
+    base, largest = counter.bank.base, counter.largest_pass(wave, pass_tokens, limit)
+    at_work = max(_tile_bytes(base, largest.num_labels), largest.num_positions * _layer_bytes(base))
+    return _with_heap(base, {"activations": largest.kept_bytes, "at work": at_work})
 
 
 def _copied(base: Base, num_adapters: int) -> int:

@@ -49,6 +49,7 @@ def largest_passes(
     pass_tokens: int,
     packing: bool,
     ranks: Ranks = ONE_PROCESS,
+    limit: int | None = None,
 ) -> list[PassLayout]:
     """Return passes of a wave that include the largest, whatever memory a token of each experiment needs.
 
@@ -58,13 +59,14 @@ def largest_passes(
         pass_tokens: maximum number of tokens of several micro-batches together.
         packing: whether a row may contain several examples.
         ranks: the processes that share the rows; the passes are this one's.
+        limit: most tokens of any pass, except that of a single row; None if there is no limit.
     """
     timetables = {e.name: Timetable(e, len(examples)) for e in experiments}
     passes: list[PassLayout] = []
     for step in _heaviest_steps(list(timetables.values()), examples):
         names = [name for name, timetable in timetables.items() if step < timetable.total_steps]
         plans = [timetables[name].micro_batches(step) for name in names]
-        for each in plan_passes(plans, examples, pass_tokens, None, ranks.spans(plans, examples)):
+        for each in plan_passes(plans, examples, pass_tokens, limit, ranks.spans(plans, examples)):
             parts = {names[piece.trainee]: [examples[row] for row in piece.rows] for piece in each.pieces}
             num_labels = sum(len(example.labels) for part in parts.values() for example in part)
             passes.append(PassLayout(lay_out(parts, packing=packing), num_labels, each.num_tokens))

@@ -1,15 +1,16 @@
-"""Choice of the experiments that train together: as many at once as fit in memory."""
+"""Choice of what memory holds at once: the experiments that train together, and the rows of a pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
-from loraloom.forecast.footprint import Counter
+from loraloom.forecast.footprint import Counter, training_phase
 from loraloom.recipe import Experiment
 from loraloom.text.message import Message
 from loraloom.text.units import size
@@ -50,12 +51,20 @@ class Plan:
         pass_tokens: maximum number of tokens in one pass through the base, unless one experiment's
             micro-batch has more.
         free_bytes: memory that was available for the plan.
+        pass_limit: maximum number of tokens in any pass, except that of a single row, where a whole
+            micro-batch does not fit; None if all do.
     """
 
     waves: tuple[tuple[str, ...], ...]
     needs: dict[str, Need]
     pass_tokens: int
     free_bytes: int
+    pass_limit: int | None = None
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """How large a pass may be, as `Setup` takes it."""
+        return {"pass_tokens": self.pass_tokens, "pass_limit": self.pass_limit}
 
     @property
     def wave_bytes(self) -> int:
@@ -108,9 +117,34 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
     return sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers)
 
 
-def experiment_need(experiment: Experiment, counter: Counter) -> Need:
-    """Compute what one experiment adds to the peak memory."""
-    largest = counter.largest_pass([experiment], pass_tokens=0)
+def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: float) -> int | None:
+    """Return how many tokens a pass may have for a micro-batch of each experiment to fit, one at a time.
+
+    The same rows are then computed in several passes, which is the same training (`training/passes.py`).
+
+    Args:
+        experiments: experiments of the recipe.
+        counter: for base and rows.
+        usable: bytes that training may take in addition to what is loaded.
+
+    Returns:
+        None if whole micro-batches fit; at least the tokens of the longest row.
+    """
+    found: int | None = None
+    lengths = counter.train_set.source_lengths + counter.train_set.target_lengths
+    for experiment in experiments:
+        while training_phase(counter, [experiment], 0, found).bytes > usable:
+            tokens = counter.largest_pass([experiment], 0, found).num_tokens
+            narrower = max(tokens // 2, int(lengths.max()))
+            if narrower >= tokens:
+                break
+            found = narrower
+    return found
+
+
+def experiment_need(experiment: Experiment, counter: Counter, limit: int | None = None) -> Need:
+    """Compute what one experiment adds to the peak memory; `limit` as in `plan_passes`."""
+    largest = counter.largest_pass([experiment], 0, limit)
     return Need(counter.training_bytes(experiment), largest.kept_bytes, largest.num_tokens)
 
 
@@ -130,11 +164,12 @@ def make_plan(
     """
     free = free_bytes(base.device) if budget is None else budget
     tokens, counter = pass_tokens(base), Counter(AdapterBank(base), examples)
-    needs = {each.name: experiment_need(each, counter) for each in experiments}
+    limit = fitting_limit(experiments, counter, free * USABLE_SHARE)
+    needs = {each.name: experiment_need(each, counter, limit) for each in experiments}
     waves: list[list[str]] = [[]]
     for name in needs:
         together = [needs[other] for other in (*waves[-1], name)]
         if waves[-1] and wave_bytes(together, tokens) > free * USABLE_SHARE:
             waves.append([])
         waves[-1].append(name)
-    return Plan(tuple(tuple(wave) for wave in waves), needs, tokens, free)
+    return Plan(tuple(tuple(wave) for wave in waves), needs, tokens, free, limit)

@@ -58,7 +58,9 @@ def predict_memory(setup: Setup) -> Memory:
     earlier: list[Experiment] = []
     for names in setup.waves:
         wave = _experiments(setup, names)
-        found += phases(counter, wave, earlier, setup.eval_set, setup.generation, setup.pass_tokens)
+        found += phases(
+            counter, wave, earlier, setup.eval_set, setup.generation, setup.pass_tokens, setup.pass_limit
+        )
         earlier += wave
     largest = max(found, key=lambda phase: phase.bytes)
     return Memory(
@@ -68,6 +70,7 @@ def predict_memory(setup: Setup) -> Memory:
         phase=largest.name,
         parts=dict(sorted(largest.parts.items(), key=lambda part: -part[1])),
         free_bytes=free_bytes(base.device),
+        pass_limit=setup.pass_limit,
     )
 
 
@@ -81,7 +84,7 @@ def measure_pace(setup: Setup) -> Pace | None:
         is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]
-    engine = Engine(setup, TrainingState.at_start(list(names)), quiet)
+    engine = Engine(setup, setup.limited(TrainingState.at_start(list(names))), quiet)
     try:
         for name in names:
             engine.trainees.append(engine.join(name))

@@ -54,10 +54,10 @@ def announce_base(ranks: Ranks, material: Material) -> None:
         ranks.announce("base", base_identity(material))
 
 
-def announce_plan(ranks: Ranks, waves: Sequence[Sequence[str]], pass_tokens: int) -> None:
+def announce_plan(ranks: Ranks, waves: Sequence[Sequence[str]], sizes: dict[str, int | None]) -> None:
     """Tell the followers which experiments train together, and how large a pass is."""
     if ranks.size > 1:
-        ranks.announce("plan", {"waves": [list(wave) for wave in waves], "pass_tokens": pass_tokens})
+        ranks.announce("plan", {"waves": [list(wave) for wave in waves], **sizes})
 
 
 def start_together(ranks: Ranks, state: TrainingState) -> None:

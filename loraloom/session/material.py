@@ -67,6 +67,7 @@ class Material:
         *,
         waves: Sequence[Sequence[str]],
         pass_tokens: int,
+        pass_limit: int | None = None,
         ranks: Ranks = ONE_PROCESS,
     ) -> Setup:
         """Create the setup of a training of these experiments.
@@ -76,6 +77,7 @@ class Material:
             stop: set by a signal.
             waves: names of the experiments that train together, as planned.
             pass_tokens: maximum number of tokens in one pass, as planned.
+            pass_limit: the same for a single micro-batch, if memory does not hold a whole one.
             ranks: the processes that train together.
         """
         return Setup(
@@ -92,6 +94,7 @@ class Material:
             retain_set=self.retain_set,
             stop=stop if ranks.size == 1 else AgreedStop(stop),
             pass_tokens=pass_tokens,
+            pass_limit=pass_limit,
             ranks=ranks,
         )
 

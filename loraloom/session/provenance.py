@@ -29,6 +29,7 @@ from loraloom.session.locations import explain_data_location
 from loraloom.session.material import Material
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
+from loraloom.text.units import size
 
 PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 
@@ -98,6 +99,7 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
             if base.device.type == "cpu"
             else Message("a GPU is idle with smaller passes"),
         ),
+        **_pass_limit(plan),
         "compiled": Choice(Message("no"), Message("compiling takes minutes, more than a short job saves")),
     }
     return provenance.replaced(
@@ -110,6 +112,17 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
         choices=choices,
         waves=[list(wave) for wave in plan.waves],
     )
+
+
+def _pass_limit(plan: Plan) -> dict[str, Choice]:
+    if plan.pass_limit is None:
+        return {}
+    reason = Message(
+        "memory does not hold a whole micro-batch, so it is computed in several passes: {free_bytes} free; "
+        "an optimizer step is still over the same rows",
+        free_bytes=size(plan.free_bytes),
+    )
+    return {"pass_limit": Choice(str(plan.pass_limit), reason)}
 
 
 def check_same_base(provenance: Provenance, base: Base) -> None:

@@ -87,9 +87,7 @@ def predict_recipe_resources(material: Material) -> Prediction:
     release_memory()
     plan = make_plan(material.experiments, material.base, material.train_set)
     with scratch_run() as run:
-        prediction = predict(
-            material.setup(run, StopRequest(), waves=plan.waves, pass_tokens=plan.pass_tokens)
-        )
+        prediction = predict(material.setup(run, StopRequest(), waves=plan.waves, **plan.sizes))
     # The disk on which `train` would create its run, not that of the scratch folder.
     disk = replace(prediction.disk, free_bytes=free_disk_bytes(Path(RUNS_FOLDER)))
     return replace(prediction, disk=disk)

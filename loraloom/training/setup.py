@@ -19,7 +19,7 @@ from loraloom.kernels.dispatch import HAS_TRITON
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
 from loraloom.training.signals import StopRequest
-from loraloom.training.state import TrainingState
+from loraloom.training.state import Limits, TrainingState
 from loraloom.training.static_passes import StaticPasses
 
 NO_LIMIT = 2**63
@@ -49,6 +49,7 @@ class Setup:
         stop: set by a signal.
         num_others: number of experiments of the run that are not among these.
         pass_tokens: most tokens that the micro-batches of several experiments may have in one pass.
+        pass_limit: most tokens of any pass, because memory is foreseen to hold no more; None for no limit.
         ranks: the processes that train together.
         pause: asked after every step whether to save and return early, so that the caller may take
             experiments out of the state and put others in before it continues training.
@@ -68,6 +69,7 @@ class Setup:
     stop: StopRequest = field(default_factory=StopRequest)
     num_others: int = 0
     pass_tokens: int = NO_LIMIT
+    pass_limit: int | None = None
     ranks: Ranks = ONE_PROCESS
     pause: Callable[[TrainingState], bool] = never
 
@@ -109,6 +111,12 @@ class Setup:
         if not (shared.cuda_graphs and is_plain and is_possible):
             return None
         return StaticPasses(self.bank)
+
+    def limited(self, state: TrainingState) -> TrainingState:
+        """Return the state with the limit that was planned, from the first step on."""
+        if self.pass_limit is not None:
+            state.narrow(1, Limits(pass_tokens=self.pass_limit))
+        return state
 
     def experiment(self, name: str) -> Experiment:
         """Return the experiment of this name."""

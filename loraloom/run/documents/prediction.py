@@ -19,6 +19,7 @@ class Memory:
         phase: which part of the work takes the most beside it: training, evaluation, answers or saving.
         parts: bytes of that phase by what for, the largest first.
         free_bytes: what can be taken beside what is loaded.
+        pass_limit: most tokens of a pass, if a whole micro-batch does not fit; None if it does.
     """
 
     peak_bytes: int
@@ -27,6 +28,7 @@ class Memory:
     phase: str
     parts: Mapping[str, int]
     free_bytes: int
+    pass_limit: int | None = None
 
     @property
     def needed_bytes(self) -> int:

@@ -17,7 +17,7 @@ DTYPES = ("float32", "bfloat16")
 
 def _usable(choices: dict[str, Choice]) -> dict[str, Choice]:
     """Refuse choices that a resumed run could not compute with."""
-    for key in ("threads", "pass_tokens"):
+    for key in ("threads", "pass_tokens", "pass_limit"):
         text = choices[key].value if key in choices else "1"
         if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 2**31:
             raise ValueError(f"{key}: a count above 0 is needed")
