@@ -32,8 +32,8 @@ from loraloom.text.message import Message
 from loraloom.training.card_facts import PACKAGES, Facts
 
 # The sections of a recipe that have a meaning if nothing is trained.
-TAKEN = {"model_name_or_path", "data", "generation", "dtype", "device", "seed", "allow_bin_weights"}
-NOT_MERGED = {"dtype", "device", "seed"}
+NOT_MERGED = {"dtype", "quantization", "device", "seed"}
+TAKEN = {"model_name_or_path", "data", "generation", "allow_bin_weights", *NOT_MERGED}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
 OPTION = Message("--adapter")
 NAMING = Message("Give it a name of its own: --adapter NAME=FOLDER.")
