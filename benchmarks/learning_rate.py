@@ -3,10 +3,10 @@
     python -m benchmarks.learning_rate [--folder FOLDER] [--widths 64 128 256] [--seeds 1 2] [--pretrain 600]
 
 Each cell is one short training of seven learning rates in one bank, from the same start and over the same
-rows; its best rate is the lowest point of a parabola through the best eval loss and its two neighbours. Models
+rows; its best rate is the lowest point of a parabola through the best eval loss and its neighbours. Models
 are pre-trained by the starter's own code, all for the same number of steps; without any steps, that of width
 256 is the starter itself. The script can be stopped and started again: models and cells that are there are
-kept. It prints the cells, the fitted rule with 95 % intervals, and what following the rule costs in each cell.
+kept. It prints the cells, the rule with 95 % intervals, and what following the rule costs in each cell.
 """
 
 from __future__ import annotations
