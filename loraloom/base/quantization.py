@@ -7,7 +7,7 @@ what transformers keeps out of half precision (`_keep_in_fp32_modules`): T5's `w
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import math
 from importlib import metadata
 from typing import Any
@@ -36,7 +36,8 @@ NF4_BLOCK = 64
 
 
 def _nf4(linear: nn.Linear, device: torch.device) -> Any:
-    bnb = importlib.import_module("bitsandbytes")
+    import bitsandbytes as bnb
+
     made = bnb.nn.Linear4bit(
         linear.in_features,
         linear.out_features,
@@ -54,7 +55,8 @@ def _nf4(linear: nn.Linear, device: torch.device) -> Any:
 
 
 def _nf4_dense(stored: Any, dtype: torch.dtype) -> Tensor:
-    functional = importlib.import_module("bitsandbytes.functional")
+    from bitsandbytes import functional
+
     dense: Tensor = functional.dequantize_4bit(stored.weight.data, stored.weight.quant_state)
     return dense.to(dtype)
 
@@ -66,7 +68,8 @@ def _nf4_bytes(stored: Any) -> int:
 
 
 def _int8(linear: nn.Linear, device: torch.device) -> Any:
-    bnb = importlib.import_module("bitsandbytes")
+    import bitsandbytes as bnb
+
     made = bnb.nn.Linear8bitLt(
         linear.in_features,
         linear.out_features,
@@ -93,9 +96,10 @@ def _int8_bytes(stored: Any) -> int:
 
 
 def _torchao_int8(linear: nn.Linear, device: torch.device) -> Any:
-    quantization = importlib.import_module("torchao.quantization")
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
     made = linear.to(device)
-    quantization.quantize_(made, quantization.Int8WeightOnlyConfig(set_inductor_config=False))
+    quantize_(made, Int8WeightOnlyConfig(set_inductor_config=False))
     return made
 
 
@@ -125,15 +129,12 @@ def require_package(quantization: str) -> None:
     if quantization == UNQUANTIZED:
         return
     package = SCHEMES[quantization].package
-    try:
-        importlib.import_module(package)
-    except ImportError as error:
+    if importlib.util.find_spec(package) is None:
         raise ModelError(
-            Message("{package}, which quantizes the base, cannot be imported", package=package),
+            Message("{package}, which quantizes the base, is not installed", package=package),
             where="quantization",
-            found=str(error).split("\n")[0],
             fix=Message("Install it: pip install 'loraloom[quantization]'"),
-        ) from None
+        )
 
 
 def quantize(

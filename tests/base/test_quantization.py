@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,9 @@ def test_the_check_fires_if_eval_mode_reaches_bitsandbytes(
     folder: Path, quantization: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first pass in eval mode on, its weights lie in another order."""
-    modules = importlib.import_module("bitsandbytes.nn.modules")
-    if not modules.has_avx512bf16():
+    from bitsandbytes.nn.modules import has_avx512bf16
+
+    if not has_avx512bf16():
         pytest.skip("only on a processor with AVX512-BF16")
     monkeypatch.setattr(QuantizedLinear, "train", nn.Module.train)
     assert checked(quantized(folder, quantization)).level == "error"
@@ -128,10 +129,7 @@ def test_weights_that_are_not_finite_are_refused(
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"bitsandbytes.*pip install 'loraloom\[quantization\]'"):
         require_package("nf4")
     require_package("none")

@@ -32,7 +32,7 @@ def as_transformers_does(quantization: str) -> dict[str, Any]:
         # transformers 5.23 looks for `wo` at the end of a parameter's name, and so quantizes it.
         quantizer: Any = TorchAoConfig(
             Int8WeightOnlyConfig(set_inductor_config=False),
-            modules_to_not_convert=[".wo.weight", "lm_head.weight"],
+            modules_to_not_convert=[".wo.weight", "head.weight"],
         )
     elif quantization == "nf4":
         quantizer = BitsAndBytesConfig(
