@@ -11,7 +11,7 @@ BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
 	shapes bench-against bench-scale study real check dist notebooks site clean extras compat messages browser trackers \
-	gguf optimum ranks ray transformers-js
+	gguf optimum ranks ray transformers-js quantized
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -44,6 +44,11 @@ extras: install ## what optional packages bring: exports to CTranslate2, ONNX an
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest $(BESIDE) tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
 	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
+
+# Some 150 MB.
+quantized: install ## quantized bases by bitsandbytes and torchao, beside PEFT on the same bases; a minute
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,quantization]'
+	$(BIN)/pytest tests/base/test_quantization.py tests/parity/test_quantized.py tests/commands/test_quantized.py
 
 # Compiles llama.cpp, which takes some ten minutes on two cores and needs a C++ compiler.
 gguf: install ## GGUF files run by llama.cpp, through llama-cpp-python

@@ -1,7 +1,7 @@
 """Predicted and measured peaks: whole processes, as the kernel counted them, less what imports alone take.
 
     python -m benchmarks.memory [--model starter --data starter] [--model FOLDER --data FILE …]
-        [--dtypes float32 bfloat16] [--experiments 1 8] [--steps 6] [--with-eval]
+        [--dtypes float32 bfloat16] [--quantizations none nf4] [--experiments 1 8] [--steps 6] [--with-eval]
 
 The prediction is the one that `train` prints and keeps in provenance.json before its first step. The last
 column sets the largest number of experiments beside a single one.
@@ -10,6 +10,7 @@ column sets the largest number of experiments beside a single one.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[])
     parser.add_argument("--data", action="append", default=[])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--quantizations", nargs="+", default=["none"])
     parser.add_argument("--experiments", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=5)
@@ -53,14 +55,16 @@ def main() -> None:
     print("| model | dtype | experiments | predicted / measured | phase | to one |")
     print("|---|---|---|---|---|---|")
     for model, rows in zip(models, data, strict=True):
-        for dtype in options.dtypes:
+        for dtype, quantization in itertools.product(options.dtypes, options.quantizations):
             alone: int | None = None
             for number in options.experiments:
-                peak = measure(recipe(options, model, rows, dtype, number), imports)
+                values = recipe(options, model, rows, dtype, number) | {"quantization": quantization}
+                peak = measure(values, imports)
                 alone = alone or peak.measured
                 name = Path(model).name
+                stored = dtype if quantization == "none" else f"{quantization}, {dtype}"
                 print(
-                    f"| {name} | {dtype} | {number} | {1 + peak.error:.2f} | {peak.phase} "
+                    f"| {name} | {stored} | {number} | {1 + peak.error:.2f} | {peak.phase} "
                     f"| {peak.measured / alone:.2f} |",
                     flush=True,
                 )

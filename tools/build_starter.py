@@ -31,14 +31,14 @@ EMBEDDING_STD = 0.3
 HEAD_SCALE = 0.2
 
 
-def build_model(vocab_size: int) -> MT5ForConditionalGeneration:
+def build_model(vocab_size: int, width: int = 256) -> MT5ForConditionalGeneration:
     """A freshly initialised model with a head of its own."""
     config = MT5Config(
         vocab_size=vocab_size,
-        d_model=256,
-        d_kv=64,
+        d_model=width,
+        d_kv=width // 4,
         num_heads=4,
-        d_ff=512,
+        d_ff=2 * width,
         num_layers=3,
         num_decoder_layers=3,
         feed_forward_proj="gated-gelu",

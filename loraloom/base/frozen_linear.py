@@ -1,16 +1,18 @@
 """A frozen linear for adapters, merging and checks, whatever form its weights are stored in.
 
 Code outside of this file asks for the dense weight, its norm or its sizes, and never for `.weight`. A
-quantized linear is one more class here, listed in `KINDS`.
+quantized linear is one more class in `KINDS`; what it stores is in `quantized_linear.py`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from loraloom.base.quantized_linear import QuantizedLinear
 from loraloom.base.sharding import whole
 
 
@@ -90,7 +92,10 @@ class PlainLinear:
 
 # Class of a module -> how it is accessed. A subclass of `nn.Linear` that stores its weights in another way
 # has an entry of its own; the most derived class counts.
-KINDS: dict[type[nn.Module], type[PlainLinear]] = {nn.Linear: PlainLinear}
+KINDS: dict[type[nn.Module], Callable[[Any], FrozenLinear]] = {
+    nn.Linear: PlainLinear,
+    QuantizedLinear: lambda linear: linear,
+}
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -101,4 +106,4 @@ def is_linear(module: nn.Module) -> bool:
 def frozen_linear(module: nn.Module) -> FrozenLinear:
     """Return the access to a linear of the base."""
     kind = next(KINDS[each] for each in type(module).__mro__ if each in KINDS)
-    return kind(module)  # type: ignore[arg-type]
+    return kind(module)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.architectures.dimensions import Dimensions
@@ -22,9 +21,9 @@ from loraloom.base.determinism import check_deterministic, freeze
 from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
-from loraloom.base.generation_file import check_generation, quiet_transformers
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
+from loraloom.base.quantization import quantize, require_package
 from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
 from loraloom.base.row_attention import use_row_attention
 from loraloom.base.safety import check_sizes, describe_source, read_config
@@ -36,11 +35,13 @@ from loraloom.base.tokenizer_loading import (
     frame_tokens,
     load_tokenizer,
 )
+from loraloom.base.weights import load_weights
 from loraloom.data.batches import BatchLayout
 from loraloom.data.languages.codes import DecoderStart, Languages
 from loraloom.data.token_ids import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.documents.choice import Choice
 from loraloom.text.message import Message
 
@@ -58,7 +59,7 @@ class Base:
         model_dropout: dropout probability in its config.
         fingerprint: of the weights, independent of the dtype they are loaded in.
         tokenizer_fingerprint: of the vocabulary.
-        choices: device and dtype, with their reasons.
+        choices: device, dtype and, if its linears are quantized, how, with their reasons.
         notes: settings in its files that are not applied.
         languages: whose codes its rows carry; None if they carry none.
         is_sharded: whether ranks share its weights, so that all of them must compute the same passes.
@@ -99,6 +100,12 @@ class Base:
     def frame(self) -> Frame:
         """What its texts have around them."""
         return Frame(self.start_token_id, self.family.ends_sources)
+
+    @property
+    def quantization(self) -> str:
+        """How its linears are quantized; `none` if they are not."""
+        chosen = self.choices.get("quantization")
+        return UNQUANTIZED if chosen is None else chosen.value
 
     @cached_property
     def dimensions(self) -> Dimensions:
@@ -151,6 +158,7 @@ def load_base(
     *,
     dtype: str = "auto",
     device: str = "auto",
+    quantization: str = UNQUANTIZED,
     allow_bin_weights: bool = False,
     recipe: Recipe | None = None,
     is_sharded: bool = False,
@@ -161,6 +169,7 @@ def load_base(
         name: `starter`, a folder, or a hub name.
         dtype: `auto`, `float32` or `bfloat16`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        quantization: `none`, or how to quantize the linears of its layers (`base/quantization.py`).
         allow_bin_weights: load .bin weights, weights-only, if there are no others.
         recipe: the recipe that it is loaded for, if any.
         is_sharded: divide its weights among the ranks of the training, which have joined.
@@ -171,6 +180,7 @@ def load_base(
         RecipeError: the recipe requests something that a model of this family cannot do.
     """
     bound_kernel_caches()
+    require_package(quantization)
     path = _locate(name)
     config = _read_config(path, name)
     family = _family(config, name)
@@ -188,7 +198,15 @@ def load_base(
         check_recipe_languages(recipe, family, languages)
     if placed.value == "mps":
         notes = (*notes, Message("device: mps was never tried by LoRALoom, and an Apple GPU has no float64"))
-    model = _load_weights(path, name, getattr(torch, chosen_dtype.value), family, allow_bin_weights)
+    choices = {"device": placed, "dtype": chosen_dtype}
+    own_dtype = getattr(torch, chosen_dtype.value)
+    # What is quantized is read as it lies in the files, which are mapped to memory and not copied.
+    read_as = own_dtype if quantization == UNQUANTIZED else "auto"
+    model = load_weights(path, name, read_as, family, allow_bin_weights)
+    identity = fingerprint(model)
+    if quantization != UNQUANTIZED:
+        chosen = quantize(model, family, quantization, own_dtype, torch.device(placed.value))
+        choices["quantization"] = chosen
     if not is_sharded:  # its layers move one by one, as they are divided
         model.to(torch.device(placed.value))
     head_is_tied = is_head_tied(model)
@@ -200,7 +218,6 @@ def load_base(
         use_row_attention(model)
     family.prepare(model)
     check_deterministic(model, family, tokenizer, name)
-    identity = fingerprint(model)
     if is_sharded:
         shard(model, family, torch.device(placed.value))
     return Base(
@@ -212,7 +229,7 @@ def load_base(
         model_dropout=family.dropout(config),
         fingerprint=identity,
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
-        choices={"device": placed, "dtype": chosen_dtype},
+        choices=choices,
         notes=notes,
         languages=languages,
         is_sharded=is_sharded,
@@ -245,56 +262,6 @@ def _family(config: Any, name: str) -> Family:
     if not getattr(config, "is_encoder_decoder", False):
         raise ModelError(Message("its config says that it is not an encoder-decoder"), where=name)
     return FAMILIES[config.model_type]
-
-
-def _load_weights(
-    path: str, name: str, dtype: torch.dtype, family: Family, allow_bin_weights: bool
-) -> PreTrainedModel:
-    try:
-        with quiet_transformers():
-            model, report = AutoModelForSeq2SeqLM.from_pretrained(
-                path,
-                dtype=dtype,
-                use_safetensors=None if allow_bin_weights else True,
-                weights_only=True,
-                attn_implementation=family.attention,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except Exception as error:  # OSError, SafetensorError, RuntimeError, ValueError: all mean this
-        only_bin = (
-            Path(path).is_dir()
-            and any(Path(path).glob("*.bin"))
-            and not any(Path(path).glob("*.safetensors"))
-        )
-        if only_bin and not allow_bin_weights:
-            raise ModelError(
-                Message("has only .bin weights, which are pickles"),
-                where=name,
-                fix=Message(
-                    "Set allow_bin_weights: true to load them weights-only, or convert them to safetensors."
-                ),
-            ) from None
-        check_generation(path, name)
-        raise ModelError(
-            Message("its weights cannot be loaded"), where=name, found=describe_source(error)
-        ) from None
-    missing = sorted(report["missing_keys"])
-    if missing or report["mismatched_keys"]:
-        wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
-        raise ModelError(
-            (
-                Message("{num_wrong} of its weights are missing", num_wrong=len(wrong))
-                if missing
-                else Message("{num_wrong} of its weights are of the wrong shape", num_wrong=len(wrong))
-            ),
-            where=name,
-            found=", ".join(wrong[:5]),
-            fix=Message(
-                "transformers would initialize them at random. The folder is incomplete; copy it again."
-            ),
-        )
-    return model
 
 
 def is_head_tied(model: PreTrainedModel) -> bool:

@@ -11,6 +11,7 @@ from loraloom.checks.gate import Gate, check_generation, check_labels, check_los
 from loraloom.checks.language_balance import check_languages
 from loraloom.checks.movement_forecast import check_movement
 from loraloom.checks.overfitting import check_learning
+from loraloom.checks.quantized_base import check_quantization
 
 ModelCheck = Callable[[Gate], list[Finding]]
 
@@ -21,6 +22,7 @@ GATE: tuple[ModelCheck, ...] = (
     check_shapes,
     check_labels,
     check_loss,
+    check_quantization,
     check_languages,
     check_targets,
     check_adapters,

@@ -21,6 +21,7 @@ from loraloom.run.lock import writing
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
+from loraloom.session.material import TO_MERGE
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.catalogue import filled, rendered
 from loraloom.text.message import Message
@@ -74,7 +75,7 @@ def card_foreign(
     """
     given = find_adapters(base, [adapter])
     ((name, folder),) = given.folders.items()
-    bank, adapters, notes = attach(given.recipe, given.folders, {"dtype": "float32", "device": "cpu"})
+    bank, adapters, notes = attach(given.recipe, given.folders, TO_MERGE)
     for note in notes:
         report(Note(message=note))
     facts = foreign_facts(given.recipe, name, adapters[name], bank.base)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from loraloom.base.tokenizer_loading import control_names
 from loraloom.comparison.answering import answers_of, report_answers, target_ids
@@ -29,6 +30,7 @@ from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
 from loraloom.evaluate.metrics import Metric
 from loraloom.evaluate.spbleu import given_metrics
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.atomic import replace_text
 from loraloom.run.documents.comparison import (
@@ -175,6 +177,8 @@ def _compare(
     answers = answers_of(loaded, rows, sources, targets, name, report, stop)
     report_answers(loaded, rows, answers, judged, report)
     file = loaded.comparisons / f"{name}.json"
+    quantization = loaded.base.quantization
+    of_base: dict[str, Any] = {} if quantization == UNQUANTIZED else {"quantization": quantization}
     result = Comparison(
         file=str(file),
         format=FORMAT,
@@ -186,6 +190,7 @@ def _compare(
         took_part_in_a_choice=what == "eval",
         sentences=[],
         generation=loaded.recipe.generation.model_dump(),
+        **of_base,
         models={},
         differences=[],
         signatures={},

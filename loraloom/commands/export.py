@@ -32,7 +32,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import base_path, config_of
+from loraloom.session.material import TO_MERGE, base_path, config_of
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
@@ -95,7 +95,7 @@ def export(
     else:
         examples, about_rows = _given_rows(recipe, prompts, OF_RUN, report)
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
-        bank, of_adapter = load_with_adapter(recipe, known, folder, name)
+        bank, of_adapter = load_with_adapter(recipe, known, folder, name, examples)
         has_run_rows = prompts is None
         asked = ExportRequest(chosen, quantization, form, examples, out, staged, has_run_rows)
         notes = [*notes, *moved, *about_rows, *of_adapter]
@@ -150,9 +150,7 @@ def export_foreign(
     else:
         examples, about_rows = _given_rows(given.recipe, prompts, OF_ADAPTERS, report)
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
-        bank, adapters, of_adapter = attach(
-            given.recipe, given.folders, {"dtype": "float32", "device": "cpu"}
-        )
+        bank, adapters, of_adapter = attach(given.recipe, given.folders, TO_MERGE)
         facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
         asked = ExportRequest(chosen, quantization, form, examples, out, staged, has_run_rows=False)
         notes = [*given.notes, *about_rows, *of_adapter]

@@ -8,6 +8,7 @@ from pathlib import Path
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.commands.card import adapter_facts
+from loraloom.data.example import Example
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import DataError
 from loraloom.export.merge_text import Merged
@@ -16,6 +17,7 @@ from loraloom.export.proof import choose_rows
 from loraloom.export.staging import check_out, staged_beside
 from loraloom.export.transformers_folder import check_dtype
 from loraloom.recipe import Recipe
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import Run, open_run
@@ -24,7 +26,8 @@ from loraloom.session.adapter_folders import attach, find_adapters, foreign_fact
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import model_type_of
+from loraloom.session.material import TO_MERGE, model_type_of
+from loraloom.session.quantized_run import describe, loss_as_trained, loss_on
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
@@ -73,9 +76,10 @@ def merge(
     facts = adapter_facts(opened, name)
     split, about_rows = run_rows(opened, recipe, known)
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
-        bank, of_adapter = load_with_adapter(recipe, known, opened.adapters / name, name)
+        rows = choose_rows(split)
+        bank, of_adapter = load_with_adapter(recipe, known, opened.adapters / name, name, rows)
         notes = [*notes, *moved, *about_rows, *of_adapter]
-        return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
+        return write_merged(bank, facts, rows, dtype, out, staged, notes, report, stop)
 
 
 def merge_foreign(
@@ -113,7 +117,7 @@ def merge_foreign(
     split = None if data is None else split_examples(given.recipe.data)
     about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
-        bank, _, of_adapter = attach(given.recipe, given.folders, {"dtype": "float32", "device": "cpu"})
+        bank, _, of_adapter = attach(given.recipe, given.folders, TO_MERGE)
         facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
         notes = [*given.notes, *about_rows, *of_adapter]
         return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
@@ -131,15 +135,26 @@ def run_rows(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None,
 
 
 def load_with_adapter(
-    recipe: Recipe, known: Provenance, adapter_folder: Path, name: str
+    recipe: Recipe, known: Provenance, adapter_folder: Path, name: str, examples: Sequence[Example] = ()
 ) -> tuple[AdapterBank, tuple[str, ...]]:
     """Load the run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
+
+    Args:
+        recipe, known: the run's.
+        adapter_folder, name: the adapter.
+        examples: rows for the proof, over which a quantized base of the run is compared with this one.
 
     Returns:
         The bank, and notes on the adapter.
     """
-    base = load_run_base(recipe, known, {"dtype": "float32", "device": "cpu"})
+    answered = [example for example in examples if example.response]
+    trained = loss_as_trained(recipe, known, adapter_folder, name, answered)
+    base = load_run_base(recipe, known, TO_MERGE)
     adapter = read_adapter(adapter_folder, base)
     bank = AdapterBank(base)
     bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
-    return bank, adapter.notes
+    if recipe.quantization == UNQUANTIZED:
+        return bank, adapter.notes
+    original = None if trained is None else loss_on(bank, name, recipe, answered)
+    said = describe(recipe.quantization, trained, original, len(answered))
+    return bank, (*adapter.notes, said)

@@ -154,6 +154,7 @@ def _growth(
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
     """Return two primes that are not a dimension of the base or of the adapter, nor is their sum."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
+    taken |= {size for each in bank.available for size in (each.linear.in_features, each.linear.out_features)}
     taken |= {*bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
     taken |= {settings.r, *settings.rank_pattern.values()}
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))

@@ -26,6 +26,7 @@ from loraloom.bank.top_token import screen_bytes
 from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
+from loraloom.base.quantized_linear import quantized_linears
 from loraloom.data.encoding import EncodedSet
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.evaluate.logits_processors import logits_processors
@@ -201,6 +202,7 @@ def _of_pass(
 ) -> dict[str, int]:
     base, largest = counter.bank.base, counter.largest_pass(wave, pass_tokens, limit)
     at_work = max(_tile_bytes(base, largest.num_labels), largest.num_positions * _layer_bytes(base))
+    at_work += _dense_bytes(base)
     return _with_heap(base, {"activations": largest.kept_bytes, "at work": at_work})
 
 
@@ -245,6 +247,12 @@ def _screen_bytes(base: Base, num_answers: int, settings: GenerationSettings) ->
     """Return the bytes of the screen through which greedy answers choose tokens (`bank/top_token.py`)."""
     is_greedy = settings.num_beams == 1 and not settings.do_sample and not logits_processors(settings)
     return screen_bytes(base, num_answers * settings.max_new_tokens) if is_greedy else 0
+
+
+def _dense_bytes(base: Base) -> int:
+    """Return the bytes of the largest quantized linear as a plain matrix, and of what makes it one."""
+    sizes = (each.in_features * each.out_features for each in quantized_linears(base.model).values())
+    return 2 * FLOAT32 * max(sizes, default=0)
 
 
 def _element(base: Base) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from loraloom.base.available_memory import free_bytes, peak_used_bytes, used_bytes
+from loraloom.base.quantized_linear import weight_bytes
 from loraloom.base.sharding import local_part
 from loraloom.forecast.footprint import Counter, Phase, phases
 from loraloom.forecast.largest_pass import step_tokens
@@ -66,7 +67,7 @@ def predict_memory(setup: Setup) -> Memory:
     return Memory(
         peak_bytes=max(peak_used_bytes(base.device), loaded + largest.bytes),
         loaded_bytes=loaded,
-        base_bytes=sum(local_part(p).nbytes for p in base.model.parameters()),
+        base_bytes=weight_bytes(base.model, local_part),
         phase=largest.name,
         parts=dict(sorted(largest.parts.items(), key=lambda part: -part[1])),
         free_bytes=free_bytes(base.device),

@@ -15,7 +15,7 @@ from loraloom.recipe.lora_settings import LoraSettings
 from loraloom.recipe.relative_paths import LocatedSection, Locations
 from loraloom.recipe.settings import TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
-from loraloom.recipe.values import Count, Dtype, Seed, SettingError
+from loraloom.recipe.values import UNQUANTIZED, Count, Dtype, Quantization, Seed, SettingError
 from loraloom.text.message import Message
 
 
@@ -53,6 +53,12 @@ class Recipe(LocatedSection):
     dtype: Dtype = Field(
         default="auto",
         description=Message("Dtype of the frozen base; adapters are always trained in float32."),
+    )
+    quantization: Quantization = Field(
+        default=UNQUANTIZED,
+        description=Message(
+            "Quantize the linears of the frozen base: int8 or nf4 (bitsandbytes), or torchao_int8."
+        ),
     )
     device: str = Field(
         default="auto",
@@ -120,6 +126,13 @@ class Recipe(LocatedSection):
         if self.data.retain is None and place:
             message = Message("needs rows to measure forgetting on; set data.retain, or remove this setting")
             raise SettingError(message, *place)
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_base_is_whole(self) -> Self:
+        if self.quantization != UNQUANTIZED and self.training.shard_base:
+            message = Message("cannot be combined with `quantization`; remove one of the two")
+            raise SettingError(message, "training", "shard_base")
         return self
 
     def _place_of(self, key: str) -> tuple[str, ...]:

@@ -46,11 +46,19 @@ _row(
     needs=("dtype", {True: ("auto", "bfloat16"), False: ("auto", "float32")}),
 )
 _row(
-    "load_in_8bit load_in_4bit quantization_config use_qalora loftq_config",
-    _UNSET,
-    Message("the base has dtype bfloat16 or float32 and is not quantized"),
-    Message("Remove it; dtype: bfloat16 halves the base's memory."),
+    "load_in_8bit",
+    (True, *_UNSET),
+    Message("`quantization` says how the base is quantized"),
+    Message("Set quantization: int8."),
+    needs=("quantization", {True: ("int8",)}),
 )
+_row(
+    "load_in_4bit quantization_config",
+    _UNSET,
+    Message("`quantization` says how the base is quantized"),
+    Message("Set quantization: nf4 for 4 bits, or quantization: int8 for 8 bits."),
+)
+_row("use_qalora loftq_config", _UNSET, Message("this variant of LoRA is not supported"))
 _row("trust_remote_code", _OFF, Message("code in a model's folder is never run"))
 _row("device_map", ("auto", None), Message("`device` selects where everything runs"), Message("Set device."))
 _row("use_cpu no_cuda", _OFF, Message("`device` selects where everything runs"), Message("Set device: cpu."))

@@ -74,10 +74,10 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         "",
     ),
     (
-        "quantization_bit quantization bits",
+        "quantization_bit bits",
         UNSET,
-        Message("the base has dtype bfloat16 or float32 and is not quantized"),
-        Message("Remove it; dtype: bfloat16 halves the base's memory."),
+        Message("`quantization` says how the base is quantized"),
+        Message("Set quantization: int8 for 8 bits, or quantization: nf4 for 4 bits."),
     ),
     (
         "precision mixed_precision amp fp16_opt_level",

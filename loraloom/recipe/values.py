@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -176,4 +176,14 @@ def _dtype(value: Any) -> Any:
     return value
 
 
+# The value of `quantization` for weights of the base's dtype.
+UNQUANTIZED: Final = "none"
+
+
+def _quantization(value: Any) -> Any:
+    """Parse how the base is quantized; `null` and `false` say that it is not."""
+    return UNQUANTIZED if value in (None, False, "") else value
+
+
+Quantization = Annotated[Literal["none", "int8", "nf4", "torchao_int8"], BeforeValidator(_quantization)]
 Dtype = Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_dtype)]

@@ -17,6 +17,7 @@ from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.settings import DEFAULT_FROM, TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.recipe.yaml_tree import resolve
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
@@ -73,10 +74,12 @@ def _dump(value: Any) -> str:
 def write_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML with every default; reading it gives an equal recipe.
 
-    Only settings about languages and of variants of LoRA are left out at their defaults, because most bases
-    have no languages, and most adapters are plain LoRA.
+    Only settings about languages, of variants of LoRA and of quantization are left out at their defaults,
+    because most bases have no languages and are not quantized, and most adapters are plain LoRA.
     """
     values = recipe.model_dump()
+    if recipe.quantization == UNQUANTIZED:
+        del values["quantization"]
     for name, section, keys in (
         ("data", DataSettings, LANGUAGE_KEYS),
         ("lora", LoraSettings, VARIANT_KEYS),

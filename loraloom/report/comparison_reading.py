@@ -181,6 +181,7 @@ def _compared(name: str, document: Comparison) -> ComparisonView:
         movement={model: own.movement for model, own in document.models.items() if own.movement is not None},
         signatures=document.signatures,
         generation=document.generation,
+        quantization=document.quantization,
         rows=[_row(number, row) for number, row in enumerate(document.rows, 1)],
         languages={name: _language_pair(pair, groups) for name, pair in document.languages.items()},
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Movement
 from loraloom.text.message import Message, joined
 from loraloom.text.units import counted, signed
@@ -86,6 +87,7 @@ class ComparisonView:
         movement: adapter → how far it moved the base.
         signatures: figure → how it was computed.
         languages: pairs of languages with their figures; empty unless the base is multilingual.
+        quantization: how the base of all models was quantized; `none` if it was not.
         is_stale: whether training continued afterwards, so that the answers may be those of earlier adapters.
     """
 
@@ -110,6 +112,7 @@ class ComparisonView:
     signatures: dict[str, str]
     generation: dict[str, JsonValue]
     rows: list[AnsweredRow]
+    quantization: str = UNQUANTIZED
     is_stale: bool = False
     languages: dict[str, LanguagePairView] = field(default_factory=dict)
 
@@ -192,6 +195,14 @@ class ComparisonView:
     def cautions(self) -> list[str]:
         """What readers should keep in mind when interpreting the figures."""
         found: list[str] = [STALE] if self.is_stale else []
+        if self.quantization != UNQUANTIZED:
+            found.append(
+                Message(
+                    "All models answered on a base that is quantized to {quantization}. On the original "
+                    "weights, which a merged model has, answers and figures may differ.",
+                    quantization=self.quantization,
+                )
+            )
         if "retain_loss" in self.figures[BASE_NAME]:
             found.append(self._forgetting())
         if self.num_judged == 1:

@@ -89,8 +89,8 @@ def _model_keywords(facts: Facts) -> Iterator[Finding]:
                 facts.script.where(call.keywords[name]),
                 Message("transformers 5 has no argument {name} here: TypeError", name=quoted(name)),
                 Message(
-                    "Write `quantization_config=BitsAndBytesConfig({name}=True)`; LoRALoom's base is not "
-                    "quantized.",
+                    "Write `quantization_config=BitsAndBytesConfig({name}=True)`; in a recipe it is "
+                    "`quantization`.",
                     name=name,
                 ),
                 is_old=facts.is_of_old_version,

@@ -32,8 +32,8 @@ from loraloom.text.message import Message
 from loraloom.training.card_facts import PACKAGES, Facts
 
 # The sections of a recipe that have a meaning if nothing is trained.
-TAKEN = {"model_name_or_path", "data", "generation", "dtype", "device", "seed", "allow_bin_weights"}
-NOT_MERGED = {"dtype", "device", "seed"}
+NOT_MERGED = {"dtype", "quantization", "device", "seed"}
+TAKEN = {"model_name_or_path", "data", "generation", "allow_bin_weights", *NOT_MERGED}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
 OPTION = Message("--adapter")
 NAMING = Message("Give it a name of its own: --adapter NAME=FOLDER.")
@@ -69,7 +69,8 @@ def find_adapters(
         given: adapter folders, each with or without `NAME=` in front; by default, the name is the folder's.
         data: the rows to answer, if they are in a file.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
-        merges: refuse dtype, device and seed, because merging is always done in float32 on the processor.
+        merges: refuse dtype, quantization, device and seed, because merging is always done in float32 on the
+            processor.
 
     Raises:
         AdapterError: a folder contains no adapter, or its name is invalid; nothing is loaded yet.

@@ -27,11 +27,15 @@ from loraloom.distributed.launch import read_launch
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.folder import Run
 from loraloom.session.initial_adapters import initial_tensors
 from loraloom.text.message import Message
 from loraloom.training.setup import Setup
 from loraloom.training.signals import AgreedStop, StopRequest
+
+# The base that adapters are merged into, whatever they were trained on.
+TO_MERGE = {"dtype": "float32", "device": "cpu", "quantization": UNQUANTIZED}
 
 
 @dataclass(frozen=True)
@@ -173,13 +177,15 @@ def load_recipe_base(
 
     Args:
         recipe: the recipe.
-        decided: dtype and device recorded in a run's provenance, so that they are not chosen again.
+        decided: dtype, device and quantization recorded in a run's provenance, so that they are not chosen
+            again.
         shares_base: whether its weights are divided among the ranks of the training.
     """
     decided = decided or {}
     return load_base(
         locate_model(recipe),
         dtype=decided.get("dtype", recipe.dtype),
+        quantization=decided.get("quantization", recipe.quantization),
         device=rank_device(decided.get("device", recipe.device), read_launch()),
         allow_bin_weights=recipe.allow_bin_weights,
         recipe=recipe,

@@ -13,6 +13,7 @@ import torch
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.base.loading import Base
+from loraloom.base.quantization import SCHEMES
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import Split
@@ -62,7 +63,7 @@ def initial_provenance(
     return Provenance(
         started=now(),
         folder=str(recipe.folder.resolve()),  # the recipe's relative paths are relative to it
-        versions=versions(),
+        versions=versions(*_quantizers(recipe.quantization)),
         platform=platform.platform(),
         data=split.files,
         retain=_sha256(retained),
@@ -76,12 +77,18 @@ def process_record(known: Provenance, num_processes: int = 1) -> ProcessRecord:
     """Describe the process that resumes a run: when, where, and with which versions.
 
     Args:
-        known: the run's provenance; a search depends on one more package.
+        known: the run's provenance; a search and a quantized base depend on one more package each.
         num_processes: how many train together.
     """
     more = [] if known.search is None else ["optuna"]
+    more += _quantizers(known.decided.get("quantization", ""))
     record = ProcessRecord(started=now(), versions=versions(*more), platform=platform.platform())
     return record if num_processes == 1 else record.model_copy(update={"processes": num_processes})
+
+
+def _quantizers(quantization: str) -> list[str]:
+    """Return the package that quantizes the base, if one does."""
+    return [SCHEMES[quantization].package] if quantization in SCHEMES else []
 
 
 def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Provenance:

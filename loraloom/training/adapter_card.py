@@ -72,6 +72,15 @@ def training_sections(facts: Facts) -> list[str]:
         ),
         "",
     ]
+    if (quantization := origin.get("quantization")) is not None:
+        lines += [
+            filled(
+                "It was quantized to {quantization} while the adapter was trained and evaluated; with the "
+                "original weights, answers may differ.",
+                quantization=code(str(quantization)),
+            ),
+            "",
+        ]
     if not facts.has_run:
         settings_known = [row for row in _settings(facts) if row[0] in OF_ADAPTER]
         lines += [f"## {filled('Adapter')}", "", *table(_heads(), settings_known), ""]

@@ -10,6 +10,7 @@ from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.folder import Run
 from loraloom.run.integrity import record
 from loraloom.text.catalogue import filled
@@ -45,6 +46,8 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
         "best_metric": progress.best_metric,
         "metric_for_best_model": experiment.training.metric_for_best_model,
     }
+    if base.quantization != UNQUANTIZED:
+        origin["quantization"] = base.quantization
     if tokens := base.answer_text.special_in(setup.train_set.target_tokens.tolist()):
         origin["answer_tokens"] = tokens  # `skip_special_tokens` would drop these from its answers
     if base.languages is not None:

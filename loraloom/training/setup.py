@@ -106,7 +106,7 @@ class Setup:
             kind_of(each.lora) is LORA and not each.lora.rank_pattern and not each.lora.alpha_pattern
             for each in self.experiments
         )
-        is_whole = base.device.type == "cuda" and not base.is_sharded
+        is_whole = base.device.type == "cuda" and not base.is_sharded and base.quantization == "none"
         is_possible = is_whole and HAS_TRITON and base.family.has_static_passes and is_lora
         if not (shared.cuda_graphs and is_plain and is_possible):
             return None

@@ -164,7 +164,7 @@ def recipe(folder: Path, **sections: Any) -> Any:
 def test_more_tokens_than_positions_and_dropout_of_the_base_are_refused_at_once(
     tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loraloom.base.loading._load_weights", None)  # before any weight is read
+    monkeypatch.setattr("loraloom.base.loading.load_weights", None)  # before any weight is read
     asked = recipe(
         tiny("bart"),
         data={"train": "rows.json", "max_source_length": 257, "max_target_length": 300},

@@ -82,16 +82,18 @@ def train_stock(
     by_token: bool = False,
     config: Mapping[str, Any] | None = None,
     make_optimizer: Callable[[Any], Any] | None = None,
+    stock: Mapping[str, Any] | None = None,
 ) -> tuple[list[float], dict[str, Tensor]]:
     """Losses of each step, and the adapter at the end.
 
     Args:
         config: more of PEFT's LoraConfig.
         make_optimizer: makes it for the model, if not the Trainer.
+        stock: more for transformers' `from_pretrained`.
     """
     lora, training = each.lora, each.training
     model = get_peft_model(
-        stock_model(folder),
+        stock_model(folder, **(stock or {})),
         LoraConfig(
             r=lora.r,
             lora_alpha=int(lora.lora_alpha),

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.documents.document import Document, Integer, Part, Text, to_stored_json
 
 FORMAT = 1
@@ -172,6 +173,7 @@ class Comparison(Document):
         took_part_in_a_choice: whether these rows also chose the checkpoints.
         sentences: what each experiment does, in the recipe's order.
         generation: how answers were made.
+        quantization: how the base that all models share was quantized; `none` if it was not.
         models: by name, the base first.
         differences: each experiment against the base, in every figure.
         signatures: figure → how it was computed; empty if no row has a known answer.
@@ -193,6 +195,7 @@ class Comparison(Document):
     took_part_in_a_choice: bool
     sentences: list[Text]
     generation: dict[str, JsonValue]
+    quantization: str = UNQUANTIZED
     models: dict[str, ModelRecord]
     differences: list[Difference]
     signatures: dict[str, Text]

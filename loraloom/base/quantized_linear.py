@@ -1,0 +1,148 @@
+"""A frozen linear whose weights are quantized: the module of bitsandbytes or torchao, and its exact gradient.
+
+The library's own module computes y. Its own backward pass is not used, because of what it keeps until then:
+torchao's int8 keeps the weights in the dtype of x, and so does without what quantizing saved; bitsandbytes'
+int8 keeps x on a processor. The gradient is that of bitsandbytes: dL/dx = dL/dy · W, with W as a plain matrix
+for as long as the product takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way to quantize a linear.
+
+    Args:
+        package: whose module computes it, by the name under which it is imported.
+        make: a frozen `nn.Linear` on a processor, and a device → the package's module on this device.
+        dense: that module, and a dtype → its weight as a plain matrix, [out, in].
+        stored_bytes: that module → the bytes of its weight, scales included.
+        block: so many weights of a row have one scale; 0 for a whole row.
+        largest_error: of a weight, relative to the largest of its block.
+        cpu_widths: a linear's inputs must be a multiple of it on a processor; others are not quantized.
+    """
+
+    package: str
+    make: Callable[[nn.Linear, torch.device], Any]
+    dense: Callable[[Any, torch.dtype], Tensor]
+    stored_bytes: Callable[[Any], int]
+    largest_error: float
+    block: int = 0
+    cpu_widths: int = 1
+
+
+class QuantizedLinear(nn.Module):
+    """A frozen linear with quantized weights; it is its own `FrozenLinear`.
+
+    Args:
+        linear: the frozen linear, on a processor, whose weight is not needed any more.
+        scheme: how to quantize it.
+        device: where it computes.
+    """
+
+    def __init__(self, linear: nn.Linear, scheme: Scheme, device: torch.device) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.dtype = linear.weight.dtype
+        self.scheme = scheme
+        self.stored = scheme.make(linear, device)
+
+    @property
+    def weight(self) -> Tensor:
+        """The package's own form of the weight; `dense` reads it."""
+        return self.stored.weight  # type: ignore[no-any-return]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """b, [out]; None if the linear has none."""
+        return self.stored.bias  # type: ignore[no-any-return]
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of weight, scales and bias."""
+        return self.scheme.stored_bytes(self.stored) + (0 if self.bias is None else self.bias.nbytes)
+
+    def train(self, mode: bool = True) -> QuantizedLinear:
+        """Set its own mode, and never that of the package's module.
+
+        Nothing that it computes depends on the mode, except that bitsandbytes 0.50 stores the weights of NF4
+        in another order at the first pass in eval mode on a processor with AVX512-BF16. From then on, no
+        gradient passes, and the weights are read in the wrong order, without an error.
+        """
+        self.training = mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, in] → […, out]."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            return _Product.apply(x, self)  # type: ignore[no-any-return, no-untyped-call]
+        return self.stored(x)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """Return W as a plain matrix, [out, in], of `dtype`; a new one each time."""
+        return self.scheme.dense(self.stored, self.dtype)
+
+    @torch.no_grad()
+    def weight_norm(self) -> float:
+        """Compute ‖W‖, the Frobenius norm, summed in float32."""
+        return float(self.dense().float().norm())
+
+    def add_(self, delta: Tensor) -> None:
+        """Refuse: the sum would be rounded to the few values of the quantized weights."""
+        raise AssertionError("an adapter is merged into the original weights, never into quantized ones")
+
+
+class _Product(torch.autograd.Function):
+    """y of the package's module, with the gradient of a product with its weights; keeps neither x nor W."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: QuantizedLinear) -> Tensor:
+        ctx.linear = linear
+        return linear.stored(x)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream @ ctx.linear.dense(), None
+
+
+class DenseProduct(torch.autograd.Function):
+    """y = W x + b with W as a plain matrix, forward and backward, to compare quantized linears with."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: QuantizedLinear) -> Tensor:
+        """Compute […, in] → […, out] without the package's product."""
+        ctx.linear = linear
+        return F.linear(x, linear.dense(), linear.bias)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        """Compute the gradient of x."""
+        return upstream @ ctx.linear.dense(), None
+
+
+def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
+    """Return the quantized linears of a model, by name."""
+    return {name: each for name, each in model.named_modules() if isinstance(each, QuantizedLinear)}
+
+
+def weight_bytes(model: nn.Module, own: Callable[[Tensor], Tensor] = lambda weight: weight) -> int:
+    """Return the bytes of a model's weights, as they are stored.
+
+    Args:
+        model: the model.
+        own: a weight → the part of it that this process keeps.
+    """
+    quantized = quantized_linears(model).values()
+    theirs = {id(weight) for linear in quantized for weight in linear.parameters()}
+    others = sum(own(weight).nbytes for weight in model.parameters() if id(weight) not in theirs)
+    return others + sum(linear.stored_bytes for linear in quantized)

@@ -1,0 +1,76 @@
+"""Reading of a base's weights by transformers, which must be complete and no pickles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+
+from loraloom.architectures.family import Family
+from loraloom.base.generation_file import check_generation, quiet_transformers
+from loraloom.base.safety import describe_source
+from loraloom.errors import ModelError
+from loraloom.text.message import Message
+
+
+def load_weights(
+    path: str, name: str, dtype: torch.dtype | str, family: Family, allow_bin_weights: bool
+) -> PreTrainedModel:
+    """Load a model's weights.
+
+    Args:
+        path: folder or hub name.
+        name: of the base, for messages.
+        dtype: of the weights; `auto` for that of the files, which are then mapped to memory.
+        family: of the model.
+        allow_bin_weights: load .bin weights, weights-only, if there are no others.
+
+    Raises:
+        ModelError: they cannot be loaded, or some are missing.
+    """
+    try:
+        with quiet_transformers():
+            model, report = AutoModelForSeq2SeqLM.from_pretrained(
+                path,
+                dtype=dtype,
+                use_safetensors=None if allow_bin_weights else True,
+                weights_only=True,
+                attn_implementation=family.attention,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # OSError, SafetensorError, RuntimeError, ValueError: all mean this
+        only_bin = (
+            Path(path).is_dir()
+            and any(Path(path).glob("*.bin"))
+            and not any(Path(path).glob("*.safetensors"))
+        )
+        if only_bin and not allow_bin_weights:
+            raise ModelError(
+                Message("has only .bin weights, which are pickles"),
+                where=name,
+                fix=Message(
+                    "Set allow_bin_weights: true to load them weights-only, or convert them to safetensors."
+                ),
+            ) from None
+        check_generation(path, name)
+        raise ModelError(
+            Message("its weights cannot be loaded"), where=name, found=describe_source(error)
+        ) from None
+    missing = sorted(report["missing_keys"])
+    if missing or report["mismatched_keys"]:
+        wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
+        raise ModelError(
+            (
+                Message("{num_wrong} of its weights are missing", num_wrong=len(wrong))
+                if missing
+                else Message("{num_wrong} of its weights are of the wrong shape", num_wrong=len(wrong))
+            ),
+            where=name,
+            found=", ".join(wrong[:5]),
+            fix=Message(
+                "transformers would initialize them at random. The folder is incomplete; copy it again."
+            ),
+        )
+    return model

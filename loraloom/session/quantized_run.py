@@ -1,0 +1,71 @@
+"""What a quantized base did to the losses of an adapter that is merged into the original weights."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.peft_folder import read_adapter
+from loraloom.data.example import Example
+from loraloom.errors import ModelError
+from loraloom.evaluate.loss import eval_losses
+from loraloom.recipe import Recipe
+from loraloom.recipe.values import UNQUANTIZED
+from loraloom.run.documents.provenance import Provenance
+from loraloom.session.answering_model import load_run_base
+from loraloom.session.material import encode_rows
+from loraloom.text.message import Message
+
+
+def loss_on(bank: AdapterBank, slot: str, recipe: Recipe, examples: Sequence[Example]) -> float:
+    """Compute the mean loss of an adapter per label token."""
+    rows = encode_rows(examples, bank.base, recipe)
+    return eval_losses(bank, [slot], rows, batch_size=len(rows))[slot]
+
+
+def loss_as_trained(
+    recipe: Recipe, known: Provenance, folder: Path, slot: str, examples: Sequence[Example]
+) -> float | None:
+    """Compute the loss of an adapter on the quantized base of its run, which is released again.
+
+    Args:
+        recipe, known: the run's recipe, with the present location of its base, and its provenance.
+        folder: the adapter's.
+        slot: its name.
+        examples: with responses.
+
+    Returns:
+        None if the base is not quantized, there are no rows, or the base cannot be quantized here.
+    """
+    if recipe.quantization == UNQUANTIZED or not examples:
+        return None
+    try:
+        base = load_run_base(recipe, known, {"device": "cpu", "quantization": recipe.quantization})
+    except ModelError:  # such as a package that is not installed; merging needs no quantized base
+        return None
+    bank = AdapterBank(base)
+    adapter = read_adapter(folder, base)
+    bank.attach(slot, adapter.settings, seed=0, tensors=adapter.tensors)
+    loss = loss_on(bank, slot, recipe, examples)
+    del bank, base
+    gc.collect()
+    return loss
+
+
+def describe(quantization: str, trained: float | None, original: float | None, num_rows: int) -> str:
+    """Say that an adapter is merged into other weights than it was trained on, and what that changes."""
+    said = Message(
+        "trained on a base quantized to {quantization}, and merged into its original weights",
+        quantization=quantization,
+    )
+    if trained is None or original is None:
+        return said
+    return Message(
+        "{said}: the mean loss of {num_rows} rows is {original:.4f}, and {trained:.4f} on the quantized base",
+        said=said,
+        num_rows=num_rows,
+        original=original,
+        trained=trained,
+    )
