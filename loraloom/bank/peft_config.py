@@ -21,7 +21,6 @@ from loraloom.text.visible import quoted
 UNSUPPORTED: dict[str, object] = {
     "modules_to_save": None,
     "fan_in_fan_out": False,
-    "lora_bias": False,
     "bias": "none",
     "layer_replication": None,
     "use_qalora": False,
@@ -36,7 +35,6 @@ UNSUPPORTED: dict[str, object] = {
 }
 # Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
 MERGED_BY_PEFT = {
-    "lora_bias",
     "bias",
     "modules_to_save",
     "trainable_token_indices",
@@ -58,6 +56,7 @@ READ_HERE = {
     "rank_pattern",
     "alpha_pattern",
     "use_dora",
+    "lora_bias",
 }
 # The modules are read from the tensors; these keys only exclude some from target_modules.
 NARROWING = {"layers_to_transform", "layers_pattern", "exclude_modules"}

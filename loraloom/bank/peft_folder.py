@@ -26,6 +26,8 @@ from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_valu
 from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
 from loraloom.bank.updates.kinds import kind_of
+from loraloom.bank.updates.lora_bias import BIAS
+from loraloom.bank.updates.lora_bias import IN_FILES as BIAS_IN_FILES
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, other_linears, peft_target_modules
 from loraloom.errors import AdapterError, Problem
@@ -118,7 +120,14 @@ def write_adapter(
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
     """Return settings and tensors of an adapter as `read_adapter` reads them after `write_adapter`."""
     settings, in_files = kind_of(settings).in_peft(settings, tensors)
-    return settings, {name.removesuffix(".weight"): tensor for name, tensor in in_files.items()}
+    return settings, {_in_bank(name): tensor for name, tensor in in_files.items()}
+
+
+def _in_bank(name: str) -> str:
+    """Return the bank's name of a tensor in a file."""
+    if name.endswith(f".{BIAS_IN_FILES}"):
+        return name.removesuffix(BIAS_IN_FILES) + BIAS
+    return name.removesuffix(".weight")
 
 
 def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
@@ -239,7 +248,7 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
         ) from None
     tensors = {}
     for name, tensor in raw.items():
-        bare = name.removeprefix(PREFIX).removesuffix(".weight")
+        bare = _in_bank(name.removeprefix(PREFIX))
         if not name.startswith(PREFIX) or bare.rpartition(".")[2] not in ends:
             raise AdapterError(
                 Message("contains a tensor that is not part of a LoRA adapter"),

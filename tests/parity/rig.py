@@ -75,6 +75,8 @@ def speaking_tensors(
             for end in ("A", "B"):
                 like = tensors[f"{target.name}.lora_{end}"]
                 tensors[f"{target.name}.twin_{end}"] = torch.randn(like.shape, generator=generator) * strength
+        if settings.lora_bias:
+            tensors[f"{target.name}.lora_B_bias"] = torch.randn(out_features, generator=generator) * strength
         if settings.use_dora:
             lengths = target.module.weight.float().norm(dim=1)
             drawn = torch.randn(out_features, generator=generator)

@@ -61,7 +61,7 @@ PREFIX = "base_model.model."
 
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "DoRA without lengths": (config(use_dora=True), "modules lack one of their tensors"),
-    "biases of B": (config(lora_bias=True), f"uses `lora_bias`, {DOES_NOT_COMPUTE}"),
+    "biases of B": (config(lora_bias=True), "modules lack one of their tensors"),
     "whole modules": (config(modules_to_save=["lm_head"]), f"uses `modules_to_save`, {DOES_NOT_COMPUTE}"),
     "other ranks": (config(rank_pattern={"q": 8}), ""),
     "ranks of text": (config(rank_pattern={"q": "many"}), "its configuration is invalid"),
