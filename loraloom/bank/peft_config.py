@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loraloom.bank.peft_conversion import CONVERTED
 from loraloom.bank.peft_patterns import written_patterns
 from loraloom.bank.updates.kinds import kind_of, kind_of_config
 from loraloom.bank.updates.update import UpdateKind
@@ -136,7 +137,12 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     kind = kind_of_config(config)
     if kind is None:
         found = str(config.get("peft_type"))[:40]
-        raise AdapterError(Message("is not a LoRA adapter"), where=where, found=found, allowed="LORA")
+        raise AdapterError(
+            Message("is not a LoRA adapter, nor of a kind that can be read as one"),
+            where=where,
+            found=found,
+            allowed=", ".join(("LORA", *CONVERTED)),
+        )
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
             raise AdapterError(

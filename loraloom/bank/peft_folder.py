@@ -8,7 +8,6 @@ README.md                  its model card, if any
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,16 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from loraloom.bank.peft_base import check_fingerprints, portable_name, unverified
 from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_values
+from loraloom.bank.peft_conversion import check_other_kind, is_converted, read_as_lora
+from loraloom.bank.peft_files import CONFIG as CONFIG
+from loraloom.bank.peft_files import ORIGIN as ORIGIN
+from loraloom.bank.peft_files import WEIGHTS as WEIGHTS
+from loraloom.bank.peft_files import check_place, read_json, read_weights
 from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
 from loraloom.bank.updates.kinds import kind_of
@@ -37,10 +40,8 @@ from loraloom.run.folder import to_json
 from loraloom.text.message import Message
 from loraloom.text.visible import one_line, shown_value
 
-CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"
 PREFIX = "base_model.model."
-SHOWN_SUBFOLDERS = 5
 # PEFT saves these completely if the vocabulary was resized (peft 0.21 was measured to merge them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
 _RESIZED = Message(
@@ -135,14 +136,17 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
 
     Args:
         folder: contains adapter_config.json and adapter_model.safetensors.
-        base: verified against the fingerprints stored with the adapter, if any.
+        base: verified against the fingerprints stored with the adapter, if any. Without it, an adapter of
+            another kind than LoRA is only checked: what it is as LoRA may depend on the base.
 
     Raises:
         AdapterError: it is missing, damaged, of an unsupported kind, or belongs to another base.
     """
     where = str(folder)
-    _check_place(folder)
-    config = _read_json(folder / CONFIG, where)
+    check_place(folder)
+    config = read_json(folder / CONFIG, where)
+    if is_converted(config):
+        return _read_other_kind(folder, config, base, where)
     kind = check_config(config, where)
     tensors = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
     try:
@@ -173,7 +177,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         raise AdapterError(
             Message("its configuration is invalid"), where=where, found=one_line(error)
         ) from None
-    origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
+    origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
         check_fingerprints(origin, base, where)
@@ -182,70 +186,21 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
-def _check_place(folder: Path) -> None:
-    """Refuse a folder that does not exist, or whose adapters are in subfolders, which the message names.
-
-    PEFT saves an adapter that is not named `default` in a subfolder of that name, and Trainers save
-    checkpoints in theirs; our runs store adapters in `adapters/`.
-    """
-    if not folder.is_dir():
-        what = (
-            Message("an adapter is a folder, but this is a file")
-            if folder.exists()
-            else Message("there is no such folder")
-        )
-        raise AdapterError(
-            what, where=str(folder), fix=Message("Name the folder that contains adapter_config.json.")
-        )
-    if (folder / CONFIG).exists():
-        return
-    below = sorted(file.parent for file in [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")])
-    if below:
-        names = [str(each.relative_to(folder)) for each in below]
-        raise AdapterError(
-            Message(
-                "has no {config}, but {num_names} of its subfolders do", config=CONFIG, num_names=len(names)
-            ),
-            where=str(folder),
-            found=", ".join(names[:SHOWN_SUBFOLDERS]) + (", …" if len(names) > SHOWN_SUBFOLDERS else ""),
-            fix=(
-                Message("Name it: {below}", below=below[0])
-                if len(names) == 1
-                else Message("Name one of them: {below}", below=below[0])
-            ),
-        )
-
-
-def _read_json(path: Path, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AdapterError(
-            Message("has no {name}", name=path.name), where=where, fix=Message("Name an adapter folder.")
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise AdapterError(
-            Message("{name} cannot be read", name=path.name), where=where, found=str(error)
-        ) from None
-    if not isinstance(values, dict):
-        raise AdapterError(Message("{name} is not a JSON object", name=path.name), where=where)
-    return values
+def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, where: str) -> Adapter:
+    """Read an adapter of a kind that is not trained here, as LoRA; without a base, only check its files."""
+    check_other_kind(config, where)
+    raw = read_weights(folder / WEIGHTS, where)
+    origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
+    if base is None:
+        return Adapter(folder, LoraSettings(), {}, origin)
+    check_fingerprints(origin, base, where)
+    settings, tensors, notes = read_as_lora(config, raw, base, where)
+    notes += unverified(config, origin, settings.target_modules, base, where)
+    return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
 def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        pickled = (path.parent / "adapter_model.bin").is_file()
-        raise AdapterError(
-            Message("has no {name}", name=path.name),
-            where=where,
-            found=Message("adapter_model.bin, a pickle, which is not loaded") if pickled else "",
-        )
-    try:
-        raw = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise AdapterError(
-            Message("{name} is damaged", name=path.name), where=where, found=str(error)
-        ) from None
+    raw = read_weights(path, where)
     tensors = {}
     for name, tensor in raw.items():
         bare = _in_bank(name.removeprefix(PREFIX))
@@ -263,8 +218,6 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
                 found=name,
             )
         tensors[bare] = tensor.float()
-        if not torch.isfinite(tensors[bare]).all():
-            raise AdapterError(Message("contains NaN or infinite values"), where=where, found=name)
     modules = {name.rpartition(".")[0] for name in tensors}
     halves = [m for m in modules if not all(f"{m}.{end}" in tensors for end in ends)]
     if halves or not tensors:

@@ -29,6 +29,16 @@ def config(**changes: Any) -> Spoil:
     return lambda folder, canary: change_json(folder / CONFIG, **changes)
 
 
+def other(**values: Any) -> Spoil:
+    """Leave nothing of a LoRA's configuration but where it goes."""
+
+    def spoil(folder: Path, canary: Path) -> None:
+        kept = {"target_modules": json.loads((folder / CONFIG).read_text())["target_modules"]}
+        (folder / CONFIG).write_text(json.dumps({**kept, **values}))
+
+    return spoil
+
+
 def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Spoil:
     def spoil(folder: Path, canary: Path) -> None:
         held = load_file(folder / WEIGHTS)
@@ -75,7 +85,14 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "layers again": (config(layer_replication=[[0, 1]]), f"uses `layer_replication`, {DOES_NOT_COMPUTE}"),
     "megatron's module": (config(megatron_config={"x": 1}), f"uses `megatron_config`, {DOES_NOT_COMPUTE}"),
     "a base that was moved": (config(init_lora_weights="pissa_niter_4"), "changed the base's own weights"),
-    "another method": (config(peft_type="LOHA"), "is not a LoRA adapter"),
+    "another method": (config(peft_type="IA3"), "is not a LoRA adapter"),
+    "another method's key": (config(peft_type="LOHA"), "which is unknown and may change"),
+    "another method's size": (other(peft_type="LOHA", alpha=8, r=10**9), "its configuration is invalid"),
+    "another method's tensors": (other(peft_type="LOHA", alpha=8, r=4), "its tensors are not those"),
+    "another method's expression": (
+        other(peft_type="LOHA", alpha=8, r=4, target_modules=r"(([a-zA-Z.0-9_]+)+)+!"),
+        "its target_modules",
+    ),
     "a key of tomorrow": (
         config(use_tomorrow=True, peft_version="9.9"),
         "`use_tomorrow`, which is unknown",
