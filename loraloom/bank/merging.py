@@ -59,8 +59,12 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
     parts = bank.parts(slot)
     check_mergeable(bank, slot)
     modules = {target.name: target.linear for target in bank.available if target.name in parts}
+    trained = bank.tables.rows.get(slot)
     bank.drop(slot)
     square, largest = 0.0, 0.0
+    if trained is not None:  # rows of a tied head are the same ones
+        square = trained.delta_norms(bank.tables.weight)[0] ** 2
+        bank.tables.weight[trained.token_ids] = trained.rows
     for name, part in parts.items():
         linear = modules[name]
         assert linear.dense().dtype == torch.float32, "merging is computed in float32"

@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from loraloom.bank.label_smoothing import UniformShare
 from loraloom.bank.sweep_in_place import sweep_in_place
+from loraloom.bank.token_head import TiedHead
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch
 from loraloom.data.encoding import IGNORED
@@ -215,4 +216,8 @@ def _label_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = (
     if any(label_smoothing):
         counts = torch.tensor(batch.num_labels)
         smoothing = torch.tensor(label_smoothing).repeat_interleave(counts).to(states.device)
-    return rows, token_losses(states, labels[rows], output_head(base), smoothing)
+    head = output_head(base)
+    if isinstance(base.head, TiedHead):  # adapters have rows of their own in it
+        parts = list(zip(batch.slots, batch.num_labels, strict=True))
+        return rows, base.head.token_losses(token_losses, states, labels[rows], head, smoothing, parts)
+    return rows, token_losses(states, labels[rows], head, smoothing)

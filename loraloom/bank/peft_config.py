@@ -32,13 +32,11 @@ UNSUPPORTED: dict[str, object] = {
     "monteclora_config": None,
     "megatron_config": None,
     "target_parameters": None,
-    "trainable_token_indices": None,
 }
 # Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
 MERGED_BY_PEFT = {
     "bias",
     "modules_to_save",
-    "trainable_token_indices",
 }
 EMBEDDINGS = {"shared", "embed_tokens"}
 MERGE_WITH_PEFT = Message(
@@ -58,6 +56,7 @@ READ_HERE = {
     "alpha_pattern",
     "use_dora",
     "lora_bias",
+    "trainable_token_indices",
 }
 # The modules are read from the tensors; these keys only exclude some from target_modules.
 NARROWING = {"layers_to_transform", "layers_pattern", "exclude_modules"}

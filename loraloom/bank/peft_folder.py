@@ -28,6 +28,8 @@ from loraloom.bank.peft_files import WEIGHTS as WEIGHTS
 from loraloom.bank.peft_files import check_place, read_json, read_weights
 from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
+from loraloom.bank.peft_token_rows import read_rows, rows_in_files, split_rows, token_indices_value
+from loraloom.bank.token_rows import IN_FILES as ROWS_IN_FILES
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.lora_bias import BIAS
 from loraloom.bank.updates.lora_bias import IN_FILES as BIAS_IN_FILES
@@ -90,17 +92,23 @@ def write_adapter(
         origin: additional contents of loraloom.json.
         card: the README.md, if any.
     """
-    adapted = sorted({name.rpartition(".")[0] for name in tensors})
+    rows, in_linears = split_rows(tensors)
+    adapted = sorted({name.rpartition(".")[0] for name in in_linears})
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     # PEFT would store an absolute path of this machine as the base's name.
     names = peft_target_modules(adapted, available, other_linears(base.model, base.family))
     kind = kind_of(settings)
-    settings, in_files = kind.in_peft(settings, tensors)
+    settings, in_files = kind.in_peft(settings, in_linears)
+    in_files |= rows_in_files(rows, base)
     values = config_values(settings, adapted, names, portable_name(base.name))
+    values |= token_indices_value(settings, base)
     write_bytes(staged / CONFIG, to_json(values).encode())
-    named = {f"{PREFIX}{name}": t.to("cpu", torch.float32).contiguous() for name, t in in_files.items()}
+    # Cloned, because two tensors of a file must not be one in memory.
+    named = {
+        f"{PREFIX}{name}": t.to("cpu", torch.float32).clone().contiguous() for name, t in in_files.items()
+    }
     write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))
     write_bytes(
         staged / ORIGIN,
@@ -120,8 +128,9 @@ def write_adapter(
 
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
     """Return settings and tensors of an adapter as `read_adapter` reads them after `write_adapter`."""
-    settings, in_files = kind_of(settings).in_peft(settings, tensors)
-    return settings, {_in_bank(name): tensor for name, tensor in in_files.items()}
+    rows, in_linears = split_rows(tensors)
+    settings, in_files = kind_of(settings).in_peft(settings, in_linears)
+    return settings, {**{_in_bank(name): tensor for name, tensor in in_files.items()}, **rows}
 
 
 def _in_bank(name: str) -> str:
@@ -148,7 +157,8 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     if is_converted(config):
         return _read_other_kind(folder, config, base, where)
     kind = check_config(config, where)
-    tensors = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
+    tensors, in_rows = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
+    token_ids, rows = read_rows(config, in_rows, base, where)
     try:
         modules = sorted({name.rpartition(".")[0] for name in tensors})
         settings = kind.settings_of({**config, **exact_patterns(config, modules, where)}, modules)
@@ -177,6 +187,8 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         raise AdapterError(
             Message("its configuration is invalid"), where=where, found=one_line(error)
         ) from None
+    settings = settings.model_copy(update={"trainable_token_indices": token_ids})
+    tensors |= rows
     origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
@@ -199,8 +211,10 @@ def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, wh
     return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
-def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tensor]:
+def _read_tensors(path: Path, ends: Sequence[str], where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors in linears, by their names in the bank, and the trained rows, as in the file."""
     raw = read_weights(path, where)
+    rows = {name: raw.pop(name) for name in list(raw) if name.endswith(f".{ROWS_IN_FILES}")}
     tensors = {}
     for name, tensor in raw.items():
         bare = _in_bank(name.removeprefix(PREFIX))
@@ -234,4 +248,4 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
             where=where,
             found=", ".join(sorted(halves)[:3]),
         )
-    return tensors
+    return tensors, {name.removeprefix(PREFIX): tensor for name, tensor in rows.items()}

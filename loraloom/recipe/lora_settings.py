@@ -18,6 +18,7 @@ from loraloom.recipe.values import (
     RankPattern,
     SettingError,
     TargetModules,
+    TokenIndices,
 )
 from loraloom.text.message import Message
 
@@ -31,6 +32,7 @@ VARIANT_KEYS = (
     "use_dora",
     "use_lorafa",
     "lora_bias",
+    "trainable_token_indices",
     "init_lora_weights",
 )
 
@@ -112,6 +114,13 @@ class LoraSettings(Section):
         default=False,
         description=Message(
             "Train a bias of B as well. It merges only into linears that have a bias: not in the T5 family."
+        ),
+    )
+    trainable_token_indices: TokenIndices = Field(
+        default=None,
+        description=Message(
+            "Train the rows of these token ids in the embeddings as well, for tokens that were added to the "
+            "base; a head that is tied to the embeddings changes with them."
         ),
     )
     init_lora_weights: InitLoraWeights = Field(

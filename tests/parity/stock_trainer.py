@@ -148,7 +148,7 @@ def train_stock(
 def _in_bank(name: str) -> str:
     """The bank's name of a parameter of PEFT's model."""
     bare = name.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".default")
-    return bare.replace(".lora_B.default.bias", ".lora_B_bias")
+    return bare.replace(".lora_B.default.bias", ".lora_B_bias").replace(".token_adapter.", ".")
 
 
 def fresh_tensors(base: Base, each: Experiment) -> dict[str, Tensor]:

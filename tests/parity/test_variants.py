@@ -79,6 +79,13 @@ def test_a_bias_of_b(base: Base, kind: str, tiny: Any, tmp_path: Path) -> None:
     assert_same(base, tiny(kind), tmp_path, lora, config=bias, weights_within=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_rows_of_the_embeddings(base: Base, kind: str, tiny: Any, tmp_path: Path) -> None:
+    """Of a tied head, which the same rows change; T5 1.0 scales what it multiplies."""
+    rows = {"trainable_token_indices": [1, 15, 128, 226, 248, 343]}
+    assert_same(base, tiny(kind), tmp_path, rows, config=rows, weights_within=1e-3)
+
+
 def test_lora_fa(mt5: Base, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PEFT's optimizer in float32, with an epsilon that is as small as ours."""
     monkeypatch.setattr(lorafa, "is_bf16_available", lambda: False)

@@ -80,7 +80,11 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "biases": (config(bias="all"), f"uses `bias`, {DOES_NOT_COMPUTE}"),
     "new tokens": (
         config(trainable_token_indices=[1]),
-        f"uses `trainable_token_indices`, {DOES_NOT_COMPUTE}",
+        "its trainable_token_indices and its trained rows do not belong together",
+    ),
+    "tokens that are none": (
+        config(trainable_token_indices={"shared": ["a"]}),
+        "its trainable_token_indices are not one list of token ids",
     ),
     "layers again": (config(layer_replication=[[0, 1]]), f"uses `layer_replication`, {DOES_NOT_COMPUTE}"),
     "megatron's module": (config(megatron_config={"x": 1}), f"uses `megatron_config`, {DOES_NOT_COMPUTE}"),
