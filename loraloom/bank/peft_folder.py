@@ -127,10 +127,11 @@ def write_adapter(
 
 
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
-    """Return settings and tensors of an adapter as `read_adapter` reads them after `write_adapter`."""
+    """Return settings and tensors of an adapter as `read_adapter` reads them without a base."""
     rows, in_linears = split_rows(tensors)
     settings, in_files = kind_of(settings).in_peft(settings, in_linears)
-    return settings, {**{_in_bank(name): tensor for name, tensor in in_files.items()}, **rows}
+    found = {_in_bank(name): tensor for name, tensor in in_files.items()}
+    return settings, {**found, **{name.rpartition(".")[2]: tensor for name, tensor in rows.items()}}
 
 
 def _in_bank(name: str) -> str:

@@ -24,7 +24,7 @@ OF_STACKS = "embed_tokens"
 
 def split_rows(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the trained rows among an adapter's tensors, and those in linears."""
-    rows = {name: tensor for name, tensor in tensors.items() if name.endswith(f".{DELTA}")}
+    rows = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[2] == DELTA}
     return rows, {name: tensor for name, tensor in tensors.items() if name not in rows}
 
 
@@ -49,7 +49,7 @@ def read_rows(
     Args:
         config: adapter_config.json.
         in_files: the tensors of trained rows by their names there, without PEFT's prefix.
-        base: of the adapter; without it, rows are read but have no name in the bank.
+        base: of the adapter; without it, the name of the rows lacks the path of the table.
         where: the adapter's folder, for messages.
 
     Returns:
@@ -73,14 +73,14 @@ def read_rows(
     first, *others = in_files.values()
     if any(not torch.equal(first, other) for other in others):
         raise AdapterError(
-            Message(
-                "it has other trained rows for the encoder than for the decoder, which share a table here"
-            ),
+            Message("its trained rows are others for the encoder than for the decoder, which share a table"),
             where=where,
             found=", ".join(sorted(in_files)),
         )
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    rows = first.float()[order]
     if base is None:
-        return sorted(ids), {}
+        return sorted(ids), {DELTA: rows}
     wanted = {f"{table}.{IN_FILES}" for table in _tables(base)}
     if in_files.keys() != wanted:
         raise AdapterError(
@@ -90,8 +90,7 @@ def read_rows(
             allowed=", ".join(sorted(wanted)),
         )
     row_shapes(base, LoraSettings(trainable_token_indices=ids))  # raises if the base cannot have them
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    return sorted(ids), {f"{table_name(base)}.{DELTA}": first.float()[order]}
+    return sorted(ids), {f"{table_name(base)}.{DELTA}": rows}
 
 
 def _token_ids(value: Any, where: str) -> list[int]:

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from loraloom.bank.token_rows import TokenRows, TokenTables
+from loraloom.data.batches import Batch
 
 if TYPE_CHECKING:
     from loraloom.bank.objective import OutputHead
 
-FrozenLosses = Callable[[Tensor, Tensor, "OutputHead", Tensor | None], Tensor]
+# Losses float32 [n] of states, labels, head and label smoothing.
+TokenLosses = Callable[[Tensor, Tensor, "OutputHead", Tensor | None], Tensor]
 # Finite, because a tile of nothing else would have no largest logit.
 FAR_BELOW = -1e30
 
@@ -76,22 +79,24 @@ class TiedHead(nn.Module):
             logits[places[:, None], own.token_ids] = found
         return logits
 
-    def token_losses(
+    def losses_of(self, batch: Batch, frozen: TokenLosses) -> TokenLosses:
+        """Return what computes the losses of a batch's labels, as `objective.token_losses` does.
+
+        Args:
+            batch: its parts follow one another.
+            frozen: computes losses over a frozen head.
+        """
+        return partial(self._token_losses, frozen, tuple(zip(batch.slots, batch.num_labels, strict=True)))
+
+    def _token_losses(
         self,
-        frozen: FrozenLosses,
+        frozen: TokenLosses,
+        parts: Sequence[tuple[str | None, int]],
         states: Tensor,
         labels: Tensor,
         head: OutputHead,
         smoothing: Tensor | None,
-        parts: Sequence[tuple[str | None, int]],
     ) -> Tensor:
-        """Compute the loss of each label, float32 [n]; see `objective.token_losses`.
-
-        Args:
-            frozen: computes losses over a frozen head.
-            states, labels, head, smoothing: as there.
-            parts: owner and number of labels of each part, in their order.
-        """
         found, start = [], 0
         for slot, num in parts:
             block = slice(start, start + num)
@@ -106,7 +111,7 @@ class TiedHead(nn.Module):
 
 
 def _losses(
-    frozen: FrozenLosses,
+    frozen: TokenLosses,
     states: Tensor,
     labels: Tensor,
     head: OutputHead,
