@@ -81,13 +81,13 @@ def read_rows(
     rows = first.float()[order]
     if base is None:
         return sorted(ids), {DELTA: rows}
-    wanted = {f"{table}.{IN_FILES}" for table in _tables(base)}
-    if in_files.keys() != wanted:
+    tables = [name.removesuffix(IN_FILES).rstrip(".") for name in in_files]
+    if set(tables) != set(_tables(base)):
         raise AdapterError(
             Message("it has trained rows for other tables of embeddings than this base looks tokens up in"),
             where=where,
-            found=", ".join(sorted(in_files)),
-            allowed=", ".join(sorted(wanted)),
+            found=", ".join(sorted(tables)),
+            allowed=", ".join(sorted(_tables(base))),
         )
     row_shapes(base, LoraSettings(trainable_token_indices=ids))  # raises if the base cannot have them
     return sorted(ids), {f"{table_name(base)}.{DELTA}": rows}

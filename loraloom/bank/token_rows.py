@@ -22,7 +22,7 @@ from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message
 
 DELTA = "trainable_tokens_delta"  # PEFT's name, although it contains whole rows
-IN_FILES = f"token_adapter.{DELTA}"
+IN_FILES = "token_adapter.trainable_tokens_delta"
 GROUP = ParameterGroup((DELTA,))
 
 

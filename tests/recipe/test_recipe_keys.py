@@ -213,7 +213,10 @@ load_in_8bit: None
     [
         ("task_type: CAUSAL_LM", "`task_type: CAUSAL_LM` is refused: LoRALoom trains encoder-decoder models"),
         ("bias: all", "`bias: all` is refused: only A and B are trained. Leave it out, or write none."),
-        ("modules_to_save: [lm_head]", "`modules_to_save: a list` is refused: only A and B are trained"),
+        (
+            "modules_to_save: [lm_head]",
+            "`modules_to_save: a list` is refused: no module is trained as a whole",
+        ),
         ("load_in_4bit: true", "the base has dtype bfloat16 or float32 and is not quantized"),
         ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),
         ("report_to: 3", "must be a tracker's name or a list of names"),
