@@ -20,6 +20,7 @@ def check_tensors(
     settings: LoraSettings,
     targets: Sequence[Target],
     tensors: Mapping[str, Tensor],
+    others: Mapping[str, tuple[int, ...]],
 ) -> None:
     """Check the tensors of an adapter against its settings.
 
@@ -29,15 +30,17 @@ def check_tensors(
         settings: its settings.
         targets: the linears that it targets.
         tensors: its tensors, named `<module>.lora_A`.
+        others: names and shapes of what it has outside of these linears.
 
     Raises:
         AdapterError: the names or shapes do not match, or a value is not finite.
     """
-    expected = {
+    expected: dict[str, tuple[int, ...]] = {
         f"{target.name}.{end}": shape
         for target in targets
         for end, shape in kind.shapes(settings.at(target.name), target.linear).items()
     }
+    expected |= others
     missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or surplus:
         raise AdapterError(

@@ -12,6 +12,7 @@ from loraloom.bank.adapter_check import check_tensors
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, open_pass
 from loraloom.bank.ownership import Rows
+from loraloom.bank.token_rows import GROUP, TokenTables, row_shapes
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import ParameterGroup, Update
 from loraloom.base.adapter_targets import matches_of
@@ -48,6 +49,7 @@ class AdapterBank:
         self._wrapped: dict[str, BankLinear] = {}
         self._settings: dict[str, LoraSettings] = {}
         self._available = linears(base.model, base.family)
+        self.tables = TokenTables(base)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -109,7 +111,8 @@ class AdapterBank:
             _check_unwrapped(self.base)
         targets, kind = self.targets_of(settings), kind_of(settings)
         if tensors is not None:
-            check_tensors(slot, kind, settings, targets, tensors)
+            check_tensors(slot, kind, settings, targets, tensors, row_shapes(self.base, settings))
+        self.tables.attach(slot, settings, tensors)
         self._settings[slot] = settings
         for target in targets:
             part = settings.at(target.name)
@@ -132,6 +135,7 @@ class AdapterBank:
         """
         with self._change(Message("an adapter cannot be dropped while the rows of a pass are set")):
             del self._settings[slot]
+            self.tables.drop(slot)
             for name, linear in list(self._wrapped.items()):
                 linear.drop(slot)
                 if not linear.updates:
@@ -154,12 +158,14 @@ class AdapterBank:
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
         """Return the parameters of an adapter, in the order of `tensors`."""
-        return [p for part in self.parts(slot).values() for p in part.parameters.values()]
+        own = [p for part in self.parts(slot).values() for p in part.parameters.values()]
+        return [*own, *self.tables.parameters(slot).values()]
 
     def parameter_groups(self, slot: str) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
         """Return them in groups that the optimizer treats alike, with their names in `tensors`."""
         settings, parts = self._settings[slot], self.parts(slot)
-        return [
+        rows = self.tables.parameters(slot)
+        found = [
             (
                 group,
                 {
@@ -171,6 +177,7 @@ class AdapterBank:
             )
             for group in kind_of(settings).parameter_groups(settings)
         ]
+        return [*found, (GROUP, rows)] if rows else found
 
     def gradient_change(self, slot: str) -> Callable[[], None] | None:
         """Return what changes the gradients of an adapter before each step of its optimizer, if anything."""
@@ -178,11 +185,12 @@ class AdapterBank:
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
         """Return `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32, not copied."""
-        return {
-            f"{name}.{end}": parameter.detach()
+        named = {
+            f"{name}.{end}": parameter
             for name, part in self.parts(slot).items()
             for end, parameter in part.parameters.items()
         }
+        return {name: p.detach() for name, p in {**named, **self.tables.parameters(slot)}.items()}
 
     @torch.no_grad()
     def load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
@@ -268,9 +276,11 @@ class AdapterBank:
     def _unwrapped(self) -> Iterator[None]:
         for name, linear in self._wrapped.items():
             self._put(name, linear.base)
+        self.tables.unwrap()
         try:
             yield
         finally:
+            self.tables.wrap()
             for name, linear in self._wrapped.items():
                 self._put(name, linear)
 

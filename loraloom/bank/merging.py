@@ -50,7 +50,7 @@ def merge_adapter(bank: AdapterBank, slot: str) -> MergeReport:
         slot: the adapter.
 
     Raises:
-        ModelError: a merged linear is not W + ΔW.
+        ModelError: a merged linear is not W + ΔW, or the adapter cannot be merged.
         BankError: another thread is using the base.
     """
     with bank.hold():
@@ -59,9 +59,14 @@ def merge_adapter(bank: AdapterBank, slot: str) -> MergeReport:
 
 def _merge(bank: AdapterBank, slot: str) -> MergeReport:
     parts = bank.parts(slot)
+    check_mergeable(bank, slot)
     modules = {target.name: target.linear for target in bank.available if target.name in parts}
+    trained = bank.tables.rows.get(slot)
     bank.drop(slot)
     square, largest = 0.0, 0.0
+    if trained is not None:  # rows of a tied head are the same ones
+        square = trained.delta_norms(bank.tables.weight)[0] ** 2
+        bank.tables.weight[trained.token_ids] = trained.rows
     for name, part in parts.items():
         linear = modules[name]
         assert linear.dense().dtype == torch.float32, "merging is computed in float32"
@@ -69,6 +74,9 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
         wanted = linear.dense().double() @ probes + part.delta_times(linear, probes)
         delta = part.delta(linear)
         linear.add_(delta)
+        if (more := part.delta_bias()) is not None:
+            assert linear.bias is not None, "`check_mergeable` has refused it"
+            linear.bias.add_(more)
         square += float(delta.norm()) ** 2
         error = _steps_off(linear, part, probes, wanted)
         largest = max(largest, error)
@@ -81,6 +89,31 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
                 fix=Message("This is a bug; please report it. Nothing was written."),
             )
     return MergeReport(modules, update_norm=square**0.5, largest_error=largest)
+
+
+def check_mergeable(bank: AdapterBank, slot: str) -> None:
+    """Refuse an adapter that adds what the weights of its base cannot contain.
+
+    Raises:
+        ModelError: it adds biases to linears that have none.
+    """
+    parts = bank.parts(slot)
+    biased = [target for target in bank.available if target.name in parts]
+    without = [
+        target.name
+        for target in biased
+        if parts[target.name].delta_bias() is not None and target.linear.bias is None
+    ]
+    if without:
+        raise ModelError(
+            Message(
+                "the adapter adds biases (`lora_bias`) to {num_linears} linears that have none in this "
+                "base, so it cannot be merged",
+                num_linears=len(without),
+            ),
+            where=without[0],
+            fix=Message("Use base and adapter side by side, or train without lora_bias."),
+        )
 
 
 def _random_signs(linear: FrozenLinear) -> Tensor:

@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from loraloom.bank.label_smoothing import UniformShare
 from loraloom.bank.sweep_in_place import sweep_in_place
+from loraloom.bank.token_head import TiedHead
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch
 from loraloom.data.encoding import IGNORED
@@ -208,11 +209,11 @@ def _label_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = (
     """Return positions of labels, int64 [n] in the flattened labels, and their losses, float32 [n]."""
     hidden = hidden_states(base, batch)
     labels = batch.labels.reshape(-1)
-    is_label = labels != IGNORED
-    rows = is_label.nonzero()[:, 0]  # parts follow one another, and so do their label rows
+    rows = (labels != IGNORED).nonzero()[:, 0]  # parts follow one another, and so do their label rows
     states = hidden.reshape(-1, hidden.shape[-1])[rows]
     smoothing = None
     if any(label_smoothing):
         counts = torch.tensor(batch.num_labels)
         smoothing = torch.tensor(label_smoothing).repeat_interleave(counts).to(states.device)
-    return rows, token_losses(states, labels[rows], output_head(base), smoothing)
+    losses = base.head.losses_of(batch, token_losses) if isinstance(base.head, TiedHead) else token_losses
+    return rows, losses(states, labels[rows], output_head(base), smoothing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loraloom.bank.peft_conversion import CONVERTED
 from loraloom.bank.peft_patterns import written_patterns
 from loraloom.bank.updates.kinds import kind_of, kind_of_config
 from loraloom.bank.updates.update import UpdateKind
@@ -21,7 +22,6 @@ from loraloom.text.visible import quoted
 UNSUPPORTED: dict[str, object] = {
     "modules_to_save": None,
     "fan_in_fan_out": False,
-    "lora_bias": False,
     "bias": "none",
     "layer_replication": None,
     "use_qalora": False,
@@ -32,14 +32,11 @@ UNSUPPORTED: dict[str, object] = {
     "monteclora_config": None,
     "megatron_config": None,
     "target_parameters": None,
-    "trainable_token_indices": None,
 }
 # Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
 MERGED_BY_PEFT = {
-    "lora_bias",
     "bias",
     "modules_to_save",
-    "trainable_token_indices",
 }
 EMBEDDINGS = {"shared", "embed_tokens"}
 MERGE_WITH_PEFT = Message(
@@ -58,6 +55,8 @@ READ_HERE = {
     "rank_pattern",
     "alpha_pattern",
     "use_dora",
+    "lora_bias",
+    "trainable_token_indices",
 }
 # The modules are read from the tensors; these keys only exclude some from target_modules.
 NARROWING = {"layers_to_transform", "layers_pattern", "exclude_modules"}
@@ -137,7 +136,12 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     kind = kind_of_config(config)
     if kind is None:
         found = str(config.get("peft_type"))[:40]
-        raise AdapterError(Message("is not a LoRA adapter"), where=where, found=found, allowed="LORA")
+        raise AdapterError(
+            Message("is not a LoRA adapter, nor of a kind that can be read as one"),
+            where=where,
+            found=found,
+            allowed=", ".join(("LORA", *CONVERTED)),
+        )
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
             raise AdapterError(

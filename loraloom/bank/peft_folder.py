@@ -8,7 +8,6 @@ README.md                  its model card, if any
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,23 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from loraloom.bank.peft_base import check_fingerprints, portable_name, unverified
 from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_values
+from loraloom.bank.peft_conversion import check_other_kind, is_converted, read_as_lora
+from loraloom.bank.peft_files import CONFIG as CONFIG
+from loraloom.bank.peft_files import ORIGIN as ORIGIN
+from loraloom.bank.peft_files import WEIGHTS as WEIGHTS
+from loraloom.bank.peft_files import check_place, read_json, read_weights
 from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
+from loraloom.bank.peft_token_rows import read_rows, rows_in_files, split_rows, token_indices_value
+from loraloom.bank.token_rows import IN_FILES as ROWS_IN_FILES
 from loraloom.bank.updates.kinds import kind_of
+from loraloom.bank.updates.lora_bias import BIAS
+from loraloom.bank.updates.lora_bias import IN_FILES as BIAS_IN_FILES
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, other_linears, peft_target_modules
 from loraloom.errors import AdapterError, Problem
@@ -35,10 +42,8 @@ from loraloom.run.folder import to_json
 from loraloom.text.message import Message
 from loraloom.text.visible import one_line, shown_value
 
-CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"
 PREFIX = "base_model.model."
-SHOWN_SUBFOLDERS = 5
 # PEFT saves these completely if the vocabulary was resized (peft 0.21 was measured to merge them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
 _RESIZED = Message(
@@ -87,17 +92,23 @@ def write_adapter(
         origin: additional contents of loraloom.json.
         card: the README.md, if any.
     """
-    adapted = sorted({name.rpartition(".")[0] for name in tensors})
+    rows, in_linears = split_rows(tensors)
+    adapted = sorted({name.rpartition(".")[0] for name in in_linears})
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     # PEFT would store an absolute path of this machine as the base's name.
     names = peft_target_modules(adapted, available, other_linears(base.model, base.family))
     kind = kind_of(settings)
-    settings, in_files = kind.in_peft(settings, tensors)
+    settings, in_files = kind.in_peft(settings, in_linears)
+    in_files |= rows_in_files(rows, base)
     values = config_values(settings, adapted, names, portable_name(base.name))
+    values |= token_indices_value(settings, base)
     write_bytes(staged / CONFIG, to_json(values).encode())
-    named = {f"{PREFIX}{name}": t.to("cpu", torch.float32).contiguous() for name, t in in_files.items()}
+    # Cloned, because two tensors of a file must not be one in memory.
+    named = {
+        f"{PREFIX}{name}": t.to("cpu", torch.float32).clone().contiguous() for name, t in in_files.items()
+    }
     write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))
     write_bytes(
         staged / ORIGIN,
@@ -116,9 +127,18 @@ def write_adapter(
 
 
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
-    """Return settings and tensors of an adapter as `read_adapter` reads them after `write_adapter`."""
-    settings, in_files = kind_of(settings).in_peft(settings, tensors)
-    return settings, {name.removesuffix(".weight"): tensor for name, tensor in in_files.items()}
+    """Return settings and tensors of an adapter as `read_adapter` reads them without a base."""
+    rows, in_linears = split_rows(tensors)
+    settings, in_files = kind_of(settings).in_peft(settings, in_linears)
+    found = {_in_bank(name): tensor for name, tensor in in_files.items()}
+    return settings, {**found, **{name.rpartition(".")[2]: tensor for name, tensor in rows.items()}}
+
+
+def _in_bank(name: str) -> str:
+    """Return the bank's name of a tensor in a file."""
+    if name.endswith(f".{BIAS_IN_FILES}"):
+        return name.removesuffix(BIAS_IN_FILES) + BIAS
+    return name.removesuffix(".weight")
 
 
 def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
@@ -126,16 +146,20 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
 
     Args:
         folder: contains adapter_config.json and adapter_model.safetensors.
-        base: verified against the fingerprints stored with the adapter, if any.
+        base: verified against the fingerprints stored with the adapter, if any. Without it, an adapter of
+            another kind than LoRA is only checked: what it is as LoRA may depend on the base.
 
     Raises:
         AdapterError: it is missing, damaged, of an unsupported kind, or belongs to another base.
     """
     where = str(folder)
-    _check_place(folder)
-    config = _read_json(folder / CONFIG, where)
+    check_place(folder)
+    config = read_json(folder / CONFIG, where)
+    if is_converted(config):
+        return _read_other_kind(folder, config, base, where)
     kind = check_config(config, where)
-    tensors = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
+    tensors, in_rows = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
+    token_ids, rows = read_rows(config, in_rows, base, where)
     try:
         modules = sorted({name.rpartition(".")[0] for name in tensors})
         settings = kind.settings_of({**config, **exact_patterns(config, modules, where)}, modules)
@@ -164,7 +188,9 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         raise AdapterError(
             Message("its configuration is invalid"), where=where, found=one_line(error)
         ) from None
-    origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
+    settings = settings.model_copy(update={"trainable_token_indices": token_ids})
+    tensors |= rows
+    origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
         check_fingerprints(origin, base, where)
@@ -173,73 +199,26 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
-def _check_place(folder: Path) -> None:
-    """Refuse a folder that does not exist, or whose adapters are in subfolders, which the message names.
-
-    PEFT saves an adapter that is not named `default` in a subfolder of that name, and Trainers save
-    checkpoints in theirs; our runs store adapters in `adapters/`.
-    """
-    if not folder.is_dir():
-        what = (
-            Message("an adapter is a folder, but this is a file")
-            if folder.exists()
-            else Message("there is no such folder")
-        )
-        raise AdapterError(
-            what, where=str(folder), fix=Message("Name the folder that contains adapter_config.json.")
-        )
-    if (folder / CONFIG).exists():
-        return
-    below = sorted(file.parent for file in [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")])
-    if below:
-        names = [str(each.relative_to(folder)) for each in below]
-        raise AdapterError(
-            Message(
-                "has no {config}, but {num_names} of its subfolders do", config=CONFIG, num_names=len(names)
-            ),
-            where=str(folder),
-            found=", ".join(names[:SHOWN_SUBFOLDERS]) + (", …" if len(names) > SHOWN_SUBFOLDERS else ""),
-            fix=(
-                Message("Name it: {below}", below=below[0])
-                if len(names) == 1
-                else Message("Name one of them: {below}", below=below[0])
-            ),
-        )
+def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, where: str) -> Adapter:
+    """Read an adapter of a kind that is not trained here, as LoRA; without a base, only check its files."""
+    check_other_kind(config, where)
+    raw = read_weights(folder / WEIGHTS, where)
+    origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
+    if base is None:
+        return Adapter(folder, LoraSettings(), {}, origin)
+    check_fingerprints(origin, base, where)
+    settings, tensors, notes = read_as_lora(config, raw, base, where)
+    notes += unverified(config, origin, settings.target_modules, base, where)
+    return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
-def _read_json(path: Path, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AdapterError(
-            Message("has no {name}", name=path.name), where=where, fix=Message("Name an adapter folder.")
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise AdapterError(
-            Message("{name} cannot be read", name=path.name), where=where, found=str(error)
-        ) from None
-    if not isinstance(values, dict):
-        raise AdapterError(Message("{name} is not a JSON object", name=path.name), where=where)
-    return values
-
-
-def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        pickled = (path.parent / "adapter_model.bin").is_file()
-        raise AdapterError(
-            Message("has no {name}", name=path.name),
-            where=where,
-            found=Message("adapter_model.bin, a pickle, which is not loaded") if pickled else "",
-        )
-    try:
-        raw = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise AdapterError(
-            Message("{name} is damaged", name=path.name), where=where, found=str(error)
-        ) from None
+def _read_tensors(path: Path, ends: Sequence[str], where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors in linears, by their names in the bank, and the trained rows, as in the file."""
+    raw = read_weights(path, where)
+    rows = {name: raw.pop(name) for name in list(raw) if name.endswith(f".{ROWS_IN_FILES}")}
     tensors = {}
     for name, tensor in raw.items():
-        bare = name.removeprefix(PREFIX).removesuffix(".weight")
+        bare = _in_bank(name.removeprefix(PREFIX))
         if not name.startswith(PREFIX) or bare.rpartition(".")[2] not in ends:
             raise AdapterError(
                 Message("contains a tensor that is not part of a LoRA adapter"),
@@ -254,8 +233,6 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
                 found=name,
             )
         tensors[bare] = tensor.float()
-        if not torch.isfinite(tensors[bare]).all():
-            raise AdapterError(Message("contains NaN or infinite values"), where=where, found=name)
     modules = {name.rpartition(".")[0] for name in tensors}
     halves = [m for m in modules if not all(f"{m}.{end}" in tensors for end in ends)]
     if halves or not tensors:
@@ -272,4 +249,4 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
             where=where,
             found=", ".join(sorted(halves)[:3]),
         )
-    return tensors
+    return tensors, {name.removeprefix(PREFIX): tensor for name, tensor in rows.items()}

@@ -138,7 +138,7 @@ def export_foreign(
             fix=Message("Give only one of them."),
         )
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
-    ((name, folder),) = given.folders.items()
+    (name,) = given.folders
     check_out(out)
     _check_model(chosen, given.recipe, quantization, form)
     about_rows: list[str] = []
@@ -151,7 +151,7 @@ def export_foreign(
         examples, about_rows = _given_rows(given.recipe, prompts, OF_ADAPTERS, report)
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
         bank, adapters, of_adapter = attach(given.recipe, given.folders, TO_MERGE)
-        facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
+        facts = foreign_facts(given.recipe, name, adapters[name], bank.base)
         asked = ExportRequest(chosen, quantization, form, examples, out, staged, has_run_rows=False)
         notes = [*given.notes, *about_rows, *of_adapter]
         return write_export(bank, adapters[name], facts, asked, notes, report, stop)

@@ -111,14 +111,14 @@ def merge_foreign(
         Interrupted: a stop was requested; nothing is left.
     """
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
-    ((name, folder),) = given.folders.items()
+    (name,) = given.folders
     check_out(out)
     check_dtype(dtype, None if dtype is None else model_type_of(given.recipe))
     split = None if data is None else split_examples(given.recipe.data)
     about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
-        bank, _, of_adapter = attach(given.recipe, given.folders, TO_MERGE)
-        facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
+        bank, adapters, of_adapter = attach(given.recipe, given.folders, TO_MERGE)
+        facts = foreign_facts(given.recipe, name, adapters[name], bank.base)
         notes = [*given.notes, *about_rows, *of_adapter]
         return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
 

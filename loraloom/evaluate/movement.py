@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.token_rows import DELTA, TokenRows, row_shapes
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import Update
 from loraloom.recipe import LoraSettings
@@ -21,7 +22,7 @@ HARDLY_MOVED = 1e-3
 
 def movement(bank: AdapterBank, slot: str) -> Movement:
     """Compute how far an attached adapter moves each kind of linear."""
-    return _movement(bank, bank.parts(slot))
+    return _movement(bank, bank.parts(slot), bank.tables.rows.get(slot))
 
 
 @torch.no_grad()
@@ -33,23 +34,30 @@ def movement_of_tensors(bank: AdapterBank, tensors: Mapping[str, Tensor], settin
         tensors: tensors as returned by `AdapterBank.tensors`.
         settings: settings with which it would be attached.
     """
-    kind, parts = kind_of(settings), {}
-    for name in dict.fromkeys(name.rpartition(".")[0] for name in tensors):
+    kind, parts, trained = kind_of(settings), {}, None
+    for name in row_shapes(bank.base, settings):
+        rows = nn.Parameter(tensors[name].to(bank.base.device), requires_grad=False)
+        trained = TokenRows(torch.tensor(settings.trainable_token_indices, device=rows.device), rows)
+    names = (name for name in tensors if not name.endswith(f".{DELTA}"))
+    for name in dict.fromkeys(name.rpartition(".")[0] for name in names):
         own = {end: tensors[f"{name}.{end}"] for end in kind.tensor_names}
         parts[name] = kind.make(
             settings.at(name), {end: nn.Parameter(t, requires_grad=False) for end, t in own.items()}
         )
-    return _movement(bank, parts)
+    return _movement(bank, parts, trained)
 
 
 @torch.no_grad()
-def _movement(bank: AdapterBank, parts: Mapping[str, Update]) -> Movement:
+def _movement(bank: AdapterBank, parts: Mapping[str, Update], trained: TokenRows | None) -> Movement:
     squares: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     targets = {target.name: target for target in bank.available}
     for name, part in parts.items():
         own, linear = squares[f"{bank.place_of(name)} {targets[name].suffix}"], targets[name].linear
         own[0] += part.delta_norm(linear) ** 2
         own[1] += linear.weight_norm() ** 2
+    if trained is not None:
+        delta, weight = trained.delta_norms(bank.tables.weight)
+        squares[f"embeddings {bank.tables.name.rpartition('.')[2]}"] = [delta**2, weight**2]
     kinds = {kind: (delta / weight) ** 0.5 for kind, (delta, weight) in sorted(squares.items())}
     delta, weight = (sum(pair[side] for pair in squares.values()) for side in (0, 1))
     return Movement(total=(delta / weight) ** 0.5, kinds=kinds)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import output_head
+from loraloom.bank.owned_logits import owned_logits
 from loraloom.bank.ownership import Rows, Share
-from loraloom.bank.top_token import TopToken, all_logits, top_token
+from loraloom.bank.token_head import TiedHead
+from loraloom.bank.top_token import TopToken, top_token
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import DecoderStart
 from loraloom.evaluate.first_tokens import forced_tokens
@@ -86,7 +87,7 @@ class RowDecoding:
         self.answers: list[list[list[int]]] = [[[] for _ in sources] for _ in slots]
         self._processors = logits_processors(settings)
         self._top_token: TopToken | None = None
-        if not settings.do_sample and not self._processors:
+        if not settings.do_sample and not self._processors and not isinstance(bank.base.head, TiedHead):
             self._top_token = top_token(bank.base, len(slots) * len(sources) * settings.max_new_tokens)
 
     def answer(self, rows: Sequence[int]) -> None:
@@ -133,7 +134,9 @@ class RowDecoding:
         """
         if self._top_token is not None:
             return self._top_token.of(states)
-        scores: Tensor = self._processors(tokens, all_logits(output_head(self._base), states))
+        scores: Tensor = self._processors(
+            tokens, owned_logits(self._base, states, [line.slot for line in lines])
+        )
         if self._settings.do_sample:
             return draw(scores, [line.generator for line in lines])
         return scores.argmax(-1)

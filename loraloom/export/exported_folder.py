@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.merging import check_mergeable
 from loraloom.bank.peft_folder import README, Adapter
 from loraloom.data.example import Example
 from loraloom.errors import RunError
@@ -145,7 +146,9 @@ def write_export(
     """
     loaded, name, recipe = bank.base, facts.experiment.name, facts.recipe
     base_path = str(loaded.model.config.name_or_path)
+    asked.format.check_adapter(adapter.settings, asked.form)
     if asked.form == "merged":
+        check_mergeable(bank, name)
         check_space(asked.out.parent, loaded.model, getattr(torch, asked.quantization))
         targets = {target for _, target in facts.languages}
         loaded.model.generation_config, inherited = merged_generation_config(

@@ -84,6 +84,13 @@ class Format(ABC):
             quantization, form: as requested.
         """
 
+    def check_adapter(self, settings: LoraSettings, form: Form) -> None:  # noqa: B027 (most take every kind)
+        """Check that an adapter can be written.
+
+        Raises:
+            ModelError: the format cannot express it.
+        """
+
     def check_files(self, base: str) -> None:  # noqa: B027 (most need no more than transformers does)
         """Check that a base has the files that the format needs, before it is loaded.
 

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from transformers import AutoConfig
 
 from loraloom.architectures.family import Family
+from loraloom.bank.updates.kinds import kind_of
+from loraloom.errors import ModelError
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.gguf.base_file import write_loaded
 from loraloom.export.gguf.example import answering_code
@@ -16,6 +18,7 @@ from loraloom.export.gguf.files import obstacle, write_adapter
 from loraloom.export.gguf.names import ADAPTER, MODEL
 from loraloom.export.gguf.tensors import STORED
 from loraloom.export.gguf.vocabulary import find_spiece
+from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message
 
 
@@ -40,6 +43,16 @@ class Gguf(Format):
         known = {key: value for key, value in config.items() if key != "model_type"}
         return obstacle(family, AutoConfig.for_model(family.model_type, **known), quantization)
 
+    def check_adapter(self, settings: LoraSettings, form: Form) -> None:
+        """Refuse adapters that are more than a product: llama.cpp adds s·B·A and nothing else."""
+        is_product = set(kind_of(settings).tensor_names) == {"lora_A", "lora_B"}
+        if form == "adapter" and (not is_product or settings.trainable_token_indices):
+            raise ModelError(
+                Message("llama.cpp adds the product of A and B only, and this adapter has more"),
+                found=", ".join(f"{key}: {value}" for key, value in settings.variant.items()),
+                fix=Message("Export the merged model instead."),
+            )
+
     def check_files(self, base: str) -> None:
         """Refuse a base without the tokenizer's own file."""
         find_spiece(base)
@@ -57,7 +70,7 @@ class Gguf(Format):
                 described=described,
                 dimensions=base.dimensions,
                 lora_alpha=float(source.settings.lora_alpha),
-                scale=source.settings.scaling,
+                scale_of=lambda module: source.settings.at(module).scaling,
                 name=name,
             )
             return []

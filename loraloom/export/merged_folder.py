@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.merging import MergeReport, merge_adapter, round_weights
+from loraloom.bank.merging import MergeReport, check_mergeable, merge_adapter, round_weights
 from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import README
 from loraloom.data.example import Example
@@ -84,6 +84,7 @@ def write_merged(
     check_dtype(dtype, loaded.model.config.model_type)
     chosen = choose_dtype(dtype, loaded)
     check_space(out.parent, loaded.model, getattr(torch, chosen.value))
+    check_mergeable(bank, name)
     targets = {target for _, target in facts.languages}
     loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation, targets)
     notes += [*inherited.notes(), *language_notes(loaded, facts.languages)]

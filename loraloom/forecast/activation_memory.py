@@ -21,6 +21,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import training_rows
+from loraloom.bank.token_rows import row_shapes
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.recomputation import keeping_activations
 from loraloom.base.sharding import local_part
@@ -108,10 +109,11 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
     kind, targets = kind_of(settings), bank.targets_of(settings)
     shapes = {target.name: kind.shapes(settings.at(target.name), target.linear) for target in targets}
     zeros = {f"{name}.{end}": torch.zeros(size) for name, own in shapes.items() for end, size in own.items()}
+    zeros |= {name: torch.zeros(shape) for name, shape in row_shapes(bank.base, settings).items()}
     bank.attach(PROBE, settings, seed=0, tensors=zeros)
     try:
         source, target = _lengths(bank, settings)
-        batch = _batch(bank, source, target)
+        batch = _batch(bank, source, target, settings)
         with keeping_activations(model):  # recomputation is accounted for in `SavedActivations.bytes`
             kept = _kept_tensors(bank, batch)
     finally:
@@ -166,9 +168,10 @@ def _is_prime(number: int) -> bool:
     return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def _batch(bank: AdapterBank, source: int, target: int) -> Batch:
+def _batch(bank: AdapterBank, source: int, target: int, settings: LoraSettings) -> Batch:
     base = bank.base
-    ids = np.full(max(source, target), base.eos_token_id, dtype=np.int32)
+    token = (settings.trainable_token_indices or [base.eos_token_id])[0]
+    ids = np.full(max(source, target), token, dtype=np.int32)
     return collate(
         [Part(PROBE, [EncodedExample(ids[:source], ids[:target])])],
         base.layout,

@@ -22,6 +22,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
+from loraloom.bank.token_rows import row_shapes
 from loraloom.bank.top_token import screen_bytes
 from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
@@ -79,11 +80,17 @@ class Counter:
 
     def num_weights(self, experiment: Experiment) -> int:
         """Return the number of weights of an experiment's adapter."""
-        return num_weights(experiment.lora, self.bank.targets_of(experiment.lora))
+        in_linears = num_weights(experiment.lora, self.bank.targets_of(experiment.lora))
+        return in_linears + self._num_in_rows(experiment)
 
     def num_trained(self, experiment: Experiment) -> int:
         """Return how many of them are trained; others have neither gradient nor moments."""
-        return num_weights(experiment.lora, self.bank.targets_of(experiment.lora), trained=True)
+        in_linears = num_weights(experiment.lora, self.bank.targets_of(experiment.lora), trained=True)
+        return in_linears + self._num_in_rows(experiment)
+
+    def _num_in_rows(self, experiment: Experiment) -> int:
+        shapes = row_shapes(self.bank.base, experiment.lora)
+        return sum(rows * features for rows, features in shapes.values())
 
     def training_bytes(self, experiment: Experiment) -> int:
         """Return the bytes of an adapter in training: weights, and gradients and moments of those trained."""

@@ -18,6 +18,7 @@ from loraloom.recipe.values import (
     RankPattern,
     SettingError,
     TargetModules,
+    TokenIndices,
 )
 from loraloom.text.message import Message
 
@@ -30,6 +31,8 @@ VARIANT_KEYS = (
     "loraplus_lr_ratio",
     "use_dora",
     "use_lorafa",
+    "lora_bias",
+    "trainable_token_indices",
     "init_lora_weights",
 )
 
@@ -107,6 +110,19 @@ class LoraSettings(Section):
             "LoRA-FA: keep A as it is drawn and train B alone, which needs less memory (Zhang et al., 2023)."
         ),
     )
+    lora_bias: bool = Field(
+        default=False,
+        description=Message(
+            "Train a bias of B as well. It merges only into linears that have a bias: not in the T5 family."
+        ),
+    )
+    trainable_token_indices: TokenIndices = Field(
+        default=None,
+        description=Message(
+            "Train the rows of these token ids in the embeddings as well, for tokens that were added to the "
+            "base; a head that is tied to the embeddings changes with them."
+        ),
+    )
     init_lora_weights: InitLoraWeights = Field(
         default=True,
         description=Message(
@@ -126,7 +142,7 @@ class LoraSettings(Section):
     @model_validator(mode="after")
     def _is_one_variant(self) -> Self:
         own = {"use_dora": self.use_dora, "use_lorafa": self.use_lorafa}
-        own |= {"init_lora_weights": self.init_lora_weights is not True}
+        own |= {"init_lora_weights": self.init_lora_weights is not True, "lora_bias": self.lora_bias}
         first, *others = [*(key for key, is_set in own.items() if is_set), ""]
         if others and others[0]:
             message = Message("cannot be combined with {other}; remove one of the two", other=first)

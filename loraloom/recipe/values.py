@@ -11,7 +11,7 @@ import math
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from loraloom.recipe.module_patterns import read_layer_names, read_layers, read_pattern
 from loraloom.recipe.target_names import read_target_modules
@@ -153,6 +153,14 @@ AlphaPattern = Annotated[dict[str, Annotated[Number, Field(gt=0, le=1e6)]], Befo
 Layers = Annotated[list[Annotated[Count, Field(ge=0)]] | None, BeforeValidator(read_layers)]
 
 
+def _token_indices(value: list[int] | None) -> list[int] | None:
+    """Sort token ids; none is given twice."""
+    if value and len(set(value)) < len(value):
+        twice = min(token for token in value if value.count(token) > 1)
+        raise ValueError(Message("has {twice} twice; name each token id once", twice=twice))
+    return sorted(value) if value else None
+
+
 def _init_lora_weights(value: Any) -> Any:
     """Parse the start of A and B: True is PEFT's default."""
     if value in (True, None, "default", "true", "True"):
@@ -164,6 +172,7 @@ def _init_lora_weights(value: Any) -> Any:
 
 
 InitLoraWeights = Annotated[bool | str, BeforeValidator(_init_lora_weights)]
+TokenIndices = Annotated[list[Annotated[Count, Field(ge=0)]] | None, AfterValidator(_token_indices)]
 LayerNames = Annotated[list[str] | None, BeforeValidator(read_layer_names)]
 TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
 Trackers = Annotated[list[TrackerName], BeforeValidator(read_trackers)]

@@ -21,8 +21,7 @@ from loraloom.architectures.positions import at_positions
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import AdapterPass
-from loraloom.bank.objective import output_head
-from loraloom.bank.top_token import all_logits
+from loraloom.bank.owned_logits import owned_logits
 from loraloom.bank.wide_products import RowProducts, WideProducts
 from loraloom.evaluate.row_decoding import padded_rows
 
@@ -169,7 +168,7 @@ class DecodeBatch:
                 **numbered,
                 **{cache_keyword(decoder): cache},
             ).last_hidden_state
-        return all_logits(output_head(self.bank.base), states[:, -1])
+        return owned_logits(self.bank.base, states[:, -1], slots)
 
     def _row_products(self, slots: Sequence[str | None]) -> RowProducts | None:
         return None if self._products is None else self._products.of_rows(slots)

@@ -176,7 +176,10 @@ def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] 
     except AdapterError:
         return None
     lora, _ = as_read(experiment.lora, {})
-    kept = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
+    kept = (
+        *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "lora_bias"),
+        "trainable_token_indices",
+    )
     is_own = all(getattr(adapter.settings, key) == getattr(lora, key) for key in kept)
     return adapter.tensors if is_own else None
 

@@ -103,7 +103,8 @@ class Setup:
         base, is_plain = self.bank.base, not shared.gradient_checkpointing and shared.base_dropout == 0
         # Groups of alike adapters (`bank/fused`) have one scale in all modules.
         is_lora = all(
-            kind_of(each.lora) is LORA and not each.lora.rank_pattern and not each.lora.alpha_pattern
+            kind_of(each.lora) is LORA
+            and not (each.lora.rank_pattern or each.lora.alpha_pattern or each.lora.trainable_token_indices)
             for each in self.experiments
         )
         is_whole = base.device.type == "cuda" and not base.is_sharded and base.quantization == "none"

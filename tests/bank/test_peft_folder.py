@@ -112,7 +112,6 @@ def change_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor], str]
     [
         ("modules_to_save", ["lm_head"]),
         ("fan_in_fan_out", True),
-        ("lora_bias", True),
         ("bias", "all"),
         ("layer_replication", [[0, 2]]),
         ("use_qalora", True),

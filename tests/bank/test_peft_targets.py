@@ -220,7 +220,6 @@ def test_the_setting_that_a_message_gives_stands_for_the_same_modules(
     [
         {"modules_to_save": ["final_layer_norm"]},
         {"modules_to_save": ["lm_head"]},
-        {"trainable_token_indices": {"shared": [3, 4]}},
     ],
 )
 def test_the_way_out_that_a_refusal_names_leads_to_the_same_model(

@@ -58,6 +58,9 @@ class OutputScale:
     def norm_bound(self) -> float:
         return float(self.gain.detach().norm())
 
+    def delta_bias(self) -> None:
+        return None
+
 
 class OutputScaleStack:
     """Adapter by adapter."""

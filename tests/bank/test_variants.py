@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.wide_products import WideProducts
 from loraloom.base.loading import Base
+from loraloom.errors import ModelError
 from loraloom.evaluate.movement import movement, movement_of_tensors
 from loraloom.forecast.footprint import Counter
 from tests.families import TWO_KINDS
@@ -21,7 +23,9 @@ from tests.parity.rig import attach_speaking, batch_of, experiment, random_rows
 from tests.parity.variants import VARIANTS
 
 ROWS = list(random_rows(4))
-CASES = [(kind, name) for kind in TWO_KINDS for name in VARIANTS if kind == "mt5" or "dora" in name]
+# They concern the biases of linears, which only one of the two families has.
+OF_BOTH = ("dora", "dora-undropped", "bias")
+CASES = [(kind, name) for kind in TWO_KINDS for name in VARIANTS if kind == "mt5" or name in OF_BOTH]
 
 
 def lora_of(name: str, **changes: Any) -> dict[str, Any]:
@@ -46,17 +50,26 @@ def test_what_it_adds_is_what_it_moves_and_merges(base: Base, name: str) -> None
     linears = {target.name: target.linear for target in bank.available if target.name in parts}
     for part_name, part in parts.items():
         delta = part.delta(linears[part_name])
-        assert part.delta_norm(linears[part_name]) == pytest.approx(float(delta.norm()), rel=1e-5)
+        bias = part.delta_bias()
+        norms = [float(each.norm()) for each in (delta, bias) if each is not None]
+        assert part.delta_norm(linears[part_name]) == pytest.approx(math.hypot(*norms), rel=1e-5)
     moved = movement(bank, "own")
     assert moved.total > 0.1
     assert movement_of_tensors(bank, bank.tensors("own"), settings) == moved
-    originals = {name: linear.dense().clone() for name, linear in linears.items()}
+    if settings.lora_bias and any(linear.bias is None for linear in linears.values()):
+        with pytest.raises(
+            ModelError, match=r"adds biases .* to \d+ linears that have none.*cannot be merged"
+        ):
+            merge_adapter(bank, "own")
+        bank.drop("own")
+        return
+    originals = [(parameter, parameter.clone()) for parameter in base.model.parameters()]
     try:
         assert merge_adapter(bank, "own").largest_error < 4
         torch.testing.assert_close(hidden_states(base, batch), adapted, rtol=1e-4, atol=1e-4)
     finally:
-        for own_name, weight in originals.items():
-            base.model.get_submodule(own_name).weight.copy_(weight)
+        for parameter, original in originals:
+            parameter.copy_(original)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

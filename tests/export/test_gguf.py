@@ -152,7 +152,7 @@ def test_an_adapter_adds_its_own_scale_of_b_and_a(tmp_path: Path) -> None:
     tensors = {f"{module}.lora_A": a, f"{module}.lora_B": b}
     for scale in (2.0, 4.0):  # α / r, and α / √r
         file = tmp_path / f"{scale}.gguf"
-        write_adapter(file, tensors, lora_alpha=8.0, scale=scale, **options)
+        write_adapter(file, tensors, lora_alpha=8.0, scale_of={module: scale}.__getitem__, **options)
         fields, found, _ = read(file)
         assert (fields["general.type"], fields["adapter.type"]) == ("adapter", "lora")
         assert set(found) == {f"dec.blk.1.cross_attn_o.weight.lora_{end}" for end in "ab"}
@@ -161,7 +161,7 @@ def test_an_adapter_adds_its_own_scale_of_b_and_a(tmp_path: Path) -> None:
         assert torch.allclose(fields["adapter.lora.alpha"] / 4 * own_b @ own_a, scale * b @ a)
     tensors = {"decoder.embed_tokens.lora_A": a, "decoder.embed_tokens.lora_B": b}
     with pytest.raises(ModelError, match=r"decoder.embed_tokens: llama.cpp does not adapt this module"):
-        write_adapter(tmp_path / "no.gguf", tensors, lora_alpha=8.0, scale=2.0, **options)
+        write_adapter(tmp_path / "no.gguf", tensors, lora_alpha=8.0, scale_of={}.__getitem__, **options)
 
 
 @pytest.mark.parametrize("model_type", [key for key in FAMILIES if key not in ("t5", "mt5", "umt5")])

@@ -17,6 +17,8 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
+from loraloom.bank.token_head import TiedHead
+from loraloom.bank.token_rows import BankEmbedding, row_shapes
 from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
 from loraloom.data.batches import Batch, Part, collate
@@ -75,10 +77,15 @@ def speaking_tensors(
             for end in ("A", "B"):
                 like = tensors[f"{target.name}.lora_{end}"]
                 tensors[f"{target.name}.twin_{end}"] = torch.randn(like.shape, generator=generator) * strength
+        if settings.lora_bias:
+            tensors[f"{target.name}.lora_B_bias"] = torch.randn(out_features, generator=generator) * strength
         if settings.use_dora:
             lengths = target.module.weight.float().norm(dim=1)
             drawn = torch.randn(out_features, generator=generator)
             tensors[f"{target.name}.lora_magnitude_vector"] = lengths * (1 + strength * drawn)
+    for name, shape in row_shapes(bank.base, settings).items():
+        rows = bank.tables.weight[torch.tensor(settings.trainable_token_indices)].float()
+        tensors[name] = rows + torch.randn(shape, generator=generator) * strength * rows.std()
     return tensors
 
 
@@ -229,7 +236,7 @@ def recomputing(base: Base) -> Iterator[None]:
 def unwrap(base: Base) -> None:
     """Put the plain linears back, whatever bank had wrapped them."""
     for name, module in list(base.model.named_modules()):
-        if isinstance(module, BankLinear):
+        if isinstance(module, BankLinear | BankEmbedding | TiedHead):
             parent, _, attribute = name.rpartition(".")
             setattr(base.model.get_submodule(parent), attribute, module.base)
     base.model.train()

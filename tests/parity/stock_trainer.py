@@ -110,9 +110,7 @@ def train_stock(
     model.accepts_loss_kwargs = False
     model.base_model.model.accepts_loss_kwargs = False
     own = {
-        name.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".default"): parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        _in_bank(name): parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
     assert own.keys() == {name for name in initial if "twin" not in name}
     for name, parameter in own.items():
@@ -147,6 +145,12 @@ def train_stock(
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return losses, {name: parameter.detach() for name, parameter in own.items()}
+
+
+def _in_bank(name: str) -> str:
+    """The bank's name of a parameter of PEFT's model."""
+    bare = name.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".default")
+    return bare.replace(".lora_B.default.bias", ".lora_B_bias").replace(".token_adapter.", ".")
 
 
 def fresh_tensors(base: Base, each: Experiment) -> dict[str, Tensor]:

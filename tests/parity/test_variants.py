@@ -21,6 +21,7 @@ from loraloom.recipe import LoraSettings
 from tests.families import TWO_KINDS
 from tests.parity.rig import experiment, random_rows, stock_model, train_all
 from tests.parity.stock_trainer import WITHOUT_DROPOUT, assert_same_as_stock
+from tests.parity.variants import WITHOUT_KEYS
 
 # PEFT still asks transformers for the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -67,6 +68,22 @@ def test_dora(base: Base, kind: str, tiny: Any, tmp_path: Path) -> None:
     """BART's linears have biases, which the factors leave alone."""
     dora = {"use_dora": True}
     assert_same(base, tiny(kind), tmp_path, dora, config=dora, weights_within=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.lora_bias=True. was passed but the targeted layer")
+@pytest.mark.parametrize("kind", TWO_KINDS)
+def test_a_bias_of_b(base: Base, kind: str, tiny: Any, tmp_path: Path) -> None:
+    """The bias is trained without weight decay, as the Trainer trains biases."""
+    bias = {"lora_bias": True}
+    lora = {**bias, "target_modules": WITHOUT_KEYS}
+    assert_same(base, tiny(kind), tmp_path, lora, config=bias, weights_within=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_rows_of_the_embeddings(base: Base, kind: str, tiny: Any, tmp_path: Path) -> None:
+    """Of a tied head, which the same rows change; T5 1.0 scales what it multiplies."""
+    rows = {"trainable_token_indices": [1, 15, 128, 226, 248, 343]}
+    assert_same(base, tiny(kind), tmp_path, rows, config=rows, weights_within=1e-3)
 
 
 def test_lora_fa(mt5: Base, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +169,7 @@ def test_what_is_written_is_what_peft_converts(mt5: Base, tiny: Any, tmp_path: P
     ("lora", "message"),
     [
         ({"use_dora": True, "use_lorafa": True}, "cannot be combined with use_dora"),
+        ({"use_dora": True, "lora_bias": True}, "cannot be combined with use_dora"),
         ({"use_lorafa": True, "init_lora_weights": "olora"}, "cannot be combined with use_lorafa"),
         ({"use_lorafa": True, "loraplus_lr_ratio": 4}, "has no effect with use_lorafa"),
         ({"init_lora_weights": "pissa", "init_adapter": "a"}, "cannot be combined with init_adapter"),

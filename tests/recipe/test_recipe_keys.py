@@ -213,8 +213,10 @@ load_in_8bit: None
     [
         ("task_type: CAUSAL_LM", "`task_type: CAUSAL_LM` is refused: LoRALoom trains encoder-decoder models"),
         ("bias: all", "`bias: all` is refused: only A and B are trained. Leave it out, or write none."),
-        ("lora_bias: true", "`lora_bias: true` is refused"),
-        ("modules_to_save: [lm_head]", "`modules_to_save: a list` is refused: only A and B are trained"),
+        (
+            "modules_to_save: [lm_head]",
+            "`modules_to_save: a list` is refused: no module is trained as a whole",
+        ),
         ("load_in_4bit: true", "`quantization` says how the base is quantized"),
         ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),
         ("report_to: 3", "must be a tracker's name or a list of names"),

@@ -29,6 +29,16 @@ def config(**changes: Any) -> Spoil:
     return lambda folder, canary: change_json(folder / CONFIG, **changes)
 
 
+def other(**values: Any) -> Spoil:
+    """Leave nothing of a LoRA's configuration but where it goes."""
+
+    def spoil(folder: Path, canary: Path) -> None:
+        kept = {"target_modules": json.loads((folder / CONFIG).read_text())["target_modules"]}
+        (folder / CONFIG).write_text(json.dumps({**kept, **values}))
+
+    return spoil
+
+
 def tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Spoil:
     def spoil(folder: Path, canary: Path) -> None:
         held = load_file(folder / WEIGHTS)
@@ -61,7 +71,7 @@ PREFIX = "base_model.model."
 
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "DoRA without lengths": (config(use_dora=True), "modules lack one of their tensors"),
-    "biases of B": (config(lora_bias=True), f"uses `lora_bias`, {DOES_NOT_COMPUTE}"),
+    "biases of B": (config(lora_bias=True), "modules lack one of their tensors"),
     "whole modules": (config(modules_to_save=["lm_head"]), f"uses `modules_to_save`, {DOES_NOT_COMPUTE}"),
     "other ranks": (config(rank_pattern={"q": 8}), ""),
     "ranks of text": (config(rank_pattern={"q": "many"}), "its configuration is invalid"),
@@ -70,12 +80,23 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "biases": (config(bias="all"), f"uses `bias`, {DOES_NOT_COMPUTE}"),
     "new tokens": (
         config(trainable_token_indices=[1]),
-        f"uses `trainable_token_indices`, {DOES_NOT_COMPUTE}",
+        "its trainable_token_indices and its trained rows do not belong together",
+    ),
+    "tokens that are none": (
+        config(trainable_token_indices={"shared": ["a"]}),
+        "its trainable_token_indices are not one list of token ids",
     ),
     "layers again": (config(layer_replication=[[0, 1]]), f"uses `layer_replication`, {DOES_NOT_COMPUTE}"),
     "megatron's module": (config(megatron_config={"x": 1}), f"uses `megatron_config`, {DOES_NOT_COMPUTE}"),
     "a base that was moved": (config(init_lora_weights="pissa_niter_4"), "changed the base's own weights"),
-    "another method": (config(peft_type="LOHA"), "is not a LoRA adapter"),
+    "another method": (config(peft_type="IA3"), "is not a LoRA adapter"),
+    "another method's key": (config(peft_type="LOHA"), "which is unknown and may change"),
+    "another method's size": (other(peft_type="LOHA", alpha=8, r=10**9), "its configuration is invalid"),
+    "another method's tensors": (other(peft_type="LOHA", alpha=8, r=4), "its tensors are not those"),
+    "another method's expression": (
+        other(peft_type="LOHA", alpha=8, r=4, target_modules=r"(([a-zA-Z.0-9_]+)+)+!"),
+        "its target_modules",
+    ),
     "a key of tomorrow": (
         config(use_tomorrow=True, peft_version="9.9"),
         "`use_tomorrow`, which is unknown",

@@ -76,6 +76,9 @@ class TwinPart:
         """Compute s (‖A‖ ‖B‖ + ‖A₋‖ ‖B₋‖)."""
         return self.own.norm_bound() + self.twin.norm_bound()
 
+    def delta_bias(self) -> None:
+        """Return None: the bias of the linear stays as it is."""
+
 
 class BaseStart(Lora):
     """PiSSA and OLoRA as a kind of adapter; each method as described in `UpdateKind`."""

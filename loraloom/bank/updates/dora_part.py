@@ -65,6 +65,9 @@ class DoraPart:
         A, B, magnitude = (float(each.detach().norm()) for each in (self.A, self.B, self.magnitude))
         return magnitude + self.scaling * A * B
 
+    def delta_bias(self) -> None:
+        """Return None: the bias of the linear stays as it is."""
+
 
 @torch.no_grad()
 def row_norms(linear: FrozenLinear, down: Tensor, up: Tensor, scaling: float) -> Tensor:

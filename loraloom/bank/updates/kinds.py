@@ -9,14 +9,15 @@ from typing import Any
 from loraloom.bank.updates.base_start import BaseStart
 from loraloom.bank.updates.dora import Dora
 from loraloom.bank.updates.lora import Lora
+from loraloom.bank.updates.lora_bias import LoraBias
 from loraloom.bank.updates.lora_fa import LoraFa
 from loraloom.bank.updates.update import UpdateKind
 from loraloom.base.targets import Target
 from loraloom.recipe import LoraSettings
 
-LORA, DORA, LORA_FA, BASE_START = Lora(), Dora(), LoraFa(), BaseStart()
+LORA, DORA, LORA_FA, BASE_START, LORA_BIAS = Lora(), Dora(), LoraFa(), BaseStart(), LoraBias()
 # In the order in which they are tried for a PEFT folder: a variant comes before what it is a variant of.
-KINDS: tuple[UpdateKind, ...] = (DORA, BASE_START, LORA_FA, LORA)
+KINDS: tuple[UpdateKind, ...] = (DORA, BASE_START, LORA_FA, LORA_BIAS, LORA)
 
 
 def kind_of(settings: LoraSettings) -> UpdateKind:
@@ -25,6 +26,8 @@ def kind_of(settings: LoraSettings) -> UpdateKind:
         return DORA
     if settings.use_lorafa:
         return LORA_FA
+    if settings.lora_bias:
+        return LORA_BIAS
     return LORA if settings.init_lora_weights is True else BASE_START
 
 

@@ -57,6 +57,9 @@ class LowRank:
         """Compute s · ‖A‖ ‖B‖, an upper bound of ‖s B A‖."""
         return self.scaling * float(self.A.detach().norm()) * float(self.B.detach().norm())
 
+    def delta_bias(self) -> None:
+        """Return None: the bias of the linear stays as it is."""
+
 
 def low_rank_groups(settings: LoraSettings, with_b: tuple[str, ...] = ()) -> Sequence[ParameterGroup]:
     """Return the groups of A and B: one, or two with LoRA+, which trains B at a higher rate.

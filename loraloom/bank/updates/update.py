@@ -79,6 +79,9 @@ class Update(Protocol):
     def norm_bound(self) -> float:
         """Bound the size of the terms that `delta` sums, to which its rounding is relative."""
 
+    def delta_bias(self) -> Tensor | None:
+        """Compute what merging adds to the bias of the linear, [out], float32; None if nothing."""
+
 
 # Tensors to copy into, and those to copy from.
 Copies = tuple[list[Tensor], list[Tensor]]

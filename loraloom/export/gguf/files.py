@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +190,7 @@ def write_adapter(
     described: LlamaCpp,
     dimensions: Dimensions,
     lora_alpha: float,
-    scale: float,
+    scale_of: Callable[[str], float],
     name: str,
 ) -> None:
     """Write a LoRA adapter that llama.cpp adds to a GGUF file of its base, and read it back.
@@ -202,7 +202,7 @@ def write_adapter(
         tensors: `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`.
         described, dimensions: of the base.
         lora_alpha: of the adapter.
-        scale: factor of B·A in this adapter.
+        scale_of: returns the factor of B·A in a module.
         name: `general.name`.
 
     Raises:
@@ -221,7 +221,7 @@ def write_adapter(
     written: list[GgufTensor] = []
     for module, own in found.items():
         a, b = tensors[f"{module}.lora_A"], tensors[f"{module}.lora_B"]
-        factor = scale * a.shape[0] / lora_alpha
+        factor = scale_of(module) * a.shape[0] / lora_alpha
         if factor != 1.0:
             b = b.float() * factor
         for end, tensor in ((".lora_a", a), (".lora_b", b)):

@@ -1,0 +1,25 @@
+"""The logits of rows that belong to adapters, which may have rows of the head of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from loraloom.bank.objective import output_head
+from loraloom.bank.token_head import TiedHead
+from loraloom.bank.top_token import all_logits
+from loraloom.base.loading import Base
+
+
+def owned_logits(base: Base, states: Tensor, slots: Sequence[str | None]) -> Tensor:
+    """Compute all logits, float32 [rows, vocabulary].
+
+    Args:
+        base: with the adapters attached.
+        states: the decoder's, [rows, d].
+        slots: the owner of each row.
+    """
+    head = output_head(base)
+    logits = all_logits(head, states)
+    return base.head.own_logits(head, states, logits, slots) if isinstance(base.head, TiedHead) else logits

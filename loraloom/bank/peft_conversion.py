@@ -1,0 +1,228 @@
+"""Adapters of PEFT's other kinds, read as the LoRA adapter whose ΔW is the same: LoHa, LoKr, VeRA, ….
+
+PEFT computes the ΔW of each linear, of which the singular value decomposition is a product B A. PEFT's own
+`convert_to_lora` is meant for an approximation: it takes one rank for all linears, or a share of the energy,
+which in float32 ends at singular values of some 3e-4 of the largest. Here every one counts that float32 can
+tell from rounding, so each linear has the rank of its ΔW: as many as r² for LoHa, all for FourierFT.
+
+A kind is listed if ΔW is all that it does, and if the conversion was measured to be exact
+(`tests/bank/test_peft_conversion.py`).
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loraloom.bank.peft_patterns import PATTERNS, exact_patterns
+from loraloom.bank.peft_targets import FIRST, named_modules
+from loraloom.base.loading import Base
+from loraloom.base.targets import Target, linears
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+from loraloom.text.message import Message
+from loraloom.text.visible import quoted
+
+CONVERTED = (
+    "C3A",
+    "DELORA",
+    "FOURIERFT",
+    "GRALORA",
+    "LOHA",
+    "LOKR",
+    "MISS",
+    "PSOFT",
+    "RANDLORA",
+    "TINYLORA",
+    "UNILORA",
+    "VBLORA",
+    "VERA",
+    "WAVEFT",
+)
+# PEFT allocates what a configuration says before it looks into the file.
+LARGEST_SIZE = 2**20
+# Keys with whole numbers that are no sizes.
+SEEDS = {"projection_prng_key", "random_loc_seed"}
+# Singular values below this share of the largest are rounding errors of ΔW.
+SMALLEST_SHARE = 4 * torch.finfo(torch.float32).eps
+# Where the adapter goes and how it is found: decided here, because expressions of a file are not trusted.
+DECIDED_HERE = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", *PATTERNS}
+ADAPTER = "default"
+PREFIX = "base_model.model."
+_NO_SUM = Message("PEFT does not express it as a change of the weights")
+
+
+def is_converted(config: Mapping[str, Any]) -> bool:
+    """Return whether an adapter_config.json describes a kind that is read as LoRA."""
+    return config.get("peft_type") in CONVERTED
+
+
+def check_other_kind(config: Mapping[str, Any], where: str) -> None:
+    """Refuse configurations that PEFT would read in another way than they are written.
+
+    Raises:
+        AdapterError: it has unknown keys, trains more than ΔW, or has a size beyond reason.
+    """
+    known = {field.name for field in fields(_config_class(config, where))}
+    if (config["peft_type"], config.get("init_weights")) == ("MISS", "bat"):
+        raise AdapterError(_NO_SUM, where=where, found="init_weights: bat")
+    for key, value in config.items():
+        if key not in known and value not in (None, False, {}, []):
+            raise AdapterError(
+                Message(
+                    "sets {unknown}, which is unknown and may change what it computes", unknown=quoted(key)
+                ),
+                where=where,
+            )
+        if (key == "modules_to_save" and value) or (key == "bias" and value not in (None, "none")):
+            raise AdapterError(Message("uses `{key}`, which LoRALoom does not support", key=key), where=where)
+        is_size = isinstance(value, int) and key not in SEEDS
+        if is_size and abs(value) > LARGEST_SIZE:
+            raise AdapterError(
+                Message("its configuration is invalid: `{key}`", key=key), where=where, found=str(value)
+            )
+
+
+def read_as_lora(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], base: Base, where: str
+) -> tuple[LoraSettings, dict[str, Tensor], list[str]]:
+    """Read an adapter of another kind as LoRA.
+
+    Args:
+        config: adapter_config.json, already checked.
+        tensors: of the file, by the names there.
+        base: that it belongs to, with its own linears.
+        where: the adapter's folder, for messages.
+
+    Returns:
+        Settings with a rank for each linear, tensors as from `AdapterBank.tensors`, and notes.
+
+    Raises:
+        AdapterError: it names nothing here, or lacks tensors.
+    """
+    available = linears(base.model, base.family)
+    chosen = named_modules(config, [target.name for target in available], where, FIRST).modules
+    targets = [target for target in available if target.name in chosen]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on what concerns training or saving
+            deltas = _deltas(config, tensors, targets, where)
+    except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
+        raise AdapterError(
+            Message("PEFT cannot load it on this base"), where=where, found=str(error).split("\n")[0][:200]
+        ) from None
+    found: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    for target in targets:
+        A, B = _factors(deltas[target.name])
+        ranks[target.name] = len(A)
+        found |= {f"{target.name}.lora_A": A, f"{target.name}.lora_B": B}
+    own = {re.escape(name): r for name, r in ranks.items()}
+    largest = max(ranks.values())
+    settings = LoraSettings(
+        r=largest,
+        lora_alpha=largest,
+        lora_dropout=0.0,
+        target_modules=sorted(ranks),
+        rank_pattern=own,
+        alpha_pattern={key: float(r) for key, r in own.items()},
+    )
+    note = Message(
+        "{where}: an adapter of kind {kind}, read as LoRA with the same ΔW, of rank {smallest} to {largest}",
+        where=where,
+        kind=str(config["peft_type"]),
+        smallest=min(ranks.values()),
+        largest=largest,
+    )
+    return settings, found, [note]
+
+
+@torch.no_grad()
+def _factors(delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return A [r, in] and B [out, r] with B A = ΔW up to rounding, of the smallest r, at least 1."""
+    U, S, Vh = torch.linalg.svd(delta.double(), full_matrices=False)
+    r = max(1, int((SMALLEST_SHARE * S[0] < S).sum()))
+    root = S[:r].sqrt()
+    return (root[:, None] * Vh[:r]).float().contiguous(), (U[:, :r] * root).float().contiguous()
+
+
+def _config_class(config: Mapping[str, Any], where: str) -> Any:
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    found = PEFT_TYPE_TO_CONFIG_MAPPING.get(config["peft_type"])
+    if found is None:
+        raise AdapterError(
+            Message("the installed PEFT does not know this kind of adapter"),
+            where=where,
+            found=str(config["peft_type"]),
+            fix=Message("Install a newer one: pip install --upgrade peft"),
+        )
+    return found
+
+
+def _deltas(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], targets: list[Target], where: str
+) -> dict[str, Tensor]:
+    """Return ΔW of each linear, [out, in], as PEFT computes it.
+
+    PEFT wraps linears of a model that has these alone, because the base may be in use.
+    """
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    modules = [target.name for target in targets]
+    made = _config_class(config, where)
+    names = {field.name for field in fields(made) if field.init} - DECIDED_HERE - {"peft_type", "task_type"}
+    own = {key: value for key, value in config.items() if key in names}
+    own |= {key: value for key, value in exact_patterns(config, modules, where).items() if key in config}
+    model = PeftModel(_skeleton(targets), made(**own, target_modules=modules), ADAPTER)
+    wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER).keys()
+    missing, surplus = sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted)
+    if missing or surplus:
+        raise AdapterError(
+            Message(
+                "its tensors are not those that its configuration describes: {num_missing} are missing, and "
+                "{num_surplus} are too many",
+                num_missing=len(missing),
+                num_surplus=len(surplus),
+            ),
+            where=where,
+            found=[*missing, *surplus][0],
+        )
+    set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
+    if config["peft_type"] == "MISS":  # PEFT has it as a product already, and its ΔW in another form
+        from peft import convert_to_lora
+
+        _, factors = convert_to_lora(model, rank=1.0, adapter_name=ADAPTER)
+        ends = ("lora_B.weight", "lora_A.weight")
+        pairs = {name: [factors[f"{PREFIX}{name}.{end}"] for end in ends] for name in modules}
+        return {name: B.float() @ A.float() for name, (B, A) in pairs.items()}
+    found = {}
+    for name in modules:
+        layer = model.base_model.model.get_submodule(name)
+        if not (isinstance(layer, BaseTunerLayer) and layer.supports_lora_conversion(ADAPTER)):
+            raise AdapterError(_NO_SUM, where=where, found=name)
+        found[name] = layer.get_delta_weight(ADAPTER).detach().float().cpu()
+    return found
+
+
+def _skeleton(targets: list[Target]) -> nn.Module:
+    """Return a model of these linears alone, with the base's weights, which are not copied."""
+    root = nn.Module()
+    for target in targets:
+        *parents, last = target.name.split(".")
+        module = root
+        for part in parents:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        linear = nn.Linear(target.linear.in_features, target.linear.out_features, bias=False, device="meta")
+        linear.weight = nn.Parameter(target.linear.dense().detach(), requires_grad=False)
+        module.add_module(last, linear)
+    return root

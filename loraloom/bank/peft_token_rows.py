@@ -1,0 +1,121 @@
+"""Trained rows of the embeddings in an adapter's folder: `trainable_token_indices` and its tensors.
+
+If the head is tied, PEFT has them once, for the table that encoder, decoder and head share. If not, PEFT
+would take the forced flag of the T5 family for tied weights, and change the head as well; so a folder names
+the tables of encoder and decoder instead (`{"embed_tokens": […]}`), and has the rows for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.token_rows import DELTA, IN_FILES, row_shapes, table_name
+from loraloom.base.loading import Base
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+from loraloom.text.message import Message
+
+OF_STACKS = "embed_tokens"
+
+
+def split_rows(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the trained rows among an adapter's tensors, and those in linears."""
+    rows = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[2] == DELTA}
+    return rows, {name: tensor for name, tensor in tensors.items() if name not in rows}
+
+
+def rows_in_files(rows: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
+    """Return trained rows by their names in PEFT's files, without its prefix."""
+    return {f"{table}.{IN_FILES}": tensor for tensor in rows.values() for table in _tables(base)}
+
+
+def token_indices_value(settings: LoraSettings, base: Base) -> dict[str, object]:
+    """Return what adapter_config.json says about trained rows; empty if there are none."""
+    ids = settings.trainable_token_indices
+    if not ids:
+        return {}
+    return {"trainable_token_indices": list(ids) if base.head_is_tied else {OF_STACKS: list(ids)}}
+
+
+def read_rows(
+    config: Mapping[str, Any], in_files: Mapping[str, Tensor], base: Base | None, where: str
+) -> tuple[list[int] | None, dict[str, Tensor]]:
+    """Read the trained rows of an adapter.
+
+    Args:
+        config: adapter_config.json.
+        in_files: the tensors of trained rows by their names there, without PEFT's prefix.
+        base: of the adapter; without it, the name of the rows lacks the path of the table.
+        where: the adapter's folder, for messages.
+
+    Returns:
+        The token ids, ascending, and the rows in their order, as in `AdapterBank.tensors`.
+
+    Raises:
+        AdapterError: ids or rows are missing or invalid, or they are not those of this base's tables.
+    """
+    ids = _token_ids(config.get("trainable_token_indices"), where)
+    if not ids and not in_files:
+        return None, {}
+    shapes = {tuple(tensor.shape) for tensor in in_files.values()}
+    if not ids or not in_files or any(len(shape) != 2 or shape[0] != len(ids) for shape in shapes):
+        raise AdapterError(
+            Message("its trainable_token_indices and its trained rows do not belong together"),
+            where=where,
+            found=Message(
+                "{num_ids} token ids, rows of {shapes}", num_ids=len(ids), shapes=str(sorted(shapes))
+            ),
+        )
+    first, *others = in_files.values()
+    if any(not torch.equal(first, other) for other in others):
+        raise AdapterError(
+            Message("its trained rows are others for the encoder than for the decoder, which share a table"),
+            where=where,
+            found=", ".join(sorted(in_files)),
+        )
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    rows = first.float()[order]
+    if base is None:
+        return sorted(ids), {DELTA: rows}
+    tables = [name.removesuffix(IN_FILES).rstrip(".") for name in in_files]
+    if set(tables) != set(_tables(base)):
+        raise AdapterError(
+            Message("it has trained rows for other tables of embeddings than this base looks tokens up in"),
+            where=where,
+            found=", ".join(sorted(tables)),
+            allowed=", ".join(sorted(_tables(base))),
+        )
+    row_shapes(base, LoraSettings(trainable_token_indices=ids))  # raises if the base cannot have them
+    return sorted(ids), {f"{table_name(base)}.{DELTA}": rows}
+
+
+def _token_ids(value: Any, where: str) -> list[int]:
+    lists = list(value.values()) if isinstance(value, dict) else [value] if value else []
+    is_valid = all(
+        isinstance(each, list) and each and all(type(token) is int and token >= 0 for token in each)
+        for each in lists
+    )
+    if not is_valid or any(each != lists[0] or len(set(each)) < len(each) for each in lists):
+        raise AdapterError(
+            Message("its trainable_token_indices are not one list of token ids"),
+            where=where,
+            found=str(value)[:60],
+        )
+    return list(lists[0]) if lists else []
+
+
+def _tables(base: Base) -> list[str]:
+    """Return the paths of the tables that PEFT wraps."""
+    if base.head_is_tied:
+        return [table_name(base)]
+    shared = base.model.get_input_embeddings().weight
+    named = base.model.named_modules(remove_duplicate=False)
+    return [
+        name
+        for name, module in named
+        if name.rpartition(".")[2] == OF_STACKS and getattr(module, "weight", None) is shared
+    ]

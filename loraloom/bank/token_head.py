@@ -1,0 +1,147 @@
+"""An output head that is tied to the embeddings, with each adapter's trained rows in it.
+
+The losses of an adapter with trained rows are computed over the frozen head without these tokens, whose
+logits a bias pushes far below all others, and over its own rows; the two sums of exponentials are then one:
+
+    log Σ exp = logaddexp( log Σ over other tokens, log Σ over trained tokens )
+
+So the sweep over the vocabulary (`objective.py`) is that of a frozen head, and a few columns are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from loraloom.bank.token_rows import TokenRows, TokenTables
+from loraloom.data.batches import Batch
+
+if TYPE_CHECKING:
+    from loraloom.bank.objective import OutputHead
+
+# Losses float32 [n] of states, labels, head and label smoothing.
+TokenLosses = Callable[[Tensor, Tensor, "OutputHead", Tensor | None], Tensor]
+# Finite, because a tile of nothing else would have no largest logit.
+FAR_BELOW = -1e30
+
+
+class TiedHead(nn.Module):
+    """Replaces the head: its logits, with those of each row's own adapter's rows in them.
+
+    Args:
+        base: the frozen head.
+        name: its path in the model.
+        tables: of the bank.
+    """
+
+    def __init__(self, base: nn.Module, name: str, tables: TokenTables) -> None:
+        super().__init__()
+        self.base, self.name = base, name
+        self._tables = (tables,)  # in a tuple, because it is no part of the model
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's weight."""
+        return self.base.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base's bias."""
+        return self.base.bias  # type: ignore[return-value]
+
+    @property
+    def rows(self) -> dict[str, TokenRows]:
+        """The trained rows of each adapter that has any."""
+        return self._tables[0].rows
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[rows, len, d], scaled, → logits [rows, len, vocabulary]."""
+        logits: Tensor = self.base(states)
+        for own, places in self._tables[0].owned(len(states), self.name):
+            logits = logits.clone()
+            logits[places] = logits[places].index_copy(-1, own.token_ids, _products(states[places], own))
+        return logits
+
+    def own_logits(
+        self, head: OutputHead, states: Tensor, logits: Tensor, slots: Sequence[str | None]
+    ) -> Tensor:
+        """Replace the logits of trained tokens in rows of these owners, float32 [rows, vocabulary]."""
+        for slot in sorted({slot for slot in slots if slot in self.rows and slot is not None}):
+            own = self.rows[slot]
+            numbers = [row for row, each in enumerate(slots) if each == slot]
+            places = torch.tensor(numbers, device=logits.device)
+            found = _products(states[places] * head.scale, own).float() + _bias(head, own)
+            logits[places[:, None], own.token_ids] = found
+        return logits
+
+    def losses_of(self, batch: Batch, frozen: TokenLosses) -> TokenLosses:
+        """Return what computes the losses of a batch's labels, as `objective.token_losses` does.
+
+        Args:
+            batch: its parts follow one another.
+            frozen: computes losses over a frozen head.
+        """
+        return partial(self._token_losses, frozen, tuple(zip(batch.slots, batch.num_labels, strict=True)))
+
+    def _token_losses(
+        self,
+        frozen: TokenLosses,
+        parts: Sequence[tuple[str | None, int]],
+        states: Tensor,
+        labels: Tensor,
+        head: OutputHead,
+        smoothing: Tensor | None,
+    ) -> Tensor:
+        found, start = [], 0
+        for slot, num in parts:
+            block = slice(start, start + num)
+            start += num
+            epsilon = None if smoothing is None else smoothing[block]
+            own = None if slot is None else self.rows.get(slot)
+            if own is None:
+                found.append(frozen(states[block], labels[block], head, epsilon))
+            else:
+                found.append(_losses(frozen, states[block], labels[block], head, epsilon, own))
+        return torch.cat(found)
+
+
+def _losses(
+    frozen: TokenLosses,
+    states: Tensor,
+    labels: Tensor,
+    head: OutputHead,
+    smoothing: Tensor | None,
+    own: TokenRows,
+) -> Tensor:
+    """Compute the losses of one adapter with trained rows, float32 [n]."""
+    ids, vocabulary = own.token_ids, len(head.weight)
+    bias = states.new_zeros(vocabulary, dtype=torch.float32) if head.bias is None else head.bias.float()
+    is_trained, at = own.find(labels)
+    # The frozen head needs a label that it has; its logit is added to the loss again.
+    other = next(number for number, token in enumerate([*ids.tolist(), -1]) if number != token)
+    label = torch.where(is_trained, other, labels)
+    scaled = states * head.scale
+    label_logit = (scaled * head.weight[label]).sum(1).float() + bias[label]
+    without = replace(head, bias=bias.index_fill(0, ids, FAR_BELOW))
+    others = frozen(states, label, without, None) + label_logit
+    logits = _products(scaled, own).float() + bias[ids]
+    total = torch.logaddexp(others, logits.logsumexp(1))
+    wanted = torch.where(is_trained, logits.gather(1, at[:, None])[:, 0], label_logit)
+    if smoothing is not None:
+        replaced = own.rows.sum(0) - head.weight[ids].sum(0, dtype=torch.float32)
+        mean_row = (head.weight.sum(0, dtype=torch.float32) + replaced) / vocabulary
+        wanted = torch.lerp(wanted, scaled.float() @ mean_row + bias.mean(), smoothing)
+    return total - wanted
+
+
+def _products(states: Tensor, own: TokenRows) -> Tensor:
+    return states @ own.rows.to(states.dtype).T
+
+
+def _bias(head: OutputHead, own: TokenRows) -> Tensor | float:
+    return 0.0 if head.bias is None else head.bias[own.token_ids].float()
