@@ -120,7 +120,7 @@ def search(
             return _resume(request, run, Relocation(base, data), allowed, report, stop)
         more = {"search": request.as_document(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{run_name(request.recipe)}-search")
-        with create_session(request.recipe, out, split, allowed=allowed, more=more) as session:
+        with create_session(request.recipe, out, split, allowed=allowed, more=more, report=report) as session:
             return _search(request, session, report, stop)
 
 

@@ -120,7 +120,8 @@ def train(
             outcome = _resume(recipe, run, moved, allowed, report, stop, ranks)
         else:
             out = out or fresh_folder(run_name(recipe))
-            with create_session(recipe, out, split, allowed=allowed) as session:
+            counted = ranks.counting(report)
+            with create_session(recipe, out, split, allowed=allowed, report=counted) as session:
                 outcome = _train(session, report, stop, ranks)
         if ranks.size > 1:
             announce_result(ranks, outcome.run)

@@ -22,7 +22,9 @@ from loraloom.data.files.part_files import PartContents
 from loraloom.data.languages.balance import balanced
 from loraloom.data.languages.codes import rows_of_pairs
 from loraloom.data.languages.known import check_languages
-from loraloom.data.splitting.split import Split
+from loraloom.data.splitting.split import Progress, Split, in_silence
+from loraloom.data.stored.encoded_file import StoredEncodedSet, encode_stored
+from loraloom.data.stored.example_file import StoredExamples
 from loraloom.distributed.launch import read_launch
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import ModelError, Problem, TargetError
@@ -59,6 +61,11 @@ class Material:
     retain_set: EncodedSet
     eval_references: Sequence[str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def rows_are_stored(self) -> bool:
+        """Whether the rows are kept in files and not in memory."""
+        return isinstance(self.train_set, StoredEncodedSet)
 
     def setup(
         self,
@@ -184,7 +191,13 @@ def load_recipe_base(
     )
 
 
-def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | None = None) -> Material:
+def prepare(
+    recipe: Recipe,
+    split: Split,
+    base: Base,
+    retained: PartContents | None = None,
+    progress: Progress = in_silence,
+) -> Material:
     """Resolve targets, read initial adapters, encode the rows, and set recomputation of activations.
 
     Whatever trains or measures on this material (training, a search, a range test, the checks, a timed step)
@@ -211,8 +224,8 @@ def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | N
         experiments=experiments,
         notes=tuple(dict.fromkeys(notes)),
         initial=initial,
-        train_set=encode_rows(train_rows(split, base, recipe), base, recipe),
-        eval_set=encode_rows(split.eval, base, recipe),
+        train_set=encode_rows(train_rows(split, base, recipe), base, recipe, progress),
+        eval_set=encode_rows(split.eval, base, recipe, progress),
         retain_set=encode_rows(retained.examples if retained else [], base, recipe),
         eval_references=[example.response for example in split.eval],
     )
@@ -220,29 +233,57 @@ def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | N
 
 def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
     """The rows of an epoch: of small language pairs, some more than once, if the recipe balances pairs."""
-    temperature = recipe.data.language_temperature
+    temperature, rows = recipe.data.language_temperature, split.train
     if base.languages is None or temperature == 1:
-        return split.train
-    chosen = balanced(rows_of_pairs(split.train), temperature, recipe.data.split_seed)
-    return [split.train[number] for number in chosen]
+        return rows
+    if isinstance(rows, StoredExamples):
+        pairs = {"-".join(pair): places for pair, places in rows.pairs().items()}
+        return rows.chosen(balanced(pairs, temperature, recipe.data.split_seed))
+    chosen = balanced(rows_of_pairs(rows), temperature, recipe.data.split_seed)
+    return [rows[number] for number in chosen.tolist()]
 
 
-def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> EncodedSet:
-    """Encode rows as a recipe's base reads them.
+def encode_rows(
+    examples: Sequence[Example], base: Base, recipe: Recipe, progress: Progress = in_silence
+) -> EncodedSet:
+    """Encode rows as a recipe's base reads them; of stored rows, into files beside them.
+
+    Args:
+        examples: the rows.
+        base: the base.
+        recipe: lengths and truncation.
+        progress: called with sentences on how far it is, if rows are stored.
 
     Raises:
         DataError: a row is in a language that the base does not know.
     """
-    check_languages(examples, base.languages, base.name)
-    return encode(
-        examples,
-        base.tokenizer,
-        max_source_length=recipe.data.max_source_length,
-        max_target_length=recipe.data.max_target_length,
-        truncation=recipe.data.source_truncation,
-        languages=base.languages,
-        frame=base.frame,
-    )
+    data = recipe.data
+
+    def encoded(rows: Sequence[Example]) -> EncodedSet:
+        return encode(
+            rows,
+            base.tokenizer,
+            max_source_length=data.max_source_length,
+            max_target_length=data.max_target_length,
+            truncation=data.source_truncation,
+            languages=base.languages,
+            frame=base.frame,
+        )
+
+    if not isinstance(examples, StoredExamples) or not examples:
+        check_languages(examples, base.languages, base.name)
+        return encoded(examples)
+    if base.languages is not None:
+        one_of_each = sorted(int(places[0]) for places in examples.pairs().values())
+        check_languages([examples[place] for place in one_of_each], base.languages, base.name)
+    depends_on = {
+        "tokenizer": base.tokenizer_fingerprint,
+        "lengths": [data.max_source_length, data.max_target_length],
+        "truncation": data.source_truncation,
+        "languages": sorted(base.languages.codes.items()) if base.languages is not None else [],
+        "frame": repr(base.frame),
+    }
+    return encode_stored(examples, encoded, depends_on, progress)
 
 
 def cut_notes(material: Material) -> list[str]:
