@@ -81,7 +81,13 @@ def write_recipe(folder: Path, options: argparse.Namespace) -> Path:
     """An adapter on the starter, with some thousand rows held out."""
     recipe = {
         "model_name_or_path": "starter",
-        "data": {"train": "rows.parquet", "eval": 2_000, "max_source_length": 32, "max_target_length": 32},
+        "data": {
+            "train": "rows.parquet",
+            "eval": 2_000,
+            "keep_rows": "disk",
+            "max_source_length": 32,
+            "max_target_length": 32,
+        },
         "training": {
             "max_steps": options.steps,
             "per_device_train_batch_size": 8,

@@ -232,8 +232,7 @@ def collate(
     at_target = token_positions(segments["target"], num_rows, target_len)
     in_example = np.repeat(numbers, [len(example.input_ids) for example in examples])
     in_target = np.repeat(numbers, [len(example.labels) for example in examples])
-    # Copies, because the pages of a mapped file cannot be written to.
-    wanted = [torch.from_numpy(example.labels.astype(np.int64)) for example in examples]
+    wanted = [torch.from_numpy(example.labels).long() for example in examples]
     shape = (sum(num_rows), source_len), (sum(num_rows), target_len)
     sources = np.concatenate([example.input_ids for example in examples])
     shifted = torch.cat([layout.shift_right(labels) for labels in wanted]).numpy()

@@ -255,7 +255,7 @@ def _in_ranges(saved: SplitRecord, read: Mapping[Part, PartContents]) -> dict[Pa
     for part in PARTS:
         own = read.get(part, read["train"]).examples
         assert isinstance(own, StoredExamples)
-        parts[part] = in_ranges(own, saved.ranges.get(part, []))
+        parts[part] = in_ranges(own, saved.ranges.get(part, ""))
     return parts
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.data.encoding import EncodedSet
+from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.data.example import Example
-from loraloom.data.stored.column_file import ColumnWriter, mapped, sha256_of
+from loraloom.data.stored.column_file import ColumnWriter, TemporaryFolder, mapped, sha256_of
 from loraloom.data.stored.example_file import StoredExamples
+from loraloom.data.stored.example_writer import PROGRESS_EVERY
 from loraloom.errors import DataError
 from loraloom.run.atomic import fsync_folder, replace_text
 from loraloom.run.documents.document import to_json
@@ -62,6 +63,13 @@ class StoredEncodedSet(EncodedSet):
         self.source_cuts = columns["cuts"]
         self._keep = keep
 
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        if isinstance(found, list):
+            return found
+        # Copies, because torch warns of arrays that cannot be written to, as the pages of a file cannot.
+        return EncodedExample(found.input_ids.copy(), found.labels.copy())
+
     @cached_property
     def source_lengths(self) -> npt.NDArray[np.int64]:
         """Number of tokens of each source, including EOS."""
@@ -92,8 +100,8 @@ def encode_stored(
     state = _read_state(folder, digest)
     if not (state["sums"] and _is_intact(folder, state["sums"])):
         if not examples.file.is_own:
-            keep = tempfile.TemporaryDirectory(prefix="loraloom-tokens-")
-            folder, state = Path(keep.name), _read_state(Path(keep.name), digest)
+            keep = own = TemporaryFolder()
+            folder, state = own.path, _read_state(own.path, digest)
         try:
             _encode(examples, encode, folder, state, progress)
         except OSError as error:
@@ -133,30 +141,46 @@ def _encode(
     folder.mkdir(parents=True, exist_ok=True)
     state["sums"] = {}
     done = _done(folder, state)
-    columns = {name: ColumnWriter(folder / f"{name}.bin", state["sizes"].get(name, 0)) for name in _COLUMNS}
-    if not done:
-        for side in ("source", "target"):
-            columns[f"{side}_starts"].append(np.zeros(1, np.int64))
-    else:
-        progress(Message("encoding goes on at row {done:,} of {total:,}", done=done + 1, total=len(examples)))
-    starts = range(done, len(examples), CHUNK)
-    for number, start in enumerate(starts, start=1):
-        _append(columns, encode(examples[start : start + CHUNK]))
-        if number % _CHUNKS_A_SAVE == 0 or number == len(starts):
-            for column in columns.values():
-                column.flush()
-            state["examples"] = min(start + CHUNK, len(examples))
-            state["sizes"] = {name: column.num_bytes for name, column in columns.items()}
-            replace_text(folder / TOKENS_FILE, to_json(state))
-        if (start + CHUNK) % 1_000_000 == 0:
-            progress(
-                Message("{done:,} of {total:,} rows are encoded", done=start + CHUNK, total=len(examples))
+    with ExitStack() as opened:
+        columns = {
+            name: opened.enter_context(
+                closing(ColumnWriter(folder / f"{name}.bin", state["sizes"].get(name, 0)))
             )
-    for column in columns.values():
-        column.close()
+            for name in _COLUMNS
+        }
+        if done:
+            total = len(examples)
+            progress(Message("encoding goes on at row {row:,} of {total:,}", row=done + 1, total=total))
+        else:
+            for side in ("source", "target"):
+                columns[f"{side}_starts"].append(np.zeros(1, np.int64))
+        _encode_from(done, examples, encode, columns, folder, state, progress)
     state["sums"] = {name: sha256_of(mapped(folder / f"{name}.bin", np.uint8)) for name in _COLUMNS}
     fsync_folder(folder)
     replace_text(folder / TOKENS_FILE, to_json(state))
+
+
+def _encode_from(
+    first: int,
+    examples: StoredExamples,
+    encode: Encode,
+    columns: Mapping[str, ColumnWriter],
+    folder: Path,
+    state: dict[str, Any],
+    progress: Progress,
+) -> None:
+    starts = range(first, len(examples), CHUNK)
+    for number, start in enumerate(starts, start=1):
+        done = min(start + CHUNK, len(examples))
+        _append(columns, encode(examples[start:done]))
+        if number % _CHUNKS_A_SAVE == 0 or number == len(starts):
+            for column in columns.values():
+                column.flush()
+            state["examples"] = done
+            state["sizes"] = {name: column.num_bytes for name, column in columns.items()}
+            replace_text(folder / TOKENS_FILE, to_json(state))
+        if done % PROGRESS_EVERY == 0:
+            progress(Message("{done:,} of {total:,} rows are encoded", done=done, total=len(examples)))
 
 
 def _done(folder: Path, state: dict[str, Any]) -> int:

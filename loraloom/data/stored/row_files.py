@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,9 @@ from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import DroppedRow, check_file, file_sha256
 from loraloom.data.repeated_notes import merge_notes
 from loraloom.data.splitting.part_sizes import Part
-from loraloom.data.stored.column_file import ColumnWriter, mapped, sha256_of
-from loraloom.data.stored.example_file import KEY, NAMES, RECORD, ExampleFile, ExampleWriter, StoredExamples
+from loraloom.data.stored.column_file import ColumnWriter, TemporaryFolder, mapped, sha256_of
+from loraloom.data.stored.example_file import KEY, NAMES, RECORD, ExampleFile, StoredExamples
+from loraloom.data.stored.example_writer import ExampleWriter, are_written
 from loraloom.data.stored.group_arrays import group_examples
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -121,8 +121,8 @@ def read_stored_parts(
     if folder is not None and (is_own or _are_complete(located, settings, folder, known)):
         root, keep = folder, None
     else:
-        keep, is_own = tempfile.TemporaryDirectory(prefix="loraloom-rows-"), True
-        root = Path(keep.name)
+        keep, is_own = TemporaryFolder(), True
+        root = keep.path
     read: dict[Part, PartContents] = {}
     problems: list[Problem] = []
     for part, own in located.items():
@@ -158,10 +158,12 @@ def _part_state(
 ) -> _ReadFiles:
     """Return what a folder has of some files: it has `sums` if everything is there and intact."""
     state = _ReadFiles.read(folder / PART_FILE, reading_digest(settings))
-    if not _begins_with(files, state, known):
-        state = _ReadFiles(state.settings, {}, {}, {}, {}, {})
-    if len(state.sha256) < len(files) or not _is_intact(folder, state):
-        state.sums = {}
+    is_complete = bool(state.sums) and len(state.sha256) == len(files)
+    is_usable = _is_intact(folder, state) if is_complete else are_written(folder, state.writer)
+    if not (is_usable and _begins_with(files, state, known)):
+        return _ReadFiles(state.settings, {}, {}, {}, {}, {})
+    if not is_complete:
+        state.sums = {}  # files were added to those that were read
     return state
 
 

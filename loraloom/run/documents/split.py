@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
 
 from loraloom.run.documents.document import Document, Integer, JsonObject, Text
 
@@ -12,6 +15,9 @@ RowId = tuple[str, Integer] | tuple[str, Integer, Integer]
 DroppedRowRecord = tuple[str, Integer, str, Text]
 """A file, a row in it, the place of the row that is bad, and why it was left out."""
 
+
+Ranges = Annotated[str, StringConstraints(pattern=r"^(\d+(-\d+)?(,\d+(-\d+)?)*)?$")]
+"""Ascending numbers, as `1-56,58,60-99`: one text, because there may be a million of them."""
 
 PartName = Literal["train", "eval", "test"]
 PART_NAMES: tuple[PartName, ...] = ("train", "eval", "test")
@@ -24,9 +30,8 @@ class SplitRecord(Document):
         files: each file's name, as the user wrote it, and its sha256.
         train, eval, test: the rows of each part, in file order.
         dropped: invalid rows that `data.on_invalid: drop` left out.
-        ranges: of rows that are kept in files, in the place of `train`, `eval` and `test`: the rows of each
-            part, as ranges of numbers, from 0, in the order of the files that it is taken from. A range
-            begins with its first number and ends before its second.
+        ranges: of rows that are kept in files, in the place of `train`, `eval` and `test`: the numbers of
+            each part's rows, from 1, in the order of the files that it is taken from, as `1-56,58,60-99`.
     """
 
     files: dict[str, str]
@@ -34,7 +39,7 @@ class SplitRecord(Document):
     eval: list[RowId]
     test: list[RowId]
     dropped: list[DroppedRowRecord] = []  # noqa: RUF012 (pydantic copies it)
-    ranges: dict[PartName, list[tuple[Integer, Integer]]] = {}  # noqa: RUF012
+    ranges: dict[PartName, Ranges] = {}  # noqa: RUF012
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -43,11 +48,17 @@ class SplitRecord(Document):
 
     def _num_rows(self, part: PartName) -> int:
         if self.ranges:
-            return sum(stop - start for start, stop in self.ranges.get(part, []))
+            return sum(last - first + 1 for first, last in read_ranges(self.ranges.get(part, "")))
         return len(getattr(self, part))
 
     def to_json(self) -> JsonObject:
         """What the file has, rows as lists."""
         rows: JsonObject = {part: list(map(list, getattr(self, part))) for part in (*PART_NAMES, "dropped")}
-        rows["ranges"] = {part: list(map(list, own)) for part, own in self.ranges.items()}
         return super().to_json() | {key: value for key, value in rows.items() if key in self.model_fields_set}
+
+
+def read_ranges(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last number of each range."""
+    for each in text.split(",") if text else ():
+        first, _, last = each.partition("-")
+        yield int(first), int(last or first)
