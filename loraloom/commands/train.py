@@ -192,7 +192,7 @@ def _train(session: RunSession, report: Report, stop: StopRequest, ranks: Ranks)
     findings = require_checks(session, material, of_data, report)
     session = session.record_resume(report, ranks.size)
     session, setup = _planned(session, material, report, stop, ranks)
-    report_plan(session, findings, report)
+    report_plan(session, findings, report, ranks.size)
     remark = session.known.processes_change
     state = find_resume_point(run, material.experiments, record, remark=remark)
     start_together(ranks, state)

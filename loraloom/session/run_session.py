@@ -268,18 +268,22 @@ def require_checks(
     return findings
 
 
-def report_plan(session: RunSession, findings: Sequence[Finding], report: Report) -> None:
+def report_plan(
+    session: RunSession, findings: Sequence[Finding], report: Report, num_processes: int = 1
+) -> None:
     """Report choices and predicted resources, and store findings on memory and disk.
 
     Args:
         session: the session, with the plan in its provenance.
         findings: findings of the checks.
         report: called with the plan.
+        num_processes: how many train together now; the plan may have been made for another number.
     """
     known, resources = session.known, report_resources(session.known)
     _write_findings(session.run, [*findings, *resources])
     folder = str(session.run.folder)
-    report(TrainingPlan(folder=folder, choices=known.choices, plan=known.prediction, findings=resources))
+    plan = None if known.prediction is None else known.prediction.for_processes(num_processes)
+    report(TrainingPlan(folder=folder, choices=known.choices, plan=plan, findings=resources))
 
 
 def _write_findings(run: Run, findings: Sequence[Finding]) -> None:
