@@ -3,7 +3,7 @@
     python -m benchmarks.many_trials [--trials 10000] [--workers 50]
 
 The driver is the real one: it draws, judges with halving, gives out waves, and writes search.json, study.db,
-recipe.yaml and the log. The workers are stubs that return at once with a figure of the trial's settings, and no
+recipe.yaml and the log. The workers are stubs that return at once with a figure of the trial's settings; no
 adapter is written. Prints memory (RssAnon) and seconds at every tenth of the trials.
 """
 
