@@ -106,6 +106,7 @@ def measure(folder: Path, num_workers: int, num_trials: int) -> dict[str, float]
     import ray
 
     ray.init(
+        address="local",
         num_cpus=num_workers,
         include_dashboard=False,
         log_to_driver=False,
