@@ -11,7 +11,7 @@ BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
 	shapes bench-against bench-scale study real check dist notebooks site clean extras compat messages browser trackers \
-	gguf optimum ranks
+	gguf optimum ranks ray
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -59,6 +59,15 @@ trackers: install ## the trackers of training.report_to, offline, with their rea
 	$(BIN)/python $(PURELIB) > $$($(TRACKERS)/bin/python $(PURELIB))/of-venv.pth
 	$(TRACKERS)/bin/python -m pip install --quiet --editable '.[trackio,tensorboard,wandb,mlflow,swanlab]'
 	$(TRACKERS)/bin/python -m pytest tests/trackers
+
+# Some 200 MB, in an environment of its own that sees the packages of .venv.
+RAY := .venv-ray
+
+ray: install ## searches and trainings on a Ray cluster of this machine, with workers that are killed; some minutes
+	$(PYTHON) -m venv $(RAY)
+	$(BIN)/python $(PURELIB) > $$($(RAY)/bin/python $(PURELIB))/of-venv.pth
+	$(RAY)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(RAY)/bin/python -m pytest tests/ray
 
 messages: install ## the list of all messages and the files of their translations
 	$(BIN)/python -m tools.write_messages
@@ -178,4 +187,4 @@ site: install ## the documentation as pages in site/; warnings are errors
 	$(BIN)/python -m tools.build_site
 
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist .site site
+	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat $(RAY) dist .site site

@@ -2,7 +2,7 @@
 
     text → errors → recipe → run → data | kernels | trackers → distributed → architectures
     → base | scripts → bank → evaluate → training → forecast → checks | report → search → export → session
-    → comparison → commands → serving → results → api → console | web → cli
+    → comparison | workers → commands → serving → results → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -33,7 +33,7 @@ LAYERS = (
     {"search"},
     {"export"},
     {"session"},
-    {"comparison"},
+    {"comparison", "workers"},
     {"commands"},
     {"serving"},
     {"results"},

@@ -39,6 +39,7 @@ ROOMS = (
     "export",
     "session",
     "comparison",
+    "workers",
     "commands",
     "serving",
     "results",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from loraloom.text.message import Message
+
+# An option whose value may be left out: what stands for it, and what is a value.
+OPTIONAL_VALUES = {"--ray": ("auto", re.compile(r"auto|local|(ray://)?[^\s/:]+:\d+"))}
 
 
 def _known_checks(names: list[str]) -> list[str]:
@@ -22,6 +26,15 @@ def _known_checks(names: list[str]) -> list[str]:
 
 RecipeFile = Annotated[
     str, typer.Argument(help=Message("A YAML file of a recipe, or the name of a built-in recipe."))
+]
+RecipeOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        help=Message(
+            "A YAML file of a recipe, or the name of a built-in recipe; may be omitted with --resume "
+            "by `train`, and with --join by `search`."
+        )
+    ),
 ]
 RunOrNone = Annotated[
     Path | None, typer.Argument(help=Message("A run directory; omitted with --adapter."), show_default=False)
@@ -87,6 +100,33 @@ NewRun = Annotated[
 ]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help=Message("Set a key of the recipe."))
+]
+OnRay = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help=Message(
+            "Train on the workers of a Ray cluster: HOST:PORT, ray://HOST:PORT, `local`, or without an "
+            "address the cluster of this machine, or a new one."
+        ),
+    ),
+]
+RayCpus = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=Message("With --ray: CPUs of each worker; by default those of its node, or its GPU's share."),
+    ),
+]
+SendFiles = Annotated[
+    bool,
+    typer.Option(
+        "--send-files",
+        help=Message(
+            "With --ray: send the base and the data to the workers, which do not find them at the same paths."
+        ),
+    ),
 ]
 ToResume = Annotated[
     Path | None,

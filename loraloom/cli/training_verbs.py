@@ -13,7 +13,10 @@ from loraloom.cli.shared_options import (
     MovedBase,
     MovedData,
     NewRun,
-    RecipeFile,
+    OnRay,
+    RayCpus,
+    RecipeOrNone,
+    SendFiles,
     Sets,
     ToResume,
 )
@@ -23,6 +26,7 @@ from loraloom.cli.verb_steps import (
     importing,
     moved_words,
     print_json,
+    ray_options,
     read,
     split_for_run,
 )
@@ -38,20 +42,16 @@ SOME_FAILED = 3  # exit code if some, but not all, experiments failed
 
 
 def train(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help=Message(
-                "A YAML file of a recipe, or the name of a built-in recipe; may be omitted with --resume."
-            )
-        ),
-    ] = None,
+    recipe: RecipeOrNone = None,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
     resume: ToResume = None,
     seeds: Annotated[
         int | None, typer.Option(help=Message("Number of seeds to train each experiment with."))
     ] = None,
+    ray: OnRay = None,
+    ray_cpus: RayCpus = None,
+    send_files: SendFiles = False,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
     data: MovedData = None,
@@ -62,6 +62,7 @@ def train(
     _refuse_moved(resume, base, data)
     if recipe is None and resume is None:
         raise typer.BadParameter(Message("give a recipe, or --resume RUN"))
+    cluster = ray_options(ray, ray_cpus, send_files)
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
         settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
@@ -79,6 +80,7 @@ def train(
             allowed=allow,
             base=base,
             data=data,
+            ray=cluster,
             report=display,
         )
         display.close()
@@ -154,12 +156,12 @@ def _experiment_row(folder: Path, name: str, entry: ExperimentResult) -> tuple[s
 
 
 def search(
-    recipe: RecipeFile,
+    recipe: RecipeOrNone = None,
     space: Annotated[
-        Path,
+        Path | None,
         typer.Option(help=Message("A YAML file with keys of the recipe and the values that each may have.")),
-    ],
-    trials: Annotated[int, typer.Option(help=Message("Number of adapters to train."))],
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help=Message("Number of adapters to train."))] = None,
     sampler: Annotated[str, typer.Option(help=Message("How to choose trials: tpe, random or grid."))] = "tpe",
     halving: Annotated[
         bool, typer.Option("--halving", help=Message("Stop the worse half of the trials early."))
@@ -167,14 +169,37 @@ def search(
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
     resume: ToResume = None,
+    join: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help=Message(
+                "Take part in a search that another process runs, on this machine or on one that "
+                "shares its files; RECIPE and the other options are then omitted."
+            ),
+        ),
+    ] = None,
+    ray: OnRay = None,
+    ray_cpus: RayCpus = None,
+    send_files: SendFiles = False,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
     data: MovedData = None,
     as_json: AsJson = False,
 ) -> None:
     """Try many settings of a recipe in one pass, and find the best."""
+    if join is not None:
+        given = {"RECIPE": recipe, "--space": space, "--trials": trials, "--out": out, "--resume": resume}
+        given["--ray"] = ray
+        _join(join, [name for name, value in given.items() if value is not None], base, data, as_json)
+        return
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)
+    if recipe is None or space is None or trials is None:
+        raise typer.BadParameter(
+            Message("give a recipe, --space and --trials; or --join RUN, to take part in a search")
+        )
+    cluster = ray_options(ray, ray_cpus, send_files)
     with displayed(as_json) as display:
         settings = read(recipe, sets, display, resume=resume)
         from loraloom.search.request import make_request
@@ -198,6 +223,7 @@ def search(
             allowed=allow,
             base=base,
             data=data,
+            ray=cluster,
             report=display,
         )
         display.close()
@@ -210,6 +236,25 @@ def search(
         )
         if found.ledger.failed:
             raise typer.Exit(SOME_FAILED)
+
+
+def _join(run: Path, given: list[str], base: Path | None, data: Path | None, as_json: bool) -> None:
+    """Take part in a search of another process."""
+    if given:
+        raise typer.BadParameter(
+            Message(
+                "--join cannot be combined with {given}, because the search has its own",
+                given=", ".join(given),
+            )
+        )
+    with displayed(as_json) as display:
+        with importing():
+            from loraloom.workers.join import join_run
+
+        num_waves = join_run(run, base=base, data=data, report=display)
+        display.close()
+        if as_json:
+            print_json({"run": str(run), "waves": num_waves})
 
 
 def demo(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 import typer.core
 
+from loraloom.cli.shared_options import OPTIONAL_VALUES
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, marked
 from loraloom.text.template import pieces
@@ -43,7 +44,11 @@ _WITHIN = "problem"  # the placeholder of a text within a text
 
 
 class TranslatedCommand(typer.core.TyperCommand):
-    """A command whose help is in the user's language."""
+    """A command whose help is in the user's language, and some of whose options may lack their value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of a command line."""
+        return typer.core.TyperCommand.parse_args(self, ctx, list(words_with_values(args)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -53,6 +58,16 @@ class TranslatedCommand(typer.core.TyperCommand):
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the line of the usage."""
         _write_usage(self, ctx, formatter)
+
+
+def words_with_values(args: Sequence[str]) -> Iterator[str]:
+    """Yield words, with the value of each option that may lack it and does."""
+    for number, word in enumerate(args):
+        yield word
+        if word in OPTIONAL_VALUES:
+            value, values = OPTIONAL_VALUES[word]
+            if not values.fullmatch("".join(args[number + 1 : number + 2])):
+                yield value
 
 
 class TranslatedGroup(typer.core.TyperGroup):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from loraloom.console import Display
     from loraloom.data.splitting.split import Split
     from loraloom.recipe import Recipe
+    from loraloom.workers.ray_options import RayOptions
 
 
 @contextmanager
@@ -112,6 +113,17 @@ def check_adapter_options(
         raise typer.BadParameter(
             Message("{given} requires a run and cannot be combined with --adapter", given=", ".join(given))
         )
+
+
+def ray_options(address: str | None, num_cpus: int | None, sends_files: bool) -> RayOptions | None:
+    """Return the Ray cluster that was asked for; None if none was."""
+    from loraloom.workers.ray_options import RayOptions
+
+    if address is not None:
+        return RayOptions(address, num_cpus, sends_files)
+    if num_cpus is not None or sends_files:
+        raise typer.BadParameter(Message("--ray-cpus and --send-files require --ray"))
+    return None
 
 
 def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:

@@ -15,18 +15,16 @@ from torch import Tensor
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.data.splitting.split import Split
-from loraloom.errors import Problem, RecipeError, RunError, TrainingError
+from loraloom.errors import RecipeError, TrainingError
 from loraloom.forecast.plan import pass_tokens
-from loraloom.recipe import Recipe
 from loraloom.run.documents.document import JsonObject
-from loraloom.run.documents.provenance import Provenance, SearchRequest
 from loraloom.run.documents.result import ExperimentResult, Result
 from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.documents.search import SearchRecord, Trial
 from loraloom.run.events import Note, Report, Resume, quiet
 from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import changed_files, write_recorded
-from loraloom.run.resuming import how_to_resume, is_range_test, is_search
+from loraloom.run.resuming import is_search
 from loraloom.search.driver import SearchDriver
 from loraloom.search.halving import rung_steps
 from loraloom.search.ledger import Ledger
@@ -50,11 +48,14 @@ from loraloom.session.run_session import (
 )
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.session.search_repair import best_recipe, verify_search
+from loraloom.session.search_request import refuse_another
 from loraloom.text.message import Message, joined
 from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.timetable import Timetable
+from loraloom.workers.ray_options import RayOptions
+from loraloom.workers.sources import workers_of
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def search(
     allowed: Collection[str] = (),
     base: Path | None = None,
     data: Path | None = None,
+    ray: RayOptions | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> SearchOutcome:
@@ -103,6 +105,7 @@ def search(
         allowed: names of checks whose errors become warnings; a resumed run keeps its own too.
         base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
+        ray: a Ray cluster whose workers train the trials, instead of this process.
         report: called with every event.
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
@@ -117,11 +120,11 @@ def search(
         if resume is not None:
             run = open_run(resume)
             request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))
-            return _resume(request, run, Relocation(base, data), allowed, report, stop)
+            return _resume(request, run, Relocation(base, data), allowed, ray, report, stop)
         more = {"search": request.as_document(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{run_name(request.recipe)}-search")
         with create_session(request.recipe, out, split, allowed=allowed, more=more, report=report) as session:
-            return _search(request, session, report, stop)
+            return _search(request, session, Relocation(), ray, report, stop)
 
 
 def _resume(
@@ -129,16 +132,17 @@ def _resume(
     run: Run,
     moved: Relocation,
     allowed: Collection[str],
+    ray: RayOptions | None,
     report: Report,
     stop: StopRequest,
 ) -> SearchOutcome:
     with run.locked():
         # Report a different request as such, unless the files it is compared with have changed.
         if not {run.recipe_file.name, run.provenance_file.name, run.sums_file.name} & set(changed_files(run)):
-            _refuse_another(request, run)
+            refuse_another(request, run)
         if is_search(run):
             verify_search(run, request, allowed, report)
-        known = _refuse_another(request, run)
+        known = refuse_another(request, run)
         session = resume_session(run, request.recipe, known, moved, report)
         if known.search is not None and request.num_trials > known.search.trials:
             more = Message(
@@ -155,54 +159,17 @@ def _resume(
             return SearchOutcome(
                 run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
-        return _search(request, session.with_allowed(allowed), report, stop)
+        return _search(request, session.with_allowed(allowed), moved, ray, report, stop)
 
 
-def _refuse_another(request: Request, run: Run) -> Provenance:
-    """Return the run's provenance.
-
-    Raises:
-        RunError: the run belongs to another request, or is not a search.
-    """
-    own_recipe, known = origin.run_recipe(run)
-    if problems := _differences(request, own_recipe, known.search, run):
-        raise RunError(problems)
-    return known
-
-
-def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
-    """List how a request differs from the one that a run was started with."""
-    if known is None:
-        fix = (
-            ""
-            if is_range_test(run)
-            else Message("To resume it, {how_to_resume}.", how_to_resume=how_to_resume(run))
-        )
-        return [Problem(Message("this run is not a search"), str(run.folder), fix=fix)]
-    problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
-    asked = request.as_document()
-    for part in ("trials", "sampler", "halving"):
-        own_part, known_part = getattr(asked, part), getattr(known, part)
-        may_grow = part == "trials"
-        if own_part != known_part and not (may_grow and own_part > known_part):
-            what = Message("differs from the search that started this run")
-            allowed = Message("{known_part} or more", known_part=known_part) if may_grow else str(known_part)
-            problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=allowed))
-    ours, theirs = asked.space, known.space
-    problems += [
-        Problem(
-            Message("differs from the run's space"),
-            where=f"{SPACE_FILE}: {key}",
-            found=str(ours.get(key, "missing")),
-            allowed=str(theirs.get(key, "missing")),
-        )
-        for key in dict.fromkeys((*ours, *theirs))
-        if ours.get(key) != theirs.get(key)
-    ]
-    return problems
-
-
-def _search(request: Request, session: RunSession, report: Report, stop: StopRequest) -> SearchOutcome:
+def _search(
+    request: Request,
+    session: RunSession,
+    moved: Relocation,
+    ray: RayOptions | None,
+    report: Report,
+    stop: StopRequest,
+) -> SearchOutcome:
     started = time.monotonic()
     run = session.run
     # The probes represent everything that can be drawn, so that problems are reported before training.
@@ -221,7 +188,16 @@ def _search(request: Request, session: RunSession, report: Report, stop: StopReq
     base = portable_name(material.base.name)
     with tracked(run, session.recipe, base, report) as tracked_report:
         initial = _initial_by_path(material)
-        searching = SearchDriver(request, run, session.known, setup, initial, tracked_report)
+        searching = SearchDriver(
+            request,
+            run,
+            session.known,
+            setup,
+            initial,
+            tracked_report,
+            workers_of(run, session.recipe, moved, ray),
+            trains_here=ray is None,
+        )
         with device_errors_explained(run):
             searching.complete()
         return _finish(searching, time.monotonic() - started)  # before trackers are waited for
@@ -275,8 +251,8 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
         )
     write_recorded(run, run.folder / BEST_FILE, best_recipe(request, ledger))
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
-    searching.write_recipe(kept)
-    result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
+    searching.recipe.write(kept)
+    result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.spread.num_steps, seconds)
     write_recorded(run, run.result_file, result.text())
     record_finished(run)
     for checkpoint in run.checkpoints.iterdir():  # there is nothing left to resume

@@ -54,12 +54,16 @@ from loraloom.session.safeguards import check_room, device_errors_explained
 from loraloom.text.message import Message, joined
 from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.exporting import export
+from loraloom.training.lanes import has_lanes
 from loraloom.training.loop import train as train_loop
 from loraloom.training.movement_report import measure_movements
 from loraloom.training.out_of_memory import release_memory
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
+from loraloom.training.spread_training import SpreadTraining
 from loraloom.training.state import TrainingState
+from loraloom.workers.ray_options import RayOptions
+from loraloom.workers.sources import workers_of
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def train(
     allowed: Collection[str] = (),
     base: Path | None = None,
     data: Path | None = None,
+    ray: RayOptions | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Outcome:
@@ -102,6 +107,7 @@ def train(
         allowed: names of checks whose errors become warnings; a resumed run keeps its own too.
         base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
+        ray: a Ray cluster whose workers train the experiments, instead of this process.
         report: called with every event, `report(TrainStep(step=…, loss=…, …))`.
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
@@ -117,12 +123,12 @@ def train(
         if resume is not None:
             run = open_run(resume)
             recipe = origin.in_folder_to_resume(run, recipe)
-            outcome = _resume(recipe, run, moved, allowed, report, stop, ranks)
+            outcome = _resume(recipe, run, moved, allowed, ray, report, stop, ranks)
         else:
             out = out or fresh_folder(run_name(recipe))
             counted = ranks.counting(report)
             with create_session(recipe, out, split, allowed=allowed, report=counted) as session:
-                outcome = _train(session, report, stop, ranks)
+                outcome = _train(session, Relocation(), ray, report, stop, ranks)
         if ranks.size > 1:
             announce_result(ranks, outcome.run)
             ranks.exchange("ended")
@@ -151,6 +157,7 @@ def _resume(
     run: Run,
     moved: Relocation,
     allowed: Collection[str],
+    ray: RayOptions | None,
     report: Report,
     stop: StopRequest,
     ranks: Ranks,
@@ -177,10 +184,17 @@ def _resume(
             )
             ranks.announce("run", {"finished": True})
             return _outcome(run)
-        return _train(session.with_allowed(allowed), report, stop, ranks)
+        return _train(session.with_allowed(allowed), moved, ray, report, stop, ranks)
 
 
-def _train(session: RunSession, report: Report, stop: StopRequest, ranks: Ranks) -> Outcome:
+def _train(
+    session: RunSession,
+    moved: Relocation,
+    ray: RayOptions | None,
+    report: Report,
+    stop: StopRequest,
+    ranks: Ranks,
+) -> Outcome:
     run = session.run
     started, record = time.monotonic(), run.recorder(report)
     announce_run(ranks, session)
@@ -201,7 +215,13 @@ def _train(session: RunSession, report: Report, stop: StopRequest, ranks: Ranks)
     with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
         record = run.recorder(tracked_report)
         with device_errors_explained(run):
-            train_loop(setup, state, record)
+            if ranks.size > 1 or (ray is None and not has_lanes(run)):
+                train_loop(setup, state, record)
+            else:
+                source = workers_of(run, session.recipe, moved, ray)
+                SpreadTraining(
+                    setup, state, source, trains_here=ray is None, report=tracked_report
+                ).complete()
         return _finish(setup, state, time.monotonic() - started, record)
 
 

@@ -95,6 +95,19 @@ def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
     )
 
 
+def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
+    """Return how many experiments of equal need fit in memory together, at most a number of them.
+
+    Args:
+        need: of each.
+        tokens: maximum number of tokens in one pass.
+        free: bytes of memory that are free.
+        most: the largest number of interest.
+    """
+    numbers = range(1, most + 1)
+    return sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers)
+
+
 def experiment_need(experiment: Experiment, counter: Counter) -> Need:
     """Compute what one experiment adds to the peak memory."""
     largest = counter.largest_pass([experiment], pass_tokens=0)

@@ -12,7 +12,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.base.available_memory import free_bytes
 from loraloom.data.encoding import EncodedSet
 from loraloom.forecast.footprint import Counter
-from loraloom.forecast.plan import USABLE_SHARE, Need, experiment_need, pass_tokens, wave_bytes
+from loraloom.forecast.plan import Need, experiment_need, num_fitting, pass_tokens
 from loraloom.recipe import Experiment
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, heaviest
@@ -50,10 +50,9 @@ def choose_trial_concurrency(
         train_set: encoded training rows.
     """
     counter = Counter(bank, train_set)
-    experiment, need = _heaviest(request, probes, counter)
+    experiment, need = heaviest_experiment(request, probes, counter)
     free, tokens = free_bytes(bank.base.device), pass_tokens(bank.base)
-    numbers = range(1, request.num_trials + 1)
-    fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
+    fitting = num_fitting(need, tokens, free, request.num_trials) or 1
     together = min(fitting, request.most_together)
     one = need.adapter_bytes + need.activation_bytes
     memory = Message("one trial takes at most {one}, and {free} are free", one=size(one), free=size(free))
@@ -63,8 +62,16 @@ def choose_trial_concurrency(
     return TrialConcurrency(together, reason, experiment, need, free)
 
 
-def _heaviest(request: Request, probes: Sequence[Experiment], counter: Counter) -> tuple[Experiment, Need]:
-    """Find the experiment that needs the most memory of all that can be drawn, and its need."""
+def heaviest_experiment(
+    request: Request, probes: Sequence[Experiment], counter: Counter
+) -> tuple[Experiment, Need]:
+    """Find the experiment that needs the most memory of all that can be drawn, and its need.
+
+    Args:
+        request: the search.
+        probes: one experiment for every representative value.
+        counter: of the base and the training rows.
+    """
 
     def weight(experiment: Experiment) -> int:
         need = experiment_need(experiment, counter)

@@ -3,13 +3,12 @@
     settle ──▶ halve ──▶ draw ──▶ train until a trial ends or reaches a rung ──▶ settle ──▶ …
 
 search.json lists every trial before it trains and after it ends, and every break is a checkpoint, so
-after an interruption the same loop resumes from its first line.
+after an interruption the same loop resumes from its first line. Workers may train some of the trials
+(`training/spread.py`); this process alone draws, judges and writes.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -17,34 +16,48 @@ from torch import Tensor
 
 from loraloom.errors import Interrupted
 from loraloom.run.documents.provenance import Provenance
-from loraloom.run.documents.result import Result
 from loraloom.run.documents.search import Trial
-from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
+from loraloom.run.events import ExperimentEnd, Note, Report, TrialStart
 from loraloom.run.folder import Run
-from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
-from loraloom.search.ledger import trial_name
+from loraloom.search.interruption import interruption, recovered_lanes
+from loraloom.search.ledger import trial_name, trial_number
 from loraloom.search.request import Request
+from loraloom.search.run_recipe import RunRecipe
 from loraloom.search.study import FILE as STUDY_FILE
 from loraloom.search.study import Study
 from loraloom.search.trials import (
     experiments_as_recipe,
+    joining,
     ledger_of,
+    take_figures,
     trial_experiment,
     valid_experiments,
 )
 from loraloom.text.message import Message
-from loraloom.text.units import counted
-from loraloom.training.checkpoint import newest_valid
-from loraloom.training.exporting import export
+from loraloom.training.exporting import export, export_folder
+from loraloom.training.lanes import MAIN, Lane
 from loraloom.training.loop import train as train_loop
 from loraloom.training.setup import Setup
+from loraloom.training.spread import Spread
 from loraloom.training.state import Progress, SlotTensors, TrainingState
 from loraloom.training.timetable import Timetable
+from loraloom.training.waves import NoWorkers, WorkerSource
 
 
 class SearchDriver:
-    """A running search: its trials, which of them are in the bank, and their progress."""
+    """A running search: its trials, which lanes they train in, and their progress.
+
+    Args:
+        request: what to search.
+        run: the locked run.
+        known: its provenance.
+        setup: what all trials share; its bank is empty.
+        initial: tensors of the adapters that trials start from, by path.
+        report: called with every event.
+        source: where workers come from.
+        trains_here: whether this process trains trials too.
+    """
 
     def __init__(
         self,
@@ -54,6 +67,9 @@ class SearchDriver:
         setup: Setup,
         initial: dict[str, dict[str, Tensor]],
         report: Report,
+        source: WorkerSource | None = None,
+        *,
+        trains_here: bool = True,
     ) -> None:
         self.request, self.run, self.known, self.setup, self.report = request, run, known, setup, report
         self.record = run.recorder(report)
@@ -62,9 +78,18 @@ class SearchDriver:
         self.study = Study(
             run.folder / STUDY_FILE, request, higher_is_better=self.ledger.higher_is_better, report=report
         )
-        self.experiments = valid_experiments(request, self.ledger.trials)
+        self.experiments = valid_experiments(request, self.ledger.training)
+        self.recipe = RunRecipe(request, run, known)
         self.rungs: dict[str, dict[str, int]] = {}
-        self.state = self._recovered_state()
+        self.spread = Spread(
+            self,
+            recovered_lanes(run, self.ledger, self._fresh, self.record),
+            source or NoWorkers(),
+            capacity=known.together or 0 if trains_here else 0,
+            stop=setup.stop,
+            record=self.record,
+            report=report,
+        )
 
     def complete(self) -> None:
         """Continue until every trial has ended.
@@ -73,74 +98,41 @@ class SearchDriver:
             Interrupted: a signal was received; everything is saved.
         """
         self.study.follow(self.ledger.trials)
-        if self.state.unfinished:  # a signal arrived between a step and its evaluation
-            self._train()
-        while True:
-            self._settle()
-            if self.request.halving:
-                self._halve()
-            self._draw()
-            if not self.ledger.training:
-                return
-            if self.setup.stop:
-                self._stop()
-            self._train()
+        if self.ledger.trials:  # it may have fewer, if a process died after a draw
+            self.recipe.write(self.ledger.trials)
+        try:
+            self.spread.complete()
+        finally:
+            self.spread.pool.close()
 
-    def _recovered_state(self) -> TrainingState:
-        """Load the state of unfinished trials from the newest checkpoint."""
-        state, verdicts = newest_valid(self.run.checkpoints)
-        for verdict in verdicts:
-            if verdict.problem:
-                self.record(CheckpointDamage(path=verdict.folder.name, problem=verdict.problem))
-        names = [trial.name for trial in self.ledger.training]
-        if names or verdicts:
-            step, reason = (
-                (0, Message("no checkpoint is intact"))
-                if state is None
-                else (state.tick, Message("the newest checkpoint"))
-            )
-            ended = len(self.ledger.trials) - len(names)
-            self.record(
-                Resume(
-                    step=step,
-                    reason=Message(
-                        "{reason}; {ended} trials have ended, {num_names} are resumed",
-                        reason=reason,
-                        ended=ended,
-                        num_names=len(names),
-                    ),
-                )
-            )
-        fresh = TrainingState.at_start(names)
-        if self.run.is_finished:  # more trials are asked for; steps count on from those that it took
-            fresh = replace(fresh, tick=Result.read(self.run.result_file).steps)
-        state = state or fresh
-        state.replay(self.run.events())
-        return replace(
-            state,
-            progress={name: state.progress.get(name, fresh.progress[name]) for name in names},
-            tensors={name: state.tensors.get(name, fresh.tensors[name]) for name in names},
-        )
+    def _fresh(self, name: str) -> tuple[Progress, SlotTensors]:
+        """Return the state of a trial before its first step: empty, or with the adapter it starts from."""
+        path = self.experiments[name].lora.init_adapter
+        return Progress(), SlotTensors(current={} if path is None else dict(self.initial[path]))
 
-    def _settle(self) -> None:
-        """Record the trials that have ended, and release them."""
-        ended = [name for name, progress in self.state.progress.items() if progress.has_ended]
+    def settle(self, lane: Lane) -> None:
+        """Record the trials of a lane that have ended, release them, and judge those at a rung."""
+        state = lane.home_state
+        ended = [name for name, progress in state.progress.items() if progress.has_ended]
         for name in ended:
-            progress, trial = self.state.progress[name], self._trial(name)
-            if progress.status != "failed" and not (self.run.adapters / name).is_dir():
-                export(self._current_setup(), self.state, name)
+            progress, trial = state.progress[name], self._trial(name)
+            folder = export_folder(self.run, state, name)
+            if folder is not None and not (self.run.folder / folder).is_dir():
+                export(self._current_setup(lane), state, name)
             trial.status = progress.status  # type: ignore[assignment]
             trial.reason = progress.reason
-            _take_figures(trial, progress)
-            self._release(name)
+            take_figures(trial, progress)
+            self._release(lane, name)
         if ended:
             self._save()
+        if self.request.halving:
+            self._halve(lane)
 
-    def _halve(self) -> None:
+    def _halve(self, lane: Lane) -> None:
         """Stop the worse half of the trials that reached a rung."""
         arrived: dict[str, dict[str, float]] = {}
-        for trial in self.ledger.training:
-            progress = self.state.progress[trial.name]
+        for trial in self._trials_of(lane):
+            progress = lane.home_state.progress[trial.name]
             rung = rung_due(self._rungs(trial.name), progress.step, trial.rungs)
             if rung is not None and progress.best_metric is not None:
                 arrived.setdefault(rung, {})[trial.name] = progress.best_metric
@@ -151,6 +143,7 @@ class SearchDriver:
                 self._trial(name).rungs[rung] = figure
             for name in losers:
                 self._prune(
+                    lane,
                     name,
                     Message(
                         "not in the better half of {num_passed} at its first evaluation after "
@@ -162,14 +155,15 @@ class SearchDriver:
         if arrived:
             self._save()
 
-    def _prune(self, name: str, reason: str) -> None:
-        progress, trial = self.state.progress[name], self._trial(name)
+    def _prune(self, lane: Lane, name: str, reason: str) -> None:
+        state, trial = lane.home_state, self._trial(name)
+        progress = state.progress[name]
         trial.status, trial.reason = "pruned", reason
-        _take_figures(trial, progress)
-        self._release(name)
+        take_figures(trial, progress)
+        self._release(lane, name)
         self.record(
             ExperimentEnd(
-                step=self.state.tick,
+                step=state.tick,
                 experiment=name,
                 experiment_step=progress.step,
                 status=trial.status,
@@ -180,10 +174,19 @@ class SearchDriver:
             )
         )
 
-    def _draw(self) -> None:
-        """Fill free slots with new trials."""
+    @property
+    def most_together(self) -> int:
+        """How many trials may be in training at once, so that the sampler has something to learn from."""
+        return self.request.most_together
+
+    def has_more(self) -> bool:
+        """Return whether more trials are to be drawn."""
+        return len(self.ledger.trials) < self.request.num_trials
+
+    def fill(self, lane: Lane, number: int) -> None:
+        """Draw trials into a lane until it has a number of them."""
         before = len(self.ledger.trials)
-        while self._has_place():
+        while self.has_more() and len(lane.names) < number:
             trial = Trial(trial_name(len(self.ledger.trials)), self.study.draw())
             try:
                 self.experiments[trial.name] = trial_experiment(self.request, trial)
@@ -193,98 +196,100 @@ class SearchDriver:
                     "its settings are invalid in combination: {msg}", msg=error.errors()[0]["msg"]
                 )
             else:
-                self.state.progress[trial.name], self.state.tensors[trial.name] = Progress(), SlotTensors()
+                state = lane.home_state
+                state.progress[trial.name], state.tensors[trial.name] = self._fresh(trial.name)
             self.ledger.trials.append(trial)
-            self._save()
-            self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
         if drawn := self.ledger.trials[before:]:
-            together = counted(len(self.ledger.training), "trial")
-            if len(drawn) == 1:
-                message = Message(
-                    "{trial} joins: {together} in one pass", trial=drawn[0].name, together=together
-                )
-            else:
-                message = Message(
-                    "{first} to {last} join: {together} in one pass",
-                    first=drawn[0].name,
-                    last=drawn[-1].name,
-                    together=together,
-                )
-            self.report(Note(message=message))
-        self.write_recipe(self.ledger.trials)
+            self._save()
+            for trial in drawn:
+                self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
+            self.report(Note(message=joining(drawn, len(lane.names))))
+            self.recipe.write_soon(self.ledger.trials)
 
-    def _has_place(self) -> bool:
-        is_asked_for = len(self.ledger.trials) < self.request.num_trials
-        return is_asked_for and len(self.ledger.training) < (self.known.together or 0)
+    def recipe_text(self, lane: Lane) -> str:
+        """Return the recipe with a lane's trials as its experiments."""
+        return experiments_as_recipe(self.request, self._trials_of(lane))
 
-    def _train(self) -> None:
-        """Train until a trial ends or reaches a rung."""
-        setup = replace(self._current_setup(), pause=self._is_break)
+    def breaks_of(self, lane: Lane) -> dict[str, list[int]]:
+        """Return the steps of the rungs at which a lane's trials were not judged yet."""
+        if not self.request.halving:
+            return {}
+        return {
+            trial.name: [at for rung, at in self._rungs(trial.name).items() if rung not in trial.rungs]
+            for trial in self._trials_of(lane)
+        }
+
+    def share_left(self, name: str, step: int) -> float:
+        """Return which share of a trial's steps is left."""
+        return 1 - step / self._timetable(name).total_steps
+
+    def train_here(self, lane: Lane) -> None:
+        """Train until a trial of a lane ends or reaches a rung, or until the lane is wanted back."""
+
+        def is_break(state: TrainingState) -> bool:
+            return self._is_break(lane) or self.spread.must_return(lane)
+
+        setup = replace(self._current_setup(lane), pause=is_break)
+        if lane.name != MAIN:
+            setup = replace(setup, run=replace(self.run))
+            setup.run.checkpoints = lane.folder
         try:
-            train_loop(setup, self.state, self.record)
+            train_loop(setup, lane.home_state, self.record)
         except Interrupted as stop:
-            self._stop(stop.signal_number)
+            self.spread.end(stop.signal_number)
 
-    def _stop(self, signal_number: int = 0) -> None:
-        ended = len(self.ledger.trials) - len(self.ledger.training)
-        where = Message("stopped and saved after step {tick}", tick=self.state.tick)
-        so_far = Message(
-            "{ended} of {num_trials} trials have ended", ended=ended, num_trials=self.request.num_trials
-        )
-        option = Message("--resume {quote}", quote=shlex.quote(str(self.run.folder)))
-        how = Message("to resume, run the same command with {option} instead of --out", option=option)
-        raise Interrupted(
+    def stopped(self, signal_number: int) -> None:
+        """End the search, which can be resumed.
+
+        Raises:
+            Interrupted: always.
+        """
+        self.recipe.write(self.ledger.trials)
+        raise interruption(
+            self.request,
+            self.ledger,
+            self.spread.num_steps,
             signal_number or self.setup.stop.signal_number,
-            Message("{where}, {so_far}; {how}", where=where, so_far=so_far, how=how),
         )
 
-    def _is_break(self, state: TrainingState) -> bool:
+    def _is_break(self, lane: Lane) -> bool:
         """Return whether a slot is free or a trial is at a rung."""
+        state = lane.home_state
         if any(progress.has_ended for progress in state.progress.values()):
             return True
         return self.request.halving and any(
             rung_due(self._rungs(trial.name), state.progress[trial.name].step, trial.rungs)
-            for trial in self.ledger.training
+            for trial in self._trials_of(lane)
         )
 
-    def _current_setup(self) -> Setup:
-        """Build the setup for the trials in the bank."""
-        experiments = [self.experiments[name] for name in self.state.progress]
-        initial = {
-            e.name: self.initial[e.lora.init_adapter] for e in experiments if e.lora.init_adapter is not None
-        }
+    def _current_setup(self, lane: Lane) -> Setup:
+        """Build the setup for the trials of a lane."""
         return replace(
             self.setup,
-            experiments=experiments,
-            waves=[list(self.state.progress)],
-            initial=initial,
-            num_others=self.request.num_trials - len(experiments),
+            experiments=[self.experiments[name] for name in lane.names],
+            waves=[lane.names],
+            num_others=self.request.num_trials - len(lane.names),
         )
+
+    def _timetable(self, name: str) -> Timetable:
+        return Timetable(self.experiments[name], len(self.setup.train_set))
 
     def _rungs(self, name: str) -> dict[str, int]:
         if name not in self.rungs:
-            self.rungs[name] = rung_steps(Timetable(self.experiments[name], len(self.setup.train_set)))
+            self.rungs[name] = rung_steps(self._timetable(name))
         return self.rungs[name]
 
     def _trial(self, name: str) -> Trial:
-        return next(trial for trial in self.ledger.trials if trial.name == name)
+        return self.ledger.trials[trial_number(name)]
 
-    def _release(self, name: str) -> None:
-        del self.state.progress[name], self.state.tensors[name]
+    def _trials_of(self, lane: Lane) -> list[Trial]:
+        return [self._trial(name) for name in lane.names]
+
+    def _release(self, lane: Lane, name: str) -> None:
+        del lane.home_state.progress[name], lane.home_state.tensors[name], self.experiments[name]
+        self.rungs.pop(name, None)
 
     def _save(self) -> None:
         """Save the ledger first: it is the source of truth that the study follows."""
         self.ledger.save()
         self.study.follow(self.ledger.trials)
-
-    def write_recipe(self, trials: Sequence[Trial]) -> None:
-        """Write the run's recipe with the trials as its experiments, for every command that reads a run."""
-        write_recorded(self.run, self.run.recipe_file, experiments_as_recipe(self.request, trials))
-        trials = [trial for trial in trials if trial.name in self.experiments]
-        seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
-        write_recorded(self.run, self.run.provenance_file, self.known.replaced(seeds=seeds).text())
-
-
-def _take_figures(trial: Trial, progress: Progress) -> None:
-    trial.steps, trial.best_step, trial.figure = progress.step, progress.best_step, progress.best_metric
-    trial.forgetting = progress.forgetting

@@ -14,6 +14,9 @@ from loraloom.run.folder import Run
 from loraloom.search.ledger import Ledger
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, nested_changes, with_experiments
+from loraloom.text.message import Message
+from loraloom.text.units import counted
+from loraloom.training.state import Progress
 
 
 def ledger_of(request: Request, run: Run) -> Ledger:
@@ -45,6 +48,29 @@ def trial_experiment(request: Request, trial: Trial) -> Experiment:
 
 def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
     """Write a run's recipe.yaml with the trials as its experiments, for every command that reads a run."""
-    valid = valid_experiments(request, trials)
-    changes = {trial.name: nested_changes(trial.parameters) for trial in trials if trial.name in valid}
-    return write_recipe(with_experiments(request.recipe, changes))
+    changes = {trial.name: nested_changes(trial.parameters) for trial in trials}
+    try:
+        return write_recipe(with_experiments(request.recipe, changes))
+    except ValidationError:  # some were recorded as failed, because they are invalid
+        valid = valid_experiments(request, trials)
+        kept = {name: change for name, change in changes.items() if name in valid}
+        return write_recipe(with_experiments(request.recipe, kept))
+
+
+def joining(drawn: Sequence[Trial], num_together: int) -> Message:
+    """Describe which trials begin to train, and how many train together then."""
+    together = counted(num_together, "trial")
+    if len(drawn) == 1:
+        return Message("{trial} joins: {together} in one pass", trial=drawn[0].name, together=together)
+    return Message(
+        "{first} to {last} join: {together} in one pass",
+        first=drawn[0].name,
+        last=drawn[-1].name,
+        together=together,
+    )
+
+
+def take_figures(trial: Trial, progress: Progress) -> None:
+    """Write down how far a trial came."""
+    trial.steps, trial.best_step, trial.figure = progress.step, progress.best_step, progress.best_metric
+    trial.forgetting = progress.forgetting

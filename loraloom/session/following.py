@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from loraloom.recipe.reading import parse_recipe
 from loraloom.run.documents.result import Result
 from loraloom.run.events import quiet
 from loraloom.run.folder import Run, open_run
+from loraloom.run.packing import unpacked
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.data_checks import DataCheckReport, check_data
@@ -132,13 +131,3 @@ def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material,
     material = prepare(recipe, split, base, retained)
     require_same(base_identity(material), leaders_base or own.ranks.wait_for("base"))
     return material, of_data
-
-
-def unpacked(content: bytes) -> dict[str, bytes]:
-    """Return the files in one piece, as `leading.packed` made it."""
-    (length,) = struct.unpack_from("<Q", content)
-    at, files = 8 + length, {}
-    for name, size in json.loads(content[8:at]):
-        files[name] = content[at : at + size]
-        at += size
-    return files

@@ -11,7 +11,6 @@ Every rank reads recipe, rows and base itself; a follower refuses what differs f
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Sequence
 
 from loraloom.distributed.ranks import Ranks
@@ -19,6 +18,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.documents.result import Result
 from loraloom.run.folder import Run
+from loraloom.run.packing import packed
 from loraloom.session import provenance as origin
 from loraloom.session.material import Material
 from loraloom.session.rank_identity import base_identity, rows_identity
@@ -76,9 +76,3 @@ def announce_result(ranks: Ranks, run: Run) -> None:
     if ranks.size > 1:
         result = Result.read(run.result_file)
         ranks.announce("result", {"folder": str(run.folder.absolute()), "result": json.loads(result.text())})
-
-
-def packed(files: dict[str, bytes]) -> bytes:
-    """Return files as one piece: the length of a list of names and sizes, the list, and the contents."""
-    index = json.dumps([[name, len(content)] for name, content in files.items()]).encode()
-    return struct.pack("<Q", len(index)) + index + b"".join(files.values())

@@ -68,9 +68,13 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
         CheckpointError: it could not be written, for example because the disk is full; older ones are
             unchanged.
     """
-    target = folder / f"step-{state.tick:06d}"
+    return store_checkpoint(folder, state.tick, dict(state_files(state)), keep=keep)
+
+
+def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, keep: int) -> Path:
+    """Write the files of a checkpoint, as `state_files` yields them; otherwise like `save_checkpoint`."""
+    target = folder / f"step-{tick:06d}"
     staged = folder / f".{target.name}.new"
-    contents = dict(state_files(state))
     if not _has(target, contents):
         _write(staged, target, contents)
     _remove_others(target, keep)
@@ -203,7 +207,12 @@ def _retain_pairs(values: Mapping[str, Any]) -> dict[str, RetainLoss]:
     return {pair: RetainLoss(**own) for pair, own in values.items()}
 
 
-def read_state(contents: dict[str, bytes], path: Path) -> TrainingState:
+def tick_of(contents: Mapping[str, bytes]) -> int:
+    """Return the step of the run in the files of a checkpoint, without reading its tensors."""
+    return int(json.loads(contents[STATE])["tick"])
+
+
+def read_state(contents: Mapping[str, bytes], path: Path) -> TrainingState:
     """Read a state from the files of a checkpoint.
 
     Raises:
@@ -229,7 +238,7 @@ def read_state(contents: dict[str, bytes], path: Path) -> TrainingState:
         ) from None
 
 
-def _tensors(contents: dict[str, bytes], name: str, kind: str) -> dict[str, Tensor]:
+def _tensors(contents: Mapping[str, bytes], name: str, kind: str) -> dict[str, Tensor]:
     content = contents.get(f"{SLOTS}/{name}/{kind}.safetensors")
     return {} if content is None else load(content)
 

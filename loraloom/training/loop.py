@@ -12,6 +12,7 @@ import shlex
 from loraloom.bank.dropout import base_dropout
 from loraloom.errors import Interrupted
 from loraloom.run.events import CheckpointSave, Report
+from loraloom.run.folder import Run
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import save_checkpoint
 from loraloom.training.engine import Engine, Trainee
@@ -55,7 +56,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
                 if is_save_due or setup.stop or is_pause:
                     _save(engine)
                 if setup.stop:
-                    raise _interruption(engine)
+                    raise interruption(setup.run, state.tick, engine.stop.signal_number)
                 if is_pause:
                     _detach(engine)
                     return state
@@ -85,13 +86,13 @@ def _detach(engine: Engine) -> None:
         engine.bank.drop(trainee.name)
 
 
-def _interruption(engine: Engine) -> Interrupted:
-    step, folder = engine.state.tick, shlex.quote(str(engine.setup.run.folder))
+def interruption(run: Run, step: int, signal_number: int) -> Interrupted:
+    """Return the end of a training that was asked to stop, and has saved everything."""
     return Interrupted(
-        engine.stop.signal_number,
+        signal_number,
         Message(
             "stopped and saved after step {step}; `loraloom train --resume {folder}` continues, bit for bit",
             step=step,
-            folder=folder,
+            folder=shlex.quote(str(run.folder)),
         ),
     )

@@ -50,10 +50,10 @@ def limit_memory(room_mib: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (taken + room_mib * 2**20, resource.RLIM_INFINITY))
 
 
-def hold(reached: Path, go: Path) -> None:
+def hold(reached: Path, go: Path, seconds: float = HELD_SECONDS) -> None:
     """Tell a test that this point is reached, and stay here until it says so; signals arrive meanwhile."""
     reached.touch()
-    deadline = time.monotonic() + HELD_SECONDS
+    deadline = time.monotonic() + seconds
     while not go.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
 

@@ -104,6 +104,7 @@ def _unread_pipe() -> int:
 
 def _install(faults: dict[str, Any]) -> None:
     from tests.faults.instruments import (
+        HELD_SECONDS,
         FileOperations,
         at_call,
         die,
@@ -123,7 +124,8 @@ def _install(faults: dict[str, Any]) -> None:
     if "call" in faults:
         act = die
         if "reached" in faults:
-            act = functools.partial(hold, Path(faults["reached"]), Path(faults["go"]))
+            seconds = faults.get("seconds", HELD_SECONDS)
+            act = functools.partial(hold, Path(faults["reached"]), Path(faults["go"]), seconds)
         if "room_mib" in faults:
             act = functools.partial(limit_memory, faults["room_mib"])
         if "worker" in faults:

@@ -37,7 +37,7 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
     Raises:
         DataError: `given` does not exist, or is a file that could be any of several.
     """
-    entries = _entries(settings)
+    entries = data_entries(settings)
     if given.is_dir():
         found = {entry: _below(given, entry, sha256) for entry in entries}
         return {entry: path for entry, path in found.items() if path is not None}
@@ -66,7 +66,7 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
     return dict.fromkeys(chosen, given.absolute())
 
 
-def _entries(settings: DataSettings) -> list[str]:
+def data_entries(settings: DataSettings) -> list[str]:
     """List every name of data on disk, each once."""
     values = [getattr(settings, key) for key in KEYS]
     names = [

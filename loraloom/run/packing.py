@@ -1,0 +1,32 @@
+"""Several files as one piece of bytes, to send to another process without pickles."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+
+
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """Return files as one piece: the length of a list of names and sizes, the list, and the contents."""
+    index = json.dumps([[name, len(content)] for name, content in files.items()]).encode()
+    return struct.pack("<Q", len(index)) + index + b"".join(files.values())
+
+
+def unpacked(content: bytes) -> dict[str, bytes]:
+    """Return the files in one piece, as `packed` made it.
+
+    Raises:
+        ValueError: it is truncated or something else.
+    """
+    try:
+        (length,) = struct.unpack_from("<Q", content)
+    except struct.error:
+        raise ValueError("too short") from None
+    at, files = 8 + length, {}
+    for name, size in json.loads(content[8:at]):
+        files[str(name)] = content[at : at + size]
+        at += size
+    if at != len(content):
+        raise ValueError(f"{len(content)} bytes instead of {at}")
+    return files

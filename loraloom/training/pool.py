@@ -1,0 +1,218 @@
+"""The workers of a driver, and the lanes that are away at them.
+
+The pool records what workers tell, stores their checkpoints, and takes the lane of a lost worker back to its
+last checkpoint, so that another worker can continue it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Mapping, Sequence
+
+from loraloom.errors import TrainingError
+from loraloom.run.events import (
+    CheckpointSave,
+    Event,
+    ExperimentEnd,
+    MemoryLimit,
+    Note,
+    Report,
+    TrainStep,
+    WarningNote,
+    read_event,
+)
+from loraloom.text.message import Message
+from loraloom.training.checkpoint import tick_of
+from loraloom.training.lanes import MAIN, Lane, Lanes
+from loraloom.training.waves import Update, Wave, Worker, WorkerSource
+
+WAIT_SECONDS = 0.02
+# A lane of several experiments that loses so many workers without a checkpoint between is divided, and one of
+# a single experiment fails after one more: the experiment may be what ends the workers.
+LOSSES_UNTIL_DIVIDED = 2
+
+
+class WavePool:
+    """Workers and the lanes that they train.
+
+    Args:
+        lanes: of the run; changed in place.
+        source: where workers come from.
+        record: called with events of training, for the log.
+        report: called with notes on workers.
+    """
+
+    def __init__(self, lanes: Lanes, source: WorkerSource, record: Report, report: Report) -> None:
+        self.lanes, self.source, self.record, self.report = lanes, source, record, report
+        self.workers: list[Worker] = []
+        self.num_steps = 0  # of the lane that has taken the most
+        # A worker of an earlier driver may still tell of that driver's waves.
+        self._numbers = itertools.count(random.randrange(2**31))
+
+    @property
+    def free(self) -> list[Worker]:
+        """The workers without a lane."""
+        busy = {id(lane.worker) for lane in self.lanes}
+        return [worker for worker in self.workers if id(worker) not in busy]
+
+    @property
+    def away(self) -> list[Lane]:
+        """The lanes that are at workers."""
+        return [lane for lane in self.lanes if lane.worker is not None]
+
+    def send(
+        self, lane: Lane, worker: Worker, recipe: str, breaks: Mapping[str, Sequence[int]], num_others: int
+    ) -> None:
+        """Let a worker train a lane that is at home.
+
+        Args:
+            lane, worker: the lane, and a free worker.
+            recipe, breaks, num_others: as in `Wave`.
+        """
+        wave = Wave(next(self._numbers), recipe, lane.stored(), breaks, num_others)
+        lane.leave(worker, wave.number)
+        worker.start(wave)
+
+    def attend(self) -> None:
+        """Welcome new workers, and take in what all of them have told since the last call."""
+        for remark in self.source.remarks():
+            self.report(WarningNote(message=remark))
+        for worker in self.source.newcomers():
+            self.workers.append(worker)
+            self.report(
+                Note(
+                    message=Message(
+                        "{worker} takes part, with up to {capacity} at a time",
+                        worker=worker.name,
+                        capacity=worker.capacity,
+                    )
+                )
+            )
+        for worker in list(self.workers):
+            for update in worker.updates():
+                self._take(worker, update)
+            if worker in self.workers and worker.loss:
+                self._lose(worker, worker.loss)
+
+    def wait(self) -> None:
+        """Wait a moment, because there is nothing to do.
+
+        Raises:
+            TrainingError: there will be no worker any more.
+        """
+        if not self.workers and (reason := self.source.why_none()):
+            raise TrainingError(
+                Message("no worker is left; everything trained is kept: {reason}", reason=reason),
+                where=str(self.lanes.run.folder),
+                fix=Message("Resume with --resume, with other workers or without any."),
+            )
+        time.sleep(WAIT_SECONDS)
+
+    def recall_all(self, seconds: float) -> None:
+        """Ask for all lanes, and wait until they are at home, but not for long.
+
+        Args:
+            seconds: how long; a lane that is not back then is resumed from its last checkpoint.
+        """
+        deadline = time.monotonic() + seconds
+        for lane in self.away:
+            assert lane.worker is not None
+            lane.worker.recall()
+        while self.away and time.monotonic() < deadline:
+            self.attend()
+            time.sleep(WAIT_SECONDS)
+
+    def close(self) -> None:
+        """Let all workers end."""
+        for worker in self.workers:
+            worker.dismiss()
+        self.source.close()
+
+    def _lane_of(self, worker: Worker) -> Lane | None:
+        return next((lane for lane in self.lanes if lane.worker is worker), None)
+
+    def _take(self, worker: Worker, update: Update) -> None:
+        lane = self._lane_of(worker)
+        if update.kind == "failure":
+            self._lose(worker, update.problem)
+        elif lane is None or update.number != lane.number:
+            return  # of a wave that is somebody else's by now
+        elif update.kind == "event":
+            self._log(worker, lane, read_event(update.event))
+        else:
+            tick, files = tick_of(update.files), dict(update.files)
+            lane.num_losses, self.num_steps = 0, max(self.num_steps, tick)
+            if update.kind == "end":
+                lane.come_home(files)
+            else:
+                path = lane.store(tick, files)
+                shown = path.name if lane.name == MAIN else path.relative_to(self.lanes.run.folder)
+                self.record(CheckpointSave(step=tick, path=str(shown)))
+
+    def _log(self, worker: Worker, lane: Lane, event: Event | None) -> None:
+        if isinstance(event, MemoryLimit):  # its limits are the lane's own, which are in its checkpoints
+            said = Message(
+                "{worker} ran out of memory at step {step}, and computes less at once",
+                worker=worker.name,
+                step=event.step,
+            )
+            self.record(Note(message=said))
+        elif event is not None:
+            if isinstance(event, TrainStep) and event.experiment in lane.steps:
+                lane.steps[event.experiment] = event.experiment_step
+            self.record(event)
+
+    def _lose(self, worker: Worker, reason: str) -> None:
+        """Go on without a worker; its lane is at home again, at its last checkpoint."""
+        self.workers.remove(worker)
+        worker.dismiss()
+        self.report(
+            WarningNote(
+                message=Message(
+                    "{worker} does not take part any more: {reason}", worker=worker.name, reason=reason
+                )
+            )
+        )
+        lane = self._lane_of(worker)
+        if lane is None:
+            return
+        lane.come_home(None)
+        lane.num_losses += 1
+        said = Message(
+            "{names}: to be continued elsewhere after step {step}",
+            names=", ".join(lane.names),
+            step=lane.home_state.tick,
+        )
+        self.record(Note(message=said))
+        if lane.num_losses >= LOSSES_UNTIL_DIVIDED:
+            self._isolate(lane, reason)
+
+    def _isolate(self, lane: Lane, reason: str) -> None:
+        """Find out which experiment ends the workers: each gets a lane of its own, and may fail in it."""
+        if len(lane.names) > 1:
+            for name in lane.names[1:]:
+                self.lanes.divide(lane, [name])
+        elif lane.num_losses > LOSSES_UNTIL_DIVIDED:
+            (name,), state = lane.names, lane.home_state
+            progress = state.progress[name]
+            progress.fail(
+                Message(
+                    "{count} workers were lost while they trained it; the last one: {reason}",
+                    count=lane.num_losses,
+                    reason=reason,
+                )
+            )
+            self.record(
+                ExperimentEnd(
+                    step=state.tick,
+                    experiment=name,
+                    experiment_step=progress.step,
+                    status=progress.status,
+                    reason=progress.reason,
+                    best_step=progress.best_step,
+                    best_metric=progress.best_metric,
+                    forgetting=None,
+                )
+            )

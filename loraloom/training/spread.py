@@ -1,0 +1,237 @@
+"""Spreading of a run's experiments over workers and this process.
+
+    attend to workers ──▶ settle lanes at home ──▶ divide, fill, give out lanes ──▶ train here, or wait ──▶ …
+
+Every worker has one lane at a time, with as many experiments as its memory holds and as leave something
+for the others. If nothing is left to give out, the largest lane is called back and divided.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from loraloom.run.events import Report
+from loraloom.training.lanes import MAIN, Lane, Lanes
+from loraloom.training.pool import WavePool
+from loraloom.training.signals import StopRequest
+from loraloom.training.state import TrainingState
+from loraloom.training.waves import WorkerSource
+
+# While this process trains, it attends to workers between two steps, but not more often than this.
+ATTEND_SECONDS = 0.2
+# How long a stop waits for workers that finish their step; they continue from their checkpoints otherwise.
+STOP_SECONDS = 60.0
+# An experiment with less of its steps left stays where it is.
+LEAST_SHARE_TO_MOVE = 0.1
+
+
+class WaveOwner(Protocol):
+    """The command whose experiments are spread: it knows what to train and what becomes of it."""
+
+    @property
+    def most_together(self) -> int:
+        """How many experiments may be in training at once, wherever."""
+
+    def settle(self, lane: Lane) -> None:
+        """Take what has ended out of a lane that is at home, and write it to the run."""
+
+    def has_more(self) -> bool:
+        """Return whether there are experiments that are in no lane yet."""
+
+    def fill(self, lane: Lane, number: int) -> None:
+        """Add experiments to a lane that is at home until it has a number of them, or there are no more."""
+
+    def recipe_text(self, lane: Lane) -> str:
+        """Return a recipe that has the experiments of a lane."""
+
+    def breaks_of(self, lane: Lane) -> Mapping[str, Sequence[int]]:
+        """Return the steps at which each experiment of a lane is judged."""
+
+    def share_left(self, name: str, step: int) -> float:
+        """Return which share of an experiment's steps is left."""
+
+    def train_here(self, lane: Lane) -> None:
+        """Train a lane in this process until a break, or until `Spread.must_return`."""
+
+    def stopped(self, signal_number: int) -> None:
+        """End the command: a stop was requested, and everything is saved.
+
+        Raises:
+            Interrupted: always.
+        """
+
+
+class Spread:
+    """The experiments of a run, spread over workers.
+
+    Args:
+        owner: the command.
+        lanes: of the run.
+        source: where workers come from.
+        capacity: how many experiments this process trains together; 0 if it trains none.
+        stop: set by a signal.
+        record, report: as in `WavePool`.
+    """
+
+    def __init__(
+        self,
+        owner: WaveOwner,
+        lanes: Lanes,
+        source: WorkerSource,
+        *,
+        capacity: int,
+        stop: StopRequest,
+        record: Report,
+        report: Report,
+    ) -> None:
+        self.owner, self.lanes, self.capacity, self.stop = owner, lanes, capacity, stop
+        self.pool = WavePool(lanes, source, record, report)
+        self._attended = 0.0
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps the longest lane has taken."""
+        here = [lane.state.tick for lane in self.lanes if lane.state is not None]
+        self.pool.num_steps = max([self.pool.num_steps, *here])
+        return self.pool.num_steps
+
+    def complete(self) -> None:
+        """Continue until every experiment has ended.
+
+        Raises:
+            Interrupted: a stop was requested; everything is saved.
+            TrainingError: no worker is left.
+        """
+        while True:
+            own = self.serve(is_here_idle=self.capacity > 0)
+            if not any(lane.names for lane in self.lanes) and not self.owner.has_more():
+                return
+            if self.stop:
+                self.end(self.stop.signal_number)
+            if own is None:
+                self.pool.wait()
+                continue
+            own.is_here = True
+            try:
+                self.owner.train_here(own)
+            finally:
+                own.is_here = own.is_recalled = False
+
+    def end(self, signal_number: int) -> None:
+        """Save everything and end the command.
+
+        Raises:
+            Interrupted: always.
+        """
+        self.pool.recall_all(STOP_SECONDS)
+        for lane in self.lanes:
+            lane.is_here = False
+            if lane.names and lane.is_home:
+                self._settle(lane)
+                if lane.name != MAIN or self.capacity == 0:
+                    lane.stored()
+        self.owner.stopped(signal_number)
+
+    def must_return(self, lane: Lane) -> bool:
+        """Attend to workers between two steps of this process; return whether the lane is wanted back."""
+        if time.monotonic() - self._attended > ATTEND_SECONDS:
+            self.serve()
+        return lane.is_recalled
+
+    def serve(self, *, is_here_idle: bool = False) -> Lane | None:
+        """Take in what workers have told, and give a lane to each that has none.
+
+        Args:
+            is_here_idle: whether this process needs a lane too.
+
+        Returns:
+            The lane for this process, if it needs one and there is one.
+        """
+        self.pool.attend()
+        self._attended = time.monotonic()
+        for lane in [lane for lane in self.lanes if lane.is_home]:
+            self._settle(lane)
+        free = self.pool.free
+        self._divide(len(free) + is_here_idle)
+        own = self._lane_for(self.capacity) if is_here_idle else None
+        for worker in free:
+            given = self._lane_for(worker.capacity, other_than=own)
+            if given is None:
+                self._call_back()
+                break
+            recipe, breaks = self.owner.recipe_text(given), self.owner.breaks_of(given)
+            self.pool.send(given, worker, recipe, breaks, self._num_training - len(given.names))
+        if is_here_idle and own is None:
+            self._call_back()
+        return own
+
+    @property
+    def _num_training(self) -> int:
+        return sum(len(lane.names) for lane in self.lanes)
+
+    @property
+    def _num_workers(self) -> int:
+        return max(1, len(self.pool.workers) + self.pool.source.num_expected + (self.capacity > 0))
+
+    @property
+    def _most_together(self) -> int:
+        return max(self.owner.most_together, self._num_workers)
+
+    def _can_add(self) -> bool:
+        return self.owner.has_more() and self._num_training < self._most_together
+
+    def _settle(self, lane: Lane) -> None:
+        if not lane.home_state.unfinished:  # otherwise a signal arrived between a step and its evaluation
+            self.owner.settle(lane)
+        if not lane.names:
+            _ = self.num_steps
+            self.lanes.drop(lane)
+
+    def _lane_for(self, capacity: int, other_than: Lane | None = None) -> Lane | None:
+        """Return a lane at home, filled to a worker's share; None if there is nothing to train."""
+        home = [lane for lane in self.lanes if lane.is_home and lane is not other_than]
+        # Experiments that wait go first; `main` is this process's own.
+        lane = next((lane for lane in home if lane.names), None) or next(iter(home), None)
+        if lane is None:
+            if not self._can_add():
+                return None
+            lane = self.lanes.add(TrainingState.at_start([]))
+        share = min(capacity, -(-self._most_together // self._num_workers))
+        room = self._most_together - self._num_training
+        if not lane.home_state.unfinished:
+            self.owner.fill(lane, min(share, len(lane.names) + room))
+        if not lane.names:
+            self.lanes.drop(lane)
+            return None
+        if len(lane.names) > capacity:
+            self.lanes.divide(lane, lane.names[capacity:])
+        return lane
+
+    def _divide(self, num_idle: int) -> None:
+        """Divide lanes at home until there is one for every idle worker, if nothing else is left for them."""
+        while not self._can_add() and num_idle > 1:
+            home = [lane for lane in self.lanes if lane.is_home and lane.names]
+            largest = max(home, key=lambda lane: len(self._movable(lane)), default=None)
+            if len(home) >= num_idle or largest is None or len(self._movable(largest)) < 2:
+                return
+            self.lanes.divide(largest, self._movable(largest)[::2])
+
+    def _call_back(self) -> None:
+        """Ask for the lane with the most to share, if an idle worker would otherwise have nothing."""
+        busy = [lane for lane in self.lanes if not lane.is_home]
+        if self._can_add() or any(lane.is_recalled for lane in busy):
+            return
+        largest = max(busy, key=lambda lane: len(self._movable(lane)), default=None)
+        if largest is None or len(self._movable(largest)) < 2:
+            return
+        largest.is_recalled = True
+        if largest.worker is not None:
+            largest.worker.recall()
+
+    def _movable(self, lane: Lane) -> list[str]:
+        """Return the experiments of a lane that have much to do yet, those with the most first."""
+        left = {name: self.owner.share_left(name, lane.step_of(name)) for name in lane.names}
+        worth = [name for name in left if left[name] >= LEAST_SHARE_TO_MOVE]
+        return sorted(worth, key=lambda name: -left[name])

@@ -1,0 +1,167 @@
+"""Waves, and the workers that train them: here is what a driver and a worker tell each other.
+
+A *lane* is a lineage of training state: experiments that train together in one bank (`lanes.py`). A *wave* is
+one errand of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
+alone writes the run, gives waves to workers (`pool.py`); `loraloom/workers/` has the workers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from loraloom.run.documents.document import JsonObject
+from loraloom.run.packing import packed, unpacked
+from loraloom.text.message import from_data, to_data
+
+HEAD = "head.json"
+
+
+@dataclass(frozen=True)
+class Wave:
+    """One errand of a lane.
+
+    Args:
+        number: unlike that of any other wave of this driver, so that late updates are recognised.
+        recipe: YAML of a recipe that has the experiments, with paths relative to the run's.
+        files: the checkpoint to train from, as `checkpoint.state_files` yields it; its experiments are the
+            wave's.
+        breaks: experiment -> steps at which the wave returns, because the experiment is to be judged.
+        num_others: experiments of the run that are not in this wave.
+    """
+
+    number: int
+    recipe: str
+    files: Mapping[str, bytes]
+    breaks: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    num_others: int = 0
+
+    def packed(self) -> bytes:
+        """Return it as one piece."""
+        breaks = {name: list(steps) for name, steps in self.breaks.items()}
+        head = {"number": self.number, "recipe": self.recipe, "breaks": breaks, "num_others": self.num_others}
+        return packed({HEAD: json.dumps(head).encode(), **self.files})
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Wave:
+        """Return the wave in one piece, as `packed` made it.
+
+        Raises:
+            ValueError: it is truncated or something else.
+        """
+        head, files = _opened(content)
+        return cls(head["number"], head["recipe"], files, head["breaks"], head["num_others"])
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a worker tells of a wave.
+
+    Args:
+        kind: an `event` for the log, a `checkpoint`, the `end` of the wave, or a `failure` of the worker,
+            which trains nothing any more.
+        number: number of the wave.
+        event: line of the log, without a time.
+        files: the checkpoint, or the state at the end.
+        problem: why the worker failed.
+    """
+
+    kind: Literal["event", "checkpoint", "end", "failure"]
+    number: int
+    event: JsonObject = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    problem: str = ""
+
+    def packed(self) -> bytes:
+        """Return it as one piece."""
+        head = {"kind": self.kind, "number": self.number, "event": self.event, "problem": self.problem}
+        return packed({HEAD: json.dumps(to_data(head)).encode(), **self.files})
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Update:
+        """Return the update in one piece, as `packed` made it.
+
+        Raises:
+            ValueError: it is truncated or something else.
+        """
+        head, files = _opened(content)
+        return cls(head["kind"], head["number"], head["event"], files, from_data(head["problem"]))
+
+
+def _opened(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    files = unpacked(content)
+    try:
+        return json.loads(files.pop(HEAD)), files
+    except KeyError:
+        raise ValueError(f"has no {HEAD}") from None
+
+
+class Worker(Protocol):
+    """A worker, as the driver sees it. No method waits for the worker."""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages: `node3, process 4711`."""
+
+    @property
+    def capacity(self) -> int:
+        """How many experiments its memory holds together."""
+
+    @property
+    def loss(self) -> str:
+        """Why it is no longer there; empty if it is."""
+
+    def start(self, wave: Wave) -> None:
+        """Let it train a wave; it has none."""
+
+    def updates(self) -> Sequence[Update]:
+        """Return what it has told since the last call, in order."""
+
+    def recall(self) -> None:
+        """Ask for its wave after the present step."""
+
+    def dismiss(self) -> None:
+        """Let it end."""
+
+
+class WorkerSource(Protocol):
+    """Where workers come from."""
+
+    @property
+    def num_expected(self) -> int:
+        """How many have been started and are not there yet."""
+
+    def newcomers(self) -> Sequence[Worker]:
+        """Return the workers that have come since the last call."""
+
+    def remarks(self) -> Sequence[str]:
+        """Return what the user should know since the last call: who cannot take part, and why."""
+
+    def why_none(self) -> str:
+        """Return why there will be no worker any more; empty if there may be one."""
+
+    def close(self) -> None:
+        """Dismiss those that have not come yet."""
+
+
+class NoWorkers:
+    """A source of no workers: everything is trained in this process."""
+
+    num_expected = 0
+
+    def newcomers(self) -> Sequence[Worker]:
+        """Return no workers."""
+        return ()
+
+    def remarks(self) -> Sequence[str]:
+        """Return nothing."""
+        return ()
+
+    def why_none(self) -> str:
+        """Return nothing, because nobody waits."""
+        return ""
+
+    def close(self) -> None:
+        """Do nothing."""

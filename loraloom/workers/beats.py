@@ -1,0 +1,143 @@
+"""Signs of life between processes that share a file system, and the detection of those that have ended.
+
+A file is replaced every second. Its reader compares it with what was there before, by a clock of its own, so
+that clocks of machines need not agree. Of a process on the same machine, the system knows it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from loraloom.run.atomic import staged_path
+
+BEAT_SECONDS = 1.0
+SILENCE_VARIABLE = "LORALOOM_WORKER_TIMEOUT"
+SILENCE_SECONDS = 60.0
+
+
+def silence_seconds() -> float:
+    """Return how long a process may be silent before it counts as lost."""
+    try:
+        return max(2 * BEAT_SECONDS, float(os.environ.get(SILENCE_VARIABLE, SILENCE_SECONDS)))
+    except ValueError:
+        return SILENCE_SECONDS
+
+
+def machine() -> str:
+    """Return what identifies this machine, or this container on it, among those that share a file system."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        namespace = ""
+    return f"{platform.node()} {namespace}"
+
+
+def replace_quickly(path: Path, content: bytes) -> None:
+    """Replace a file as a whole, without waiting for the disk: it is of use to living processes only.
+
+    A new name in a folder also makes a network file system read the folder again, which it otherwise
+    remembers for up to a minute.
+    """
+    staged = staged_path(path)
+    staged.write_bytes(content)
+    os.replace(staged, path)
+
+
+class Beats:
+    """A thread that gives signs of life in files until it is stopped."""
+
+    def __init__(self) -> None:
+        self._files: list[Path] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, file: Path) -> None:
+        """Give signs of life in one more file."""
+        self._files.append(file)
+        self._beat(file)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="beats", daemon=True)
+            self._thread.start()
+
+    def remove(self, file: Path) -> None:
+        """Give none in a file any more."""
+        self._files = [own for own in self._files if own != file]
+
+    def stop(self) -> None:
+        """Give none any more."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            for file in self._files:
+                self._beat(file)
+
+    def _beat(self, file: Path) -> None:
+        own = psutil.Process()
+        sign = {"machine": machine(), "pid": own.pid, "started": own.create_time(), "time": time.time()}
+        with contextlib.suppress(OSError):  # the folder is gone: whoever reads there is too
+            replace_quickly(file, json.dumps(sign).encode())
+
+
+class Listener:
+    """Signs of life of another process.
+
+    Args:
+        file: where it gives them.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._content, self._num_signs = b"", 0
+        self._heard = time.monotonic()
+
+    @property
+    def was_heard(self) -> bool:
+        """Whether it has ever given a sign."""
+        self._read()
+        return bool(self._content)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has given a sign since this was first asked, or is a living process of this machine."""
+        self._read()
+        return self._num_signs > 1 or self._is_running() is True
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since its last new sign; infinity if it is known to have ended."""
+        self._read()
+        if self._is_running() is False:
+            return float("inf")
+        return time.monotonic() - self._heard
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            content = self.file.read_bytes()
+            if content != self._content:
+                self._content, self._heard = content, time.monotonic()
+                self._num_signs += 1
+
+    def _is_running(self) -> bool | None:
+        """Return whether its process runs; None if it is on another machine, or never gave a sign."""
+        try:
+            sign = json.loads(self._content or b"{}")
+            if sign.get("machine") != machine():
+                return None
+            process = psutil.Process(sign["pid"])
+            is_same = abs(process.create_time() - sign["started"]) < 1
+            return is_same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+        except (ValueError, TypeError, KeyError, AttributeError):  # damaged: it counts as silent later
+            return None

@@ -1,0 +1,273 @@
+"""Workers on a Ray cluster: one for each GPU of a node, or for its processors, wherever a node is or comes.
+
+Ray starts the processes, carries bytes, and says who has ended; everything else is that of any worker. What
+a worker needs of the run comes with the call that starts it. Base and data are read by path, or come through
+the object store.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.errors import RunError
+from loraloom.recipe import Recipe
+from loraloom.run.folder import Run
+from loraloom.run.packing import packed
+from loraloom.search.request import SPACE_FILE
+from loraloom.session.locations import Relocation
+from loraloom.text.message import Message, from_data
+from loraloom.text.visible import one_line
+from loraloom.training.waves import Update, Wave
+from loraloom.workers.ray_actor import WaveActor
+from loraloom.workers.ray_options import RayOptions
+from loraloom.workers.sent_files import files_to_send
+
+NODES_SECONDS = 2.0  # between two looks for new nodes
+# Workers that were started and have not answered count as expected for so long: their CPUs may be in use.
+EXPECTED_SECONDS = 120.0
+MOST_LOSSES = 3  # of workers of a node, before it is not used any more
+THREADS = 4  # of an actor: it trains, is asked for news, and is recalled
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A part of a node that one worker uses.
+
+    Args:
+        node: Ray's id of the node.
+        host: its name in messages.
+        num_cpus, num_gpus: what the worker reserves.
+        num_beside: how many other workers share the node's memory.
+    """
+
+    node: str
+    host: str
+    num_cpus: int
+    num_gpus: int
+    num_beside: int
+
+
+class RayWorker:
+    """A worker in an actor, as the driver sees it."""
+
+    def __init__(self, ray: Any, actor: Any, slot: Slot, said: Mapping[str, Any], left: Any) -> None:
+        self._ray, self._actor, self._slot, self._left = ray, actor, slot, left
+        self.name, self.capacity = str(said["name"]), int(said["capacity"])
+        self.loss = ""
+        self._number, self._asked, self._wave = -1, None, None
+
+    def start(self, wave: Wave) -> None:
+        """Let it train a wave."""
+        self._number = wave.number
+        self._wave = self._actor.train.remote(wave.packed())
+
+    def updates(self) -> Sequence[Update]:
+        """Return what it has told since the last call."""
+        try:
+            if self._asked is None:
+                self._asked = self._actor.news.remote()
+            if not self._ray.wait([self._asked], timeout=0)[0]:
+                return ()
+            told = self._ray.get(self._asked)
+            self._asked = None
+        except self._ray.exceptions.RayError as error:
+            self.loss = Message("its process or its node has ended ({kind})", kind=type(error).__name__)
+            return ()
+        return [Update.unpacked(content) for content in told]
+
+    def recall(self) -> None:
+        """Ask for its wave after the present step."""
+        self._actor.recall.remote(self._number)
+
+    def dismiss(self) -> None:
+        """End its process."""
+        self._ray.kill(self._actor)
+        self._left(self._slot, bool(self.loss))
+
+
+class RayWorkers:
+    """The workers of a Ray cluster.
+
+    Args:
+        options: address and size of workers.
+        run: the run, with its plan.
+        recipe: of the run, with present locations.
+        moved: present locations of base and data that were moved.
+
+    Raises:
+        RunError: Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, options: RayOptions, run: Run, recipe: Recipe, moved: Relocation) -> None:
+        self._ray, self._is_own = connect(options)
+        self._options, self._recipe, self._moved = options, recipe, moved
+        self._run = _packed_run(run)
+        self._opening: dict[Any, tuple[Any, Slot, float]] = {}
+        self._used: Counter[Slot] = Counter()
+        self._losses: Counter[str] = Counter()
+        self._refused: dict[str, str] = {}
+        self._remarks: list[str] = []
+        self._is_closed, self._looked = False, -NODES_SECONDS
+        self._sent: list[tuple[str, Any]] | None = None
+
+    @property
+    def num_expected(self) -> int:
+        """How many were started a while ago at most and have not answered yet."""
+        self._look_for_nodes()
+        now = time.monotonic()
+        return sum(now - since < EXPECTED_SECONDS for _, _, since in self._opening.values())
+
+    def newcomers(self) -> Sequence[RayWorker]:
+        """Return the workers that have read rows and base since the last call."""
+        self._look_for_nodes()
+        if not self._opening:
+            return ()
+        ready, _ = self._ray.wait(list(self._opening), num_returns=len(self._opening), timeout=0)
+        found = []
+        for reference in ready:
+            actor, slot, _ = self._opening.pop(reference)
+            try:
+                said = json.loads(self._ray.get(reference))
+                problem = from_data(said["problem"]) if "problem" in said else ""
+            except self._ray.exceptions.RayError as error:
+                problem = one_line(str(error).strip().rpartition("\n")[2]) or type(error).__name__
+            if problem:
+                self._refuse(slot, actor, problem)
+            else:
+                found.append(RayWorker(self._ray, actor, slot, said, self._left))
+        return found
+
+    def remarks(self) -> Sequence[str]:
+        """Return which nodes cannot take part, and why."""
+        said, self._remarks = self._remarks, []
+        return said
+
+    def why_none(self) -> str:
+        """Return why no node is used; empty as long as one may answer or come."""
+        self._look_for_nodes()
+        if self._opening or not self._refused:
+            return ""
+        return "; ".join(self._refused.values())
+
+    def close(self) -> None:
+        """End all workers, and leave the cluster."""
+        self._is_closed = True
+        for actor, _, _ in self._opening.values():
+            self._ray.kill(actor)
+        if self._is_own:
+            self._ray.shutdown()
+
+    def _look_for_nodes(self) -> None:
+        if self._is_closed or time.monotonic() - self._looked < NODES_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for node in self._ray.nodes():
+            if node["Alive"] and node["NodeID"] not in self._refused:
+                for slot, number in slots_of(node, self._options.num_cpus).items():
+                    for _ in range(number - self._used[slot]):
+                        self._start(slot)
+
+    def _start(self, slot: Slot) -> None:
+        if self._sent is None:
+            found = files_to_send(self._recipe) if self._options.sends_files else {}
+            self._sent = [(path, self._ray.put(file.read_bytes())) for path, file in found.items()]
+        self._used[slot] += 1
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slot.node, soft=False)
+        actor = self._ray.remote(WaveActor).options(
+            num_cpus=slot.num_cpus,
+            num_gpus=slot.num_gpus,
+            max_concurrency=THREADS,
+            scheduling_strategy=strategy,
+        )
+        made = actor.remote()
+        moved = {"base": _text(self._moved.base), "data": _text(self._moved.data)}
+        reference = made.open.remote(self._run, moved, self._sent, slot.num_beside)
+        self._opening[reference] = made, slot, time.monotonic()
+
+    def _refuse(self, slot: Slot, actor: Any, problem: str) -> None:
+        self._ray.kill(actor)
+        if slot.node not in self._refused:
+            said = Message("{worker} cannot take part: {problem}", worker=slot.host, problem=problem)
+            self._refused[slot.node] = said
+            self._remarks.append(said)
+
+    def _left(self, slot: Slot, is_lost: bool) -> None:
+        """Use the place of a worker again, unless its node loses one after the other."""
+        self._used[slot] -= 1
+        self._losses[slot.node] += is_lost
+        if self._losses[slot.node] >= MOST_LOSSES and slot.node not in self._refused:
+            said = Message(
+                "{worker} is not used any more, because {count} of its workers were lost",
+                worker=slot.host,
+                count=self._losses[slot.node],
+            )
+            self._refused[slot.node] = said
+            self._remarks.append(said)
+
+
+def connect(options: RayOptions) -> tuple[Any, bool]:
+    """Connect to a cluster, or start one on this machine; return Ray, and whether this connection is ours.
+
+    Raises:
+        RunError: Ray is not installed, or no cluster answers.
+    """
+    try:
+        import ray
+        import ray.exceptions
+        import ray.util.scheduling_strategies
+    except ImportError:
+        raise RunError(
+            Message("Ray is not installed"),
+            where="--ray",
+            fix=Message("Install it on every machine: pip install 'loraloom[ray]'."),
+        ) from None
+    if ray.is_initialized():
+        return ray, False
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    address = None if options.address == "auto" else options.address
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise RunError(
+            Message("no Ray cluster answers"),
+            where=f"--ray {options.address}",
+            found=one_line(str(error))[:200],
+            fix=Message("Start one with `ray start --head`, or give its address, HOST:PORT."),
+        ) from None
+    finally:
+        for number, handler in handlers.items():  # Ray installs its own, which ends the process at once
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+    return ray, True
+
+
+def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:
+    """Return the parts of a node that workers use, and how many of each: one a GPU, or as CPUs allow.
+
+    Args:
+        node: an entry of `ray.nodes()`.
+        num_cpus: CPUs of a worker; by default all of the node, or its share of those with a GPU.
+    """
+    resources = node["Resources"]
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    own = num_cpus or (max(1, cpus // gpus) if gpus else max(1, cpus))
+    number = min(cpus // own, gpus) if gpus else cpus // own
+    if number == 0:
+        return {}
+    return {Slot(node["NodeID"], node["NodeManagerHostname"], own, min(1, gpus), number - 1): number}
+
+
+def _packed_run(run: Run) -> bytes:
+    files = (run.recipe_file, run.provenance_file, run.split_file, run.folder / SPACE_FILE)
+    return packed({file.name: file.read_bytes() for file in files if file.is_file()})
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())

@@ -1,0 +1,129 @@
+"""Joining a run that another process writes, on this machine or on one that shares its file system."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from pathlib import Path
+
+from loraloom.errors import Interrupted, LoRALoomError, RunError
+from loraloom.run.events import Note, Report, quiet
+from loraloom.run.folder import LOCK_FILE, Run, open_run
+from loraloom.run.lock import is_held
+from loraloom.session.locations import Relocation
+from loraloom.session.provenance_file import read_provenance
+from loraloom.text.message import Message
+from loraloom.training.signals import StopRequest, stop_on_signals
+from loraloom.workers.files import FOLDER, READY, FilePost
+from loraloom.workers.loop import train_waves
+from loraloom.workers.material import load_material, own_name
+
+# How long to wait for a run that nobody holds: jobs of a scheduler start in any order.
+JOIN_VARIABLE = "LORALOOM_JOIN_TIMEOUT"
+JOIN_SECONDS = 60.0
+POLL_SECONDS = 0.2
+
+
+def join_run(
+    folder: Path,
+    *,
+    base: Path | None = None,
+    data: Path | None = None,
+    device: str | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> int:
+    """Take part in a run until it has ended; nothing is written but this worker's own folder in the run.
+
+    Args:
+        folder: the run, which another process holds; it may not have started yet.
+        base, data: present locations of its base and data on this machine.
+        device: device to train on; by default the best one, or the one that the recipe names.
+        report: called with notes.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop, and the trials go back.
+
+    Returns:
+        How many waves this process trained.
+
+    Raises:
+        LoRALoomError: the run cannot be joined, or its process has ended.
+        Interrupted: a stop was requested; the trials are continued elsewhere.
+    """
+    with stop_on_signals(stop, leaves_at_once=True) as stop:
+        run = _wait_for(folder)
+        name = f"{own_name()}, process {os.getpid()}"
+        own = run.folder / FOLDER / f"{own_name()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        post = FilePost(own, name, stop)
+        try:
+            try:
+                loaded = load_material(
+                    run, Relocation(base, data), device=device, num_beside=_num_beside(own.parent)
+                )
+            except LoRALoomError as error:
+                post.refuse(error.as_message())
+                raise
+            stop.leaves_at_once = False
+            post.ready(loaded.capacity, loaded.device)
+            report(
+                Note(
+                    message=Message(
+                        "takes part in {run} with up to {capacity} at a time, on {device}",
+                        run=run.folder,
+                        capacity=loaded.capacity,
+                        device=loaded.device,
+                    )
+                )
+            )
+            num_waves = train_waves(loaded, post)
+        finally:
+            post.close()
+        if stop:
+            raise Interrupted(stop.signal_number, Message("stopped; the search goes on without this process"))
+        report(Note(message=Message("there is nothing left to train in {run}", run=run.folder)))
+        return num_waves
+
+
+def _wait_for(folder: Path) -> Run:
+    """Wait until a run is ready for others.
+
+    Raises:
+        RunError: it does not exist, has finished, or nobody holds it.
+    """
+    deadline = time.monotonic() + _join_seconds()
+    while True:
+        run = Run(folder)
+        is_held_now = is_held(folder / LOCK_FILE) if folder.is_dir() else False
+        if run.is_started and _is_planned(run) and is_held_now:
+            return run
+        if not is_held_now:
+            if run.is_started and run.is_finished:
+                raise RunError(Message("has finished, so nobody can join it"), where=str(folder))
+            if time.monotonic() > deadline:
+                open_run(folder)
+                raise RunError(
+                    Message("no process is training this run, so nobody can join it"),
+                    where=str(folder),
+                    fix=Message("Start or resume the run, then join it."),
+                )
+        time.sleep(POLL_SECONDS)
+
+
+def _join_seconds() -> float:
+    try:
+        return float(os.environ.get(JOIN_VARIABLE, JOIN_SECONDS))
+    except ValueError:
+        return JOIN_SECONDS
+
+
+def _is_planned(run: Run) -> bool:
+    """Return whether its process has decided everything that a worker must know."""
+    try:
+        return read_provenance(run).waves is not None
+    except RunError:
+        return False
+
+
+def _num_beside(folder: Path) -> int:
+    """Return how many other workers share this machine's memory; what the driver needs, it has already."""
+    return sum(path.parent.name.startswith(f"{own_name()}-") for path in folder.glob(f"*/{READY}"))

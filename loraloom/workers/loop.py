@@ -1,0 +1,111 @@
+"""The loop of a worker: it has the base once, and trains wave after wave until it is dismissed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from loraloom.errors import LoRALoomError
+from loraloom.forecast.plan import pass_tokens
+from loraloom.recipe.reading import parse_recipe
+from loraloom.run.events import CheckpointSave, Event
+from loraloom.run.folder import Run
+from loraloom.session.safeguards import device_errors_explained
+from loraloom.text.message import Message
+from loraloom.training.checkpoint import read_state, state_files, verify
+from loraloom.training.loop import train
+from loraloom.training.setup import Setup, scratch_run
+from loraloom.training.signals import StopRequest
+from loraloom.training.state import TrainingState
+from loraloom.training.waves import Update, Wave
+from loraloom.workers.material import WorkerMaterial
+
+
+class Post(Protocol):
+    """The connection to the driver, as the worker sees it."""
+
+    def receive(self) -> Wave | None:
+        """Wait for a wave; None if the worker is dismissed."""
+
+    def send(self, update: Update) -> None:
+        """Tell the driver something."""
+
+    def is_recalled(self) -> bool:
+        """Return whether the driver wants the wave back."""
+
+
+def train_waves(own: WorkerMaterial, post: Post) -> int:
+    """Train waves until the worker is dismissed.
+
+    Args:
+        own: base and rows.
+        post: the connection to the driver.
+
+    Returns:
+        How many waves it trained.
+
+    Raises:
+        LoRALoomError: this process cannot train any more; the driver was told why.
+    """
+    num_waves = 0
+    while (wave := post.receive()) is not None:
+        try:
+            train_wave(own, wave, post.send, post.is_recalled)
+        except LoRALoomError as error:
+            post.send(Update("failure", wave.number, problem=error.as_message()))
+            raise
+        num_waves += 1
+    return num_waves
+
+
+def train_wave(
+    own: WorkerMaterial, wave: Wave, send: Callable[[Update], None], is_recalled: Callable[[], bool]
+) -> None:
+    """Train a wave until a break, and send its state.
+
+    Args:
+        own: base and rows.
+        wave: the wave.
+        send: called with every update.
+        is_recalled: asked after every step.
+
+    Raises:
+        LoRALoomError: the wave is invalid, memory does not hold it, or the device failed.
+    """
+    with scratch_run() as run:
+        state = read_state(wave.files, run.folder)
+
+        def report(event: Event) -> None:
+            if isinstance(event, CheckpointSave):
+                files = verify(run.checkpoints / event.path)
+                send(Update("checkpoint", wave.number, files=files))
+            else:
+                send(Update("event", wave.number, event=event.to_json()))
+
+        def must_return(state: TrainingState) -> bool:
+            has_ended = any(progress.has_ended for progress in state.progress.values())
+            return has_ended or is_recalled() or _is_at_break(wave, state)
+
+        with device_errors_explained(run, Message("start the worker again")):
+            train(replace(_setup(own, wave, run, state), pause=must_return), state, report)
+        send(Update("end", wave.number, files=dict(state_files(state))))
+
+
+def _is_at_break(wave: Wave, state: TrainingState) -> bool:
+    return any(
+        state.progress[name].step >= step
+        for name, steps in wave.breaks.items()
+        if name in state.progress
+        for step in steps
+    )
+
+
+def _setup(own: WorkerMaterial, wave: Wave, run: Run, state: TrainingState) -> Setup:
+    material = own.material
+    recipe = parse_recipe(wave.recipe, name=run.recipe_file.name)
+    names = list(state.progress)
+    experiments = [each for each in recipe.resolved_experiments if each.name in names]
+    setup = material.setup(run, StopRequest(), waves=[names], pass_tokens=pass_tokens(material.base))
+    # Adapters that experiments start from are in the state.
+    return replace(setup, experiments=experiments, initial={}, num_others=wave.num_others)

@@ -1,0 +1,138 @@
+"""A worker's own view of a run: the same rows and the same base, read once, and never written."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+
+import torch
+
+from loraloom.base.available_memory import free_bytes
+from loraloom.base.loading import Base
+from loraloom.errors import Problem, RunError, TrainingError
+from loraloom.forecast.footprint import Counter
+from loraloom.forecast.plan import experiment_need, num_fitting, pass_tokens
+from loraloom.recipe import Recipe
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import quiet
+from loraloom.run.folder import Run
+from loraloom.search.concurrency import heaviest_experiment
+from loraloom.search.space import probe_experiments, with_experiments
+from loraloom.session import provenance as origin
+from loraloom.session.answering_model import load_run_base
+from loraloom.session.locations import Relocation
+from loraloom.session.material import Material, prepare
+from loraloom.session.run_session import resume_session
+from loraloom.session.search_request import request_of_run
+from loraloom.text.message import Message
+from loraloom.text.units import size
+
+
+@dataclass(frozen=True)
+class WorkerMaterial:
+    """What a worker trains on.
+
+    Args:
+        material: base and rows; its experiments are examples only, each wave has its own.
+        capacity: how many experiments the memory holds together.
+    """
+
+    material: Material
+    capacity: int
+
+    @property
+    def device(self) -> str:
+        """Its device, for a message."""
+        return str(self.material.base.device)
+
+
+def own_name() -> str:
+    """Return a name for this machine in messages."""
+    return platform.node()
+
+
+def load_material(
+    run: Run, moved: Relocation, *, device: str | None = None, num_beside: int = 0
+) -> WorkerMaterial:
+    """Read a run's rows and base, and refuse what differs from what the run has.
+
+    Args:
+        run: the run, or a copy of its recipe, provenance and split.
+        moved: present locations of its base and data on this machine.
+        device: device to train on; by default the best one, or the one that the recipe names.
+        num_beside: how many other workers share this machine's memory.
+
+    Raises:
+        LoRALoomError: versions, rows or base differ, are missing, or need more memory than there is.
+    """
+    recipe, known = origin.run_recipe(run)
+    _require_versions(known)
+    # An adapter to start from comes with the wave, so its folder need not exist here.
+    lora = recipe.lora.model_copy(update={"init_adapter": None})
+    experiments = {} if known.search is not None else recipe.experiments
+    session = resume_session(run, recipe, known, moved, quiet)
+    recipe = session.recipe.model_copy(update={"experiments": experiments, "lora": lora})
+    base = _load_base(recipe, known, device)
+    material = prepare(recipe, session.split, base, session.retained)
+    return WorkerMaterial(material, _capacity(run, known, material, num_beside))
+
+
+def _require_versions(known: Provenance) -> None:
+    """Refuse versions other than those of the process that writes the run.
+
+    Raises:
+        RunError: names every package that differs.
+    """
+    theirs = known.newest_process.versions
+    ours = origin.versions(*([] if known.search is None else ["optuna"]))
+    problems = [
+        Problem(
+            Message("has another version than the process that writes the run"),
+            where=name,
+            found=ours.get(name, "none"),
+            allowed=theirs.get(name, "none"),
+            fix=Message("Install the same versions on every machine."),
+        )
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if problems:
+        raise RunError(problems)
+
+
+def _load_base(recipe: Recipe, known: Provenance, device: str | None) -> Base:
+    """Load the base in the run's dtype, on a device of this machine."""
+    choices = {key: value for key, value in known.decided.items() if key == "dtype"}
+    if device is None and recipe.device == "auto" and not torch.cuda.is_available():
+        device = "cpu"
+    return load_run_base(recipe, known, choices if device is None else choices | {"device": device})
+
+
+def _capacity(run: Run, known: Provenance, material: Material, num_beside: int) -> int:
+    """Return how many of the largest experiments fit in memory together.
+
+    Raises:
+        TrainingError: not even one does.
+    """
+    counter = Counter(material.bank, material.train_set)
+    if known.search is None:
+        needs = [experiment_need(each, counter) for each in material.experiments]
+        need = max(needs, key=lambda each: each.adapter_bytes + each.activation_bytes)
+        most = len(needs)
+    else:
+        request = request_of_run(run)
+        lora = request.recipe.lora.model_copy(update={"init_adapter": None})
+        request = replace(request, recipe=request.recipe.model_copy(update={"lora": lora}))
+        probes = with_experiments(request.recipe, probe_experiments(request.space)).resolved_experiments
+        _, need = heaviest_experiment(request, probes, counter)
+        most = request.num_trials
+    free = free_bytes(material.base.device) // (1 + num_beside)
+    capacity = num_fitting(need, pass_tokens(material.base), free, most)
+    if capacity == 0:
+        raise TrainingError(
+            Message("there is too little memory to train one experiment beside the base"),
+            where=str(material.base.device),
+            found=Message("{free} free", free=size(free)),
+            allowed=Message("{need} or more", need=size(need.adapter_bytes + need.activation_bytes)),
+        )
+    return capacity

@@ -1,0 +1,106 @@
+"""The actor of a Ray worker: it reads a run's rows and base once, and trains wave after wave.
+
+This module does not import Ray: the driver makes an actor of the class (`cluster.py`); bytes go in and out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraloom.errors import LoRALoomError
+from loraloom.run.folder import Run
+from loraloom.run.packing import unpacked
+from loraloom.session.locations import Relocation
+from loraloom.text.message import Message, to_data
+from loraloom.training.waves import Update, Wave
+from loraloom.workers.loop import train_wave
+from loraloom.workers.material import WorkerMaterial, load_material, own_name
+
+# How long a question for news waits for some.
+PATIENCE_SECONDS = 1.0
+RUN, BASE, DATA = "run", "base", "data"
+
+
+class WaveActor:
+    """A worker in a process of Ray; its methods run in threads, so that it is heard while it trains."""
+
+    def __init__(self) -> None:
+        # Ray removes no files of an actor that ends; this folder goes with the object or with the machine.
+        self._scratch = tempfile.TemporaryDirectory(prefix="loraloom-")
+        self._material: WorkerMaterial | None = None
+        self._told: deque[bytes] = deque()
+        self._news = threading.Condition()
+        self._recalled = -1
+
+    def open(self, run: bytes, moved: Mapping[str, str | None], sent: Sequence[Any], num_beside: int) -> str:
+        """Read rows and base.
+
+        Args:
+            run: the run's recipe, provenance, split and space, packed.
+            moved: present locations of `base` and `data` on this machine, if they were moved.
+            sent: path below the folder of this actor, and the reference of its content in the object store.
+            num_beside: how many other workers share this machine's memory.
+
+        Returns:
+            JSON: name, capacity and device; or the problem.
+        """
+        folder = Path(self._scratch.name)
+        for name, content in unpacked(run).items():
+            _write(folder / RUN / name, content)
+        places = {key: None if path is None else Path(path) for key, path in moved.items()}
+        if sent:
+            import ray
+
+            for path, reference in sent:
+                _write(folder / path, ray.get(reference))
+                places[Path(path).parts[0]] = folder / Path(path).parts[0]
+        name = f"{own_name()}, process {os.getpid()}"
+        try:
+            relocation = Relocation(places.get(BASE), places.get(DATA))
+            self._material = load_material(Run(folder / RUN), relocation, num_beside=num_beside)
+        except LoRALoomError as error:
+            return json.dumps({"name": name, "problem": to_data(error.as_message())})
+        own = self._material
+        return json.dumps({"name": name, "capacity": own.capacity, "device": own.device})
+
+    def train(self, wave: bytes) -> None:
+        """Train a wave; what happens is told by `news`."""
+        assert self._material is not None
+        opened = Wave.unpacked(wave)
+        try:
+            train_wave(self._material, opened, self._tell, lambda: self._recalled == opened.number)
+        except LoRALoomError as error:
+            self._tell(Update("failure", opened.number, problem=error.as_message()))
+        except Exception as error:  # a bug; the driver goes on without this worker
+            said = Message("{kind}: {error}", kind=type(error).__name__, error=error)
+            self._tell(Update("failure", opened.number, problem=said))
+
+    def news(self) -> list[bytes]:
+        """Return the updates since the last call; wait a moment for some."""
+        with self._news:
+            if not self._told:
+                self._news.wait(PATIENCE_SECONDS)
+            found = list(self._told)
+            self._told.clear()
+        return found
+
+    def recall(self, number: int) -> None:
+        """Bring a wave back after the present step."""
+        self._recalled = number
+
+    def _tell(self, update: Update) -> None:
+        with self._news:
+            self._told.append(update.packed())
+            self._news.notify()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

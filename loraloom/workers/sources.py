@@ -1,0 +1,29 @@
+"""Where the workers of a run come from."""
+
+from __future__ import annotations
+
+from loraloom.recipe import Recipe
+from loraloom.run.folder import Run
+from loraloom.session.locations import Relocation
+from loraloom.training.waves import WorkerSource
+from loraloom.workers.files import FileWorkers
+from loraloom.workers.ray_options import RayOptions
+
+
+def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | None) -> WorkerSource:
+    """Return the source of a run's workers: a Ray cluster, or whoever joins through the run's folder.
+
+    Args:
+        run: the locked run, with its plan.
+        recipe: its recipe, with present locations.
+        moved: present locations of base and data that were moved.
+        ray: the cluster, if there is one.
+
+    Raises:
+        RunError: Ray is not installed, or no cluster answers.
+    """
+    if ray is None:
+        return FileWorkers(run)
+    from loraloom.workers.cluster import RayWorkers
+
+    return RayWorkers(ray, run, recipe, moved)

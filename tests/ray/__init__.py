@@ -1,0 +1,1 @@
+"""Searches and trainings on real Ray clusters; skipped if Ray is not installed (`make ray`)."""

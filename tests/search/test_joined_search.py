@@ -1,0 +1,166 @@
+"""Several processes take part in one search: each trial is trained once, wherever, and one process writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loraloom.run.folder import Run
+from tests.faults.warm import Started, Warm
+from tests.search.small import fruits
+from tests.search.test_interruptions import STEP, assert_same, command, ended, raw_events
+
+SearchView = Callable[..., Path]
+# The updates of six trials: those of the timed step, and of the first one.
+IN_TRAINING = 14
+
+
+def plain(recipe: Path, folder: Path) -> list[str | Path]:
+    """A search of six trials whose outcome does not depend on who ends first."""
+    return [word for word in command(recipe, folder) if word != "--halving"]
+
+
+def gate(folder: Path, name: str) -> dict[str, object]:
+    """A process comes here, and goes on when it may."""
+    return {"reached": str(folder / f"reached{name}"), "go": str(folder / f"go{name}"), "seconds": 60.0}
+
+
+def held(warm: Warm, recipe: Path, folder: Path, number: int, *more: str) -> Started:
+    """A search that waits in its step of this number until `go` is there."""
+    faults = {"call": STEP, "number": number, **gate(folder, "")}
+    started = warm.start(*plain(recipe, folder), *more, "--out", folder / "run", cwd=folder, faults=faults)
+    started.until((folder / "reached").exists)
+    return started
+
+
+def joined(warm: Warm, folder: Path, **how: object) -> Started:
+    """A process that takes part, and has the base."""
+    before = set(folder.glob("run/workers/*/ready.json"))
+    started = warm.start("search", "--join", folder / "run", "--json", cwd=folder, **how)
+    started.until(lambda: bool(set(folder.glob("run/workers/*/ready.json")) - before))
+    return started
+
+
+def test_a_process_that_joins_trains_a_part_of_the_trials(
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
+) -> None:
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
+    joiner = joined(warm, tmp_path)
+    (tmp_path / "go").touch()
+    found, taken = holder.wait(), joiner.wait()
+    assert (found.code, taken.code) == (0, 0), (found.stderr, taken.stderr)
+    assert json.loads(taken.stdout)["waves"] > 0
+    assert_same(tmp_path / "run", searched(), set())
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not names & {"workers", "lanes"}
+
+
+def test_a_worker_that_is_killed_loses_no_trial_and_none_is_counted_twice(
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
+) -> None:
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
+    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 4})
+    (tmp_path / "go").touch()
+    assert joiner.wait().code == -signal.SIGKILL
+    found = holder.wait()
+    assert found.code == 0, found.stderr
+    assert "does not take part any more: its process has ended" in found.stderr
+    assert_same(tmp_path / "run", searched(), set())
+    ends = [event["experiment"] for event in raw_events(tmp_path / "run") if event["event"] == "end"]
+    assert sorted(ends) == sorted(fruits(tmp_path / "run").trials)
+
+
+def test_a_driver_that_is_killed_is_noticed_and_its_search_resumes(
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
+) -> None:
+    run, holder = tmp_path / "run", held(warm, recipe, tmp_path, IN_TRAINING)
+    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 3, **gate(tmp_path, "2")})
+    (tmp_path / "go").touch()
+    joiner.until((tmp_path / "reached2").exists)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    (tmp_path / "go2").touch()
+    left = joiner.wait()
+    assert left.code == 1
+    assert "has ended, or does not answer" in left.stderr
+    assert "Traceback" not in left.stderr
+    before = ended(run)
+    resumed = warm.call(*plain(recipe, tmp_path), "--resume", run, cwd=tmp_path)
+    assert resumed.code == 0, resumed.stderr
+    assert_same(run, searched(), before)
+    assert not (run / "lanes").exists()
+
+
+def test_a_signal_to_a_worker_gives_its_trials_back(
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
+) -> None:
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
+    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 3, **gate(tmp_path, "2")})
+    (tmp_path / "go").touch()
+    joiner.until((tmp_path / "reached2").exists)
+    os.kill(joiner.pid, signal.SIGTERM)
+    (tmp_path / "go2").touch()
+    left, found = joiner.wait(), holder.wait()
+    assert (left.code, found.code) == (143, 0), (left.stderr, found.stderr)
+    assert_same(tmp_path / "run", searched(), set())
+
+
+def test_a_worker_with_another_base_is_named_and_not_used(
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path, tiny: Callable[[str], Path]
+) -> None:
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
+    refused = warm.call("search", "--join", tmp_path / "run", "--base", tiny("t5"), cwd=tmp_path)
+    assert refused.code == 1
+    assert "the run was trained on another base model" in refused.stderr
+    (tmp_path / "go").touch()
+    found = holder.wait()
+    assert found.code == 0
+    assert "cannot take part: model_name_or_path: the run was trained on another" in found.stderr
+    assert_same(tmp_path / "run", searched(), set())
+
+
+def test_what_cannot_be_joined_is_said(warm: Warm, searched: SearchView, tmp_path: Path) -> None:
+    finished = warm.call("search", "--join", searched(), cwd=tmp_path)
+    assert (finished.code, finished.stdout) == (1, "")
+    assert "has finished, so nobody can join it" in finished.stderr
+    missing = warm.call("search", "--join", tmp_path / "none", cwd=tmp_path, LORALOOM_JOIN_TIMEOUT="0")
+    assert (missing.code, missing.stdout) == (1, "")
+    assert "there is no such run" in missing.stderr
+    both = warm.call("search", "--join", tmp_path, "--trials", "3", cwd=tmp_path)
+    assert both.code == 2
+    assert "--join cannot be combined with --trials" in both.stderr
+    assert not any(Run(tmp_path).folder.iterdir())
+
+
+def test_halving_judges_the_trials_of_all_workers_by_the_same_figures(
+    warm: Warm, recipe: Path, tmp_path: Path
+) -> None:
+    holder = held(warm, recipe, tmp_path, IN_TRAINING, "--halving")
+    joiner = joined(warm, tmp_path)
+    (tmp_path / "go").touch()
+    assert (holder.wait().code, joiner.wait().code) == (0, 0)
+    trials = json.loads((tmp_path / "run" / "search.json").read_text())["trials"]
+    assert {trial["status"] for trial in trials} == {"done", "pruned"}
+    assert all("25" in trial["rungs"] for trial in trials)
+    done = [trial for trial in trials if trial["status"] == "done"]
+    assert all(trial["steps"] == 8 and set(trial["rungs"]) == {"25", "50"} for trial in done)
+
+
+@pytest.mark.parametrize("gone", ["worker.beat", "ready.json"])
+def test_a_folder_that_is_damaged_costs_only_its_worker(
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path, gone: str
+) -> None:
+    holder = held(warm, recipe, tmp_path, IN_TRAINING)
+    joiner = joined(warm, tmp_path)
+    (folder,) = (tmp_path / "run" / "workers").iterdir()
+    (folder / gone).write_bytes(b"{")
+    os.kill(joiner.pid, signal.SIGKILL)
+    joiner.wait()
+    (tmp_path / "go").touch()
+    assert holder.wait().code == 0
+    assert_same(tmp_path / "run", searched(), set())

@@ -1,0 +1,1 @@
+"""Workers: processes that train waves for the process that writes a run."""
