@@ -21,6 +21,7 @@ from loraloom.results import (
 from loraloom.run.events import Report, quiet
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
+from loraloom.workers.ray_options import RayOptions
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -133,6 +134,7 @@ def train(
     allowed: Collection[str] = (),
     base: Path | str | None = None,
     data: Path | str | None = None,
+    ray: RayOptions | str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> TrainResult:
@@ -144,6 +146,8 @@ def train(
         resume: a run to resume, instead of a new one.
         allowed: names of checks whose errors become warnings.
         base, data: present location of a resumed run's base and data, if they were moved.
+        ray: a Ray cluster whose workers train, instead of this process, by its address: `auto`, `local`,
+            `HOST:PORT`; or with other options.
         report: called with every event: `report(TrainStep(step=…, loss=…, …))`.
         stop: if it is set, the step is finished and saved; the run can be resumed.
 
@@ -160,6 +164,7 @@ def train(
         allowed=allowed,
         base=as_path(base),
         data=as_path(data),
+        ray=_cluster(ray),
         report=report,
         stop=token(stop),
     )
@@ -178,6 +183,7 @@ def run_search(
     allowed: Collection[str] = (),
     base: Path | str | None = None,
     data: Path | str | None = None,
+    ray: RayOptions | str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> SearchResult:
@@ -192,7 +198,7 @@ def run_search(
         out: the run directory; by default a new one below `runs/`.
         resume: a run of the same search, or of fewer trials, to resume instead of a new one; if
             recipe, space and trials are omitted, the run's own are used.
-        allowed, base, data, report, stop: as in `train`.
+        allowed, base, data, ray, report, stop: as in `train`.
 
     Raises:
         LoRALoomError: recipe, space, data, base or run is unusable, or every trial failed.
@@ -213,6 +219,7 @@ def run_search(
         allowed=allowed,
         base=as_path(base),
         data=as_path(data),
+        ray=_cluster(ray),
         report=report,
         stop=token(stop),
     )
@@ -221,6 +228,10 @@ def run_search(
         for trial in found.ledger.trials_ranked
     )
     return SearchResult(found.run.folder, found.ledger.metric, ranked, found.importances)
+
+
+def _cluster(ray: RayOptions | str | None) -> RayOptions | None:
+    return RayOptions(ray) if isinstance(ray, str) else ray
 
 
 def _request_to_resume(resume: Path) -> Request:

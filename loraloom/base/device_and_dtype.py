@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from loraloom.distributed.launch import Launch
@@ -68,12 +70,18 @@ def rank_device(wanted: str, launch: Launch) -> str:
         wanted: as in `choose_device`.
         launch: how this process was started.
 
+    Some schedulers show each process a single GPU, another one to each, which is then its own whatever its
+    number.
+
     Raises:
         ModelError: the machine has more ranks than GPUs.
     """
     is_gpu = wanted.partition(":")[0] == "cuda" or (wanted == "auto" and torch.cuda.is_available())
     if launch.is_alone or not is_gpu:
         return wanted
+    if torch.cuda.device_count() == 1 and len(shown_gpus()) == 1:
+        torch.cuda.set_device(0)
+        return str(torch.device("cuda", 0))
     if launch.local_size > torch.cuda.device_count():
         raise ModelError(
             Message("there are more processes on this machine than GPUs"),
@@ -84,6 +92,11 @@ def rank_device(wanted: str, launch: Launch) -> str:
         )
     torch.cuda.set_device(launch.local_rank)
     return str(torch.device("cuda", launch.local_rank))
+
+
+def shown_gpus() -> list[str]:
+    """Return the GPUs that the environment shows to this process; none if it does not choose any."""
+    return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
 
 
 def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:

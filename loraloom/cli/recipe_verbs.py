@@ -113,7 +113,7 @@ def check(
         raise typer.BadParameter(Message("--out requires --find-lr or --deep, whose results it stores"))
     with displayed(as_json) as display:
         settings = read(recipe, sets, display)
-        split = split_recipe_data(settings, allow)
+        split = split_recipe_data(settings, allow, display)
         from loraloom.console import print_batch, print_findings
 
         document: dict[str, object] = {}
@@ -182,7 +182,7 @@ def find_lr(
     """Try eight learning rates in one pass, after the data checks, and suggest one."""
     with displayed(as_json) as display:
         settings = read(recipe, sets, display)
-        split = split_recipe_data(settings, allow)
+        split = split_recipe_data(settings, allow, display)
         from loraloom.checks.finding import raise_errors
         from loraloom.session.data_checks import check_data
 

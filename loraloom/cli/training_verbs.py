@@ -28,7 +28,7 @@ from loraloom.cli.verb_steps import (
     print_json,
     ray_options,
     read,
-    split_recipe_data,
+    split_for_run,
 )
 from loraloom.run.documents.words import shown_word
 from loraloom.text.message import Message
@@ -66,7 +66,7 @@ def train(
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
         settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
-        split = None if resume else split_recipe_data(settings, allow)
+        split = None if resume else split_for_run(settings, allow, display)
         from loraloom.console import print_table
 
         with importing():
@@ -208,7 +208,7 @@ def search(
         request = make_request(
             settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
         )
-        split = None if resume else split_recipe_data(settings, allow)
+        split = None if resume else split_for_run(settings, allow, display)
         from loraloom.console import print_table
         from loraloom.search.trial_table import table
 

@@ -48,7 +48,7 @@ class TranslatedCommand(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of a command line."""
-        return typer.core.TyperCommand.parse_args(self, ctx, list(_with_values(args)))
+        return typer.core.TyperCommand.parse_args(self, ctx, list(words_with_values(args)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -60,7 +60,7 @@ class TranslatedCommand(typer.core.TyperCommand):
         _write_usage(self, ctx, formatter)
 
 
-def _with_values(args: Sequence[str]) -> Iterator[str]:
+def words_with_values(args: Sequence[str]) -> Iterator[str]:
     """Yield words, with the value of each option that may lack it and does."""
     for number, word in enumerate(args):
         yield word

@@ -53,11 +53,23 @@ def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None 
     return reading.recipe
 
 
-def split_recipe_data(recipe: Recipe, allow: list[str]) -> Split:
+def split_recipe_data(recipe: Recipe, allow: list[str], display: Display) -> Split:
     """Split the data before a workflow and torch are imported, so that problems are reported at once."""
     from loraloom.data.splitting.split import split_examples
+    from loraloom.run.events import Note
 
-    return split_examples(recipe.data, allow_leakage="leakage" in allow)
+    return split_examples(
+        recipe.data,
+        allow_leakage="leakage" in allow,
+        progress=lambda message: display(Note(message=message)),
+    )
+
+
+def split_for_run(recipe: Recipe, allow: list[str], display: Display) -> Split | None:
+    """Split the data like `split_recipe_data`; None if its rows will be kept in files of the run."""
+    from loraloom.data.splitting.split import stored_because
+
+    return None if stored_because(recipe.data) is not None else split_recipe_data(recipe, allow, display)
 
 
 @contextmanager

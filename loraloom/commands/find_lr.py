@@ -160,7 +160,7 @@ def _find(
     return found
 
 
-def _some(rows: list[Example], number: int) -> list[Example]:
+def _some(rows: Sequence[Example], number: int) -> Sequence[Example]:
     """Select at most this many rows, evenly spread."""
     return rows[:: max(1, len(rows) // number)][:number]
 

@@ -123,7 +123,7 @@ def search(
             return _resume(request, run, Relocation(base, data), allowed, ray, report, stop)
         more = {"search": request.as_document(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{run_name(request.recipe)}-search")
-        with create_session(request.recipe, out, split, allowed=allowed, more=more) as session:
+        with create_session(request.recipe, out, split, allowed=allowed, more=more, report=report) as session:
             return _search(request, session, Relocation(), ray, report, stop)
 
 
@@ -251,7 +251,7 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
         )
     write_recorded(run, run.folder / BEST_FILE, best_recipe(request, ledger))
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
-    searching.write_recipe(kept)
+    searching.recipe.write(kept)
     result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.spread.num_steps, seconds)
     write_recorded(run, run.result_file, result.text())
     record_finished(run)

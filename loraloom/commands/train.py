@@ -126,7 +126,8 @@ def train(
             outcome = _resume(recipe, run, moved, allowed, ray, report, stop, ranks)
         else:
             out = out or fresh_folder(run_name(recipe))
-            with create_session(recipe, out, split, allowed=allowed) as session:
+            counted = ranks.counting(report)
+            with create_session(recipe, out, split, allowed=allowed, report=counted) as session:
                 outcome = _train(session, Relocation(), ray, report, stop, ranks)
         if ranks.size > 1:
             announce_result(ranks, outcome.run)
@@ -205,7 +206,7 @@ def _train(
     findings = require_checks(session, material, of_data, report)
     session = session.record_resume(report, ranks.size)
     session, setup = _planned(session, material, report, stop, ranks)
-    report_plan(session, findings, report)
+    report_plan(session, findings, report, ranks.size)
     remark = session.known.processes_change
     state = setup.limited(find_resume_point(run, material.experiments, record, remark=remark))
     start_together(ranks, state)

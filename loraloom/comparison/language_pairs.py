@@ -17,7 +17,7 @@ from loraloom.evaluate.metrics import Metric
 from loraloom.evaluate.scoring import score_against
 from loraloom.run.documents.comparison import BASE_NAME, LanguagePair
 from loraloom.session.answering_model import AnsweringModel
-from loraloom.session.material import encode_rows
+from loraloom.session.encoded_rows import encode_rows
 
 # The figures whose difference from the base is stated for each pair.
 STATED = ("chrf_plus_plus", "spbleu", "bleu", "chrf", "eval_loss")

@@ -14,6 +14,7 @@ each segment.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,6 +30,7 @@ from loraloom.errors import DataError
 from loraloom.text.message import Message
 
 Side = Literal["source", "target"]
+MOST_IN_MEMORY = 2_000_000  # rows of an epoch's order; orders of more are in files
 
 
 class Part(NamedTuple):
@@ -138,8 +140,17 @@ def _positions(segments: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)  # every experiment calls it at each step; 64 MB for a million rows
 def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
-    """Return a permutation, [num_examples], that depends only on `seed`; callers must not modify it."""
-    return torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed)).numpy().astype("i4")
+    """Return a permutation, [num_examples], that depends only on `seed`; callers must not modify it.
+
+    That of very many rows is in a file without a name, so that the system can take its pages from memory.
+    """
+    order = torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed)).numpy().astype("i4")
+    if num_examples <= MOST_IN_MEMORY:
+        return order
+    with tempfile.TemporaryFile(prefix="loraloom-order-") as file:
+        order.tofile(file)
+        file.flush()
+        return np.memmap(file, np.int32, mode="r").view(np.ndarray)  # the map outlives the file object
 
 
 def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:

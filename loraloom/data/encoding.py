@@ -21,6 +21,7 @@ from loraloom.data.sources.truncation import describe_truncation
 from loraloom.data.token_ids import USUAL, Frame, PromptLike, SourceIds, TokenIds, Tokenizer, Truncation
 from loraloom.text.message import Message
 
+_PIECE = 2**20
 IGNORED = -100  # label of positions that the loss ignores, as in torch's cross_entropy
 
 
@@ -115,15 +116,21 @@ class EncodedSet(Sequence[EncodedExample]):
     @property
     def target_tokens(self) -> npt.NDArray[np.int32]:
         """Sorted unique tokens of all targets."""
-        return np.unique(self._targets)
+        found = np.zeros(0, np.int32)
+        for start in range(0, len(self._targets), _PIECE):  # sorting makes a copy
+            found = np.union1d(found, self._targets[start : start + _PIECE])
+        return found
 
     def without_end(self, eos_token_id: int, codes: Iterable[int] = ()) -> npt.NDArray[np.int64]:
         """The numbers of targets that do not end in EOS, or in EOS and then one of some codes."""
-        ends = self._target_starts[1:] - 1
-        last = self._targets[ends]
-        before = self._targets[np.maximum(ends - 1, self._target_starts[:-1])]
-        has_end = (last == eos_token_id) | (np.isin(last, list(codes)) & (before == eos_token_id))
-        return np.flatnonzero(~has_end)
+        known, found = list(codes), [np.zeros(0, np.int64)]
+        for start in range(0, len(self), _PIECE):
+            starts = self._target_starts[start : start + _PIECE + 1]
+            ends = starts[1:] - 1
+            last, before = self._targets[ends], self._targets[np.maximum(ends - 1, starts[:-1])]
+            has_end = (last == eos_token_id) | (np.isin(last, known) & (before == eos_token_id))
+            found.append(np.flatnonzero(~has_end) + start)
+        return np.concatenate(found)
 
 
 def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

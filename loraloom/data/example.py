@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from loraloom.data.formats.row import location
 
@@ -48,3 +50,30 @@ class Example:
     def where(self) -> str:
         """`file:line`, or the file alone if it has no lines."""
         return location(self.path, self.line)
+
+
+@runtime_checkable
+class CountedExamples(Protocol):
+    """Examples in files, which know their counts without being read."""
+
+    @property
+    def num_entries(self) -> int:
+        """Number of conversations or articles that several of these examples may come from."""
+
+    @property
+    def num_shared(self) -> int:
+        """Number of examples whose source many conversations share."""
+
+
+def count_entries(examples: Sequence[Example]) -> int:
+    """Count the conversations or articles that several examples may come from."""
+    if isinstance(examples, CountedExamples):
+        return examples.num_entries
+    return len({(example.path, example.row) for example in examples if example.turn})
+
+
+def count_shared(examples: Sequence[Example]) -> int:
+    """Count the examples whose source is a turn that many conversations have."""
+    if isinstance(examples, CountedExamples):
+        return examples.num_shared
+    return sum(example.is_shared for example in examples)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_entries, describe_none_left
 from loraloom.data.example import Example
@@ -29,6 +30,20 @@ from loraloom.recipe import DataSettings
 from loraloom.text.message import Message, said_by
 
 SAMPLE_ROWS = 100
+
+
+class ExampleSink(Protocol):
+    """What receives the examples of a file, one row after another: a list, or files."""
+
+    def extend(self, examples: Iterable[Example], /) -> None:
+        """Append the examples of one row."""
+
+
+class RowGroups(Protocol):
+    """What learns the sources of every row, to group rows later."""
+
+    def join(self, row: tuple[str, int], sources: Iterable[str]) -> None:
+        """Record a row's sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +72,8 @@ def read_examples(
     settings: DataSettings,
     *,
     shown_as: str,
-    groups: SourceGroups | None = None,
+    groups: RowGroups | None = None,
+    sink: ExampleSink | None = None,
 ) -> Examples:
     """Read a data file as examples.
 
@@ -67,6 +83,7 @@ def read_examples(
             `conversation_history`, `stringify`, `on_empty`, `on_invalid` and what `read_rows` uses.
         groups: groups of the files read before, if several belong together; the caller then calls
             `in_groups` after the last file.
+        sink: receives the examples instead of the result, which then has none; with `groups`.
 
     Raises:
         DataError: lists every problem of the file: those of `read_rows`, an unknown layout, and text that
@@ -75,10 +92,11 @@ def read_examples(
     findings = Findings(on_invalid=settings.on_invalid)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
     if not shown_as.startswith(HUB_PREFIX):
-        read = examples_of(rows, settings, findings, shown_as=shown_as, groups=groups)
+        read = examples_of(rows, settings, findings, shown_as=shown_as, groups=groups, sink=sink)
         return replace(read, sha256=file_sha256(path))
     digest = hashlib.sha256()
-    read = examples_of(digested(rows, digest), settings, findings, shown_as=shown_as, groups=groups)
+    hashed = digested(rows, digest)
+    read = examples_of(hashed, settings, findings, shown_as=shown_as, groups=groups, sink=sink)
     return replace(read, sha256=digest.hexdigest())
 
 
@@ -88,7 +106,8 @@ def examples_of(
     findings: Findings,
     *,
     shown_as: str,
-    groups: SourceGroups | None = None,
+    groups: RowGroups | None = None,
+    sink: ExampleSink | None = None,
     to_answer: bool = False,
     with_answers: bool = True,
 ) -> Examples:
@@ -97,12 +116,13 @@ def examples_of(
     Args:
         rows: rows of one file.
         findings: receives problems with reading the file as `rows` advances.
-        groups: as in `read_examples`.
+        groups, sink: as in `read_examples`.
         to_answer: whether the rows are to be answered: a question at the end of a conversation is then an
             example with an empty response.
         with_answers: whether to read answers; otherwise every response is empty.
     """
-    own = SourceGroups() if groups is None else groups
+    own = SourceGroups()
+    kept: list[Example] = []
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
     if not sample:
         if findings.dropped:
@@ -110,16 +130,24 @@ def examples_of(
         findings.raise_problems()
     try:
         options = LayoutOptions.of(settings, to_answer=to_answer, with_answers=with_answers)
-        reading = _Reading(settings, options, [row.values for row in sample], findings, shown_as, own)
+        reading = _Reading(
+            settings,
+            options,
+            [row.values for row in sample],
+            findings,
+            shown_as,
+            own if groups is None else groups,
+            kept if sink is None else sink,
+        )
     except DataError as error:
         raise DataError([*findings.problems, *error.problems]) from None
     for row in itertools.chain(sample, rows):
         reading.add(row)
     reading.refuse_unknown_roles()
     findings.raise_problems()
-    examples = reading.examples()
+    reading.refuse_none()
     return Examples(
-        examples=in_groups(examples, own) if groups is None else examples,
+        examples=in_groups(kept, own) if groups is None else kept,
         layout=reading.layout.name,
         notes=findings.notes + reading.notes(),
         dropped=reading.dropped,
@@ -138,7 +166,8 @@ class _Reading:
         sample: Sequence[Mapping[str, object]],
         findings: Findings,
         shown_as: str,
-        groups: SourceGroups,
+        groups: RowGroups,
+        sink: ExampleSink,
     ) -> None:
         self.layout: Layout = recognise(sample, options, where=shown_as)
         self._options = options
@@ -154,7 +183,8 @@ class _Reading:
         self._unused = UnusedColumns(self.layout, self._template, sample, self._languages.columns)
         self._told = LayoutNotes()
         self._num_entries = 0
-        self._examples: list[Example] = []
+        self._num_examples = 0
+        self._sink = sink
         self._groups = groups
 
     def add(self, row: Row) -> None:
@@ -175,21 +205,21 @@ class _Reading:
             return
         self._num_entries += bool(members) and members[0].turn > 0
         self._groups.join((row.path, row.number), [member.source for member in members])
-        self._examples += members
+        self._num_examples += len(members)
+        self._sink.extend(members)
 
-    def examples(self) -> list[Example]:
-        """Return all examples, not yet assigned to groups.
+    def refuse_none(self) -> None:
+        """Refuse a file of which no examples are left.
 
         Raises:
-            DataError: no examples are left.
+            DataError: there are none.
         """
-        if not self._examples:
+        if not self._num_examples:
             num_bad = len(self._findings.dropped)
             self._findings.refuse(
                 describe_none_left(self._shown_as, self.dropped, num_bad, self._told.notes())
             )
             self._findings.raise_problems()
-        return self._examples
 
     def notes(self) -> list[str]:
         """Return what was accepted and the user should know."""
@@ -204,7 +234,7 @@ class _Reading:
         if self._findings.dropped:
             counts.append(describe_dropped(self._findings.dropped))
         if self._num_entries:
-            counts.append(describe_entries(self._num_entries, self.layout.entry, len(self._examples)))
+            counts.append(describe_entries(self._num_entries, self.layout.entry, self._num_examples))
         return notes + self._of_file([*counts, *self._told.notes()])
 
     def _of_file(self, notes: Sequence[str]) -> list[str]:

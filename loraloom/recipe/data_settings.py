@@ -174,6 +174,13 @@ class DataSettings(LocatedSection):
             "`on_empty` drops them; dropped rows are counted and listed in split.json."
         ),
     )
+    keep_rows: Literal["auto", "memory", "disk"] = Field(
+        default="auto",
+        description=Message(
+            "Where rows and their tokens are kept: in memory, or in files of the run that are mapped into "
+            "memory. `auto` takes files if the data has more than 100 MiB, not compressed."
+        ),
+    )
     hub_config: str | None = Field(default=None, description=Message("Configuration of a hub dataset."))
     hub_split: str = Field(
         default="train",

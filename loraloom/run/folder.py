@@ -4,6 +4,7 @@
       recipe.yaml          the resolved recipe, with every default written out
       provenance.json      versions, fingerprints, and every automatic choice with its reason
       split.json           the part that each row belongs to
+      rows/                rows and tokens of data that is not kept in memory; made again if it is missing
       checks.json          findings of the checks
       events.jsonl         one JSON object per line
       checkpoints/         step-000160/, written by training/checkpoint.py
@@ -78,6 +79,7 @@ class Run:
         self.failed = self.folder / "failed"
         self.changed = self.folder / "changed"
         self.comparisons = self.folder / "compare"
+        self.rows = self.folder / "rows"
         self._log_digest: LogDigest | None = None
         self._digested_bytes = 0
 
@@ -95,7 +97,8 @@ class Run:
         files = (self.recipe_file, self.split_file, self.provenance_file, self.sums_file)
         found = set(self.folder.iterdir())
         lock = self.folder / LOCK_FILE
-        ours = {lock, guard_file(lock), *parts, *files, *map(staged_path, files)}
+        # Rows that were read so far are used again, if they are those of the same data.
+        ours = {lock, guard_file(lock), self.rows, *parts, *files, *map(staged_path, files)}
         # Without the lock, only empty folders count, because a lone recipe.yaml may be the user's own.
         is_ours = found <= ours and (lock in found or guard_file(lock) in found or found <= set(parts))
         return is_ours and not any(any(part.iterdir()) for part in parts if part in found)

@@ -9,7 +9,6 @@ after an interruption the same loop resumes from its first line. Workers may tra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -20,11 +19,11 @@ from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.search import Trial
 from loraloom.run.events import ExperimentEnd, Note, Report, TrialStart
 from loraloom.run.folder import Run
-from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
 from loraloom.search.interruption import interruption, recovered_lanes
-from loraloom.search.ledger import trial_name
+from loraloom.search.ledger import trial_name, trial_number
 from loraloom.search.request import Request
+from loraloom.search.run_recipe import RunRecipe
 from loraloom.search.study import FILE as STUDY_FILE
 from loraloom.search.study import Study
 from loraloom.search.trials import (
@@ -79,7 +78,8 @@ class SearchDriver:
         self.study = Study(
             run.folder / STUDY_FILE, request, higher_is_better=self.ledger.higher_is_better, report=report
         )
-        self.experiments = valid_experiments(request, self.ledger.trials)
+        self.experiments = valid_experiments(request, self.ledger.training)
+        self.recipe = RunRecipe(request, run, known)
         self.rungs: dict[str, dict[str, int]] = {}
         self.spread = Spread(
             self,
@@ -98,6 +98,8 @@ class SearchDriver:
             Interrupted: a signal was received; everything is saved.
         """
         self.study.follow(self.ledger.trials)
+        if self.ledger.trials:  # it may have fewer, if a process died after a draw
+            self.recipe.write(self.ledger.trials)
         try:
             self.spread.complete()
         finally:
@@ -197,15 +199,16 @@ class SearchDriver:
                 state = lane.home_state
                 state.progress[trial.name], state.tensors[trial.name] = self._fresh(trial.name)
             self.ledger.trials.append(trial)
-            self._save()
-            self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
         if drawn := self.ledger.trials[before:]:
+            self._save()
+            for trial in drawn:
+                self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
             self.report(Note(message=joining(drawn, len(lane.names))))
-        self.write_recipe(self.ledger.trials)
+            self.recipe.write_soon(self.ledger.trials)
 
-    def recipe_text(self) -> str:
-        """Return the recipe with the trials that are in training as its experiments."""
-        return experiments_as_recipe(self.request, self.ledger.training)
+    def recipe_text(self, lane: Lane) -> str:
+        """Return the recipe with a lane's trials as its experiments."""
+        return experiments_as_recipe(self.request, self._trials_of(lane))
 
     def breaks_of(self, lane: Lane) -> dict[str, list[int]]:
         """Return the steps of the rungs at which a lane's trials were not judged yet."""
@@ -241,6 +244,7 @@ class SearchDriver:
         Raises:
             Interrupted: always.
         """
+        self.recipe.write(self.ledger.trials)
         raise interruption(
             self.request,
             self.ledger,
@@ -276,22 +280,16 @@ class SearchDriver:
         return self.rungs[name]
 
     def _trial(self, name: str) -> Trial:
-        return next(trial for trial in self.ledger.trials if trial.name == name)
+        return self.ledger.trials[trial_number(name)]
 
     def _trials_of(self, lane: Lane) -> list[Trial]:
-        return [trial for trial in self.ledger.training if trial.name in lane.names]
+        return [self._trial(name) for name in lane.names]
 
     def _release(self, lane: Lane, name: str) -> None:
-        del lane.home_state.progress[name], lane.home_state.tensors[name]
+        del lane.home_state.progress[name], lane.home_state.tensors[name], self.experiments[name]
+        self.rungs.pop(name, None)
 
     def _save(self) -> None:
         """Save the ledger first: it is the source of truth that the study follows."""
         self.ledger.save()
         self.study.follow(self.ledger.trials)
-
-    def write_recipe(self, trials: Sequence[Trial]) -> None:
-        """Write the run's recipe with the trials as its experiments, for every command that reads a run."""
-        write_recorded(self.run, self.run.recipe_file, experiments_as_recipe(self.request, trials))
-        trials = [trial for trial in trials if trial.name in self.experiments]
-        seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
-        write_recorded(self.run, self.run.provenance_file, self.known.replaced(seeds=seeds).text())

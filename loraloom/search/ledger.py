@@ -24,6 +24,15 @@ def trial_name(number: int) -> str:
     return f"trial-{number:04d}"
 
 
+def trial_number(name: str) -> int:
+    """Return the number of the trial of that name.
+
+    >>> trial_number("trial-0007")
+    7
+    """
+    return int(name.rpartition("-")[2])
+
+
 @dataclass
 class Ledger:
     """Every trial so far, in the order in which they were drawn."""

@@ -3,7 +3,7 @@
 The study follows search.json. `follow` brings it to the state of the ledger, whatever it contained: a
 call that was interrupted is repeated, and a missing database is created again. `draw` decides on a copy
 of the study in memory, with a sampler seeded for this one trial, so that an interrupted search draws what
-it would have drawn.
+it would have drawn. The copy is made once for all trials that are drawn together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,10 +35,11 @@ from loraloom.run.documents.search import Parameters, Trial
 from loraloom.run.events import Note, Report
 from loraloom.search.request import Request
 from loraloom.search.space import DECIMALS, Dimension
+from loraloom.search.study_errors import FILE, cause_of, unusable_study
 from loraloom.text.message import Message
-from loraloom.text.visible import one_line
 
-FILE = "study.db"
+__all__ = ["FILE", "NAME", "Study"]
+
 NAME = "search"
 # Seconds before each new attempt, and how long SQLite itself waits for a lock in each.
 DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -77,6 +78,10 @@ class Study:
         self.report = report
         self.distributions = {d.key: distribution(d) for d in request.space.dimensions}
         self._study: optuna.Study | None = None
+        # A copy in memory to draw from, what it has, and what was drawn since the ledger was followed.
+        self._twin: optuna.Study | None = None
+        self._known: set[tuple[object, ...]] = set()
+        self._drawn: list[Parameters] = []
 
     def follow(self, trials: Sequence[Trial]) -> None:
         """Bring the database to the state of the ledger.
@@ -92,15 +97,36 @@ class Study:
         Raises:
             RunError: the database stays locked or unreadable.
         """
-        trials = self._patiently(lambda: self._opened().get_trials(deepcopy=True))
-        known = [trial.params for trial in trials]
+        values = next(values for values in self._choices() if self._key(values) not in self._known)
+        self._known.add(self._key(values))
+        self._drawn.append(values)
+        return values
+
+    def _choices(self) -> Iterator[Parameters]:
+        """Yield what the sampler chooses, and then all combinations, because it chooses known ones only."""
         for attempt in range(DRAWS_BEFORE_LISTING):
-            values = self._values(self._draw(trials, attempt))
-            if self._labels(values) not in known:
-                return values
-        return next(
-            values for values in self.request.space.combinations() if self._labels(values) not in known
-        )
+            if self._twin is None:
+                self._patiently(self._copy)
+            assert self._twin is not None
+            with warnings.catch_warnings(action="ignore"):  # `constant_liar` is experimental since 2.8
+                self._twin.sampler = self._sampler(len(self._known), attempt)
+                params = self._twin.ask(self.distributions).params
+            yield self._values(params)
+            self._twin = None  # it has a trial too many
+        yield from self.request.space.combinations()
+
+    def _copy(self) -> None:
+        """Copy the study into memory, with the trials that were drawn since it followed the ledger."""
+        drawn = [self._frozen(Trial("", values)) for values in self._drawn]
+        trials = [*self._opened().get_trials(deepcopy=False), *drawn]
+        self._known = {self._key(trial.params) for trial in trials}
+        self._twin = optuna.create_study(direction=self.direction, sampler=RandomSampler())
+        if self.request.sampler != "random":  # which does not look at them
+            self._twin.add_trials(trials)
+
+    def _key(self, values: Parameters) -> tuple[object, ...]:
+        labels = self._labels(values)
+        return tuple(labels[key] for key in self.distributions)
 
     def importances(self) -> dict[str, float]:
         """Compute the importance of each setting, most important first; empty if that is impossible.
@@ -130,9 +156,9 @@ class Study:
                 return act()
             except (StorageInternalError, SQLAlchemyError, OSError) as error:
                 self._study = None
-                cause = _cause(error)
+                cause = cause_of(error)
                 if delay is None:
-                    raise self._unusable(cause) from None
+                    raise unusable_study(self.file, cause) from None
                 self.report(
                     Note(
                         message=Message(
@@ -145,32 +171,6 @@ class Study:
                 )
                 time.sleep(delay)
         raise AssertionError("the last attempt returns or raises")
-
-    def _unusable(self, cause: str) -> RunError:
-        is_locked = "locked" in cause
-        return RunError(
-            (
-                Message("the study's database stays locked by another program")
-                if is_locked
-                else Message("the study's database cannot be used")
-            ),
-            where=str(self.file),
-            found=cause,
-            fix=Message(
-                "Everything trained is kept in the run's {ledger_file}, adapters/ and checkpoints/. ",
-                ledger_file=LEDGER_FILE,
-            )
-            + (
-                Message("Close the other program")
-                if is_locked
-                else Message(
-                    "Remove {file}, which is created again from {ledger_file}",
-                    file=FILE,
-                    ledger_file=LEDGER_FILE,
-                )
-            )
-            + Message(", and resume with --resume {parent}.", parent=self.file.parent),
-        )
 
     def _opened(self) -> optuna.Study:
         if self._study is None or not self.file.exists():
@@ -187,6 +187,7 @@ class Study:
         return self._study
 
     def _follow(self, trials: Sequence[Trial]) -> None:
+        self._twin, self._drawn = None, []
         study = self._opened()
         known = study.get_trials(deepcopy=False)
         ours = [self._labels(trial.parameters) for trial in trials]
@@ -227,12 +228,6 @@ class Study:
             user_attrs={"reason": trial.reason} if trial.has_ended else {},
         )
 
-    def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> Parameters:
-        with warnings.catch_warnings(action="ignore"):  # `constant_liar` has been experimental since 2.8
-            twin = optuna.create_study(direction=self.direction, sampler=self._sampler(len(trials), attempt))
-            twin.add_trials(trials)
-            return twin.ask(self.distributions).params
-
     def _sampler(self, number: int, attempt: int) -> BaseSampler:
         request = self.request
         if request.sampler == "grid":
@@ -271,11 +266,3 @@ def _value(dimension: Dimension, drawn: Any) -> Any:
     if dimension.choices:
         return next(choice for choice in dimension.choices if label(choice) == drawn)
     return round(drawn, DECIMALS) if dimension.step is not None and not dimension.is_integer else drawn
-
-
-def _cause(error: BaseException) -> str:
-    """Return the message of the database itself."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    message = str(getattr(error, "orig", None) or error) or type(error).__name__
-    return one_line(message)

@@ -48,9 +48,13 @@ def trial_experiment(request: Request, trial: Trial) -> Experiment:
 
 def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
     """Write a run's recipe.yaml with the trials as its experiments, for every command that reads a run."""
-    valid = valid_experiments(request, trials)
-    changes = {trial.name: nested_changes(trial.parameters) for trial in trials if trial.name in valid}
-    return write_recipe(with_experiments(request.recipe, changes))
+    changes = {trial.name: nested_changes(trial.parameters) for trial in trials}
+    try:
+        return write_recipe(with_experiments(request.recipe, changes))
+    except ValidationError:  # some were recorded as failed, because they are invalid
+        valid = valid_experiments(request, trials)
+        kept = {name: change for name, change in changes.items() if name in valid}
+        return write_recipe(with_experiments(request.recipe, kept))
 
 
 def joining(drawn: Sequence[Trial], num_together: int) -> Message:

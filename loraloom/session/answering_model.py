@@ -22,7 +22,8 @@ from loraloom.session.locations import explain_base_location
 from loraloom.session.material import load_recipe_base
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
-from loraloom.training.checkpoint import newest_valid
+from loraloom.training.lanes import read_lanes
+from loraloom.training.state import SlotTensors
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,12 @@ def load_run(
 
 
 def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
-    """Load the best adapter so far of each experiment that is still training, from the newest checkpoint."""
-    state, _ = newest_valid(run.checkpoints)
-    if state is None:
-        return {}
+    """Load the best adapter so far of each experiment that is still training, from the newest checkpoints."""
+    lanes, _ = read_lanes(run, [experiment.name for experiment in recipe.resolved_experiments])
+    states = {name: lane.home_state.tensors[name] for lane in lanes for name in lane.names}
     found: dict[str, Adapter] = {}
     for experiment in recipe.resolved_experiments:
-        tensors = state.tensors[experiment.name]
+        tensors = states.get(experiment.name, SlotTensors())
         best = tensors.best or tensors.current
         if best and not (run.adapters / experiment.name).is_dir():
             modules = sorted({name.rpartition(".")[0] for name in best})

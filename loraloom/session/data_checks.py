@@ -8,13 +8,16 @@ from pathlib import Path
 
 from loraloom.checks.allowances import apply_allowed
 from loraloom.checks.data.data_suite import run_data_checks
-from loraloom.checks.data.data_view import DataView
+from loraloom.checks.data.data_view import DataView, of_sample
 from loraloom.checks.data.light_tokenizer import CONFIG_FILE, TOKENIZER_FILE, NoTokenizerError, TextTokenizer
+from loraloom.checks.data.stored_repeats import stored_parts
 from loraloom.checks.finding import Finding
+from loraloom.data.example import count_entries
 from loraloom.data.files.data_names import shown_data
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import PARTS, STARTER, Split
+from loraloom.data.stored.example_file import count_entries_together
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 from loraloom.text.message import Message, said_by
@@ -85,20 +88,25 @@ def check_data(
         num_test=len(split.test),
     )
     sizes += _entries(split)
+    if looked_at := of_sample(len(seen.rows), seen.num_rows()):
+        what = Message(
+            "texts were checked in a part of the rows, evenly spread{looked_at}", looked_at=looked_at
+        )
+        notes.append(Finding("note", "data", shown_data(recipe.data.train), what))
     found = apply_allowed(run_data_checks(seen), allowed)
     selecting = {each.training.metric_for_best_model for each in recipe.resolved_experiments}
-    findings = [*notes, Finding("ok", "split", "data", sizes), *found, *check_metrics(split, selecting)]
+    findings = [*notes, Finding("ok", "split", "data", sizes), *found, *check_metrics(seen.split, selecting)]
     return DataCheckReport(seen, findings, allowed)
 
 
 def _entries(split: Split) -> str:
     """Describe how many conversations or articles the rows come from; "" if each is an entry of its own."""
-    rows = [example for part in PARTS for example in getattr(split, part)]
-    entries = {(example.path, example.row) for example in rows if example.turn}
+    if split.is_stored:
+        entries = count_entries_together(stored_parts(split).values())
+    else:
+        entries = count_entries([example for part in PARTS for example in getattr(split, part)])
     return (
-        Message(
-            "; each row is one answer, from {num_entries:,} entries of the file", num_entries=len(entries)
-        )
+        Message("; each row is one answer, from {num_entries:,} entries of the file", num_entries=entries)
         if entries
         else ""
     )
@@ -111,7 +119,8 @@ def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:
     except NoTokenizerError as error:
         why = said_by(error)
     limit = recipe.generation.max_new_tokens
-    return DataView(split, recipe.data, tokenizer, without_tokenizer=why, max_new_tokens=limit)
+    view = DataView(split, recipe.data, tokenizer, without_tokenizer=why, max_new_tokens=limit)
+    return view.of_sample() if split.is_stored else view
 
 
 def recipe_tokenizer(recipe: Recipe, may_load: bool) -> TextTokenizer:

@@ -109,11 +109,14 @@ def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material,
     if own.resume is not None:
         run = open_run(own.resume)
         recipe, known = origin.run_recipe(run)
-        session = resume_session(run, recipe, known, own.moved, quiet)
+        session = resume_session(run, recipe, known, own.moved, quiet, is_own=False)
         recipe, split, retained = session.recipe, session.split, session.retained
     else:
         recipe, known = own.recipe, None
-        split = own.split or split_examples(recipe.data, allow_leakage="leakage" in own.allowed)
+        # The leader's files of rows, if this rank sees them; otherwise files of its own.
+        split = own.split or split_examples(
+            recipe.data, allow_leakage="leakage" in own.allowed, folder=leaders.rows, is_own=False
+        )
         retained = read_retained(recipe.data)
     require_same(rows_identity(split), announced["rows"])
     of_data = check_data(recipe, split, own.allowed, retained=retained)
@@ -123,6 +126,8 @@ def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material,
         if known is None
         else load_run_base(recipe, known, shares_base=shares_base)
     )
+    # Before, because the leader then has written the tokens of rows that are kept in files.
+    leaders_base = own.ranks.wait_for("base") if split.is_stored else None
     material = prepare(recipe, split, base, retained)
-    require_same(base_identity(material), own.ranks.wait_for("base"))
+    require_same(base_identity(material), leaders_base or own.ranks.wait_for("base"))
     return material, of_data

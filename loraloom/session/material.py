@@ -16,19 +16,17 @@ from loraloom.base.recomputation import recompute_activations
 from loraloom.base.safety import read_config
 from loraloom.base.supported_models import STARTER, locate
 from loraloom.base.targets import Target
-from loraloom.data.encoding import EncodedSet, describe_cuts, encode
-from loraloom.data.example import Example
+from loraloom.data.encoding import EncodedSet, describe_cuts
 from loraloom.data.files.part_files import PartContents
-from loraloom.data.languages.balance import balanced
-from loraloom.data.languages.codes import rows_of_pairs
-from loraloom.data.languages.known import check_languages
-from loraloom.data.splitting.split import Split
+from loraloom.data.splitting.split import Progress, Split, in_silence
+from loraloom.data.stored.encoded_file import StoredEncodedSet
 from loraloom.distributed.launch import read_launch
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.folder import Run
+from loraloom.session.encoded_rows import encode_rows, train_rows
 from loraloom.session.initial_adapters import initial_tensors
 from loraloom.text.message import Message
 from loraloom.training.setup import Setup
@@ -63,6 +61,11 @@ class Material:
     retain_set: EncodedSet
     eval_references: Sequence[str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def rows_are_stored(self) -> bool:
+        """Whether the rows are kept in files and not in memory."""
+        return isinstance(self.train_set, StoredEncodedSet)
 
     def setup(
         self,
@@ -193,7 +196,13 @@ def load_recipe_base(
     )
 
 
-def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | None = None) -> Material:
+def prepare(
+    recipe: Recipe,
+    split: Split,
+    base: Base,
+    retained: PartContents | None = None,
+    progress: Progress = in_silence,
+) -> Material:
     """Resolve targets, read initial adapters, encode the rows, and set recomputation of activations.
 
     Whatever trains or measures on this material (training, a search, a range test, the checks, a timed step)
@@ -220,37 +229,10 @@ def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | N
         experiments=experiments,
         notes=tuple(dict.fromkeys(notes)),
         initial=initial,
-        train_set=encode_rows(train_rows(split, base, recipe), base, recipe),
-        eval_set=encode_rows(split.eval, base, recipe),
+        train_set=encode_rows(train_rows(split, base, recipe), base, recipe, progress),
+        eval_set=encode_rows(split.eval, base, recipe, progress),
         retain_set=encode_rows(retained.examples if retained else [], base, recipe),
         eval_references=[example.response for example in split.eval],
-    )
-
-
-def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
-    """The rows of an epoch: of small language pairs, some more than once, if the recipe balances pairs."""
-    temperature = recipe.data.language_temperature
-    if base.languages is None or temperature == 1:
-        return split.train
-    chosen = balanced(rows_of_pairs(split.train), temperature, recipe.data.split_seed)
-    return [split.train[number] for number in chosen]
-
-
-def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> EncodedSet:
-    """Encode rows as a recipe's base reads them.
-
-    Raises:
-        DataError: a row is in a language that the base does not know.
-    """
-    check_languages(examples, base.languages, base.name)
-    return encode(
-        examples,
-        base.tokenizer,
-        max_source_length=recipe.data.max_source_length,
-        max_target_length=recipe.data.max_target_length,
-        truncation=recipe.data.source_truncation,
-        languages=base.languages,
-        frame=base.frame,
     )
 
 

@@ -16,7 +16,7 @@ from loraloom.base.loading import Base
 from loraloom.base.quantization import SCHEMES
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
-from loraloom.data.splitting.split import Split
+from loraloom.data.splitting.split import Progress, Split, in_silence
 from loraloom.errors import Problem, RunError
 from loraloom.forecast.plan import Plan
 from loraloom.recipe import Recipe
@@ -107,6 +107,10 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
             else Message("a GPU is idle with smaller passes"),
         ),
         **_pass_limit(plan),
+        "rows": Choice(
+            Message("in files of the run") if material.rows_are_stored else Message("in memory"),
+            Message("data.keep_rows is {keep_rows}", keep_rows=material.recipe.data.keep_rows),
+        ),
         "compiled": Choice(Message("no"), Message("compiling takes minutes, more than a short job saves")),
     }
     return provenance.replaced(
@@ -175,11 +179,14 @@ def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
         return recipe
 
 
-def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
+def run_split(
+    run: Run, recipe: Recipe, known: Provenance, *, is_own: bool = False, progress: Progress = in_silence
+) -> Split:
     """Restore a run's split from the same files.
 
     Args:
         run, recipe, known: the run, its recipe with the present location of its data, and its provenance.
+        is_own, progress: as in `split_examples`, for rows that are kept in files.
 
     Raises:
         RunError: split.json is damaged.
@@ -187,7 +194,14 @@ def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
     """
     saved = SplitRecord.read(run.split_file)
     with explain_data_location(run, recipe, known):
-        return Split.restore(saved, recipe.data, shown_as=str(run.split_file))
+        return Split.restore(
+            saved,
+            recipe.data,
+            shown_as=str(run.split_file),
+            folder=run.rows,
+            is_own=is_own,
+            progress=progress,
+        )
 
 
 def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | None:

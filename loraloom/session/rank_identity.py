@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import numpy as np
+
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
 from loraloom.data.splitting.split import Split
@@ -69,5 +71,5 @@ def base_identity(material: Material) -> dict[str, str]:
 def _digest(rows: EncodedSet) -> str:
     digest = hashlib.sha256()
     for part in rows.arrays:
-        digest.update(part.tobytes())
+        digest.update(np.ascontiguousarray(part).data)  # not a copy: these may be large
     return digest.hexdigest()

@@ -44,7 +44,7 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
     """
     sources: dict[Path, Callable[[], str]] = {
         run.recipe_file: lambda: write_recipe(recipe),
-        run.split_file: lambda: split_text(recipe, allowed),
+        run.split_file: lambda: split_text(recipe, allowed, run.rows),
     }
     names = set(changed_files(run))
     for path, make in sources.items():
@@ -79,9 +79,13 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
     return is_unchanged
 
 
-def split_text(recipe: Recipe, allowed: Collection[str]) -> str:
-    """Return the text of split.json, computed again from a recipe and its data."""
-    return split_examples(recipe.data, allow_leakage="leakage" in allowed).record().text()
+def split_text(recipe: Recipe, allowed: Collection[str], rows: Path) -> str:
+    """Return the text of split.json, computed again from a recipe and its data.
+
+    Args:
+        rows: the run's folder of rows.
+    """
+    return split_examples(recipe.data, allow_leakage="leakage" in allowed, folder=rows).record().text()
 
 
 def _part(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +20,22 @@ from loraloom.checks.finding import Finding, raise_errors
 from loraloom.data.files.data_names import name_of
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
-from loraloom.data.splitting.split import Split, split_examples
-from loraloom.errors import LoRALoomError
+from loraloom.data.splitting.split import Split, split_examples, stored_because
+from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
 from loraloom.run.documents.checks import checks_text
 from loraloom.run.documents.provenance import Provenance
-from loraloom.run.events import CheckResults, Note, Report, RowCounts, TrainingPlan, TrainStep, TrialStart
+from loraloom.run.events import (
+    CheckResults,
+    Note,
+    Report,
+    RowCounts,
+    TrainingPlan,
+    TrainStep,
+    TrialStart,
+    quiet,
+)
 from loraloom.run.folder import Run, create_run
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
@@ -110,6 +119,7 @@ def create_session(
     allowed: Collection[str] = (),
     more: Mapping[str, Any] | None = None,
     is_resumable: bool = True,
+    report: Report = quiet,
 ) -> Iterator[RunSession]:
     """Read a recipe's rows, then create a run and hold its lock while it is used.
 
@@ -122,35 +132,56 @@ def create_session(
         allowed: names of checks whose errors become warnings.
         more: additions of the command to the provenance.
         is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
+        report: called with how far reading is, if the rows are kept in files of the run.
 
     Raises:
         DataError: the rows are unusable.
         RunError: the run cannot be created.
     """
-    split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
+    allow_leakage = "leakage" in allowed
+    if split is None and stored_because(recipe.data) is None:
+        split = split_examples(recipe.data, allow_leakage=allow_leakage)
     retained = read_retained(recipe.data)
     run = create_run(out)
     with run.locked():
         try:
+            if split is None:
+                rows = run.rows
+                split = split_examples(
+                    recipe.data, allow_leakage=allow_leakage, folder=rows, progress=noted(report)
+                )
             write_recorded(run, run.recipe_file, write_recipe(recipe))
             write_recorded(run, run.split_file, split.record().text())
             known = origin.initial_provenance(recipe, split, retained, allowed).replaced(**(more or {}))
             yield RunSession(run, recipe, split, retained, known).with_provenance(known)
         except BaseException as error:
-            is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
+            is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run, error)
             if is_fruitless or not is_resumable:
                 # Windows does not delete a locked file; a new run replaces what is left.
                 shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
             raise
 
 
-def _bore_fruit(run: Run) -> bool:
+def _bore_fruit(run: Run, error: LoRALoomError) -> bool:
+    """Return whether a run that ends with an error has something that a later command can go on with."""
     has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
-    return has_results or any(isinstance(event, FRUITFUL) for event in run.events())
+    has_rows = isinstance(error, Interrupted) and run.rows.exists()
+    return has_results or has_rows or any(isinstance(event, FRUITFUL) for event in run.events())
+
+
+def noted(report: Report) -> Callable[[str], None]:
+    """Return a function that reports sentences as notes."""
+    return lambda message: report(Note(message=message))
 
 
 def resume_session(
-    run: Run, recipe: Recipe, known: Provenance, relocation: Relocation, report: Report
+    run: Run,
+    recipe: Recipe,
+    known: Provenance,
+    relocation: Relocation,
+    report: Report,
+    *,
+    is_own: bool = True,
 ) -> RunSession:
     """Resume a run on the same rows.
 
@@ -160,6 +191,7 @@ def resume_session(
         known: its provenance.
         relocation: present locations of base and data that were moved.
         report: called with notes on changed locations.
+        is_own: whether this process may write to the run's folder.
 
     Raises:
         DataError, RunError: the rows have changed.
@@ -167,7 +199,7 @@ def resume_session(
     recipe, notes = relocated(run, recipe, known, relocation)
     for note in notes:
         report(Note(message=note))
-    split = origin.run_split(run, recipe, known)
+    split = origin.run_split(run, recipe, known, is_own=is_own, progress=noted(report))
     retained = origin.run_retained(run, recipe, known)
     if newer := checks_newer_than(run.recipe_file):
         known = known.allowing(newer)
@@ -202,7 +234,7 @@ def report_rows(
         if session.is_resumed
         else load_recipe_base(recipe, choices, shares_base=shares_base)
     )
-    material = prepare(recipe, split, base, session.retained)
+    material = prepare(recipe, split, base, session.retained, noted(report))
     for note in material.notes:
         report(Note(message=note))
     for note in cut_notes(material):
@@ -236,18 +268,22 @@ def require_checks(
     return findings
 
 
-def report_plan(session: RunSession, findings: Sequence[Finding], report: Report) -> None:
+def report_plan(
+    session: RunSession, findings: Sequence[Finding], report: Report, num_processes: int = 1
+) -> None:
     """Report choices and predicted resources, and store findings on memory and disk.
 
     Args:
         session: the session, with the plan in its provenance.
         findings: findings of the checks.
         report: called with the plan.
+        num_processes: how many train together now; the plan may have been made for another number.
     """
     known, resources = session.known, report_resources(session.known)
     _write_findings(session.run, [*findings, *resources])
     folder = str(session.run.folder)
-    report(TrainingPlan(folder=folder, choices=known.choices, plan=known.prediction, findings=resources))
+    plan = None if known.prediction is None else known.prediction.for_processes(num_processes)
+    report(TrainingPlan(folder=folder, choices=known.choices, plan=plan, findings=resources))
 
 
 def _write_findings(run: Run, findings: Sequence[Finding]) -> None:

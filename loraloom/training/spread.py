@@ -43,8 +43,8 @@ class WaveOwner(Protocol):
     def fill(self, lane: Lane, number: int) -> None:
         """Add experiments to a lane that is at home until it has a number of them, or there are no more."""
 
-    def recipe_text(self) -> str:
-        """Return a recipe that has the experiments of all lanes."""
+    def recipe_text(self, lane: Lane) -> str:
+        """Return a recipe that has the experiments of a lane."""
 
     def breaks_of(self, lane: Lane) -> Mapping[str, Sequence[int]]:
         """Return the steps at which each experiment of a lane is judged."""
@@ -161,7 +161,7 @@ class Spread:
             if given is None:
                 self._call_back()
                 break
-            recipe, breaks = self.owner.recipe_text(), self.owner.breaks_of(given)
+            recipe, breaks = self.owner.recipe_text(given), self.owner.breaks_of(given)
             self.pool.send(given, worker, recipe, breaks, self._num_training - len(given.names))
         if is_here_idle and own is None:
             self._call_back()

@@ -98,7 +98,7 @@ class SpreadTraining:
             state.progress[name] = Progress()
             state.tensors[name] = SlotTensors(current=dict(self.setup.initial.get(name, {})))
 
-    def recipe_text(self) -> str:
+    def recipe_text(self, lane: Lane) -> str:
         """Return the run's recipe."""
         return self.setup.run.recipe_file.read_text(encoding="utf-8")
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.search.test_interruptions import assert_same, raw_events
 
 SearchView = Callable[..., Path]
 ONE_CPU = RayOptions(num_cpus=1)
+PATIENCE = 60.0
 
 
 class Listening:
@@ -90,12 +92,16 @@ def test_a_search_that_is_stopped_goes_on_without_ray(
     heard = Listening(halt)
     with pytest.raises(Interrupted):
         search(request_of(recipe), out=tmp_path / "run", ray=ONE_CPU, report=heard, stop=stop)
-    assert not any(psutil.pid_exists(pid) and _is_training(pid) for pid in heard.workers())
+    deadline = time.monotonic() + PATIENCE
+    while any(map(is_training, heard.workers())) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_training, heard.workers()))
     search(request_of(recipe), resume=tmp_path / "run")
     assert_same(tmp_path / "run", searched(), set())
 
 
-def _is_training(pid: int) -> bool:
+def is_training(pid: int) -> bool:
+    """Whether a process is still the worker that it was."""
     try:
         return "WaveActor" in " ".join(psutil.Process(pid).cmdline())
     except psutil.NoSuchProcess:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -19,6 +19,8 @@ from loraloom.text.units import percent
 
 # Number of rows for checks that are not linear and cheap; takes about two seconds.
 SAMPLE_ROWS = 20_000
+# Of rows that are kept in files, for all checks but those of equal rows; takes about ten seconds.
+STORED_SAMPLE_ROWS = 100_000
 SHOWN_PLACES = 5
 
 Side = Literal["source", "response"]
@@ -69,6 +71,7 @@ class DataView:
         without_tokenizer: the reason if there is none.
         retained: rows of data.retain.
         max_new_tokens: maximum number of tokens of an answer; None if nothing will be answered.
+        whole: all rows, if `split` is a sample of rows that are kept in files.
     """
 
     split: Split
@@ -77,13 +80,27 @@ class DataView:
     without_tokenizer: str = ""
     retained: Sequence[Example] = ()
     max_new_tokens: int | None = None
+    whole: Split | None = None
     _encoded: dict[tuple[str, str], EncodedText] = field(default_factory=dict, repr=False, compare=False)
     _fitted: dict[str, FittedSources] = field(default_factory=dict, repr=False, compare=False)
 
+    def of_sample(self) -> DataView:
+        """Return the view of some rows of each part, read into memory, which knows the others as `whole`."""
+        train, held_out, test = (
+            list(sample(getattr(self.split, part), STORED_SAMPLE_ROWS)) for part in PARTS
+        )
+        split = replace(self.split, train=train, eval=held_out, test=test)
+        return replace(self, split=split, whole=self.split)
+
     @property
-    def parts(self) -> dict[Part, list[Example]]:
+    def parts(self) -> dict[Part, Sequence[Example]]:
         """Parts that have rows."""
         return {part: rows for part in PARTS if (rows := getattr(self.split, part))}
+
+    def num_rows(self, part: Part | None = None) -> int:
+        """Return how many rows a part has, or all of them, examined or not."""
+        split = self.split if self.whole is None else self.whole
+        return sum(len(getattr(split, each)) for each in (PARTS if part is None else (part,)))
 
     @property
     def rows(self) -> list[Example]:
@@ -139,13 +156,15 @@ def places(examples: Iterable[Example]) -> str:
     )
 
 
-def first_few(texts: Sequence[str]) -> str:
-    """Join the first few texts: `3, 8, 21, 34, 55 and 7 more`."""
-    more = (
-        Message(" and {num_texts:,} more", num_texts=len(texts) - SHOWN_PLACES)
-        if len(texts) > SHOWN_PLACES
-        else ""
-    )
+def first_few(texts: Sequence[str], num_texts: int | None = None) -> str:
+    """Join the first few texts: `3, 8, 21, 34, 55 and 7 more`.
+
+    Args:
+        texts: all of them, or the first ones.
+        num_texts: how many there are; by default those given.
+    """
+    num_more = (len(texts) if num_texts is None else num_texts) - SHOWN_PLACES
+    more = Message(" and {num_texts:,} more", num_texts=num_more) if num_more > 0 else ""
     return Message("{texts}{more}", texts=", ".join(texts[:SHOWN_PLACES]), more=more)
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from loraloom.checks.data.code_points import strip_marks
 from loraloom.checks.data.data_view import DataView, first_few, of_sample, places, sample, share
 from loraloom.checks.data.near_duplicates import SHINGLE, SHORTEST, SIMILAR, near_copies
+from loraloom.checks.data.stored_repeats import (
+    Repeats,
+    stored_copies,
+    stored_parts,
+    stored_responses,
+    stored_sources,
+)
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
 from loraloom.data.sources.source import pieces_of
 from loraloom.data.splitting.groups import source_key
-from loraloom.data.splitting.split import HELD_OUT
+from loraloom.data.splitting.split import HELD_OUT, Part
 from loraloom.text.message import Message
 
 SHARED_BY = 5  # rows: what so many of them have distinguishes none of them
@@ -25,21 +32,20 @@ SIMILAR_WORDS = Message(
 def check_leakage(view: DataView) -> list[Finding]:
     """Check that no source is in two parts of the split, where memorized text would pass for knowledge."""
     findings = []
-    parts = list(view.parts.items())
+    parts = list((view.parts if view.whole is None else stored_parts(view.whole)).items())
     for place, (held_out, rows) in enumerate(parts[1:], start=1):
-        earlier = [example for _, others in parts[:place] for example in others]
-        pairs = _repeats(earlier, rows, _source_key)
-        if pairs:
-            later = [example for example, _ in pairs]
+        others = [own for _, own in parts[:place]]
+        found = _repeats_across(others, rows, _source_key, stored_sources)
+        if found.num:
             message = Message(
                 "{share} {held_out} rows have a source that is also in another part ({pairs}), "
                 "so figures on them also measure memorization",
-                share=share(len(pairs), len(rows)),
+                share=share(found.num, len(rows)),
                 held_out=held_out,
-                pairs=_pairs(pairs),
+                pairs=_pairs(found),
             )
             fix = Message("Remove these rows from data.{held_out} or from the other part.", held_out=held_out)
-            findings.append(Finding("error", "leakage", places(later), message, fix))
+            findings.append(Finding("error", "leakage", places(found.later), message, fix))
     alone = (
         Message("no source is in two parts of the split")
         if len(parts) > 1
@@ -50,28 +56,32 @@ def check_leakage(view: DataView) -> list[Finding]:
 
 def check_duplicates(view: DataView) -> list[Finding]:
     """Find rows that are identical, and sources with several responses."""
-    rows = view.rows
-    copies = _repeats([], rows, _row_key)
+    settings = view.settings  # without languages in the recipe, a base may not be told them either
+    has_languages = bool(settings.target_lang or settings.target_lang_column or settings.language_codes)
+    if view.whole is not None:
+        num_rows = sum(map(len, stored_parts(view.whole).values()))
+        copies, again = stored_copies(view.whole, by_language=has_languages)
+    else:
+        rows = view.rows
+        num_rows, copies = len(rows), _repeats([], rows, _row_key)
+        copied = {id(later) for later in copies.later}
+        pairs = _repeats([], rows, _question_key if has_languages else _source_key).pairs
+        again = Repeats.of([pair for pair in pairs if id(pair[0]) not in copied])
     findings = []
-    if copies:
+    if copies.num:
         message = Message(
             "{share} rows are identical to an earlier one ({pairs})",
-            share=share(len(copies), len(rows)),
+            share=share(copies.num, num_rows),
             pairs=_pairs(copies),
         )
         fix = Message("Remove them, unless they should count more than others.")
-        findings.append(Finding("warning", "duplicates", places(later for later, _ in copies), message, fix))
-    copied = {id(later) for later, _ in copies}
-    settings = view.settings  # without languages in the recipe, a base may not be told them either
-    has_languages = settings.target_lang or settings.target_lang_column or settings.language_codes
-    key = _question_key if has_languages else _source_key
-    again = [pair for pair in _repeats([], rows, key) if id(pair[0]) not in copied]
-    if again:
+        findings.append(Finding("warning", "duplicates", places(copies.later), message, fix))
+    if again.num:
         what = Message("rows have the source of an earlier row but a different response")
         message = Message(
-            "{share} {what} ({pairs})", share=share(len(again), len(rows)), what=what, pairs=_pairs(again)
+            "{share} {what} ({pairs})", share=share(again.num, num_rows), what=what, pairs=_pairs(again)
         )
-        findings.append(Finding("note", "duplicates", places(later for later, _ in again), message))
+        findings.append(Finding("note", "duplicates", places(again.later), message))
     findings += _same_responses(view)
     return findings or [Finding("ok", "duplicates", "data", Message("no two rows are identical"))]
 
@@ -79,24 +89,32 @@ def check_duplicates(view: DataView) -> list[Finding]:
 def _same_responses(view: DataView) -> list[Finding]:
     """Find held-out rows with the same long response as a training row, which may be recited from memory."""
     findings = []
-    long = [example for example in view.split.train if len(example.response) >= SHORTEST]
+    parts: Mapping[Part, Sequence[Example]] = view.parts
+    long: Sequence[Example] = [] if view.whole else [row for row in parts["train"] if _is_long(row)]
     for part in HELD_OUT:
-        held_out = [example for example in getattr(view.split, part) if len(example.response) >= SHORTEST]
-        pairs = _repeats(long, held_out, lambda example: example.response) if long else []
-        if pairs:
+        if view.whole is not None:
+            found, num_rows = stored_responses(view.whole, part, SHORTEST)
+        else:
+            held_out = [example for example in parts.get(part, ()) if _is_long(example)]
+            found = _repeats(long, held_out, lambda example: example.response) if long else Repeats.of([])
+            num_rows = len(held_out)
+        if found.num:
             what = Message(
                 "{share} {part} rows have the same response as a training row",
-                share=share(len(pairs), len(held_out)),
+                share=share(found.num, num_rows),
                 part=part,
             )
-            message = Message("{what} ({pairs})", what=what, pairs=_pairs(pairs))
+            message = Message("{what} ({pairs})", what=what, pairs=_pairs(found))
             fix = Message(
                 "Figures on data.{part} may measure memorization; check whether these rows are intentional.",
                 part=part,
             )
-            where = places(later for later, _ in pairs)
-            findings.append(Finding("note", "duplicates", where, message, fix))
+            findings.append(Finding("note", "duplicates", places(found.later), message, fix))
     return findings
+
+
+def _is_long(example: Example) -> bool:
+    return len(example.response) >= SHORTEST
 
 
 def check_near_duplicates(view: DataView) -> list[Finding]:
@@ -126,8 +144,8 @@ def _near_in_train(view: DataView) -> list[Finding]:
         "together ({similar_words}; {pairs}){of_sample}",
         share=share(len(near), len(rows)),
         similar_words=SIMILAR_WORDS,
-        pairs=_pairs(near),
-        of_sample=of_sample(len(looked_at), len(view.split.train)),
+        pairs=_pairs(Repeats.of(near)),
+        of_sample=of_sample(len(looked_at), view.num_rows("train")),
     )
     fix = Message("Remove them, unless they are intentional.")
     return [Finding("warning", "near-duplicates", places(later for later, _ in near), message, fix)]
@@ -153,8 +171,8 @@ def _near_across(view: DataView) -> list[Finding]:
                 share=share(len(near), len(held_out)),
                 part=part,
                 similar_words=SIMILAR_WORDS,
-                pairs=_pairs(near),
-                of_sample=of_sample(len(looked_at), len(view.split.train)),
+                pairs=_pairs(Repeats.of(near)),
+                of_sample=of_sample(len(looked_at), view.num_rows("train")),
             )
             fix = Message("Remove them from data.{part} or from the training rows.", part=part)
             where = places(later for later, _ in near)
@@ -205,9 +223,20 @@ def _near(
     ]
 
 
+def _repeats_across(
+    earlier: Sequence[Sequence[Example]],
+    rows: Sequence[Example],
+    key: Callable[[Example], Hashable],
+    of_stored: Callable[[Sequence[Sequence[Example]], Sequence[Example]], Repeats | None],
+) -> Repeats:
+    """Pair rows with an earlier row of other parts, in memory or in files."""
+    found = of_stored(earlier, rows)
+    return _repeats([row for own in earlier for row in own], rows, key) if found is None else found
+
+
 def _repeats(
     earlier: Sequence[Example], rows: Sequence[Example], key: Callable[[Example], Hashable]
-) -> list[tuple[Example, Example]]:
+) -> Repeats:
     """Pair rows with an earlier row that has the same key; within `rows` if `earlier` is empty."""
     first: dict[Hashable, Example] = {}
     for example in earlier:
@@ -219,7 +248,7 @@ def _repeats(
             pairs.append((example, first[own]))
         elif not earlier:
             first[own] = example
-    return pairs
+    return Repeats.of(pairs)
 
 
 def _distinct(rows: Sequence[Example], key: Callable[[Example], Hashable]) -> list[Example]:
@@ -239,10 +268,10 @@ def _row_key(example: Example) -> tuple[bytes, str]:
     return source_key(example.source), example.response
 
 
-def _pairs(pairs: Sequence[tuple[Example, Example]]) -> str:
+def _pairs(found: Repeats) -> str:
     """Format the first few pairs of similar rows: `rows 21 = 3, 22 = 3 and 4 more`."""
-    alike = [f"{_number(later)} = {_seen_from(later, earlier)}" for later, earlier in pairs]
-    return Message("rows {first_few}", first_few=first_few(alike))
+    alike = [f"{_number(later)} = {_seen_from(later, earlier)}" for later, earlier in found.pairs]
+    return Message("rows {first_few}", first_few=first_few(alike, found.num))
 
 
 def _number(example: Example) -> str:

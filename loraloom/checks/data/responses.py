@@ -44,7 +44,7 @@ def check_alike(view: DataView) -> list[Finding]:
         *_one_response(rows, responses),
         *_one_source(rows, [strip_marks(example.source) for example in rows]),
     ] or [*_one_short_answer(rows), *_one_beginning(rows, responses)]
-    looked_at = of_sample(len(rows), len(view.split.train))
+    looked_at = of_sample(len(rows), view.num_rows("train"))
     return [
         replace(
             finding, message=Message("{message}{looked_at}", message=finding.message, looked_at=looked_at)
@@ -137,7 +137,7 @@ def check_copied(view: DataView) -> list[Finding]:
     message = Message(
         "the responses of {share} training rows only repeat their source{of_sample}",
         share=share(len(copied), len(rows)),
-        of_sample=of_sample(len(rows), len(view.split.train)),
+        of_sample=of_sample(len(rows), view.num_rows("train")),
     )
     return [Finding("warning", "copied", places(copied), message, Message("Remove these rows."))]
 
@@ -153,7 +153,7 @@ def check_cut_off(view: DataView) -> list[Finding]:
     what = Message(
         "{share} long responses do not end at the end of a sentence", share=share(len(open_ended), len(long))
     )
-    message = Message("{what}{of_sample}", what=what, of_sample=of_sample(len(rows), len(view.split.train)))
+    message = Message("{what}{of_sample}", what=what, of_sample=of_sample(len(rows), view.num_rows("train")))
     fix = Message("Check whether they were truncated when the file was created.")
     return [Finding("note", "cut-off", places(open_ended), message, fix)]
 

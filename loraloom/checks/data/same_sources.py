@@ -24,7 +24,7 @@ def check_same_sources(view: DataView) -> list[Finding]:
     num_rows = num_all = 0
     for part in view.parts:
         fitted = view.fitted(part)
-        num_rows, num_all = num_rows + len(fitted.rows), num_all + len(view.parts[part])
+        num_rows, num_all = num_rows + len(fitted.rows), num_all + view.num_rows(part)
         for example, ids in zip(fitted.rows, fitted.ids, strict=True):
             tokens = _digest(ids)
             key = source_key(example.source)
@@ -102,7 +102,7 @@ def check_control_tokens(view: DataView) -> list[Finding]:
                 sides=shown_sides(side),
                 token=token,
                 effects=EFFECTS[name],
-                of_sample=of_sample(len(encoded.rows), len(view.split.train)),
+                of_sample=of_sample(len(encoded.rows), view.num_rows("train")),
             )
             fix = Message("Remove it, or write it differently.")
             findings.append(Finding("warning", "control-tokens", places(rows), message, fix))

@@ -36,7 +36,7 @@ def check_target_tags(view: DataView) -> list[Finding]:
             id = known.get(match[1])
             kind = "unknown" if id is None else "known" if id in ids[:_PLACES] else "torn"
             tagged[kind].append(example)
-    looked_at = of_sample(num_rows, len(view.rows))
+    looked_at = of_sample(num_rows, view.num_rows())
     if not known:
         message = Message(
             "the base has no tags of target languages, and no source begins with one{looked_at}",

@@ -238,4 +238,4 @@ def _within(lengths: npt.NDArray[np.int64], part: float) -> int:
 
 def of_encoded_sample(view: DataView, side: Side) -> str:
     """Describe the encoded sample, if not all rows were encoded."""
-    return of_sample(len(view.encoded("train", side).rows), len(view.split.train))
+    return of_sample(len(view.encoded("train", side).rows), view.num_rows("train"))

@@ -31,7 +31,7 @@ class PartContents:
         notes: what was accepted and the user should know.
     """
 
-    examples: list[Example]
+    examples: Sequence[Example]
     sha256: dict[str, str]
     dropped: dict[str, list[DroppedRow]]
     notes: list[str]
@@ -50,7 +50,8 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents
         DataError: lists every problem of every file.
     """
     groups = SourceGroups()
-    part = PartContents([], {}, {}, [])
+    examples: list[Example] = []
+    part = PartContents(examples, {}, {}, [])
     notes: list[tuple[str, list[str]]] = []
     problems: list[Problem] = []
     for file in files:
@@ -59,14 +60,14 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents
         except DataError as error:
             problems += error.problems
             continue
-        part.examples.extend(read.examples)
+        examples.extend(read.examples)
         part.sha256[file.name] = read.sha256
         if read.bad:
             part.dropped[file.name] = read.bad
         notes.append((file.name, read.notes))
     if problems:
         raise DataError(problems)
-    part.examples[:] = in_groups(part.examples, groups)  # a later file may merge groups of an earlier one
+    examples[:] = in_groups(examples, groups)  # a later file may merge groups of an earlier one
     part.notes.extend(merge_notes(notes))
     return part
 

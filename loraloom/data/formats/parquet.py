@@ -49,6 +49,30 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
         ) from None
 
 
+def parquet_bytes(path: Path) -> int:
+    """Return the bytes of a .parquet file's rows, not compressed, by its footer; 0 if that cannot be read."""
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        return 0  # reading it says what is missing
+    try:
+        metadata = parquet.read_metadata(path)
+    except (arrow.ArrowException, OSError, ValueError):
+        return 0
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+
+
+def hub_bytes(shown_as: str, settings: DataSettings) -> int:
+    """Return the bytes of a hub dataset's rows; 0 if it does not say, or cannot be loaded."""
+    try:
+        dataset = _load_hub(shown_as.removeprefix(HUB_PREFIX), settings, shown_as)
+    except DataError:
+        return 0  # reading it says why
+    data = getattr(dataset, "data", None)  # an Arrow table, which is mapped from the cache
+    return int(getattr(data, "nbytes", 0) or 0)
+
+
 def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
     """Read the rows of a hub dataset, `hub:owner/name`; the hub library caches it."""
     name = shown_as.removeprefix(HUB_PREFIX)

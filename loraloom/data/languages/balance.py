@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 
-def balanced(pairs: Mapping[str, Sequence[int]], temperature: float, seed: int) -> list[int]:
+def balanced(
+    pairs: Mapping[str, Sequence[int] | npt.NDArray[np.intp]], temperature: float, seed: int
+) -> npt.NDArray[np.int64]:
     """Number the rows of an epoch, with those of small pairs repeated.
 
     Args:
@@ -24,13 +27,14 @@ def balanced(pairs: Mapping[str, Sequence[int]], temperature: float, seed: int) 
         Every number at least once, in order.
     """
     most = max(map(len, pairs.values()))
-    chosen: list[int] = []
-    for name, rows in sorted(pairs.items()):
+    chosen: list[npt.NDArray[np.int64]] = []
+    for name, numbers in sorted(pairs.items()):
+        rows = np.asarray(numbers, np.int64)
         wanted = repeated_size(len(rows), most, temperature)
         whole, rest = divmod(wanted, len(rows))
         generator = np.random.default_rng([seed, *name.encode()])
-        chosen += [*rows] * whole + [rows[int(i)] for i in generator.permutation(len(rows))[:rest]]
-    return sorted(chosen)
+        chosen += [np.tile(rows, whole), rows[generator.permutation(len(rows))[:rest]]]
+    return np.sort(np.concatenate(chosen))
 
 
 def repeated_size(num_rows: int, most: int, temperature: float) -> int:

@@ -7,6 +7,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 RowId = tuple[str, int]  # a file's name and the row's number there
 # The largest share of all conversations that one group may contain; a few larger groups would make usual
 # eval shares impossible. Opening and closing turns are in far more, copies and branches in far fewer.
@@ -86,7 +89,7 @@ class SourceGroups:
         return row
 
 
-def choose_parts(sizes: Sequence[int], wanted: Sequence[int]) -> list[list[int]]:
+def choose_parts(sizes: Sequence[int] | npt.NDArray[np.integer], wanted: Sequence[int]) -> list[list[int]]:
     """Choose whole groups for several parts, one part after another, and leave some over.
 
     Args:
@@ -98,18 +101,20 @@ def choose_parts(sizes: Sequence[int], wanted: Sequence[int]) -> list[list[int]]
         that would leave nothing for the later ones gets the one group nearest to its number;
         it is empty if there are too few groups for all parts.
     """
-    left = list(range(len(sizes)))
+    own = np.asarray(sizes)  # as an array, because there may be many millions
+    left = np.arange(len(own))
     parts: list[list[int]] = []
     for position, number in enumerate(wanted):
         to_leave = len(wanted) - position
-        of_left = choose_groups([sizes[group] for group in left], number)
-        chosen = [left[place] for place in of_left]
+        of_left = choose_groups(own[left].tolist(), number)
+        chosen = left[of_left].tolist()
         if len(left) - len(chosen) < to_leave:
             enough = len(left) > to_leave
-            chosen = [min(left, key=lambda group: abs(sizes[group] - number))] if enough else []
+            chosen = [int(left[np.argmin(np.abs(own[left].astype(np.int64) - number))])] if enough else []
         parts.append(chosen)
-        taken = set(chosen)
-        left = [group for group in left if group not in taken]
+        is_left = np.ones(len(own), np.bool_)
+        is_left[chosen] = False
+        left = left[is_left[left]]
     return parts
 
 

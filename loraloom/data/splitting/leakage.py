@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from loraloom.data.example import Example
+from loraloom.data.formats.row import COUNTED_ONLY
 from loraloom.data.splitting.groups import source_key
+from loraloom.data.stored.division import repeated_sources, rows_without_shared_turns
+from loraloom.data.stored.example_file import StoredExamples
 from loraloom.errors import DataError, Problem
 from loraloom.text.message import Message
 
@@ -15,7 +18,7 @@ Part = TypeVar("Part", bound=str)
 
 def without_shared_turns(
     parts: Mapping[Part, Sequence[Example]],
-) -> tuple[dict[Part, list[Example]], list[str]]:
+) -> tuple[dict[Part, Sequence[Example]], list[str]]:
     """Remove rows whose source is also a turn of conversations in another part.
 
     A conversation that begins like others is not a copy of them: only its shared rows are removed.
@@ -27,8 +30,25 @@ def without_shared_turns(
     Returns:
         The parts, and a note for each that lost rows.
     """
-    kept: dict[Part, list[Example]] = {}
-    notes: list[str] = []
+    stored = {part: rows for part, rows in parts.items() if isinstance(rows, StoredExamples)}
+    kept: dict[Part, Sequence[Example]] = {}
+    kept.update(rows_without_shared_turns(stored) if stored else _without_shared_turns(parts))
+    notes: list[str] = [
+        Message(
+            "{path}: {num_left_out:,} rows are not used for {part}, because their source "
+            "is also a turn of conversations in another part",
+            path=parts[part][0].path,
+            num_left_out=len(parts[part]) - len(own),
+            part=part,
+        )
+        for part, own in kept.items()
+        if len(own) < len(parts[part])
+    ]
+    return kept, notes
+
+
+def _without_shared_turns(parts: Mapping[Part, Sequence[Example]]) -> dict[Part, Sequence[Example]]:
+    kept: dict[Part, Sequence[Example]] = {}
     earlier: dict[bytes, bool] = {}  # source -> whether it is a shared turn within its file
     for part, examples in parts.items():
         keys = [source_key(example.source) for example in examples]
@@ -46,20 +66,9 @@ def without_shared_turns(
         ]
         if not kept[part]:
             kept[part] = list(examples)
-        num_left_out = len(examples) - len(kept[part])
-        if num_left_out:
-            notes.append(
-                Message(
-                    "{path}: {num_left_out:,} rows are not used for {part}, because their source "
-                    "is also a turn of conversations in another part",
-                    path=examples[0].path,
-                    num_left_out=num_left_out,
-                    part=part,
-                )
-            )
         for key, example in zip(keys, examples, strict=True):
             earlier[key] = earlier.get(key, False) or example.is_shared
-    return kept, notes
+    return kept
 
 
 def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
@@ -68,31 +77,36 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
     Raises:
         DataError: there is such a source.
     """
-    known: dict[bytes, Example] = {}
-    problems: list[Problem] = []
-    for examples in parts.values():
-        keys = [source_key(example.source) for example in examples]
-        for key, example in zip(keys, examples, strict=True):
-            other = known.get(key)
-            if other is not None:
-                problems.append(
-                    Problem(
-                        Message(
-                            "{named} has the same source as {named_2} of {where}",
-                            named=_named(example),
-                            named_2=_named(other),
-                            where=other.where,
-                        ),
-                        where=example.where,
-                        fix=Message(
-                            "Remove one of the two rows, or accept the overlap with `--allow leakage`."
-                        ),
-                    )
-                )
-        for key, example in zip(keys, examples, strict=True):
-            known.setdefault(key, example)
+    stored = [rows for rows in parts.values() if isinstance(rows, StoredExamples)]
+    pairs = repeated_sources(stored) if stored else list(_repeats(parts.values()))
+    problems = [COUNTED_ONLY if pair is None else _leak(*pair) for pair in pairs]
     if problems:
         raise DataError(problems)
+
+
+def _repeats(parts: Iterable[Sequence[Example]]) -> Iterator[tuple[Example, Example]]:
+    """Yield each example whose source is in an earlier part, and the first that has it there."""
+    known: dict[bytes, Example] = {}
+    for examples in parts:
+        keys = [source_key(example.source) for example in examples]
+        for key, example in zip(keys, examples, strict=True):
+            if (other := known.get(key)) is not None:
+                yield example, other
+        for key, example in zip(keys, examples, strict=True):
+            known.setdefault(key, example)
+
+
+def _leak(example: Example, other: Example) -> Problem:
+    return Problem(
+        Message(
+            "{named} has the same source as {named_2} of {where}",
+            named=_named(example),
+            named_2=_named(other),
+            where=other.where,
+        ),
+        where=example.where,
+        fix=Message("Remove one of the two rows, or accept the overlap with `--allow leakage`."),
+    )
 
 
 def _named(example: Example) -> str:

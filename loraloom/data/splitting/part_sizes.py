@@ -6,8 +6,10 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from loraloom.data.example import Example
+from loraloom.data.example import Example, count_entries, count_shared
 from loraloom.data.splitting.groups import choose_parts
+from loraloom.data.stored.division import take_groups
+from loraloom.data.stored.example_file import StoredExamples
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.text.message import Message, joined
@@ -23,9 +25,9 @@ HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
 def format_count(examples: Sequence[Example]) -> str:
     """Describe the number of rows, and of the conversations or articles that several rows come from."""
     rows = counted(len(examples), "row")
-    entries = {(example.path, example.row) for example in examples if example.turn}
+    entries = count_entries(examples)
     return (
-        Message("{rows} from {num_entries:,} entries of the file", rows=rows, num_entries=len(entries))
+        Message("{rows} from {num_entries:,} entries of the file", rows=rows, num_entries=entries)
         if entries
         else rows
     )
@@ -85,8 +87,10 @@ def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name:
 
 def split_rows(
     examples: Sequence[Example], wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
-) -> dict[Part, list[Example]]:
+) -> dict[Part, Sequence[Example]]:
     """Take the rows of the held-out parts from the training file, by whole groups."""
+    if isinstance(examples, StoredExamples):
+        return _split_stored(examples, wanted, settings, train_name)
     sizes: dict[str, int] = {}
     for example in examples:
         if not example.is_shared:
@@ -103,13 +107,26 @@ def split_rows(
     for example in examples:
         held_out = None if example.is_shared else part_of.get(example.group)
         divided[held_out or "train"].append(example)
+    return dict(divided)
+
+
+def _split_stored(
+    examples: StoredExamples, wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
+) -> dict[Part, Sequence[Example]]:
+    parts, left, num_groups = take_groups(examples, wanted, settings.split_seed)
+    for part, own in parts.items():
+        if not own:
+            raise DataError(_too_few_groups(part, examples, num_groups, settings, train_name))
+    divided: dict[Part, Sequence[Example]] = {"train": left}
+    for part, own in parts.items():
+        divided[part] = own
     return divided
 
 
 def _too_few_groups(
     part: HeldOut, examples: Sequence[Example], num_groups: int, settings: DataSettings, train_name: str
 ) -> Problem:
-    num_shared = sum(example.is_shared for example in examples)
+    num_shared = count_shared(examples)
     fix = Message("Give data.{part} a file of its own, or set `data.{part}: 0`.", part=part)
     if num_shared and not settings.conversation_history:
         fix = Message(

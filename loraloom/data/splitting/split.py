@@ -6,24 +6,45 @@ data.eval, data.test: a share or number of those, or files of their own
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from loraloom.data.example import Example
+from loraloom.data.example import Example, count_shared
 from loraloom.data.files.changes import check_hashes, check_unchanged
 from loraloom.data.files.data_names import STARTER, shown_data
 from loraloom.data.files.location import DataLocation
-from loraloom.data.files.part_files import PartContents, locate_parts, read_part, read_parts
+from loraloom.data.files.part_files import PartContents, locate_parts, read_parts
 from loraloom.data.formats.row import DroppedRow, shown_names
 from loraloom.data.splitting.leakage import refuse_leaks, without_shared_turns
 from loraloom.data.splitting.part_sizes import HELD_OUT, PARTS, HeldOut, Part, rows_wanted, split_rows
+from loraloom.data.stored.example_file import StoredExamples, in_ranges, ranges_of
+from loraloom.data.stored.row_files import Progress, read_stored_parts
+from loraloom.data.stored.storage import storage_reason
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.split import DroppedRowRecord, SplitRecord
 from loraloom.text.message import Message, joined
 
-__all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_examples"]
+
+def in_silence(message: str) -> None:
+    """Show nothing."""
+
+
+__all__ = [
+    "HELD_OUT",
+    "PARTS",
+    "STARTER",
+    "HeldOut",
+    "Part",
+    "Progress",
+    "Split",
+    "in_silence",
+    "split_examples",
+    "stored_because",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +58,29 @@ class Split:
         dropped: invalid rows that `data.on_invalid: drop` dropped, by their file's name.
     """
 
-    train: list[Example]
-    eval: list[Example]
-    test: list[Example]
+    train: Sequence[Example]
+    eval: Sequence[Example]
+    test: Sequence[Example]
     files: dict[str, str]
     notes: list[str]
     dropped: dict[str, list[DroppedRow]] = field(default_factory=dict)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the rows are kept in files."""
+        return isinstance(self.train, StoredExamples)
 
     def record(self) -> SplitRecord:
         """Return the contents of split.json: the files and the rows of each part."""
         dropped: list[DroppedRowRecord] = [
             (name, row.number, row.where, row.why) for name, rows in self.dropped.items() for row in rows
         ]
-        return SplitRecord(
-            files=dict(self.files),
-            train=[example.id for example in self.train],
-            eval=[example.id for example in self.eval],
-            test=[example.id for example in self.test],
-            **({"dropped": dropped} if dropped else {}),
-        )
+        more: dict[str, Any] = {"dropped": dropped} if dropped else {}
+        if self.is_stored:
+            ranges = {part: ranges_of(rows) for part in PARTS if (rows := getattr(self, part))}
+            return SplitRecord(files=dict(self.files), train=[], eval=[], test=[], ranges=ranges, **more)
+        rows = {part: [example.id for example in getattr(self, part)] for part in PARTS}
+        return SplitRecord(files=dict(self.files), **rows, **more)
 
     def to_json(self) -> JsonObject:
         """Convert `record` to JSON values: {"files": {path: sha256}, "train": [[path, row], …], …}.
@@ -72,6 +97,9 @@ class Split:
         settings: DataSettings,
         *,
         shown_as: str = "split.json",
+        folder: Path | None = None,
+        is_own: bool = False,
+        progress: Progress = in_silence,
     ) -> Split:
         """Restore the split that `record` describes, from the same files.
 
@@ -79,36 +107,24 @@ class Split:
             saved: contents of split.json.
             settings: as in `split_examples`.
             shown_as: name of split.json in messages.
+            folder, is_own, progress: as in `split_examples`.
 
         Raises:
             DataError: a file is not the one that was split, or its rows are read differently now.
         """
         located = locate_parts(settings, is_checked=False)
         new = check_unchanged(saved.files, located, settings.locations, shown_as)
-        read = {
-            part: read_part([file for file in own.files if file.name not in new], settings)
+        located = {
+            part: replace(own, files=[file for file in own.files if file.name not in new])
             for part, own in located.items()
         }
+        read = (
+            read_stored_parts(located, settings, folder, progress, saved.files, is_own=is_own)
+            if saved.ranges
+            else read_parts(located, settings)
+        )
         check_hashes(saved.files, _sha256(read))
-        by_id = {example.id: example for own in read.values() for example in own.examples}
-        lost = [
-            Problem(
-                Message(
-                    "row {row} of {row_2} is in the split, but is no longer read as an example",
-                    row=row[1],
-                    row_2=row[0],
-                ),
-                where=shown_as,
-            )
-            for part in PARTS
-            for row in getattr(saved, part)
-            if row not in by_id
-        ]
-        if lost:
-            raise DataError(
-                [*lost, Problem(Message("a setting of `data` differs from the run's"), where=shown_as)]
-            )
-        parts = {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
+        parts = _in_ranges(saved, read) if saved.ranges else _by_id(saved, read, shown_as)
         notes = _notes(located, read)
         if new:
             notes.append(
@@ -120,7 +136,22 @@ class Split:
         return cls(**parts, files=dict(saved.files), notes=notes, dropped=_dropped(read))
 
 
-def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Split:
+def stored_because(settings: DataSettings) -> Message | None:
+    """Return why the rows of a recipe will be kept in files; None if in memory, or if files are missing."""
+    try:
+        return storage_reason(settings, locate_parts(settings))
+    except DataError:
+        return None  # `split_examples` says why
+
+
+def split_examples(
+    settings: DataSettings,
+    *,
+    allow_leakage: bool = False,
+    folder: Path | None = None,
+    is_own: bool = True,
+    progress: Progress = in_silence,
+) -> Split:
     """Read the files of a recipe's `data` and split their examples.
 
     Examples with the same source and the turns of one conversation stay together; shares and counts
@@ -131,15 +162,26 @@ def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Sp
     Args:
         settings: the recipe's `data`.
         allow_leakage: allow a source of an `eval` or `test` file to be in another part too.
+        folder: where rows are kept that are not kept in memory (`stored/`); by default a temporary folder. An
+            earlier reading that is there is used, or continued.
+        is_own: whether this process may write to that folder.
+        progress: called with sentences on how far reading is, if rows are kept in files.
 
     Raises:
         DataError: a file is unusable, there are too few rows, or a source of an `eval` or `test`
             file is in another part too, although that is not allowed.
     """
     located = locate_parts(settings)
-    read = read_parts(located, settings)
+    reason = storage_reason(settings, located)
+    read = (
+        read_parts(located, settings)
+        if reason is None
+        else read_stored_parts(located, settings, folder, progress, is_own=is_own)
+    )
     parts = {part: own.examples for part, own in read.items()}
     notes = _notes(located, read)
+    if reason is not None:
+        notes.append(Message("rows are kept in files, because {reason}", reason=reason))
     if len(parts) > 1 and not allow_leakage:
         parts, left_out = without_shared_turns(parts)
         notes += left_out
@@ -147,7 +189,7 @@ def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Sp
     train_name = shown_data(settings.train)
     wanted = rows_wanted(settings, parts["train"], train_name)
     parts |= split_rows(parts["train"], wanted, settings, train_name)
-    if wanted and (num_shared := sum(example.is_shared for example in parts["train"])):
+    if wanted and (num_shared := count_shared(parts["train"])):
         notes.append(
             Message(
                 "{train_name}: the sources of {num_shared:,} rows are turns that many "
@@ -176,6 +218,45 @@ def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Sp
         notes=notes,
         dropped=_dropped(read),
     )
+
+
+def _by_id(
+    saved: SplitRecord, read: Mapping[Part, PartContents], shown_as: str
+) -> dict[Part, Sequence[Example]]:
+    """Return the rows of each part that split.json lists.
+
+    Raises:
+        DataError: some are not read any more.
+    """
+    by_id = {example.id: example for own in read.values() for example in own.examples}
+    lost = [
+        Problem(
+            Message(
+                "row {row} of {row_2} is in the split, but is no longer read as an example",
+                row=row[1],
+                row_2=row[0],
+            ),
+            where=shown_as,
+        )
+        for part in PARTS
+        for row in getattr(saved, part)
+        if row not in by_id
+    ]
+    if lost:
+        raise DataError(
+            [*lost, Problem(Message("a setting of `data` differs from the run's"), where=shown_as)]
+        )
+    return {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
+
+
+def _in_ranges(saved: SplitRecord, read: Mapping[Part, PartContents]) -> dict[Part, Sequence[Example]]:
+    """Return the stored rows of each part that split.json has as ranges."""
+    parts: dict[Part, Sequence[Example]] = {}
+    for part in PARTS:
+        own = read.get(part, read["train"]).examples
+        assert isinstance(own, StoredExamples)
+        parts[part] = in_ranges(own, saved.ranges.get(part, ""))
+    return parts
 
 
 def _sha256(read: Mapping[Part, PartContents]) -> dict[str, str]:

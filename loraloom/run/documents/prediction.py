@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from loraloom.run.documents.document import JsonObject
 
@@ -83,6 +83,11 @@ class Traffic:
     reduced_bytes: int
     gathered_bytes: int = 0
 
+    def among(self, num_ranks: int) -> Traffic:
+        """Return what as many ranks exchange: each receives what the others keep."""
+        kept_by_others = (1 - 1 / num_ranks) / (1 - 1 / self.num_ranks)
+        return Traffic(num_ranks, self.reduced_bytes, round(self.gathered_bytes * kept_by_others))
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -100,6 +105,12 @@ class Prediction:
     pace: Pace | None
     disk: Disk
     traffic: Traffic | None = None
+
+    def for_processes(self, number: int) -> Prediction:
+        """Return the prediction for another number of processes, of what they exchange."""
+        if self.traffic is None or self.traffic.num_ranks == number:
+            return self
+        return replace(self, traffic=None if number == 1 else self.traffic.among(number))
 
     def to_json(self) -> JsonObject:
         """For provenance.json, and for the event `plan`."""

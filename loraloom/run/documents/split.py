@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
 from loraloom.run.documents.document import Document, Integer, JsonObject, Text
 
 RowId = tuple[str, Integer] | tuple[str, Integer, Integer]
@@ -11,6 +16,13 @@ DroppedRowRecord = tuple[str, Integer, str, Text]
 """A file, a row in it, the place of the row that is bad, and why it was left out."""
 
 
+Ranges = Annotated[str, StringConstraints(pattern=r"^(\d+(-\d+)?(,\d+(-\d+)?)*)?$")]
+"""Ascending numbers, as `1-56,58,60-99`: one text, because there may be a million of them."""
+
+PartName = Literal["train", "eval", "test"]
+PART_NAMES: tuple[PartName, ...] = ("train", "eval", "test")
+
+
 class SplitRecord(Document):
     """The rows of a run.
 
@@ -18,6 +30,8 @@ class SplitRecord(Document):
         files: each file's name, as the user wrote it, and its sha256.
         train, eval, test: the rows of each part, in file order.
         dropped: invalid rows that `data.on_invalid: drop` left out.
+        ranges: of rows that are kept in files, in the place of `train`, `eval` and `test`: the numbers of
+            each part's rows, from 1, in the order of the files that it is taken from, as `1-56,58,60-99`.
     """
 
     files: dict[str, str]
@@ -25,13 +39,26 @@ class SplitRecord(Document):
     eval: list[RowId]
     test: list[RowId]
     dropped: list[DroppedRowRecord] = []  # noqa: RUF012 (pydantic copies it)
+    ranges: dict[PartName, Ranges] = {}  # noqa: RUF012
 
     @property
     def num_rows(self) -> dict[str, int]:
         """How many rows each part has."""
-        return {"train": len(self.train), "eval": len(self.eval), "test": len(self.test)}
+        return {part: self._num_rows(part) for part in PART_NAMES}
+
+    def _num_rows(self, part: PartName) -> int:
+        if self.ranges:
+            return sum(last - first + 1 for first, last in read_ranges(self.ranges.get(part, "")))
+        return len(getattr(self, part))
 
     def to_json(self) -> JsonObject:
         """What the file has, rows as lists."""
-        rows = {part: list(map(list, getattr(self, part))) for part in ("train", "eval", "test", "dropped")}
+        rows: JsonObject = {part: list(map(list, getattr(self, part))) for part in (*PART_NAMES, "dropped")}
         return super().to_json() | {key: value for key, value in rows.items() if key in self.model_fields_set}
+
+
+def read_ranges(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last number of each range."""
+    for each in text.split(",") if text else ():
+        first, _, last = each.partition("-")
+        yield int(first), int(last or first)

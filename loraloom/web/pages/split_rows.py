@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loraloom.checks.data.light_tokenizer import NoTokenizerError, TextTokenizer
@@ -64,9 +65,9 @@ class SplitData:
     tokenizer: TextTokenizer | None
     without_tokenizer: str
 
-    def examples(self, part: Part) -> list[Example]:
+    def examples(self, part: Part) -> Sequence[Example]:
         """Return the rows of a part."""
-        found: list[Example] = getattr(self.split, part)
+        found: Sequence[Example] = getattr(self.split, part)
         return found
 
     def rows(self, part: Part, numbers: list[int]) -> list[SplitRow]:
@@ -127,7 +128,8 @@ def read_split_data(run: Run) -> SplitData:
     recipe = read_run_recipe(run.recipe_file)
     known = read_provenance(run, recipe)
     with explain_data_location(run, recipe, known):
-        split = Split.restore(SplitRecord.read(run.split_file), recipe.data, shown_as=run.split_file.name)
+        saved = SplitRecord.read(run.split_file)
+        split = Split.restore(saved, recipe.data, shown_as=run.split_file.name, folder=run.rows)
     tokenizer, why = None, ""
     try:
         tokenizer = recipe_tokenizer(recipe, may_load=True)

@@ -1,0 +1,77 @@
+"""Columns of numbers and bytes in files: appended in order, read through a memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+_PIECE_BYTES = 2**24
+
+
+class ColumnWriter:
+    """A file that values are appended to.
+
+    Args:
+        path: the file; it is created.
+        kept_bytes: bytes of an earlier, interrupted writer to keep at its start; the rest is cut off.
+    """
+
+    def __init__(self, path: Path, kept_bytes: int = 0) -> None:
+        path.touch()
+        self._file: BinaryIO = path.open("r+b")
+        self._file.truncate(kept_bytes)
+        self._file.seek(kept_bytes)
+        self.num_bytes = kept_bytes
+
+    def append(self, values: npt.NDArray[Any] | bytes) -> None:
+        """Append the bytes of an array."""
+        content = values if isinstance(values, bytes) else np.ascontiguousarray(values).data.cast("B")
+        self._file.write(content)
+        self.num_bytes += len(content)
+
+    def flush(self) -> None:
+        """Bring what was appended to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TemporaryFolder:
+    """A folder that is removed when nothing refers to this object any more, or when the process ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="loraloom-rows-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def mapped(path: Path, dtype: npt.DTypeLike, mode: str = "r") -> npt.NDArray[Any]:
+    """Return a column as an array whose pages the system reads from the file, and drops, as it needs.
+
+    Args:
+        path: the file.
+        dtype: of a value.
+        mode: `r`, or `r+` to change values.
+    """
+    if path.stat().st_size == 0:
+        return np.zeros(0, dtype)  # an empty file cannot be mapped
+    # The plain array of the map, because operations on np.memmap return copies of its class.
+    return np.memmap(path, dtype=dtype, mode=mode).view(np.ndarray)  # type: ignore[call-overload, no-any-return]
+
+
+def sha256_of(column: npt.NDArray[Any]) -> str:
+    """Return the sha256 of an array's bytes, without a copy of the whole of it."""
+    digest, content = hashlib.sha256(), np.ascontiguousarray(column).reshape(-1).view(np.uint8)
+    for start in range(0, len(content), _PIECE_BYTES):
+        digest.update(content[start : start + _PIECE_BYTES].data)
+    return digest.hexdigest()

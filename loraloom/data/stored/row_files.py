@@ -1,0 +1,263 @@
+"""Reading of data files into files of examples, file by file, so that an interrupted reading can go on.
+
+rows/train/   the files of `example_file.py`, and `part.json`: what was read, after every data file
+rows/eval/    likewise, if data.eval names files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loraloom.data.examples import read_examples
+from loraloom.data.files.data_file import DataFile
+from loraloom.data.files.location import DataLocation
+from loraloom.data.files.part_files import PartContents
+from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.data.formats.row import DroppedRow, check_file, file_sha256
+from loraloom.data.repeated_notes import merge_notes
+from loraloom.data.splitting.part_sizes import Part
+from loraloom.data.stored.column_file import ColumnWriter, TemporaryFolder, mapped, sha256_of
+from loraloom.data.stored.example_file import KEY, NAMES, RECORD, ExampleFile, StoredExamples
+from loraloom.data.stored.example_writer import ExampleWriter, are_written
+from loraloom.data.stored.group_arrays import group_examples
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+from loraloom.run.atomic import fsync_folder, replace_text
+from loraloom.run.documents.document import to_stored_json
+from loraloom.text.message import Message, from_data
+
+FORMAT = 1
+PART_FILE = "part.json"
+# Settings that do not change which examples a file has.
+_OF_LATER_STEPS = {
+    "eval",
+    "test",
+    "retain",
+    "split_seed",
+    "keep_rows",
+    "max_source_length",
+    "max_target_length",
+    "source_truncation",
+    "language_temperature",
+}
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class _ReadFiles:
+    """What was read of the files of a part so far, as part.json has it.
+
+    Args:
+        settings: a digest of the settings of reading.
+        sha256, notes, dropped: of each file, by name.
+        writer: how far the files of examples are.
+        sums: sha256 of the files of examples, if all is read.
+    """
+
+    settings: str
+    sha256: dict[str, str]
+    notes: dict[str, list[str]]
+    dropped: dict[str, list[DroppedRow]]
+    writer: dict[str, Any]
+    sums: dict[str, str]
+
+    def text(self) -> str:
+        """Return the text of part.json."""
+        dropped = {
+            name: [[row.number, row.where, row.why] for row in rows] for name, rows in self.dropped.items()
+        }
+        return to_stored_json({"format": FORMAT, **vars(self), "dropped": dropped})
+
+    @classmethod
+    def read(cls, path: Path, settings: str) -> _ReadFiles:
+        """Return what part.json has; nothing, if it is missing, damaged, or of other settings."""
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            if saved["format"] == FORMAT and saved["settings"] == settings:
+                notes = {name: list(map(from_data, own)) for name, own in saved["notes"].items()}
+                dropped = {
+                    name: [DroppedRow(number, where, from_data(why)) for number, where, why in rows]
+                    for name, rows in saved["dropped"].items()
+                }
+                return cls(settings, saved["sha256"], notes, dropped, saved["writer"], saved["sums"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        return cls(settings, {}, {}, {}, {}, {})
+
+
+def read_stored_parts(
+    located: Mapping[Part, DataLocation],
+    settings: DataSettings,
+    folder: Path | None,
+    progress: Progress,
+    known: Mapping[str, str] | None = None,
+    *,
+    is_own: bool = True,
+) -> dict[Part, PartContents]:
+    """Read every part into files, or open the files of an earlier reading.
+
+    Args:
+        located: the files of each part.
+        settings: as in `read_examples`.
+        folder: receives a folder for each part; by default a temporary one, removed when the rows are not
+            used any more.
+        progress: called with sentences on how far reading is.
+        known: sha256 of the files that were split, which are unchanged; by default they are computed.
+        is_own: whether this process may write to the folder; if not, and it has not the rows, the temporary
+            folder is used.
+
+    Raises:
+        DataError: lists every problem of every file, or the files cannot be written.
+    """
+    if folder is not None and (is_own or _are_complete(located, settings, folder, known)):
+        root, keep = folder, None
+    else:
+        keep, is_own = TemporaryFolder(), True
+        root = keep.path
+    read: dict[Part, PartContents] = {}
+    problems: list[Problem] = []
+    for part, own in located.items():
+        try:
+            state = _part_state(own.files, settings, root / part, known)
+            if not state.sums:
+                _read_files(own.files, settings, root / part, state, progress)
+            read[part] = _contents(root / part, state, is_own, keep)
+        except DataError as error:
+            problems += error.problems
+        except OSError as error:
+            raise DataError(
+                Message("the rows cannot be written: {reason}", reason=error.strerror or error),
+                where=str(root),
+                fix=Message("Free some space there, or choose another folder with --out."),
+            ) from None
+    if problems:
+        raise DataError(problems)
+    return read
+
+
+def _are_complete(
+    located: Mapping[Part, DataLocation],
+    settings: DataSettings,
+    folder: Path,
+    known: Mapping[str, str] | None,
+) -> bool:
+    return all(_part_state(own.files, settings, folder / part, known).sums for part, own in located.items())
+
+
+def _part_state(
+    files: Sequence[DataFile], settings: DataSettings, folder: Path, known: Mapping[str, str] | None
+) -> _ReadFiles:
+    """Return what a folder has of some files: it has `sums` if everything is there and intact."""
+    state = _ReadFiles.read(folder / PART_FILE, reading_digest(settings))
+    is_complete = bool(state.sums) and len(state.sha256) == len(files)
+    is_usable = _is_intact(folder, state) if is_complete else are_written(folder, state.writer)
+    if not (is_usable and _begins_with(files, state, known)):
+        return _ReadFiles(state.settings, {}, {}, {}, {}, {})
+    if not is_complete:
+        state.sums = {}  # files were added to those that were read
+    return state
+
+
+def _contents(folder: Path, state: _ReadFiles, is_own: bool, keep: object) -> PartContents:
+    identity = hashlib.sha256(json.dumps(state.sums, sort_keys=True).encode()).hexdigest()
+    examples = ExampleFile(folder, state.writer, identity=identity, is_own=is_own, keep=keep)
+    dropped = {name: rows for name, rows in state.dropped.items() if rows}
+    notes = merge_notes([(name, own) for name, own in state.notes.items()])
+    return PartContents(StoredExamples(examples), dict(state.sha256), dropped, notes)
+
+
+def _begins_with(files: Sequence[DataFile], state: _ReadFiles, known: Mapping[str, str] | None) -> bool:
+    """Return whether the first of some files are those that were read before, unchanged."""
+    if list(state.sha256) != [file.name for file in files][: len(state.sha256)]:
+        return False
+    for file in files[: len(state.sha256)]:
+        if known is not None:
+            now = known.get(file.name)
+        elif file.name.startswith(HUB_PREFIX):
+            return False  # it has no file whose content could be compared
+        else:
+            check_file(file.path, file.name)
+            now = file_sha256(file.path)
+        if now != state.sha256[file.name]:
+            return False
+    return True
+
+
+def _read_files(
+    files: Sequence[DataFile],
+    settings: DataSettings,
+    folder: Path,
+    state: _ReadFiles,
+    progress: Progress,
+) -> None:
+    """Read the files that were not read yet, and compute the groups of all rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state.sums = {}
+    replace_text(folder / PART_FILE, state.text())  # before anything that it describes is changed
+    writer = ExampleWriter(folder, state.writer, progress)
+    problems: list[Problem] = []
+    try:
+        for file in files[len(state.sha256) :]:
+            try:
+                read = read_examples(file.path, settings, shown_as=file.name, groups=writer, sink=writer)
+            except DataError as error:
+                problems += error.problems
+                continue
+            if problems:
+                continue
+            state.writer = writer.flush()
+            state.sha256[file.name] = read.sha256
+            state.notes[file.name], state.dropped[file.name] = read.notes, read.bad
+            replace_text(folder / PART_FILE, state.text())
+    finally:
+        writer.close()
+    if problems:
+        raise DataError(problems)
+    _write_groups(folder, state.writer)
+    state.sums = {name: sha256_of(mapped(folder / name, np.uint8)) for name in NAMES}
+    fsync_folder(folder)
+    replace_text(folder / PART_FILE, state.text())
+
+
+def _write_groups(folder: Path, names: dict[str, Any]) -> None:
+    records, keys = mapped(folder / NAMES[1], RECORD), mapped(folder / NAMES[2], KEY)
+    rows = np.ascontiguousarray(records["entry"])
+    groups = group_examples(keys, rows, _ranks(records, names["files"]))
+    for name, values in ((NAMES[3], groups.first), (NAMES[4], groups.shared)):
+        column = ColumnWriter(folder / name)
+        column.append(values)
+        column.flush()
+        column.close()
+
+
+def _ranks(records: npt.NDArray[Any], files: Sequence[str]) -> npt.NDArray[np.uint32]:
+    """Return the place of each row in the order of file names, then rows."""
+    is_first = np.diff(records["entry"], prepend=np.uint32(0xFFFFFFFF)) != 0
+    of_rows = np.ascontiguousarray(records["file"][is_first])
+    by_name = np.argsort(np.argsort(np.array(files)))  # as Python compares them: by code points
+    order = np.argsort(by_name[of_rows], kind="stable")
+    ranks = np.empty(len(order), np.uint32)
+    ranks[order] = np.arange(len(order), dtype=np.uint32)
+    return ranks
+
+
+def reading_digest(settings: DataSettings) -> str:
+    """Return a digest of the settings that decide which examples a file has."""
+    values = settings.model_dump(mode="json", exclude=_OF_LATER_STEPS)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _is_intact(folder: Path, state: _ReadFiles) -> bool:
+    try:
+        return all(sha256_of(mapped(folder / name, np.uint8)) == sum for name, sum in state.sums.items())
+    except OSError:
+        return False

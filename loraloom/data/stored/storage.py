@@ -1,0 +1,52 @@
+"""Whether the rows of a recipe are kept in memory or in files, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from loraloom.data.files.data_file import DataFile
+from loraloom.data.files.location import DataLocation
+from loraloom.data.formats.compression import compression_of, data_suffix
+from loraloom.data.formats.parquet import HUB_PREFIX, hub_bytes, parquet_bytes
+from loraloom.data.splitting.part_sizes import Part
+from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
+from loraloom.text.units import size
+
+# In memory a row takes some three times the bytes that its file has, so these are below half a gigabyte.
+MOST_BYTES_IN_MEMORY = 100 * 2**20
+# Of text that is usually compressed by gzip and its like.
+_COMPRESSION = 4
+
+
+def storage_reason(settings: DataSettings, located: Mapping[Part, DataLocation]) -> Message | None:
+    """Return why the rows are kept in files; None if they are kept in memory.
+
+    Args:
+        settings: `keep_rows`, and what reading a hub dataset uses.
+        located: the files of each part.
+    """
+    if settings.keep_rows != "auto":
+        return Message("data.keep_rows is disk") if settings.keep_rows == "disk" else None
+    num_bytes = sum(_row_bytes(file, settings) for own in located.values() for file in own.files)
+    if num_bytes <= MOST_BYTES_IN_MEMORY:
+        return None
+    return Message(
+        "the data has {num_bytes}, more than {most}",
+        num_bytes=size(num_bytes),
+        most=size(MOST_BYTES_IN_MEMORY),
+    )
+
+
+def _row_bytes(file: DataFile, settings: DataSettings) -> int:
+    """Estimate the bytes of a file's rows, not compressed; 0 of a file that reading will refuse."""
+    if file.name.startswith(HUB_PREFIX):
+        return hub_bytes(file.name, settings)
+    path: Path = file.path
+    try:
+        if data_suffix(path) == ".parquet":
+            return parquet_bytes(path)
+        return path.stat().st_size * (_COMPRESSION if compression_of(path) else 1)
+    except OSError:
+        return 0
