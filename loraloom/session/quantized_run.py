@@ -15,7 +15,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.documents.provenance import Provenance
 from loraloom.session.answering_model import load_run_base
-from loraloom.session.material import encode_rows
+from loraloom.session.encoded_rows import encode_rows
 from loraloom.text.message import Message
 
 
