@@ -57,7 +57,6 @@ from loraloom.training.timetable import Timetable
 from loraloom.workers.ray_options import RayOptions
 from loraloom.workers.sources import workers_of
 
-
 # Each worker of a cluster finds out how many trials it has room for; this process plans and times a few.
 PLANNED_FOR_RAY = 8
 
