@@ -33,6 +33,7 @@ SPACE = "lr: {low: 1.0e-5, high: 3.0e-3, log: true}\nweight_decay: {low: 0.0, hi
 RECIPE = {
     "model_name_or_path": "starter",
     "data": {"train": "starter", "max_source_length": 64, "max_target_length": 32},
+    "lora": {"r": 1, "target_modules": ["q"], "layers_to_transform": [0]},
     "training": {"max_steps": 100, "eval_strategy": "steps", "eval_steps": 25, "save_strategy": "no"},
     "device": "cpu",
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Ray's workers run at niceness 15 unless RAY_worker_niceness says otherwise.
 #
-# Stated: with `ray.init()` on Linux, a task runs in a process of niceness 15 above its driver's; on a machine
+# Stated: with `ray.init(address="local")` on Linux, a task runs in a process of niceness 15 above its driver's; on a machine
 # with other work, a Ray task gets a small part of the time that the driver would get. The variable
 # RAY_worker_niceness, read when Ray is started and written in mixed case, changes it. ray 2.60.0.
 set -euo pipefail
@@ -20,7 +20,7 @@ def niceness():
     return os.nice(0)
 
 
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 print(ray.get(niceness.remote()) - os.nice(0))
 PYTHON
 cd "$folder"

@@ -57,6 +57,9 @@ from loraloom.training.timetable import Timetable
 from loraloom.workers.ray_options import RayOptions
 from loraloom.workers.sources import workers_of
 
+# Each worker of a cluster finds out how many trials it has room for; this process plans and times a few.
+PLANNED_FOR_RAY = 8
+
 
 @dataclass(frozen=True)
 class SearchOutcome:
@@ -181,7 +184,9 @@ def _search(
     session = session.record_resume(report)
     setup = _setup(material, run, stop)
     if session.known.together is None:
-        session = session.with_provenance(choose_concurrency(request, setup, session.known, material, report))
+        num_planned = request.num_trials if ray is None else min(request.num_trials, PLANNED_FOR_RAY)
+        planned = replace(request, num_trials=num_planned)
+        session = session.with_provenance(choose_concurrency(planned, setup, session.known, material, report))
     report_plan(session, findings, report)
     write_recorded(run, run.folder / SPACE_FILE, request.space.text)
     stop.leaves_at_once = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,8 +114,8 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
         free: bytes of memory that are free.
         most: the largest number of interest.
     """
-    numbers = range(1, most + 1)
-    return sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers)
+    numbers, usable = range(1, most + 1), free * USABLE_SHARE
+    return bisect_right(numbers, usable, key=lambda number: wave_bytes([need] * number, tokens))
 
 
 def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: float) -> int | None:

@@ -77,9 +77,10 @@ class WavePool:
 
     def attend(self) -> None:
         """Welcome new workers, and take in what all of them have told since the last call."""
+        newcomers = self.source.newcomers()
         for remark in self.source.remarks():
             self.report(WarningNote(message=remark))
-        for worker in self.source.newcomers():
+        for worker in newcomers:
             self.workers.append(worker)
             self.report(
                 Note(

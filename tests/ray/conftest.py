@@ -13,8 +13,6 @@ import pytest
 
 from tests.search.conftest import recipe, searched
 
-ray = pytest.importorskip("ray")
-
 __all__ = ["recipe", "searched"]
 
 STORE_BYTES = 100 * 2**20
@@ -30,6 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster whose nodes are processes of this machine; it has a head of one CPU."""
+    import ray
     from ray.cluster_utils import Cluster
 
     # Workers are as important as their driver here, where all share two cores.
@@ -47,6 +46,8 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def connected(cluster: Any) -> Iterator[Any]:
     """The cluster with a second node, and this process as its driver."""
+    import ray
+
     node = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
     ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     yield cluster

@@ -25,6 +25,8 @@ from loraloom.workers.ray_options import RayOptions
 from tests.search.small import fruits, request_of
 from tests.search.test_interruptions import assert_same, raw_events
 
+pytest.importorskip("ray")
+
 SearchView = Callable[..., Path]
 ONE_CPU = RayOptions(num_cpus=1)
 PATIENCE = 60.0
