@@ -176,4 +176,11 @@ def _dtype(value: Any) -> Any:
     return value
 
 
+Device = Annotated[
+    str,
+    Field(pattern=r"^(cpu|cuda:\d+)$"),
+    BeforeValidator(lambda value: f"cuda:{value}" if type(value) is int and value >= 0 else value),
+]
+"""A device of several; a number is that of a GPU."""
+
 Dtype = Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_dtype)]
