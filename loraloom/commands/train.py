@@ -54,7 +54,6 @@ from loraloom.session.safeguards import check_room, device_errors_explained
 from loraloom.text.message import Message, joined
 from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.exporting import export
-from loraloom.training.lanes import has_lanes
 from loraloom.training.loop import train as train_loop
 from loraloom.training.movement_report import measure_movements
 from loraloom.training.out_of_memory import release_memory
@@ -63,7 +62,7 @@ from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.spread_training import SpreadTraining
 from loraloom.training.state import TrainingState
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.sources import workers_of
+from loraloom.workers.sources import is_spread, workers_of
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,7 @@ def _train(
     with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
         record = run.recorder(tracked_report)
         with device_errors_explained(run):
-            if ranks.size > 1 or (ray is None and not has_lanes(run)):
+            if ranks.size > 1 or not is_spread(run, session.recipe, ray):
                 train_loop(setup, state, record)
             else:
                 source = workers_of(run, session.recipe, moved, ray)

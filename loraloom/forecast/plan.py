@@ -174,3 +174,17 @@ def make_plan(
             waves.append([])
         waves[-1].append(name)
     return Plan(tuple(tuple(wave) for wave in waves), needs, tokens, free, limit)
+
+
+def placed(names: Sequence[str], devices: Sequence[str], most: int) -> list[tuple[str, list[str]]]:
+    """Return the experiments that each device begins with.
+
+    Args:
+        names: of the experiments, in order.
+        devices: the first one is that of the process of the run.
+        most: how many experiments memory holds together.
+    """
+    share = min(most, -(-len(names) // len(devices)))
+    return [
+        (device, list(names[number * share : (number + 1) * share])) for number, device in enumerate(devices)
+    ]

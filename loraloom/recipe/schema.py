@@ -15,7 +15,7 @@ from loraloom.recipe.lora_settings import LoraSettings
 from loraloom.recipe.relative_paths import LocatedSection, Locations
 from loraloom.recipe.settings import TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
-from loraloom.recipe.values import UNQUANTIZED, Count, Dtype, Quantization, Seed, SettingError
+from loraloom.recipe.values import UNQUANTIZED, Count, Device, Dtype, Quantization, Seed, SettingError
 from loraloom.text.message import Message
 
 
@@ -65,6 +65,14 @@ class Recipe(LocatedSection):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description=Message("auto, cpu, cuda, cuda:1, mps (untested)."),
     )
+    devices: list[Device] = Field(
+        default=[],
+        max_length=64,
+        description=Message(
+            "Devices of this machine that experiments are spread over, each with a base and a process of its "
+            "own: `[0, 1]` or `[cuda:0, cuda:1]`; `[cpu, cpu]` is two processes. Empty: `device` alone."
+        ),
+    )
     seed: Seed = Field(default=42, description=Message("Determines initial weights, data order and dropout."))
     seeds: Count = Field(
         default=1,
@@ -75,6 +83,21 @@ class Recipe(LocatedSection):
     allow_bin_weights: bool = Field(
         default=False, description=Message("Load .bin weights (weights-only) if there are no others.")
     )
+
+    @property
+    def first_device(self) -> str:
+        """The device of the process that has the run."""
+        return self.devices[0] if self.devices else self.device
+
+    @field_validator("devices")
+    @classmethod
+    def _each_gpu_once(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        gpus = [device for device in value if device != "cpu"]
+        if twice := [device for device in dict.fromkeys(gpus) if gpus.count(device) > 1]:
+            raise SettingError(Message("names {device} twice", device=twice[0]))
+        if value and info.data.get("device", "auto") not in ("auto", value[0]):
+            raise SettingError(Message("cannot be set beside device; remove one of them"))
+        return value
 
     def located(self, locations: Locations | None) -> Self:
         """Return the same recipe with other locations of its names; None for the working directory."""

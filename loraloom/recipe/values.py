@@ -195,4 +195,12 @@ def _quantization(value: Any) -> Any:
 
 
 Quantization = Annotated[Literal["none", "int8", "nf4", "torchao_int8"], BeforeValidator(_quantization)]
+
+Device = Annotated[
+    str,
+    Field(pattern=r"^(cpu|cuda:\d+)$"),
+    BeforeValidator(lambda value: f"cuda:{value}" if type(value) is int and value >= 0 else value),
+]
+"""A device of several; a number is that of a GPU."""
+
 Dtype = Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_dtype)]

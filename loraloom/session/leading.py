@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 
 from loraloom.distributed.ranks import Ranks
+from loraloom.errors import RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.documents.result import Result
@@ -23,6 +24,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.material import Material
 from loraloom.session.rank_identity import base_identity, rows_identity
 from loraloom.session.run_session import RunSession
+from loraloom.text.message import Message
 from loraloom.training.checkpoint import state_files
 from loraloom.training.state import TrainingState
 
@@ -33,8 +35,18 @@ def shares_base_of(recipe: Recipe, ranks: Ranks) -> bool:
 
 
 def announce_run(ranks: Ranks, session: RunSession) -> None:
-    """Tell the followers what is trained, so that each compares it with what it has."""
+    """Tell the followers what is trained, so that each compares it with what it has.
+
+    Raises:
+        RunError: the recipe has several devices for one process.
+    """
     if ranks.size > 1:
+        if len(session.recipe.devices) > 1:
+            raise RunError(
+                Message("cannot be set if several processes train together, as each has a device of its own"),
+                where="devices",
+                fix=Message("Remove it, or start a single process."),
+            )
         ranks.announce(
             "run",
             {

@@ -189,7 +189,7 @@ def load_recipe_base(
         locate_model(recipe),
         dtype=decided.get("dtype", recipe.dtype),
         quantization=decided.get("quantization", recipe.quantization),
-        device=rank_device(decided.get("device", recipe.device), read_launch()),
+        device=rank_device(decided.get("device", recipe.first_device), read_launch()),
         allow_bin_weights=recipe.allow_bin_weights,
         recipe=recipe,
         is_sharded=shares_base,

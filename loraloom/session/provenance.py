@@ -18,7 +18,7 @@ from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import Progress, Split, in_silence
 from loraloom.errors import Problem, RunError
-from loraloom.forecast.plan import Plan
+from loraloom.forecast.plan import Plan, placed
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.documents.choice import Choice
@@ -98,6 +98,7 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
         **base.choices,
         "threads": Choice(str(torch.get_num_threads()), Message("torch's default for this machine")),
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
+        **_devices(material, plan),
         "pass_tokens": Choice(
             str(plan.pass_tokens),
             Message(
@@ -134,6 +135,18 @@ def _pass_limit(plan: Plan) -> dict[str, Choice]:
         free_bytes=size(plan.free_bytes),
     )
     return {"pass_limit": Choice(str(plan.pass_limit), reason)}
+
+
+def _devices(material: Material, plan: Plan) -> dict[str, Choice]:
+    """Return which experiments each device of several begins with."""
+    devices = material.recipe.devices
+    if len(devices) < 2:
+        return {}
+    names = [each.name for each in material.experiments]
+    begins = placed(names, devices, max(map(len, plan.waves)))
+    shown = " | ".join(f"{device}: {', '.join(own) or '-'}" for device, own in begins)
+    reason = Message("a base on each; what waits goes to the first device with room")
+    return {"devices": Choice(shown, reason)}
 
 
 def check_same_base(provenance: Provenance, base: Base) -> None:

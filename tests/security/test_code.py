@@ -19,13 +19,14 @@ TORCH_PICKLES = {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load",
 UNSAFE_YAML = {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}
 SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 # The proof of a merged model, in a process that knows nothing of ours; the model processes of the servers;
-# trainings and checks that the pages start; trackers, which are the packages of others.
+# trainings and checks that the pages start; trackers, which are packages of others; workers.
 STARTS_A_PROCESS = {
     "export/proof.py",
     "serving/model_process.py",
     "trackers/process.py",
     "web/pages/jobs.py",
     "web/pages/questions.py",
+    "workers/devices.py",
 }
 # A server binds its address; nothing here connects to another.
 LISTENS = {"web/ports.py", "web/openai_api/server.py", "web/pages/server.py"}

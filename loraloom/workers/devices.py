@@ -1,0 +1,90 @@
+"""Workers on the other devices of this machine: one process for each, which the process of the run starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from loraloom.run.folder import Run
+from loraloom.session.locations import Relocation
+from loraloom.text.message import Message
+from loraloom.workers.files import FileWorker, FileWorkers
+
+# How long workers that are dismissed may take to end.
+END_SECONDS = 30.0
+
+
+class DeviceWorkers(FileWorkers):
+    """A worker on each of some devices, in their order, and whoever else joins.
+
+    Args:
+        run: the locked run, with its plan.
+        devices: of the workers; this process has its own.
+        moved: present locations of base and data that were moved.
+    """
+
+    def __init__(self, run: Run, devices: Sequence[str], moved: Relocation) -> None:
+        super().__init__(run)
+        self._processes = {number: _start(run, device, moved) for number, device in enumerate(devices)}
+        self._devices = list(devices)
+        self._awaited = dict(self._processes)
+        self._ready: dict[int, FileWorker] = {}
+
+    @property
+    def num_expected(self) -> int:  # type: ignore[override]
+        """How many processes have not come yet."""
+        return len(self._awaited)
+
+    def newcomers(self) -> Sequence[FileWorker]:
+        """Return the workers that have come since the last call; those of this class in their order."""
+        found: list[FileWorker] = []
+        numbers = {process.pid: number for number, process in self._awaited.items()}
+        for worker in super().newcomers():
+            number = numbers.get(pid_of(worker.folder))
+            if number is None:
+                found.append(worker)
+            else:
+                self._ready[number] = worker
+        for number, process in list(self._awaited.items()):
+            if number in self._ready:
+                found.append(self._ready.pop(number))
+            elif process.poll() is not None:
+                self._remarks.append(
+                    Message(
+                        "the process for {device} has ended with exit code {code} before it trained",
+                        device=self._devices[number],
+                        code=process.returncode,
+                    )
+                )
+            else:
+                break  # the next ones wait for it, so that experiments are where the plan says
+            del self._awaited[number]
+        return found
+
+    def close(self) -> None:
+        """Dismiss the processes, and wait until they have ended."""
+        super().close()
+        for process in self._processes.values():
+            try:
+                process.wait(END_SECONDS if process.poll() is None and not self._awaited else 1.0)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                process.wait()
+
+
+def _start(run: Run, device: str, moved: Relocation) -> subprocess.Popen[bytes]:
+    words: list[str | Path] = [run.folder.absolute(), "--device", device]
+    for option, path in (("--base", moved.base), ("--data", moved.data)):
+        if path is not None:
+            words += [option, path.absolute()]
+    command = [sys.executable, "-m", "loraloom.workers", *map(str, words)]
+    # What a worker has to say, it tells the process of the run.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def pid_of(folder: Path) -> int:
+    """Return the process of a worker by the name of its folder; 0 if the name has none."""
+    parts = folder.name.rsplit("-", 2)
+    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else 0

@@ -1,0 +1,84 @@
+"""Experiments spread over devices: a process on each, one run folder, the adapters of one device."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from loraloom.commands.train import train
+from loraloom.errors import RecipeError
+from loraloom.forecast.plan import placed
+from loraloom.recipe import Recipe
+from loraloom.recipe.reading import parse_recipe
+from loraloom.run.events import Event, Note, TrainStep
+from tests.commands.trained import ROWS
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    recipe = Recipe.model_validate(
+        {
+            "model_name_or_path": str(tiny("mt5")),
+            "data": {"train": str(tmp_path / "rows.json"), "eval": 4},
+            "lora": {"r": 2},
+            "experiments": {name: {"lora": {"r": r}} for name, r in (("a", 2), ("b", 4), ("c", 2))},
+            "training": {
+                "max_steps": 20,
+                "learning_rate": 1e-3,
+                "eval_strategy": "no",
+                "save_strategy": "no",
+            },
+            "device": "cpu",
+        }
+    )
+    said: list[str] = []
+    out = tmp_path / "spread"
+
+    def report(event: Event) -> None:
+        if isinstance(event, Note):
+            said.append(str(event.message))
+        deadline = time.monotonic() + 120
+        while isinstance(event, TrainStep) and time.monotonic() < deadline:
+            if list(out.glob("workers/*/ready.json")) or not out.exists() or event.step > 5:
+                break  # the other process has the base; until then this one would train everything
+            time.sleep(0.05)
+
+    alone = train(recipe, out=tmp_path / "alone")
+    spread = train(recipe.revised({"devices": ["cpu", "cpu"]}), out=out, report=report)
+    assert [each for each in said if "takes part" in each]
+    for name in "abc":
+        folders = [each.run.adapters / name for each in (alone, spread)]
+        files = [load_file(each / "adapter_model.safetensors") for each in folders]
+        torch.testing.assert_close(*files, rtol=1e-3, atol=1e-5)  # sums are in another order
+    known = json.loads(spread.run.provenance_file.read_text(encoding="utf-8"))
+    assert known["choices"]["devices"]["value"] == "cpu: a, b | cpu: c"
+    assert {each.name for each in spread.run.folder.iterdir()}.isdisjoint({"workers", "lanes"})
+
+
+def test_the_plan_divides_experiments_in_order_as_far_as_memory_holds_them() -> None:
+    devices = ["cuda:0", "cuda:1"]
+    assert placed(list("abc"), devices, 9) == [("cuda:0", ["a", "b"]), ("cuda:1", ["c"])]
+    assert placed(list("abcde"), devices, 2) == [("cuda:0", ["a", "b"]), ("cuda:1", ["c", "d"])]
+    assert placed(["a"], devices, 2) == [("cuda:0", ["a"]), ("cuda:1", [])]
+
+
+@pytest.mark.parametrize(
+    ("devices", "says"),
+    [
+        ("[0, 0]", "names cuda:0 twice"),
+        ("[cpu, tpu]", "devices"),
+        ("[1, cpu], device: cpu", "cannot be set beside device"),
+    ],
+)
+def test_devices_that_make_no_sense_are_refused(devices: str, says: str) -> None:
+    text = f"{{model_name_or_path: starter, data: {{train: starter}}, devices: {devices}}}"
+    with pytest.raises(RecipeError, match=says):
+        parse_recipe(text, name="recipe.yaml")
+    numbers = parse_recipe(text.replace(devices, "[0, 1]"), name="recipe.yaml")
+    assert numbers.devices == ["cuda:0", "cuda:1"]
