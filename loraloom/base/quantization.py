@@ -214,7 +214,7 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
     """
     scheme, before = made.scheme, original.float()
     change = made.dense().to(before.device).float() - before
-    largest, most = (_by_block(each, scheme.block).abs().amax(1) for each in (change, before))
+    largest, most = (_in_groups(each, scheme.group_size).abs().amax(1) for each in (change, before))
     if not bool((largest <= scheme.largest_error * most).all()):
         raise ModelError(
             Message(
@@ -233,12 +233,12 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
     return float(change.square().sum()), float(before.square().sum())
 
 
-def _by_block(weights: Tensor, block: int) -> Tensor:
-    """[out, in] → [blocks, block], the last one of a matrix filled up with zeros."""
-    if not block:
+def _in_groups(weights: Tensor, size: int) -> Tensor:
+    """[out, in] → [groups, size], the last one of a matrix filled up with zeros."""
+    if not size:
         return weights
     flat = weights.flatten()
-    return torch.nn.functional.pad(flat, (0, -len(flat) % block)).view(-1, block)
+    return torch.nn.functional.pad(flat, (0, -len(flat) % size)).view(-1, size)
 
 
 def _cast_others(model: PreTrainedModel, dtype: torch.dtype) -> None:

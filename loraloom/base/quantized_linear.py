@@ -26,8 +26,8 @@ class Scheme:
         make: a frozen `nn.Linear` on a processor, and a device → the package's module on this device.
         dense: that module, and a dtype → its weight as a plain matrix, [out, in].
         stored_bytes: that module → the bytes of its weight, scales included.
-        block: so many weights of a row have one scale; 0 for a whole row.
-        largest_error: of a weight, relative to the largest of its block.
+        group_size: so many weights have one scale; 0 for a whole row.
+        largest_error: of a weight, relative to the largest of its group.
         cpu_widths: a linear's inputs must be a multiple of it on a processor; others are not quantized.
     """
 
@@ -36,7 +36,7 @@ class Scheme:
     dense: Callable[[Any, torch.dtype], Tensor]
     stored_bytes: Callable[[Any], int]
     largest_error: float
-    block: int = 0
+    group_size: int = 0
     cpu_widths: int = 1
 
 

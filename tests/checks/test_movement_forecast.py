@@ -280,3 +280,21 @@ def test_long_rows_are_fewer_so_that_the_pass_is_no_larger_than_trainings(
     monkeypatch.setattr("loraloom.checks.movement_forecast.pass_tokens", lambda base: 1)
     found(mt5, experiment("a"))
     assert len(attached) == 2
+
+
+def test_a_frozen_a_does_not_move_and_other_starts_move_further(mt5: Base) -> None:
+    rows = random_rows(20, seed=3)
+    far = {"learning_rate": 3e-2, "max_steps": 20}
+    plain, frozen = movements(
+        mt5, rows, experiment("plain", **far), experiment("frozen", lora={"use_lorafa": True}, **far)
+    )
+    assert frozen < 0.9 * plain
+    (said,) = run_gate(
+        mt5,
+        [experiment("main", lora={"r": 4, "init_lora_weights": "olora"}, learning_rate=1e-3, max_steps=20)],
+        {},
+        rows,
+        packing=True,
+        checks=[check_movement],
+    )
+    assert "up to 2.5 times as far with this start" in said.message
