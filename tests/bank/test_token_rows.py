@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states, output_head, part_losses
+from loraloom.bank.owned_logits import owned_logits
 from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.bank.token_rows import DELTA, table_name
@@ -122,6 +124,29 @@ def test_answers_and_logits_are_those_of_the_merged_model(base: Base, num_beams:
         with torch.no_grad():
             for parameter, original in originals:
                 parameter.copy_(original)
+
+
+@torch.no_grad()
+@OF_HEADS
+def test_rows_of_any_owners_get_logits_of_their_own(base: Base) -> None:
+    """As a server decodes: the states of a batch whose neighbours belong to others, and then the logits."""
+    bank = AdapterBank(base)
+    attach(bank)
+    slots = ("rows", None, "plain", "rows")
+    batch = batch_of(base, {None: [ROWS[2]] * 4}, packing=False)
+    with bank.rows(IndexedRows(slots)):
+        states = hidden_states(base, batch)
+        logits = owned_logits(base, states[:, -1], slots)
+        head = output_head(base)
+        whole = base.head(states * head.scale)[:, -1]
+    torch.testing.assert_close(logits, whole if head.bias is None else whole + head.bias)
+    torch.testing.assert_close(logits[0], logits[3])
+    assert float((logits[0] - logits[1]).abs().max()) > 1e-3
+    for number, slot in enumerate(slots):
+        with bank.rows(Rows((Share(slot, 4),))):
+            alone = owned_logits(base, hidden_states(base, batch)[:, -1], [slot] * 4)
+        torch.testing.assert_close(alone[0], logits[number], rtol=1e-4, atol=1e-5)
+    drop(bank)
 
 
 @torch.no_grad()
