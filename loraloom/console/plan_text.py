@@ -104,7 +104,7 @@ def ranks(values: Traffic) -> str:
         return said
     gathered = size(values.gathered_bytes)
     return Message(
-        "{said}; {gathered} of weights gathered a pass, whose memory is not counted above",
+        "{said}; {gathered} of weights gathered a pass",
         said=said,
         gathered=gathered,
     )

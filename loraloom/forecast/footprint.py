@@ -197,11 +197,24 @@ def _always_there(
 ) -> dict[str, int]:
     base = counter.bank.base
     copied = sum(map(counter.num_weights, wave)) * _copied(base, len(wave))
-    return {
+    there = {
         "adapters": sum(map(counter.training_bytes, wave)) + copied,
         "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
         "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
     }
+    return {**there, "gathered weights": gathered_bytes(base)} if base.is_sharded else there
+
+
+def gathered_bytes(base: Base) -> int:
+    """Return the bytes of others' weights that a rank has gathered at most at once.
+
+    What is gathered stands in a buffer and, copied from it, as the weight; FSDP2 receives the next layer
+    while one computes.
+    """
+    tables = (base.model.get_input_embeddings(), base.model.get_output_embeddings())
+    layers = [each for each in base.model.modules() if hasattr(each, "unshard") and each not in tables]
+    largest = max(sum(parameter.nbytes for parameter in layer.parameters()) for layer in layers)
+    return max(2 * base.head.weight.nbytes, 3 * largest)
 
 
 def _of_pass(

@@ -15,7 +15,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
 from loraloom.base.sharding import local_part
-from loraloom.forecast.footprint import Counter
+from loraloom.forecast.footprint import Counter, gathered_bytes
 from loraloom.forecast.traffic import predict_traffic
 from tests.parity.rig import experiment, random_rows
 
@@ -58,3 +58,15 @@ def test_what_ranks_exchange_is_counted(bases: tuple[Base, Base]) -> None:
     layers = sum(p.nbytes for name, p in whole.model.named_parameters() if ".block." in name)
     # Layers there and back, embeddings by encoder and decoder, the head once; of each, the other's half.
     assert traffic.gathered_bytes == pytest.approx((2 * layers + 2 * embeddings + head) / 2, rel=0.02)
+
+
+def test_gathered_weights_are_part_of_the_memory(bases: tuple[Base, Base]) -> None:
+    """A head as buffer and weight, or three layers: two as these, and what is received for the next."""
+    whole, divided = bases
+    layers: dict[str, int] = {}
+    for name, parameter in whole.model.named_parameters():
+        stack, _, rest = name.partition(".block.")
+        if rest:
+            layer = f"{stack}.{rest.partition('.')[0]}"
+            layers[layer] = layers.get(layer, 0) + parameter.nbytes
+    assert gathered_bytes(divided) == max(2 * whole.head.weight.nbytes, 3 * max(layers.values()))

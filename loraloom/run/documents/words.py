@@ -35,6 +35,7 @@ _WORDS: dict[str, str] = {
     "checkpoint": Message("checkpoint"),
     "first touched": Message("first touched"),
     "head in int8": Message("head in int8"),
+    "gathered weights": Message("gathered weights"),
     "unfinished": Message("unfinished"),
     "some failed": Message("some failed"),
     "damaged": Message("damaged"),
