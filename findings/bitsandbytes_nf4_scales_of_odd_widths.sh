@@ -36,7 +36,9 @@ for width in (64, 80, 96, 100, 160, 320):
 PYTHON
 seen=$("$work/venv/bin/python" "$work/see.py" 2>/dev/null)
 printf '%s\n' "$seen"
-[[ $seen =~ ^64:\ 9\ %\ and\ 9\ % ]] && [[ $seen =~ 100:\ 9\ %\ and\ 9\ % ]] && [[ $seen =~ 320:\ 9\ %\ and\ 9\ % ]]
+for width in 64 100 320; do
+    [[ $seen =~ $width:\ 9\ %\ and\ 9\ % ]]
+done
 for width in 80 96 160; do
     [[ $seen =~ $width:\ 2[0-9]\ %\ and\ 9\ % ]]
 done

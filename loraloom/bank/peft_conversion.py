@@ -27,7 +27,7 @@ from loraloom.base.targets import Target, linears
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message
-from loraloom.text.visible import quoted
+from loraloom.text.visible import quoted, shown_value
 
 CONVERTED = (
     "C3A",
@@ -48,11 +48,15 @@ CONVERTED = (
 # PEFT allocates what a configuration says before it looks into the file.
 LARGEST_SIZE = 2**20
 # Keys with whole numbers that are no sizes.
-SEEDS = {"projection_prng_key", "random_loc_seed"}
+SEEDS = {"proj_seed", "projection_prng_key", "projection_seed", "random_loc_seed", "random_seed"}
 # Singular values below this share of the largest are rounding errors of ΔW.
 SMALLEST_SHARE = 4 * torch.finfo(torch.float32).eps
 # Where the adapter goes and how it is found: decided here, because expressions of a file are not trusted.
 DECIDED_HERE = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", *PATTERNS}
+# PEFT would look for a configuration under this name, on the hub too.
+NOT_FOLLOWED = "base_model_name_or_path"
+# What a key of PEFT's other patterns may be, such as `n_frequency_pattern`: an expression only by its dots.
+PLAIN_KEY = re.compile(r"[\w.]+")
 ADAPTER = "default"
 PREFIX = "base_model.model."
 _NO_SUM = Message("PEFT does not express it as a change of the weights")
@@ -67,7 +71,8 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
     """Refuse configurations that PEFT would read in another way than they are written.
 
     Raises:
-        AdapterError: it has unknown keys, trains more than ΔW, or has a size beyond reason.
+        AdapterError: it has unknown keys, trains more than ΔW, or has a size beyond reason or an expression
+            that PEFT would run.
     """
     known = {field.name for field in fields(_config_class(config, where))}
     if (config["peft_type"], config.get("init_weights")) == ("MISS", "bat"):
@@ -82,11 +87,19 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
             )
         if (key == "modules_to_save" and value) or (key == "bias" and value not in (None, "none")):
             raise AdapterError(Message("uses `{key}`, which LoRALoom does not support", key=key), where=where)
-        is_size = isinstance(value, int) and key not in SEEDS
-        if is_size and abs(value) > LARGEST_SIZE:
+        patterns = value if isinstance(value, dict) and key.endswith("_pattern") else {}
+        expressions = [name for name in patterns if not PLAIN_KEY.fullmatch(name)]
+        if expressions and key not in DECIDED_HERE:
             raise AdapterError(
-                Message("its configuration is invalid: `{key}`", key=key), where=where, found=str(value)
+                Message("uses `{key}`, which LoRALoom does not support", key=key),
+                where=where,
+                found=shown_value(expressions[0]),
             )
+        for size in patterns.values() if patterns else (value,):
+            if isinstance(size, int) and key not in SEEDS and abs(size) > LARGEST_SIZE:
+                raise AdapterError(
+                    Message("its configuration is invalid: `{key}`", key=key), where=where, found=str(size)
+                )
 
 
 def read_as_lora(
@@ -113,6 +126,7 @@ def read_as_lora(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on what concerns training or saving
             deltas = _deltas(config, tensors, targets, where)
+        factors = {name: _factors(delta) for name, delta in deltas.items()}
     except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise AdapterError(
             Message("PEFT cannot load it on this base"), where=where, found=str(error).split("\n")[0][:200]
@@ -120,7 +134,7 @@ def read_as_lora(
     found: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for target in targets:
-        A, B = _factors(deltas[target.name])
+        A, B = factors[target.name]
         ranks[target.name] = len(A)
         found |= {f"{target.name}.lora_A": A, f"{target.name}.lora_B": B}
     own = {re.escape(name): r for name, r in ranks.items()}
@@ -178,7 +192,8 @@ def _deltas(
 
     modules = [target.name for target in targets]
     made = _config_class(config, where)
-    names = {field.name for field in fields(made) if field.init} - DECIDED_HERE - {"peft_type", "task_type"}
+    names = {field.name for field in fields(made) if field.init} - DECIDED_HERE
+    names -= {"peft_type", "task_type", NOT_FOLLOWED}
     own = {key: value for key, value in config.items() if key in names}
     own |= {key: value for key, value in exact_patterns(config, modules, where).items() if key in config}
     model = PeftModel(_skeleton(targets), made(**own, target_modules=modules), ADAPTER)

@@ -28,7 +28,13 @@ from loraloom.bank.peft_files import WEIGHTS as WEIGHTS
 from loraloom.bank.peft_files import check_place, read_json, read_weights
 from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
-from loraloom.bank.peft_token_rows import read_rows, rows_in_files, split_rows, token_indices_value
+from loraloom.bank.peft_token_rows import (
+    adapted_linears,
+    read_rows,
+    rows_in_files,
+    split_rows,
+    token_indices_value,
+)
 from loraloom.bank.token_rows import IN_FILES as ROWS_IN_FILES
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.lora_bias import BIAS
@@ -93,7 +99,7 @@ def write_adapter(
         card: the README.md, if any.
     """
     rows, in_linears = split_rows(tensors)
-    adapted = sorted({name.rpartition(".")[0] for name in in_linears})
+    adapted = adapted_linears(tensors)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)

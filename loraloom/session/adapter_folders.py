@@ -68,7 +68,7 @@ def find_adapters(
         base: a folder, a hub name, or `starter`.
         given: adapter folders, each with or without `NAME=` in front; by default, the name is the folder's.
         data: the rows to answer, if they are in a file.
-        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        sets: `key=value` each, of the keys in `TAKEN`.
         merges: refuse dtype, quantization, device and seed, because merging is always done in float32 on the
             processor.
 

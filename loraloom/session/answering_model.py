@@ -9,6 +9,7 @@ from pathlib import Path
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import Adapter, read_adapter
+from loraloom.bank.peft_token_rows import adapted_linears
 from loraloom.base.loading import Base
 from loraloom.errors import ModelError
 from loraloom.evaluate.decoding import describe_unused
@@ -101,8 +102,7 @@ def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
         tensors = states.get(experiment.name, SlotTensors())
         best = tensors.best or tensors.current
         if best and not (run.adapters / experiment.name).is_dir():
-            modules = sorted({name.rpartition(".")[0] for name in best})
-            settings = experiment.lora.model_copy(update={"target_modules": modules})
+            settings = experiment.lora.model_copy(update={"target_modules": adapted_linears(best)})
             found[experiment.name] = Adapter(run.checkpoints, settings, best, {})
     return found
 

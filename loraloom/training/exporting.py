@@ -8,6 +8,7 @@ import torch
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import write_adapter
+from loraloom.bank.peft_token_rows import adapted_linears
 from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
 from loraloom.recipe.values import UNQUANTIZED
@@ -86,7 +87,7 @@ def _warning(name: str, step: int | None) -> str:
 def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, object]) -> str:
     """Return the adapter's README, made from the run's files; empty if those cannot be read."""
     base = setup.bank.base
-    adapted = sorted({tensor.rpartition(".")[0] for tensor in tensors})
+    adapted = adapted_linears(tensors)
     named = {"base": portable_name(base.name), "base_fingerprint": base.fingerprint, **origin}
     try:
         others = other_linears(base.model, base.family)

@@ -28,7 +28,9 @@ ALL, SQUARE = {"target_modules": ["q", "v", "wo"]}, {"target_modules": ["q"]}
 KINDS: dict[str, PeftConfig] = {
     "C3A": peft.C3AConfig(block_size=8, init_weights="gaussian", **SQUARE),
     "DELORA": peft.DeloraConfig(r=4, init_weights=False, **ALL),
-    "FOURIERFT": peft.FourierFTConfig(n_frequency=50, init_weights=False, **ALL),
+    "FOURIERFT": peft.FourierFTConfig(
+        n_frequency=50, init_weights=False, n_frequency_pattern={"v": 20}, **ALL
+    ),
     "GRALORA": peft.GraloraConfig(r=4, gralora_k=2, init_weights=False, **ALL),
     "LOHA": peft.LoHaConfig(r=3, alpha=6, init_weights=False, rank_pattern={"v": 2}, **ALL),
     "LOKR": peft.LoKrConfig(r=3, alpha=6, init_weights=False, **ALL),
@@ -128,3 +130,46 @@ def test_what_is_not_exact_is_refused(mt5: Base, tiny: Callable[[str], Path], tm
     save_file(held, tmp_path / "loha" / WEIGHTS)
     with pytest.raises(AdapterError, match="1 are missing, and 0 are too many"):
         read_adapter(tmp_path / "loha", mt5)
+
+
+def test_what_peft_would_run_or_allocate_is_refused(
+    mt5: Base, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    save(tiny, "FOURIERFT", tmp_path / "fourierft")
+    change_config(tmp_path / "fourierft", n_frequency_pattern={r"((\w|\.)+)+!": 20})  # takes years to match
+    with pytest.raises(AdapterError, match="uses `n_frequency_pattern`, which LoRALoom does not support"):
+        read_adapter(tmp_path / "fourierft", mt5)
+    save(tiny, "LOHA", tmp_path / "loha")
+    change_config(tmp_path / "loha", rank_pattern={"v": 10**9})
+    with pytest.raises(AdapterError, match="its configuration is invalid: `rank_pattern`"):
+        read_adapter(tmp_path / "loha", mt5)
+
+
+def test_values_whose_product_is_too_large_are_refused(
+    mt5: Base, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    save(tiny, "LOHA", tmp_path)
+    held = load_file(tmp_path / WEIGHTS)
+    save_file({name: tensor * 1e15 for name, tensor in held.items()}, tmp_path / WEIGHTS)
+    with pytest.raises(AdapterError, match="PEFT cannot load it on this base"):
+        read_adapter(tmp_path, mt5)
+
+
+def test_the_name_of_its_base_is_not_looked_up(
+    mt5: Base, tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda name, file: asked.append(name)
+    )
+    save(tiny, "MISS", tmp_path)
+    change_config(tmp_path, base_model_name_or_path="some/base")
+    asked.clear()
+    assert read_adapter(tmp_path, mt5).tensors
+    assert not asked
+
+
+def test_seeds_are_no_sizes(mt5: Base, tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    save(tiny, "PSOFT", tmp_path)
+    change_config(tmp_path, random_seed=2**31 - 1)
+    assert read_adapter(tmp_path, mt5).tensors

@@ -87,9 +87,7 @@ def test_a_pass_keeps_neither_weights_nor_inputs_until_its_backward_pass(
 
 
 @pytest.mark.parametrize("quantization", schemes())
-def test_the_check_fires_if_the_package_computes_something_else(
-    folder: Path, quantization: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_check_fires_if_the_package_computes_something_else(folder: Path, quantization: str) -> None:
     base = quantized(folder, quantization)
     linear = next(iter(quantized_linears(base.model).values()))
     linear.stored.register_forward_hook(lambda module, inputs, output: output * 3)
@@ -112,13 +110,13 @@ def test_the_check_fires_if_eval_mode_reaches_bitsandbytes(
 
 
 @pytest.mark.parametrize("quantization", schemes()[1:2])
-def test_widths_that_nf4_cannot_have_are_left_out(tmp_path: Path, quantization: str, tiny: Any) -> None:
+def test_a_base_without_a_width_that_nf4_can_have_is_refused(quantization: str, tiny: Any) -> None:
     with pytest.raises(ModelError, match="has no linear that can be quantized in this way"):
         quantized(tiny("mt5"), quantization)
 
 
 @pytest.mark.parametrize("quantization", schemes()[:1])
-def test_weights_that_are_not_finite_are_refused(
+def test_weights_that_are_stored_as_another_matrix_are_refused(
     folder: Path, quantization: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheme = SCHEMES[quantization]
