@@ -70,7 +70,7 @@ def load_material(
     # An adapter to start from comes with the wave, so its folder need not exist here.
     lora = recipe.lora.model_copy(update={"init_adapter": None})
     experiments = {} if known.search is not None else recipe.experiments
-    session = resume_session(run, recipe, known, moved, quiet)
+    session = resume_session(run, recipe, known, moved, quiet, is_own=False)
     recipe = session.recipe.model_copy(update={"experiments": experiments, "lora": lora})
     base = _load_base(recipe, known, device)
     material = prepare(recipe, session.split, base, session.retained)
