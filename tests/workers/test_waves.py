@@ -49,6 +49,12 @@ def test_what_is_truncated_is_refused(cut: int) -> None:
         Update.unpacked(content[:cut])
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../events.jsonl", "slots/../../best.yaml"])
+def test_a_file_outside_of_the_checkpoint_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is outside"):
+        Update.unpacked(Update("end", 1, files={name: b"x"}).packed())
+
+
 @dataclass
 class Stub:
     """A worker that says what it is told to."""
