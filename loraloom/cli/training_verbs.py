@@ -189,9 +189,10 @@ def search(
 ) -> None:
     """Try many settings of a recipe in one pass, and find the best."""
     if join is not None:
-        given = {"RECIPE": recipe, "--space": space, "--trials": trials, "--out": out, "--resume": resume}
-        given["--ray"] = ray
-        _join(join, [name for name, value in given.items() if value is not None], base, data, as_json)
+        given = {"RECIPE": recipe, "--space": space, "--trials": trials, "--halving": halving, "--set": sets}
+        given |= {"--out": out, "--resume": resume, "--allow": allow}
+        given |= {"--ray": ray, "--ray-cpus": ray_cpus, "--send-files": send_files}
+        _join(join, [name for name, value in given.items() if value], base, data, as_json)
         return
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)

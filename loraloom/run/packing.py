@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
@@ -17,7 +18,7 @@ def unpacked(content: bytes) -> dict[str, bytes]:
     """Return the files in one piece, as `packed` made it.
 
     Raises:
-        ValueError: it is truncated or something else.
+        ValueError: it is truncated or something else, or a name is not that of a file below a folder.
     """
     try:
         (length,) = struct.unpack_from("<Q", content)
@@ -25,6 +26,9 @@ def unpacked(content: bytes) -> dict[str, bytes]:
         raise ValueError("too short") from None
     at, files = 8 + length, {}
     for name, size in json.loads(content[8:at]):
+        path = Path(str(name))
+        if path.anchor or ".." in path.parts:  # receivers write files of these names
+            raise ValueError(f"{name!r} is outside")
         files[str(name)] = content[at : at + size]
         at += size
     if at != len(content):

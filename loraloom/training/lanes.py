@@ -131,7 +131,7 @@ class Lanes(list[Lane]):
         self.run = run
 
     def add(self, state: TrainingState) -> Lane:
-        """Add a lane with a state, under a name that no lane has had yet."""
+        """Add a lane with a state, under a name that no lane has."""
         folder = self.run.folder / FOLDER
         numbers = [int(lane.name.rpartition("-")[2]) for lane in self if lane.name != MAIN]
         while (folder / f"lane-{(number := max([0, *numbers]) + 1)}").exists():

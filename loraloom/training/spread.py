@@ -125,12 +125,14 @@ class Spread:
         Raises:
             Interrupted: always.
         """
+        away = self.pool.away
         self.pool.recall_all(STOP_SECONDS)
         for lane in self.lanes:
             lane.is_here = False
             if lane.names and lane.is_home:
                 self._settle(lane)
-                if lane.name != MAIN or self.capacity == 0:
+                # `main` was saved when training here ended, unless a worker had it.
+                if lane.name != MAIN or self.capacity == 0 or lane in away:
                     lane.stored()
         self.owner.stopped(signal_number)
 

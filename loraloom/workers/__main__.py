@@ -1,4 +1,4 @@
-"""`python -m loraloom.workers RUN --device cuda:1`: a worker on one device, started by a run's driver."""
+"""`python -m loraloom.workers RUN --device cuda:1`: a worker on one device of this machine."""
 
 from __future__ import annotations
 

@@ -60,7 +60,9 @@ class Beats:
         self._thread: threading.Thread | None = None
 
     def add(self, file: Path) -> None:
-        """Give signs of life in one more file."""
+        """Give signs of life in a file, too."""
+        if file in self._files:
+            return
         self._files.append(file)
         self._beat(file)
         if self._thread is None:

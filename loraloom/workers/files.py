@@ -47,7 +47,6 @@ class FileWorker:
         self.loss = ""
         self._listener = Listener(folder / WORKER_BEAT)
         self._number, self._polled = -1, 0.0
-        beats.add(folder / DRIVER_BEAT)
 
     def start(self, wave: Wave) -> None:
         """Let it train a wave."""
@@ -116,13 +115,9 @@ class FileWorkers:
         for folder in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
             if folder.name in self._seen:
                 continue
+            listener = self._waiting.setdefault(folder.name, Listener(folder / WORKER_BEAT))
             with contextlib.suppress(OSError, ValueError, KeyError):  # it is just being removed
-                if (folder / READY).exists():
-                    listener = self._waiting.setdefault(folder.name, Listener(folder / WORKER_BEAT))
-                    if listener.is_alive:  # and was not left by a process that was killed
-                        self._seen.add(folder.name)
-                        found.append(FileWorker(folder, self._beats))
-                elif (folder / REFUSED).exists():
+                if (folder / REFUSED).exists():
                     self._seen.add(folder.name)
                     said = json.loads((folder / REFUSED).read_bytes())
                     self._remarks.append(
@@ -132,7 +127,14 @@ class FileWorkers:
                             problem=from_data(said["problem"]),
                         )
                     )
+                    self._beats.remove(folder / DRIVER_BEAT)
                     shutil.rmtree(folder, ignore_errors=True)
+                elif listener.is_alive:  # and was not left by a process that was killed
+                    # Also while it reads the base: this process may be in an evaluation when it is ready.
+                    self._beats.add(folder / DRIVER_BEAT)
+                    if (folder / READY).exists():
+                        self._seen.add(folder.name)
+                        found.append(FileWorker(folder, self._beats))
         return found
 
     def remarks(self) -> Sequence[str]:
@@ -146,6 +148,7 @@ class FileWorkers:
 
     def close(self) -> None:
         """Dismiss those that have not come yet, and give no signs of life any more."""
+        self._beats.stop()
         for folder in self.folder.glob("*"):
             if folder.name not in self._seen:
                 if Listener(folder / WORKER_BEAT).silent_seconds == float("inf"):
@@ -153,7 +156,6 @@ class FileWorkers:
                 else:
                     with contextlib.suppress(OSError):
                         replace_quickly(folder / DISMISSED, b"")
-        self._beats.stop()
         with contextlib.suppress(OSError):
             self.folder.rmdir()  # the last one to leave removes it
 
@@ -180,6 +182,7 @@ class FilePost:
         """Tell the driver that this worker can train."""
         said = {"name": self.name, "capacity": capacity, "device": device}
         replace_quickly(self.folder / READY, json.dumps(said).encode())
+        self._driver = Listener(self.folder / DRIVER_BEAT)  # reading the base may have taken long
 
     def refuse(self, problem: str) -> None:
         """Tell the driver why this worker cannot take part."""

@@ -131,9 +131,10 @@ def test_what_cannot_be_joined_is_said(warm: Warm, searched: SearchView, tmp_pat
     missing = warm.call("search", "--join", tmp_path / "none", cwd=tmp_path, LORALOOM_JOIN_TIMEOUT="0")
     assert (missing.code, missing.stdout) == (1, "")
     assert "there is no such run" in missing.stderr
-    both = warm.call("search", "--join", tmp_path, "--trials", "3", cwd=tmp_path)
-    assert both.code == 2
-    assert "--join cannot be combined with --trials" in both.stderr
+    for option in (("--trials", "3"), ("--set", "device=cpu"), ("--halving",), ("--send-files",)):
+        both = warm.call("search", "--join", tmp_path, *option, cwd=tmp_path)
+        assert both.code == 2
+        assert f"--join cannot be combined with {option[0]}" in both.stderr
     assert not any(Run(tmp_path).folder.iterdir())
 
 

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from loraloom.errors import TrainingError
-from loraloom.run.events import Event, ExperimentEnd, Note, TrainStep, WarningNote
+from loraloom.errors import Interrupted, TrainingError
+from loraloom.run.events import Event, ExperimentEnd, Note, TrainStep, WarningNote, quiet
 from loraloom.run.folder import Run, create_run
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import state_files
-from loraloom.training.lanes import Lane, Lanes, read_lanes
+from loraloom.training.lanes import MAIN, Lane, Lanes, read_lanes
 from loraloom.training.pool import LOSSES_UNTIL_DIVIDED, WavePool
+from loraloom.training.signals import StopRequest
+from loraloom.training.spread import Spread
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 from loraloom.training.waves import NoWorkers, Update, Wave
 
@@ -47,6 +49,12 @@ def test_what_is_truncated_is_refused(cut: int) -> None:
     content = Update("end", 1, files=dict(state_files(state_of(a=1)))).packed()
     with pytest.raises(ValueError, match=r"\w"):
         Update.unpacked(content[:cut])
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../events.jsonl", "slots/../../best.yaml"])
+def test_a_file_outside_of_the_checkpoint_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is outside"):
+        Update.unpacked(Update("end", 1, files={name: b"x"}).packed())
 
 
 @dataclass
@@ -169,3 +177,26 @@ def test_a_divided_lane_keeps_its_steps_and_limits(tmp_path: Path) -> None:
     assert own.lane.home_state.limits == new.home_state.limits == {3: Limits(pass_tokens=99)}
     again, _ = read_lanes(own.run, ["a", "b", "c"])
     assert [lane.names for lane in again] == [[], ["a", "c"], ["b"]]
+
+
+def test_what_a_worker_returns_at_a_stop_is_saved_in_the_lane_of_this_process_too(tmp_path: Path) -> None:
+    class Owner:
+        most_together = 4
+
+        def settle(self, lane: Lane) -> None: ...
+
+        def stopped(self, signal_number: int) -> None:
+            raise Interrupted(signal_number, "stopped")
+
+    run = create_run(tmp_path / "run")
+    lanes = Lanes(run, [Lane(MAIN, run.checkpoints, state_of(a=2))])
+    owner: Any = Owner()
+    spread = Spread(owner, lanes, NoWorkers(), capacity=4, stop=StopRequest(), record=quiet, report=quiet)
+    worker = Stub()
+    spread.pool.workers.append(worker)
+    spread.pool.send(lanes[0], worker, "recipe", {}, 0)
+    worker.said = [worker.update("end", dict(state_files(state_of(9, a=4))))]
+    with pytest.raises(Interrupted):
+        spread.end(15)
+    found, _ = read_lanes(run, ["a"])
+    assert found[0].step_of("a") == 4
