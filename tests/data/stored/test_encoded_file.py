@@ -13,7 +13,7 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import epoch_order
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.example import Example
-from loraloom.data.splitting.split import split_examples
+from loraloom.data.splitting.split import in_silence, split_examples
 from loraloom.data.stored import encoded_file
 from loraloom.data.stored.encoded_file import encode_stored
 from loraloom.data.stored.example_file import StoredExamples
@@ -80,6 +80,17 @@ def test_an_encoding_that_was_interrupted_goes_on_and_has_the_tokens_of_rows_in_
     assert encoded == []
     assert _equal(encode_stored(rows, counted, {"a": 2}, said.append), whole)  # of another tokenizer
     assert sum(encoded) == 60
+
+
+def test_tokens_that_a_disk_damaged_are_encoded_again(
+    rows: StoredExamples, encoder: Callable[[Sequence[Example]], EncodedSet]
+) -> None:
+    whole = encoder(list(rows))
+    encode_stored(rows, encoder, {}, in_silence)
+    (sources,) = (rows.file.folder.parent).glob("tokens-*/sources.bin")
+    sources.write_bytes(sources.read_bytes()[:-1] + b"x")
+    assert _equal(encode_stored(rows, encoder, {}, in_silence), whole)
+    assert _equal(encode_stored(rows, encoder, {}, in_silence), whole)
 
 
 def test_the_order_of_very_many_rows_is_in_a_file_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
