@@ -124,6 +124,17 @@ class TestReading:
         assert len(split_examples(settings, folder=rows).train) == 26
         assert files_read[4:] == ["a.jsonl", "b.jsonl"]
 
+    def test_it_is_not_used_again_with_more_files_if_it_is_damaged(self, tmp_path: Path) -> None:
+        folder, rows = tmp_path / "data", tmp_path / "rows"
+        folder.mkdir()
+        settings = DataSettings(train="data/", eval=0, keep_rows="disk").in_folder(tmp_path)
+        (folder / "a.jsonl").write_text('{"instruction": "a", "response": "r"}\n')
+        split_examples(settings, folder=rows)
+        texts = rows / "train" / "texts.bin"
+        texts.write_bytes(b"x" + texts.read_bytes()[1:])
+        (folder / "b.jsonl").write_text('{"instruction": "b", "response": "r"}\n')
+        assert _seen(split_examples(settings, folder=rows)) == _seen(split_examples(settings))
+
     def test_it_goes_on_behind_the_files_that_were_read_before_it_was_interrupted(
         self, tmp_path: Path, files_read: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
