@@ -90,6 +90,20 @@ def test_leaks_and_equal_rows_are_found_among_all_rows_by_their_hashes(tmp_path:
     assert found[0] == found[1]
 
 
+def test_answers_in_languages_with_similar_names_are_no_repeats(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "q", "response": name, "lang": name}
+        for name in ("Norwegian Bokm\u00e5l", "Norwegian Nynorsk")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for keep in ("memory", "disk"):
+        settings = DataSettings(train="rows.jsonl", eval=0, target_lang_column="lang", keep_rows=keep)
+        settings = settings.in_folder(tmp_path)
+        view = DataView(split_examples(settings), settings)
+        (found,) = check_duplicates(view.of_sample() if keep == "disk" else view)
+        assert found.level == "ok", (keep, found)
+
+
 class TestReading:
     def settings(self, folder: Path) -> DataSettings:
         for name in ("a", "b"):
