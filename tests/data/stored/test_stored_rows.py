@@ -67,6 +67,14 @@ def test_a_split_of_rows_in_files_is_that_of_rows_in_memory(
     assert _seen(Split.restore(split.record(), stored))[:4] == _seen(split)[:4]
 
 
+def test_ranges_of_more_rows_than_are_read_are_refused(folder: Path) -> None:
+    settings = DataSettings(train="z.jsonl", eval=5, keep_rows="disk").in_folder(folder)
+    saved = split_examples(settings).record()
+    saved = saved.model_copy(update={"ranges": {**saved.ranges, "train": "1-100000"}})
+    with pytest.raises(DataError, match="a setting of `data` differs from the run's"):
+        Split.restore(saved, settings)
+
+
 def test_leaks_and_equal_rows_are_found_among_all_rows_by_their_hashes(tmp_path: Path) -> None:
     draw = random.Random(0)
     rows = [
