@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,4 +102,19 @@ def test_the_order_of_very_many_rows_is_in_a_file_and_the_same(monkeypatch: pyte
     order = epoch_order(1_000, 5)
     assert not order.flags.owndata
     assert np.array_equal(order, expected)
+    epoch_order.cache_clear()
+
+
+def test_the_order_of_very_many_rows_is_in_memory_if_the_disk_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(**options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    epoch_order.cache_clear()
+    expected = epoch_order(1_000, 5).copy()
+    epoch_order.cache_clear()
+    monkeypatch.setattr("loraloom.data.batches.MOST_IN_MEMORY", 10)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert np.array_equal(epoch_order(1_000, 5), expected)
     epoch_order.cache_clear()
