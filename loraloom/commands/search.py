@@ -124,7 +124,8 @@ def search(
             run = open_run(resume)
             request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))
             return _resume(request, run, Relocation(base, data), allowed, ray, report, stop)
-        more = {"search": request.as_document(), "versions": origin.versions("optuna")}
+        quantizers = origin.quantizers(request.recipe.quantization)
+        more = {"search": request.as_document(), "versions": origin.versions("optuna", *quantizers)}
         out = out or fresh_folder(f"{run_name(request.recipe)}-search")
         with create_session(request.recipe, out, split, allowed=allowed, more=more, report=report) as session:
             return _search(request, session, Relocation(), ray, report, stop)

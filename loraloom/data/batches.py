@@ -142,15 +142,19 @@ def _positions(segments: Tensor) -> Tensor:
 def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
     """Return a permutation, [num_examples], that depends only on `seed`; callers must not modify it.
 
-    That of very many rows is in a file without a name, so that the system can take its pages from memory.
+    That of very many rows is in a file without a name, so that the system can take its pages from memory,
+    unless the disk has no room for it.
     """
     order = torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed)).numpy().astype("i4")
     if num_examples <= MOST_IN_MEMORY:
         return order
-    with tempfile.TemporaryFile(prefix="loraloom-order-") as file:
-        order.tofile(file)
-        file.flush()
-        return np.memmap(file, np.int32, mode="r").view(np.ndarray)  # the map outlives the file object
+    try:
+        with tempfile.TemporaryFile(prefix="loraloom-order-") as file:
+            order.tofile(file)
+            file.flush()
+            return np.memmap(file, np.int32, mode="r").view(np.ndarray)  # the map outlives the file object
+    except OSError:
+        return order
 
 
 def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:

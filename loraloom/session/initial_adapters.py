@@ -14,6 +14,7 @@ from loraloom.recipe import Experiment, LoraSettings
 from loraloom.recipe.relative_paths import Locations
 from loraloom.text.message import Message
 
+# What all modules of an adapter have in common.
 OF_WHOLE = ("use_rslora", "use_dora", "lora_bias", "trainable_token_indices")
 PATTERNED = ("r", "lora_alpha")  # what single modules may have of their own
 
@@ -50,13 +51,7 @@ def initial_tensors(
             allowed=str(getattr(lora, key)),
             fix=Message("Set lora.{key}: {key_2}.", key=key, key_2=getattr(adapter.settings, key)),
         )
-        for key in (
-            "use_rslora",
-            "use_dora",
-            "lora_bias",
-            "trainable_token_indices",
-            *(() if has_patterns else PATTERNED),
-        )
+        for key in (*OF_WHOLE, *(() if has_patterns else PATTERNED))
         if getattr(adapter.settings, key) != getattr(lora, key)
     ]
     wanted = {target.name for target in targets}

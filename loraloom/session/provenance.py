@@ -63,7 +63,7 @@ def initial_provenance(
     return Provenance(
         started=now(),
         folder=str(recipe.folder.resolve()),  # the recipe's relative paths are relative to it
-        versions=versions(*_quantizers(recipe.quantization)),
+        versions=versions(*quantizers(recipe.quantization)),
         platform=platform.platform(),
         data=split.files,
         retain=_sha256(retained),
@@ -77,16 +77,20 @@ def process_record(known: Provenance, num_processes: int = 1) -> ProcessRecord:
     """Describe the process that resumes a run: when, where, and with which versions.
 
     Args:
-        known: the run's provenance; a search and a quantized base depend on one more package each.
+        known: the run's provenance.
         num_processes: how many train together.
     """
-    more = [] if known.search is None else ["optuna"]
-    more += _quantizers(known.decided.get("quantization", ""))
-    record = ProcessRecord(started=now(), versions=versions(*more), platform=platform.platform())
+    record = ProcessRecord(started=now(), versions=run_versions(known), platform=platform.platform())
     return record if num_processes == 1 else record.model_copy(update={"processes": num_processes})
 
 
-def _quantizers(quantization: str) -> list[str]:
+def run_versions(known: Provenance) -> dict[str, str]:
+    """Return the versions of the packages of a run; a search and a quantized base need one more each."""
+    more = [] if known.search is None else ["optuna"]
+    return versions(*more, *quantizers(known.decided.get("quantization", "")))
+
+
+def quantizers(quantization: str) -> list[str]:
     """Return the package that quantizes the base, if one does."""
     return [SCHEMES[quantization].package] if quantization in SCHEMES else []
 

@@ -21,6 +21,7 @@ from loraloom.run.events import CheckpointDamage, FileChange, Report, Resume
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record
 from loraloom.search.request import BEST_FILE, SPACE_FILE
+from loraloom.session.initial_adapters import OF_WHOLE, PATTERNED
 from loraloom.text.message import Message, joined
 from loraloom.training.checkpoint import CheckpointInspection, newest_valid
 from loraloom.training.exporting import export_folder
@@ -180,10 +181,7 @@ def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] 
     except AdapterError:
         return None
     lora, _ = as_read(experiment.lora, {})
-    kept = (
-        *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "lora_bias"),
-        "trainable_token_indices",
-    )
+    kept = (*PATTERNED, "lora_dropout", *OF_WHOLE)
     is_own = all(getattr(adapter.settings, key) == getattr(lora, key) for key in kept)
     return adapter.tensors if is_own else None
 

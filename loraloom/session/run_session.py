@@ -21,7 +21,7 @@ from loraloom.data.files.data_names import name_of
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import Split, split_examples, stored_because
-from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
 from loraloom.run.documents.checks import checks_text
@@ -155,18 +155,16 @@ def create_session(
             known = origin.initial_provenance(recipe, split, retained, allowed).replaced(**(more or {}))
             yield RunSession(run, recipe, split, retained, known).with_provenance(known)
         except BaseException as error:
-            is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run, error)
+            is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
             if is_fruitless or not is_resumable:
                 # Windows does not delete a locked file; a new run replaces what is left.
                 shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
             raise
 
 
-def _bore_fruit(run: Run, error: LoRALoomError) -> bool:
-    """Return whether a run that ends with an error has something that a later command can go on with."""
+def _bore_fruit(run: Run) -> bool:
     has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
-    has_rows = isinstance(error, Interrupted) and run.rows.exists()
-    return has_results or has_rows or any(isinstance(event, FRUITFUL) for event in run.events())
+    return has_results or any(isinstance(event, FRUITFUL) for event in run.events())
 
 
 def noted(report: Report) -> Callable[[str], None]:

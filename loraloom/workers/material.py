@@ -84,7 +84,7 @@ def _require_versions(known: Provenance) -> None:
         RunError: names every package that differs.
     """
     theirs = known.newest_process.versions
-    ours = origin.versions(*([] if known.search is None else ["optuna"]))
+    ours = origin.run_versions(known)
     problems = [
         Problem(
             Message("has another version than the process that writes the run"),

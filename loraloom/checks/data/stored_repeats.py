@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -118,7 +119,8 @@ def _answers(examples: StoredExamples) -> npt.NDArray[np.uint64]:
 
 def _languages(examples: StoredExamples) -> npt.NDArray[np.uint64]:
     """Return a number for the language of each answer, the same for the same language in every file."""
-    names = [int.from_bytes(target.encode()[:8].ljust(8), "little") for _, target in examples.file.languages]
+    languages = [target.encode("utf-8", "surrogatepass") for _, target in examples.file.languages]
+    names = [int.from_bytes(hashlib.blake2b(each, digest_size=8).digest(), "little") for each in languages]
     numbers: npt.NDArray[np.uint64] = np.array(names, np.uint64)[
         examples.file.records["languages"][examples.numbers]
     ]

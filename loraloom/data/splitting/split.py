@@ -25,7 +25,7 @@ from loraloom.data.stored.storage import storage_reason
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.documents.document import JsonObject
-from loraloom.run.documents.split import DroppedRowRecord, SplitRecord
+from loraloom.run.documents.split import DroppedRowRecord, SplitRecord, read_ranges
 from loraloom.text.message import Message, joined
 
 
@@ -124,7 +124,7 @@ class Split:
             else read_parts(located, settings)
         )
         check_hashes(saved.files, _sha256(read))
-        parts = _in_ranges(saved, read) if saved.ranges else _by_id(saved, read, shown_as)
+        parts = _in_ranges(saved, read, shown_as) if saved.ranges else _by_id(saved, read, shown_as)
         notes = _notes(located, read)
         if new:
             notes.append(
@@ -249,13 +249,22 @@ def _by_id(
     return {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
 
 
-def _in_ranges(saved: SplitRecord, read: Mapping[Part, PartContents]) -> dict[Part, Sequence[Example]]:
-    """Return the stored rows of each part that split.json has as ranges."""
+def _in_ranges(
+    saved: SplitRecord, read: Mapping[Part, PartContents], shown_as: str
+) -> dict[Part, Sequence[Example]]:
+    """Return the stored rows of each part that split.json has as ranges.
+
+    Raises:
+        DataError: fewer rows are read now.
+    """
     parts: dict[Part, Sequence[Example]] = {}
     for part in PARTS:
         own = read.get(part, read["train"]).examples
         assert isinstance(own, StoredExamples)
-        parts[part] = in_ranges(own, saved.ranges.get(part, ""))
+        ranges = saved.ranges.get(part, "")
+        if max((last for _, last in read_ranges(ranges)), default=0) > len(own):
+            raise DataError(Message("a setting of `data` differs from the run's"), where=shown_as)
+        parts[part] = in_ranges(own, ranges)
     return parts
 
 

@@ -98,7 +98,7 @@ def encode_stored(
     digest = _digest(examples, identity)
     folder, keep = examples.file.folder.parent / f"tokens-{digest[:12]}", examples.file.keep
     state = _read_state(folder, digest)
-    if not (state["sums"] and _is_intact(folder, state["sums"])):
+    if not state["sums"]:
         if not examples.file.is_own:
             keep = own = TemporaryFolder()
             folder, state = own.path, _read_state(own.path, digest)
@@ -119,9 +119,11 @@ def _digest(examples: StoredExamples, identity: Mapping[str, object]) -> str:
 
 
 def _read_state(folder: Path, digest: str) -> dict[str, Any]:
+    """Return what tokens.json has, with `sums` if everything is intact; nothing if any file is damaged."""
     try:
         state = json.loads((folder / TOKENS_FILE).read_text(encoding="utf-8"))
-        if state["format"] == FORMAT and state["digest"] == digest:
+        is_own = state["format"] == FORMAT and state["digest"] == digest
+        if is_own and (not state["sums"] or _is_intact(folder, state["sums"])):
             return {**state}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
@@ -139,7 +141,6 @@ def _encode(
     examples: StoredExamples, encode: Encode, folder: Path, state: dict[str, Any], progress: Progress
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    state["sums"] = {}
     done = _done(folder, state)
     with ExitStack() as opened:
         columns = {

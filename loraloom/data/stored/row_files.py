@@ -158,11 +158,10 @@ def _part_state(
 ) -> _ReadFiles:
     """Return what a folder has of some files: it has `sums` if everything is there and intact."""
     state = _ReadFiles.read(folder / PART_FILE, reading_digest(settings))
-    is_complete = bool(state.sums) and len(state.sha256) == len(files)
-    is_usable = _is_intact(folder, state) if is_complete else are_written(folder, state.writer)
+    is_usable = _is_intact(folder, state) if state.sums else are_written(folder, state.writer)
     if not (is_usable and _begins_with(files, state, known)):
         return _ReadFiles(state.settings, {}, {}, {}, {}, {})
-    if not is_complete:
+    if len(state.sha256) < len(files):
         state.sums = {}  # files were added to those that were read
     return state
 

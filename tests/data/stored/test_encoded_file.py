@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import epoch_order
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.example import Example
-from loraloom.data.splitting.split import split_examples
+from loraloom.data.splitting.split import in_silence, split_examples
 from loraloom.data.stored import encoded_file
 from loraloom.data.stored.encoded_file import encode_stored
 from loraloom.data.stored.example_file import StoredExamples
@@ -82,6 +83,17 @@ def test_an_encoding_that_was_interrupted_goes_on_and_has_the_tokens_of_rows_in_
     assert sum(encoded) == 60
 
 
+def test_tokens_that_a_disk_damaged_are_encoded_again(
+    rows: StoredExamples, encoder: Callable[[Sequence[Example]], EncodedSet]
+) -> None:
+    whole = encoder(list(rows))
+    encode_stored(rows, encoder, {}, in_silence)
+    (sources,) = (rows.file.folder.parent).glob("tokens-*/sources.bin")
+    sources.write_bytes(sources.read_bytes()[:-1] + b"x")
+    assert _equal(encode_stored(rows, encoder, {}, in_silence), whole)
+    assert _equal(encode_stored(rows, encoder, {}, in_silence), whole)
+
+
 def test_the_order_of_very_many_rows_is_in_a_file_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     epoch_order.cache_clear()
     expected = epoch_order(1_000, 5).copy()
@@ -90,4 +102,19 @@ def test_the_order_of_very_many_rows_is_in_a_file_and_the_same(monkeypatch: pyte
     order = epoch_order(1_000, 5)
     assert not order.flags.owndata
     assert np.array_equal(order, expected)
+    epoch_order.cache_clear()
+
+
+def test_the_order_of_very_many_rows_is_in_memory_if_the_disk_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(**options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    epoch_order.cache_clear()
+    expected = epoch_order(1_000, 5).copy()
+    epoch_order.cache_clear()
+    monkeypatch.setattr("loraloom.data.batches.MOST_IN_MEMORY", 10)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert np.array_equal(epoch_order(1_000, 5), expected)
     epoch_order.cache_clear()

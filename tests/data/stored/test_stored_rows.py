@@ -67,6 +67,14 @@ def test_a_split_of_rows_in_files_is_that_of_rows_in_memory(
     assert _seen(Split.restore(split.record(), stored))[:4] == _seen(split)[:4]
 
 
+def test_ranges_of_more_rows_than_are_read_are_refused(folder: Path) -> None:
+    settings = DataSettings(train="z.jsonl", eval=5, keep_rows="disk").in_folder(folder)
+    saved = split_examples(settings).record()
+    saved = saved.model_copy(update={"ranges": {**saved.ranges, "train": "1-100000"}})
+    with pytest.raises(DataError, match="a setting of `data` differs from the run's"):
+        Split.restore(saved, settings)
+
+
 def test_leaks_and_equal_rows_are_found_among_all_rows_by_their_hashes(tmp_path: Path) -> None:
     draw = random.Random(0)
     rows = [
@@ -88,6 +96,20 @@ def test_leaks_and_equal_rows_are_found_among_all_rows_by_their_hashes(tmp_path:
         )
     assert len(found[0]) == 4
     assert found[0] == found[1]
+
+
+def test_answers_in_languages_with_similar_names_are_no_repeats(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "q", "response": name, "lang": name}
+        for name in ("Norwegian Bokm\u00e5l", "Norwegian Nynorsk")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for keep in ("memory", "disk"):
+        settings = DataSettings(train="rows.jsonl", eval=0, target_lang_column="lang", keep_rows=keep)
+        settings = settings.in_folder(tmp_path)
+        view = DataView(split_examples(settings), settings)
+        (found,) = check_duplicates(view.of_sample() if keep == "disk" else view)
+        assert found.level == "ok", (keep, found)
 
 
 class TestReading:
@@ -123,6 +145,17 @@ class TestReading:
         (tmp_path / "b.jsonl").write_text('{"instruction": "new", "response": "r"}\n')
         assert len(split_examples(settings, folder=rows).train) == 26
         assert files_read[4:] == ["a.jsonl", "b.jsonl"]
+
+    def test_it_is_not_used_again_with_more_files_if_it_is_damaged(self, tmp_path: Path) -> None:
+        folder, rows = tmp_path / "data", tmp_path / "rows"
+        folder.mkdir()
+        settings = DataSettings(train="data/", eval=0, keep_rows="disk").in_folder(tmp_path)
+        (folder / "a.jsonl").write_text('{"instruction": "a", "response": "r"}\n')
+        split_examples(settings, folder=rows)
+        texts = rows / "train" / "texts.bin"
+        texts.write_bytes(b"x" + texts.read_bytes()[1:])
+        (folder / "b.jsonl").write_text('{"instruction": "b", "response": "r"}\n')
+        assert _seen(split_examples(settings, folder=rows)) == _seen(split_examples(settings))
 
     def test_it_goes_on_behind_the_files_that_were_read_before_it_was_interrupted(
         self, tmp_path: Path, files_read: list[str], monkeypatch: pytest.MonkeyPatch
