@@ -214,7 +214,7 @@ def gathered_bytes(base: Base) -> int:
     tables = (base.model.get_input_embeddings(), base.model.get_output_embeddings())
     layers = [each for each in base.model.modules() if hasattr(each, "unshard") and each not in tables]
     largest = max(sum(parameter.nbytes for parameter in layer.parameters()) for layer in layers)
-    return max(2 * base.head.weight.nbytes, 3 * largest)
+    return max(2 * int(base.head.weight.nbytes), 3 * int(largest))
 
 
 def _of_pass(

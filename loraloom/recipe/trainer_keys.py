@@ -86,7 +86,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         Message("Set dtype: bfloat16 or dtype: float32."),
     ),
     (
-        "num_gpus n_gpu gpus gpu devices num_nodes world_size accelerator strategy",
+        "num_gpus n_gpu gpus gpu num_nodes world_size accelerator strategy",
         (1, 0, -1, "auto", *UNSET),
         Message("the launcher sets the processes and their devices"),
         Message("Set device, or start `torchrun -m loraloom train RECIPE`."),

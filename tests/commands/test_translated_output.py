@@ -75,7 +75,7 @@ def test_help_is_translated(verb: str) -> None:
         (["check", "nothing.yaml"], "nothing.yaml: ｔｈｅｒｅ ｉｓ ｎｏ ｓｕｃｈ ｆｉｌｅ"),
         (["train", "--foo"], "Ｎｏ ｓｕｃｈ ｏｐｔｉｏｎ: --foo"),
         (["trian"], "Ｎｏ ｓｕｃｈ ｃｏｍｍａｎｄ 'trian'"),
-        (["search", "starter"], "Ｍｉｓｓｉｎｇ ｏｐｔｉｏｎ '--space'"),
+        (["search", "starter"], "ｇｉｖｅ ａ ｒｅｃｉｐｅ"),
         (["train"], "ｇｉｖｅ ａ ｒｅｃｉｐｅ"),
         (["search", "starter", "--space", "x", "--trials", "many"], "ｖａｌｉｄ ｉｎｔｅｇｅｒ"),
     ],

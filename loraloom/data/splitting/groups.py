@@ -6,9 +6,11 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 RowId = tuple[str, int]  # a file's name and the row's number there
 # The largest share of all conversations that one group may contain; a few larger groups would make usual
@@ -101,6 +103,8 @@ def choose_parts(sizes: Sequence[int] | npt.NDArray[np.integer], wanted: Sequenc
         that would leave nothing for the later ones gets the one group nearest to its number;
         it is empty if there are too few groups for all parts.
     """
+    import numpy as np  # late, because problems of data are said without it
+
     own = np.asarray(sizes)  # as an array, because there may be many millions
     left = np.arange(len(own))
     parts: list[list[int]] = []

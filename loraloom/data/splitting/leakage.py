@@ -8,8 +8,6 @@ from typing import TypeVar
 from loraloom.data.example import Example
 from loraloom.data.formats.row import COUNTED_ONLY
 from loraloom.data.splitting.groups import source_key
-from loraloom.data.stored.division import repeated_sources, rows_without_shared_turns
-from loraloom.data.stored.example_file import StoredExamples
 from loraloom.errors import DataError, Problem
 from loraloom.text.message import Message
 
@@ -30,6 +28,9 @@ def without_shared_turns(
     Returns:
         The parts, and a note for each that lost rows.
     """
+    from loraloom.data.stored.division import rows_without_shared_turns
+    from loraloom.data.stored.example_file import StoredExamples
+
     stored = {part: rows for part, rows in parts.items() if isinstance(rows, StoredExamples)}
     kept: dict[Part, Sequence[Example]] = {}
     kept.update(rows_without_shared_turns(stored) if stored else _without_shared_turns(parts))
@@ -77,6 +78,9 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
     Raises:
         DataError: there is such a source.
     """
+    from loraloom.data.stored.division import repeated_sources
+    from loraloom.data.stored.example_file import StoredExamples
+
     stored = [rows for rows in parts.values() if isinstance(rows, StoredExamples)]
     pairs = repeated_sources(stored) if stored else list(_repeats(parts.values()))
     problems = [COUNTED_ONLY if pair is None else _leak(*pair) for pair in pairs]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from loraloom.data.example import Example, count_entries, count_shared
 from loraloom.data.splitting.groups import choose_parts
-from loraloom.data.stored.division import take_groups
-from loraloom.data.stored.example_file import StoredExamples
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
+
+if TYPE_CHECKING:
+    from loraloom.data.stored.example_file import StoredExamples
 
 Part = Literal["train", "eval", "test"]
 HeldOut = Literal["eval", "test"]
@@ -89,6 +90,8 @@ def split_rows(
     examples: Sequence[Example], wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
 ) -> dict[Part, Sequence[Example]]:
     """Take the rows of the held-out parts from the training file, by whole groups."""
+    from loraloom.data.stored.example_file import StoredExamples
+
     if isinstance(examples, StoredExamples):
         return _split_stored(examples, wanted, settings, train_name)
     sizes: dict[str, int] = {}
@@ -113,6 +116,8 @@ def split_rows(
 def _split_stored(
     examples: StoredExamples, wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
 ) -> dict[Part, Sequence[Example]]:
+    from loraloom.data.stored.division import take_groups
+
     parts, left, num_groups = take_groups(examples, wanted, settings.split_seed)
     for part, own in parts.items():
         if not own:

@@ -19,9 +19,7 @@ from loraloom.data.files.part_files import PartContents, locate_parts, read_part
 from loraloom.data.formats.row import DroppedRow, shown_names
 from loraloom.data.splitting.leakage import refuse_leaks, without_shared_turns
 from loraloom.data.splitting.part_sizes import HELD_OUT, PARTS, HeldOut, Part, rows_wanted, split_rows
-from loraloom.data.stored.example_file import StoredExamples, in_ranges, ranges_of
-from loraloom.data.stored.row_files import Progress, read_stored_parts
-from loraloom.data.stored.storage import storage_reason
+from loraloom.data.stored.storage import Progress, storage_reason
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.documents.document import JsonObject
@@ -68,6 +66,8 @@ class Split:
     @property
     def is_stored(self) -> bool:
         """Whether the rows are kept in files."""
+        from loraloom.data.stored.example_file import StoredExamples
+
         return isinstance(self.train, StoredExamples)
 
     def record(self) -> SplitRecord:
@@ -77,6 +77,8 @@ class Split:
         ]
         more: dict[str, Any] = {"dropped": dropped} if dropped else {}
         if self.is_stored:
+            from loraloom.data.stored.example_file import ranges_of
+
             ranges = {part: ranges_of(rows) for part in PARTS if (rows := getattr(self, part))}
             return SplitRecord(files=dict(self.files), train=[], eval=[], test=[], ranges=ranges, **more)
         rows = {part: [example.id for example in getattr(self, part)] for part in PARTS}
@@ -119,7 +121,7 @@ class Split:
             for part, own in located.items()
         }
         read = (
-            read_stored_parts(located, settings, folder, progress, saved.files, is_own=is_own)
+            _read_stored_parts(located, settings, folder, progress, saved.files, is_own=is_own)
             if saved.ranges
             else read_parts(located, settings)
         )
@@ -176,7 +178,7 @@ def split_examples(
     read = (
         read_parts(located, settings)
         if reason is None
-        else read_stored_parts(located, settings, folder, progress, is_own=is_own)
+        else _read_stored_parts(located, settings, folder, progress, is_own=is_own)
     )
     parts = {part: own.examples for part, own in read.items()}
     notes = _notes(located, read)
@@ -249,6 +251,21 @@ def _by_id(
     return {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
 
 
+def _read_stored_parts(
+    located: Mapping[Part, DataLocation],
+    settings: DataSettings,
+    folder: Path | None,
+    progress: Progress,
+    known: Mapping[str, str] | None = None,
+    *,
+    is_own: bool,
+) -> dict[Part, PartContents]:
+    """Call `read_stored_parts`, which needs numpy; problems of a recipe are said without it."""
+    from loraloom.data.stored.row_files import read_stored_parts
+
+    return read_stored_parts(located, settings, folder, progress, known, is_own=is_own)
+
+
 def _in_ranges(
     saved: SplitRecord, read: Mapping[Part, PartContents], shown_as: str
 ) -> dict[Part, Sequence[Example]]:
@@ -257,6 +274,8 @@ def _in_ranges(
     Raises:
         DataError: fewer rows are read now.
     """
+    from loraloom.data.stored.example_file import StoredExamples, in_ranges
+
     parts: dict[Part, Sequence[Example]] = {}
     for part in PARTS:
         own = read.get(part, read["train"]).examples

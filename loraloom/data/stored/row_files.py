@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from loraloom.data.stored.column_file import ColumnWriter, TemporaryFolder, mapp
 from loraloom.data.stored.example_file import KEY, NAMES, RECORD, ExampleFile, StoredExamples
 from loraloom.data.stored.example_writer import ExampleWriter, are_written
 from loraloom.data.stored.group_arrays import group_examples
+from loraloom.data.stored.storage import Progress
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.atomic import fsync_folder, replace_text
@@ -48,8 +49,6 @@ _OF_LATER_STEPS = {
     "source_truncation",
     "language_temperature",
 }
-
-Progress = Callable[[str], None]
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loraloom.data.files.data_file import DataFile
@@ -13,6 +13,8 @@ from loraloom.data.splitting.part_sizes import Part
 from loraloom.recipe import DataSettings
 from loraloom.text.message import Message
 from loraloom.text.units import size
+
+Progress = Callable[[str], None]
 
 # In memory a row takes some three times the bytes that its file has, so these are below half a gigabyte.
 MOST_BYTES_IN_MEMORY = 100 * 2**20

@@ -115,4 +115,6 @@ class Prediction:
     def to_json(self) -> JsonObject:
         """For provenance.json, and for the event `plan`."""
         values = {**asdict(self), "waves": [list(wave) for wave in self.waves]}
+        if self.memory.pass_limit is None:
+            del values["memory"]["pass_limit"]
         return values if self.traffic else {key: values[key] for key in values if key != "traffic"}
