@@ -8,7 +8,6 @@ Only one copy of the weights exists at a time, on the CPU.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +58,7 @@ from loraloom.run.documents.document import JsonObject
 from loraloom.run.events import Note, Report
 from loraloom.text.message import Message
 from loraloom.training.card_facts import Facts
+from loraloom.training.out_of_memory import release_memory
 from loraloom.training.signals import StopRequest
 
 # Of rows that the user gives; so many that figures have an interval.
@@ -176,7 +176,7 @@ def write_export(
     )
     written = _write(source, asked)
     loaded.model.to("meta")  # the new process needs the memory now
-    gc.collect()
+    release_memory()
     proof = _prove(bank, reference, rows, asked, base_path, facts, merging, report, stop)
     written += export_remarks(asked.format, proof)
     for note in written:

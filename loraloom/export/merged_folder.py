@@ -45,6 +45,7 @@ from loraloom.run.atomic import write_bytes
 from loraloom.run.events import Note, Report
 from loraloom.text.message import Message
 from loraloom.training.card_facts import Facts
+from loraloom.training.out_of_memory import release_memory
 from loraloom.training.signals import StopRequest
 
 
@@ -184,10 +185,12 @@ def _merge(
         # The larger first: what it frees in the new process has room for the smaller.
         expected = {in_float32: _stored(model, rows, proof_folder / in_float32), **expected}
         model.to(getattr(torch, dtype))
+        release_memory()
     notes = write_transformers(bank.base, facts.languages, staged / MODEL)
     for note in notes:
         report(Note(message=note))
-    model.to("meta")  # the new process needs the memory now
+    model.to("meta")
+    release_memory()  # the new process needs it now
     report(
         Note(
             message=Message(

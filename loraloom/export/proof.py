@@ -47,8 +47,6 @@ OF_RECIPE = Limits(None, None, None)
 # starter and a model of mt5-small's shape, `loraloom merge` printed 3e-6 and 1e-6.
 TOLERANCE = 1e-4
 SECONDS_BETWEEN_LOOKS = 0.1
-# transformers reads tensors ahead in threads, each in the dtype of the file, beside the one that it converts.
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1"}
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,7 @@ def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: Stop
         child = subprocess.Popen(
             # -P: a file of the user in the current folder must not shadow a library
             [sys.executable, "-P", "-m", module, *given],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **ENVIRONMENT},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,  # Ctrl-C reaches only this process, which ends the new one
