@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ NODES_SECONDS = 2.0  # between two looks for new nodes
 # Workers that were started and have not answered count as expected for so long: their CPUs may be in use.
 EXPECTED_SECONDS = 120.0
 MOST_LOSSES = 3  # of workers of a node, before it is not used any more
+SECONDS_TO_REACH = 10.0
 THREADS = 4  # of an actor: it trains, is asked for news, and is recalled
 
 
@@ -233,6 +235,7 @@ def connect(options: RayOptions) -> tuple[Any, bool]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     address = None if options.address == "auto" else options.address
     try:
+        _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise RunError(
@@ -246,6 +249,18 @@ def connect(options: RayOptions) -> tuple[Any, bool]:
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
     return ray, True
+
+
+def _reach(address: str | None) -> None:
+    """Open a connection to a cluster's address and close it; Ray itself retries for minutes.
+
+    Raises:
+        OSError: nothing answers there.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_REACH):
+            pass
 
 
 def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:
