@@ -30,6 +30,8 @@ STARTS_A_PROCESS = {
 }
 # A server binds its address; nothing here connects to another.
 LISTENS = {"web/ports.py", "web/openai_api/server.py", "web/pages/server.py"}
+# Connects to the address of a cluster that the user gives.
+CONNECTS = {"workers/cluster.py"}
 # They take apart what a request says, and reach nobody.
 ONLY_PARSES = ("urllib.parse.", "http.cookies.")
 # A look into the local cache, and the form of evaluation results; they ask nobody.
@@ -68,7 +70,7 @@ def faults(source: str, name: str = "x.py") -> list[str]:
         for module in {*imports(tree)} - ASKS_NOBODY
         if module.split(".")[0] in PICKLES | NETWORK
         and not module.startswith(ONLY_PARSES)
-        and not (module == "socket" and name in LISTENS)
+        and not (module == "socket" and name in LISTENS | CONNECTS)
         and not (module.startswith("huggingface_hub.") and name in SENDS)
     ]
     for called, node in calls(tree):
