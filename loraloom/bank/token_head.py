@@ -16,9 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from loraloom.bank.token_rows import TokenRows, TokenTables
+from loraloom.bank.token_rows import TokenRows, WrappedTable
 from loraloom.data.batches import Batch
 
 if TYPE_CHECKING:
@@ -30,24 +30,8 @@ TokenLosses = Callable[[Tensor, Tensor, "OutputHead", Tensor | None], Tensor]
 FAR_BELOW = -1e30
 
 
-class TiedHead(nn.Module):
-    """Replaces the head: its logits, with those of each row's own adapter's rows in them.
-
-    Args:
-        base: the frozen head.
-        name: its path in the model.
-        tables: of the bank.
-    """
-
-    def __init__(self, base: nn.Module, name: str, tables: TokenTables) -> None:
-        super().__init__()
-        self.base, self.name = base, name
-        self._tables = (tables,)  # in a tuple, because it is no part of the model
-
-    @property
-    def weight(self) -> Tensor:
-        """The base's weight."""
-        return self.base.weight  # type: ignore[return-value]
+class TiedHead(WrappedTable):
+    """Replaces the head: its logits, with those of each row's own adapter's rows in them."""
 
     @property
     def bias(self) -> Tensor | None:
@@ -57,12 +41,12 @@ class TiedHead(nn.Module):
     @property
     def rows(self) -> dict[str, TokenRows]:
         """The trained rows of each adapter that has any."""
-        return self._tables[0].rows
+        return self.tables.rows
 
     def forward(self, states: Tensor) -> Tensor:
         """[rows, len, d], scaled, → logits [rows, len, vocabulary]."""
         logits: Tensor = self.base(states)
-        for own, places in self._tables[0].owned(len(states), self.name):
+        for own, places in self.tables.owned(len(states), self.name):
             logits = logits.clone()
             logits[places] = logits[places].index_copy(-1, own.token_ids, _products(states[places], own))
         return logits

@@ -49,31 +49,33 @@ class TokenRows:
         return float((self.rows.detach() - before).norm()), float(before.norm())
 
 
-class BankEmbedding(nn.Module):
-    """Replaces a table of embeddings: the table, with each row's own adapter's rows in it.
+class WrappedTable(nn.Module):
+    """Replaces a module that has the embeddings as its weight.
 
     Args:
-        base: the frozen table.
+        base: the frozen module.
         name: its path in the model.
         tables: of the bank.
     """
 
     def __init__(self, base: nn.Module, name: str, tables: TokenTables) -> None:
         super().__init__()
-        self.base, self.name = base, name
-        self._tables = (tables,)  # in a tuple, because it is no part of the model
+        self.base, self.name, self.tables = base, name, tables
 
     @property
     def weight(self) -> Tensor:
         """The base's weight."""
         return self.base.weight  # type: ignore[return-value]
 
+
+class BankEmbedding(WrappedTable):
+    """Replaces a table of embeddings: the table, with each row's own adapter's rows in it."""
+
     def forward(self, ids: Tensor) -> Tensor:
         """int64 [rows, …] → [rows, …, d]."""
         y: Tensor = self.base(ids)
-        (tables,) = self._tables
         scale = getattr(self.base, "embed_scale", 1.0)
-        for own, places in tables.owned(len(ids), self.name):
+        for own, places in self.tables.owned(len(ids), self.name):
             is_trained, at = own.find(ids[places])
             if not bool(is_trained.any()):
                 continue
