@@ -47,6 +47,8 @@ CONVERTED = (
 )
 # PEFT allocates what a configuration says before it looks into the file.
 LARGEST_SIZE = 2**20
+# Of the vectors that VB-LoRA's layers share, together.
+MOST_VALUES = 2**28
 # Keys with whole numbers that are no sizes.
 SEEDS = {"proj_seed", "projection_prng_key", "projection_seed", "random_loc_seed", "random_seed"}
 # Singular values below this share of the largest are rounding errors of ΔW.
@@ -97,9 +99,16 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
             )
         for size in patterns.values() if patterns else (value,):
             if isinstance(size, int) and key not in SEEDS and abs(size) > LARGEST_SIZE:
-                raise AdapterError(
-                    Message("its configuration is invalid: `{key}`", key=key), where=where, found=str(size)
-                )
+                raise _invalid(key, size, where)
+    size = config.get("vector_length")
+    if isinstance(size, int) and size * int(config.get("num_vectors") or 1) > MOST_VALUES:
+        raise _invalid("vector_length", size, where)
+
+
+def _invalid(key: str, size: int, where: str) -> AdapterError:
+    return AdapterError(
+        Message("its configuration is invalid: `{key}`", key=key), where=where, found=str(size)
+    )
 
 
 def read_as_lora(

@@ -136,9 +136,13 @@ def test_what_peft_would_run_or_allocate_is_refused(
     mt5: Base, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     save(tiny, "FOURIERFT", tmp_path / "fourierft")
-    change_config(tmp_path / "fourierft", n_frequency_pattern={r"((\w|\.)+)+!": 20})  # takes years to match
+    change_config(tmp_path / "fourierft", n_frequency_pattern={"q|v": 20})
     with pytest.raises(AdapterError, match="uses `n_frequency_pattern`, which LoRALoom does not support"):
         read_adapter(tmp_path / "fourierft", mt5)
+    save(tiny, "VBLORA", tmp_path / "vblora")
+    change_config(tmp_path / "vblora", num_vectors=2**16, vector_length=2**16)
+    with pytest.raises(AdapterError, match="its configuration is invalid: `vector_length`"):
+        read_adapter(tmp_path / "vblora", mt5)
     save(tiny, "LOHA", tmp_path / "loha")
     change_config(tmp_path / "loha", rank_pattern={"v": 10**9})
     with pytest.raises(AdapterError, match="its configuration is invalid: `rank_pattern`"):
