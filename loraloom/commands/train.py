@@ -115,6 +115,12 @@ def train(
         Interrupted: a stop was requested; finished work is saved.
     """
     launch, moved = read_launch(), Relocation(base, data)
+    if ray is not None and not launch.is_alone:
+        raise RunError(
+            Message("cannot be used if several processes train together"),
+            where="--ray",
+            fix=Message("Start a single process, without torchrun."),
+        )
     with joined_ranks(launch) as ranks, stop_on_signals(stop, leaves_at_once=True) as stop:
         if not ranks.is_leader:
             return _follow(ranks, recipe, split, allowed, resume, moved, stop)

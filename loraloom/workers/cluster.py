@@ -25,6 +25,7 @@ from loraloom.search.request import SPACE_FILE
 from loraloom.session.locations import Relocation
 from loraloom.text.message import Message, from_data
 from loraloom.text.visible import one_line
+from loraloom.training.pool import LOSSES_UNTIL_DIVIDED
 from loraloom.training.waves import Update, Wave
 from loraloom.workers.ray_actor import WaveActor
 from loraloom.workers.ray_options import RayOptions
@@ -33,7 +34,9 @@ from loraloom.workers.sent_files import files_to_send
 NODES_SECONDS = 2.0  # between two looks for new nodes
 # Workers that were started and have not answered count as expected for so long: their CPUs may be in use.
 EXPECTED_SECONDS = 120.0
-MOST_LOSSES = 3  # of workers of a node, before it is not used any more
+# Workers that a node loses one after the other, before it is not used any more: more than an experiment ends
+# that fails for it, first with its companions and then alone.
+MOST_LOSSES = 2 * LOSSES_UNTIL_DIVIDED + 2
 SECONDS_TO_REACH = 10.0
 THREADS = 4  # of an actor: it trains, is asked for news, and is recalled
 
@@ -59,8 +62,8 @@ class Slot:
 class RayWorker:
     """A worker in an actor, as the driver sees it."""
 
-    def __init__(self, ray: Any, actor: Any, slot: Slot, said: Mapping[str, Any], left: Any) -> None:
-        self._ray, self._actor, self._slot, self._left = ray, actor, slot, left
+    def __init__(self, ray: Any, actor: Any, slot: Slot, said: Mapping[str, Any], source: RayWorkers) -> None:
+        self._ray, self._actor, self._slot, self._source = ray, actor, slot, source
         self.name, self.capacity = str(said["name"]), int(said["capacity"])
         self.loss = ""
         self._number, self._asked, self._wave = -1, None, None
@@ -82,7 +85,13 @@ class RayWorker:
         except self._ray.exceptions.RayError as error:
             self.loss = Message("its process or its node has ended ({kind})", kind=type(error).__name__)
             return ()
-        return [Update.unpacked(content) for content in told]
+        updates = [Update.unpacked(content) for content in told]
+        for update in updates:
+            if update.kind == "failure":
+                self.loss = update.problem
+            elif update.kind == "end":
+                self._source.forgive(self._slot)
+        return updates
 
     def recall(self) -> None:
         """Ask for its wave after the present step."""
@@ -91,7 +100,7 @@ class RayWorker:
     def dismiss(self) -> None:
         """End its process."""
         self._ray.kill(self._actor)
-        self._left(self._slot, bool(self.loss))
+        self._source.leave(self._slot, is_lost=bool(self.loss))
 
 
 class RayWorkers:
@@ -143,7 +152,7 @@ class RayWorkers:
             if problem:
                 self._refuse(slot, actor, problem)
             else:
-                found.append(RayWorker(self._ray, actor, slot, said, self._left))
+                found.append(RayWorker(self._ray, actor, slot, said, self))
         return found
 
     def remarks(self) -> Sequence[str]:
@@ -200,7 +209,11 @@ class RayWorkers:
             self._refused[slot.node] = said
             self._remarks.append(said)
 
-    def _left(self, slot: Slot, is_lost: bool) -> None:
+    def forgive(self, slot: Slot) -> None:
+        """Count the losses of a node from 0 again, because one of its workers trained a wave."""
+        self._losses[slot.node] = 0
+
+    def leave(self, slot: Slot, *, is_lost: bool) -> None:
         """Use the place of a worker again, unless its node loses one after the other."""
         self._used[slot] -= 1
         self._losses[slot.node] += is_lost

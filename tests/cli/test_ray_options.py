@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from loraloom.cli.app import make_app
 from loraloom.cli.translated_help import words_with_values
+from loraloom.commands.train import train
 from loraloom.errors import RunError
+from loraloom.recipe import Recipe
 from loraloom.workers.cluster import connect, slots_of
 from loraloom.workers.ray_options import RayOptions
 
@@ -64,3 +66,16 @@ def test_a_node_has_a_worker_for_each_gpu_or_for_its_cpus(
     found = slots_of({"NodeID": "n", "NodeManagerHostname": "h", "Resources": resources}, num_cpus)
     assert sum(found.values()) == number
     assert all(slot.num_cpus == cpus and slot.num_beside == number - 1 for slot in found)
+
+
+def test_ray_beside_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    recipe = Recipe.model_validate({"model_name_or_path": "x", "data": {"train": "rows.json"}})
+    with pytest.raises(RunError, match="--ray: cannot be used if several processes train together"):
+        train(recipe, ray=RayOptions("local"))
