@@ -114,7 +114,7 @@ def losses_of(cell: Cell, base: Path, folder: Path) -> dict[float, float]:
     out = folder / cell.name
     result = loraloom.train(resume=out) if out.is_dir() else loraloom.train(recipe, out=out)
     found = {rate: result.experiments[f"lr-{rate:g}"].best_metric for rate in RATES}
-    # A rate that fails has a loss all the same: one that is no minimum.
+    # An experiment that failed must not be taken for the minimum.
     losses = {rate: math.inf if loss is None else loss for rate, loss in found.items()}
     file.write_text(json.dumps(losses), encoding="utf-8")
     return losses

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from loraloom.commands import search as command
@@ -116,10 +115,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--sampler", default="random")
     asked = parser.parse_args()
-    nothing: Any = lambda *args, **kwargs: None  # noqa: E731
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch("loraloom.search.driver.export", nothing),
+        mock.patch("loraloom.search.driver.export"),
         mock.patch.object(command, "workers_of", return_value=StubWorkers(asked.workers)),
     ):
         path = Path(folder) / "recipe.yaml"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a processor, bitsandbytes dequantizes NF4 with the wrong scales if a row has a multiple of 16 weights that
-# is no multiple of its block of 64: 80, 96 and 160 are wrong, 64, 100 and 320 are right. The quantized values
+# is not a multiple of its block of 64: 80, 96 and 160 are wrong, 64, 100 and 320 are right. The quantized values
 # and scales themselves are right; only the kernel that multiplies them is not. There is no error, and a
 # Linear4bit computes with these weights.
 #
