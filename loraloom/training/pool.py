@@ -28,7 +28,8 @@ from loraloom.training.checkpoint import tick_of
 from loraloom.training.lanes import MAIN, Lane, Lanes
 from loraloom.training.waves import Update, Wave, Worker, WorkerSource
 
-WAIT_SECONDS = 0.02
+# Looking at remote workers is most of what a driver computes: it looks less often while they tell nothing.
+WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.02, 0.2
 # A lane of several experiments that loses so many workers without a checkpoint between is divided, and one of
 # a single experiment fails after one more: the experiment may be what ends the workers.
 LOSSES_UNTIL_DIVIDED = 2
@@ -48,6 +49,7 @@ class WavePool:
         self.lanes, self.source, self.record, self.report = lanes, source, record, report
         self.workers: list[Worker] = []
         self.num_steps = 0  # of the lane that has taken the most
+        self._wait_seconds = WAIT_SECONDS
         # A worker of an earlier driver may still tell of that driver's waves.
         self._numbers = itertools.count(random.randrange(2**31))
 
@@ -93,6 +95,7 @@ class WavePool:
             )
         for worker in list(self.workers):
             for update in worker.updates():
+                self._wait_seconds = WAIT_SECONDS
                 self._take(worker, update)
             if worker in self.workers and worker.loss:
                 self._lose(worker, worker.loss)
@@ -109,7 +112,8 @@ class WavePool:
                 where=str(self.lanes.run.folder),
                 fix=Message("Resume with --resume, with other workers or without any."),
             )
-        time.sleep(WAIT_SECONDS)
+        time.sleep(self._wait_seconds)
+        self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
 
     def recall_all(self, seconds: float) -> None:
         """Ask for all lanes, and wait until they are at home, but not for long.

@@ -99,12 +99,13 @@ def test_of_two_begun_together_and_killed_a_third_has_every_row_its_own_answers(
     compared: Comparison, run: Path, trying: Callable[..., None]
 ) -> None:
     trying("two comparisons begun together and killed", 2, "a third gives every row its own answers")
-    for number in (3, 2):  # by turns each goes on with what the one before it left
-        pair = [compared.start(run, call=CHUNK, number=number) for _ in range(2)]
+    # By turns each goes on with what the one before it left. Four chunks of six at most, if no two meet.
+    for _ in range(2):
+        pair = [compared.start(run, call=CHUNK, number=2) for _ in range(2)]
         codes = sorted(each.wait().code for each in pair)
         assert codes in ([-signal.SIGKILL, 1], [-signal.SIGKILL, -signal.SIGKILL]), codes
     left = (run / "compare" / ".eval.partial.jsonl").read_text().splitlines()
-    assert len(left) >= 4  # a header, and a chunk before each death
+    assert len(left) >= 3  # a header, and a chunk before the death of at least one of each pair
     ended = compared.warm.call("compare", run, cwd=run.parent)
     assert ended.code == 0, ended.stderr
     assert f"resuming after {(len(left) - 1) * ROWS_A_CHUNK} rows" in ended.stderr
