@@ -23,6 +23,7 @@ MAX_LINE_BYTES = 64 << 20
 RESTART_SECONDS = (0.0, 1.0, 5.0, 15.0)  # before each attempt after a death; the last for all others
 RETRY_AFTER_SECONDS = 2
 WAIT_FOR_RESTART_SECONDS = 60.0
+EVENTS_A_TURN = 4  # a last event costs up to a millisecond, in which nothing else is answered
 
 
 class ModelProcess:
@@ -225,7 +226,7 @@ class ModelProcess:
             if self.is_ready:
                 num_failures = 0
                 async for message in self._messages():
-                    self._deliver(message)
+                    await self._deliver(message)
                 self._ready.clear()
                 self._log(Message("the model process has ended; it is started again"))
                 self._keep_figures()
@@ -246,9 +247,12 @@ class ModelProcess:
             yield json.loads(line)
         await process.wait()
 
-    def _deliver(self, message: dict[str, Any]) -> None:
+    async def _deliver(self, message: dict[str, Any]) -> None:
+        """Pass events on, a few in each turn of the loop, so that no other request waits for all of them."""
         self._figures = message.get("figures", self._figures)
-        for event in message["events"]:
+        for number, event in enumerate(message["events"]):
+            if number % EVENTS_A_TURN == EVENTS_A_TURN - 1:
+                await asyncio.sleep(0)
             answering = self._under_way.get(event["id"])
             if answering is None:
                 continue

@@ -36,6 +36,7 @@ SECONDS_BETWEEN_FIGURES = 0.5
 SECONDS_AFTER_OUT_OF_MEMORY = 5
 # One exception may come from one request. A device that has failed raises at every step, and is given up.
 MOST_FAILURES = 2
+NICENESS = 5
 FAILED = JobError(500, "internal_error", Message("the model failed at this request, or at one beside it"))
 OUT_OF_MEMORY = JobError(
     503,
@@ -183,10 +184,17 @@ def write_line(stream: TextIO, value: dict[str, Any]) -> None:
     stream.flush()
 
 
+def _give_way_to_server() -> None:
+    """Lower the priority: on a busy machine the server would wait for a processor, and answer nobody."""
+    if hasattr(os, "nice"):  # which Windows lacks
+        os.nice(NICENESS)
+
+
 def main() -> int:
     """Load what the first message says, and answer the others."""
     # Ctrl-C in a terminal reaches all its processes, and the server decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _give_way_to_server()
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what a library prints must not be mistaken for an answer
     messages = sys.stdin

@@ -49,6 +49,7 @@ from loraloom.web.openai_api.requests import (
     Generation,
     Sampling,
 )
+from loraloom.web.openai_api.turns import Turns
 
 MakeJob = Callable[[int], Job]
 STOPPING = Message("the server is stopping; send the request to another one, or again later")
@@ -70,6 +71,7 @@ class Api:
         self.model, self.adapters_root = model, adapters_root
         self.metrics = Metrics(model)
         self.is_stopping = False
+        self._turns = Turns()
         self.app = self._application()
         self.counted = self.metrics.counting(self._unless_full)
 
@@ -108,7 +110,10 @@ class Api:
 
     async def _unless_full(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse requests beyond the queue unread, so that many of them leave time for the others."""
-        if scope["type"] == "http" and scope["path"] in ANSWERING and self.model.is_full:
+        is_costly = scope["type"] == "http" and scope["path"] in ANSWERING
+        if is_costly:
+            await self._turns.wait()
+        if is_costly and self.model.is_full:
             scope["route"] = SimpleNamespace(path=scope["path"])  # for the metrics
             error = self.model.refuse()
             response = error_response(error.status, error.code, error.message, None, error.retry_after)

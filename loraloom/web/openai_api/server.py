@@ -22,7 +22,7 @@ from loraloom.web.security import Access, Secured
 MAX_CONNECTIONS = 2048
 KEEP_ALIVE_SECONDS = 15
 POLL_SECONDS = 0.05
-COLLECTION_THRESHOLDS = (2000, 10, 100)  # a whole one after some 2 million new objects
+COLLECTION_THRESHOLDS = (2000, 10, 500)  # a whole one, of 30 ms and more, after some 10 million new objects
 CLOSE_SECONDS = 2  # for answers to be sent after the last token
 
 
