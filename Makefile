@@ -10,7 +10,7 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against bench-scale study real check dist notebooks site clean extras compat messages browser trackers \
+	shapes bench-against bench-scale study real check dist notebooks site pictures clean extras compat messages browser trackers \
 	gguf optimum ranks ray transformers-js quantized
 
 help: ## this list
@@ -175,6 +175,9 @@ browser: install ## the pages in a real browser: the whole story, a phone, the k
 	set -ex; $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,browser]'; \
 	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1; \
 	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/pytest $(BESIDE) tests/browser
+
+pictures: demo browser ## the pictures of docs/images, from the demo's newest run; look at them before you commit
+	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/python -m tools.take_pictures
 
 # In an environment of their own each, so that nothing of the checkout helps. On Linux, `UV_TORCH_BACKEND=cpu make
 # dist` takes a CPU build of torch. Nothing is published.
