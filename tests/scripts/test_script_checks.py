@@ -629,6 +629,35 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
         "merge_and_unload",
         (('model.save_pretrained("adapter")', "model.merge_and_unload()"),),
     ),
+    "a decay that LoRA+ overrides": (
+        "warning",
+        "optimizer",
+        "`weight_decay` has no effect",
+        "weight_decay=0.01",
+        (
+            (
+                "trainer = Seq2SeqTrainer(",
+                "optimizer = create_loraplus_optimizer(\n    model, torch.optim.AdamW, lr=3e-4,\n"
+                "    loraplus_lr_ratio=16, weight_decay=0.01,\n)\ntrainer = Seq2SeqTrainer(",
+            ),
+        ),
+    ),
+    "arguments for another optimizer than the given one": (
+        "warning",
+        "optimizer",
+        "`learning_rate` of the training arguments",
+        "learning_rate",
+        (
+            (
+                "    processing_class=tokenizer,",
+                "    processing_class=tokenizer,\n    optimizers=(made, None),",
+            ),
+            (
+                "trainer = Seq2SeqTrainer(",
+                "made = torch.optim.AdamW(model.parameters())\ntrainer = Seq2SeqTrainer(",
+            ),
+        ),
+    ),
     "a handful of prompts": (
         "note",
         "answers",
@@ -690,6 +719,19 @@ MBART = (
 )
 # Other ways to write a script in which nothing is wrong.
 RIGHT: dict[str, tuple[Change, ...]] = {
+    "LoRA+ with its own decay": (
+        (
+            "trainer = Seq2SeqTrainer(",
+            "optimizer = create_loraplus_optimizer(\n    model, torch.optim.AdamW, lr=3e-4,\n"
+            "    loraplus_lr_ratio=16, loraplus_weight_decay=0.01,\n)\ntrainer = Seq2SeqTrainer(",
+        ),
+    ),
+    "a schedule without an optimizer": (
+        (
+            "    processing_class=tokenizer,",
+            "    processing_class=tokenizer,\n    optimizers=(None, schedule),",
+        ),
+    ),
     "padding replaced in the collator": (
         (LABELS, PADDED),
         (
