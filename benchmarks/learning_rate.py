@@ -1,6 +1,7 @@
 """The best learning rate of LoRA on T5-like models of several widths, ranks, targets and batch sizes.
 
-    python -m benchmarks.learning_rate [--folder FOLDER] [--widths 64 128 256] [--seeds 1 2] [--pretrain 600]
+    python -m benchmarks.learning_rate [--folder FOLDER] [--widths 64 128 256] [--seeds 1 2] [--pretrain 200]
+        [--docs docs]
 
 Each cell is one short training of seven learning rates in one bank, from the same start and over the same
 rows; its best rate is the lowest point of a parabola through the best eval loss and its neighbours. Models
@@ -213,7 +214,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("learning-rate"))
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--pretrain", type=int, default=600, help="steps of pre-training")
+    parser.add_argument("--pretrain", type=int, default=200, help="steps of pre-training")
+    parser.add_argument("--docs", type=Path, help="a folder for learning_rate.md and its Chinese twin")
     parser.add_argument("--report", action="store_true", help="print the cells that are there, train nothing")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -225,6 +227,10 @@ def main() -> None:
         found[cell] = losses_of(cell, base, options.folder)
         print(cell.name, {f"{rate:g}": round(loss, 3) for rate, loss in found[cell].items()}, flush=True)
     report(found)
+    if options.docs is not None:
+        from benchmarks.learning_rate_page import write_pages
+
+        write_pages(found, options.pretrain, options.docs)
 
 
 if __name__ == "__main__":

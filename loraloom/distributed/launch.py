@@ -14,6 +14,7 @@ from loraloom.text.message import Message
 
 TIMEOUT_VARIABLE = "LORALOOM_RANK_TIMEOUT"
 TIMEOUT_SECONDS = 600.0
+_SIZES_OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 RANK, SIZE, ADDRESS, PORT = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
 
 
@@ -65,6 +66,7 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
     """
     environ = os.environ if environ is None else environ
     if RANK not in environ or SIZE not in environ:
+        _check_alone(environ)
         return Launch()
     size = _count(environ, SIZE, least=1)
     rank = _count(environ, RANK, most=size - 1)
@@ -87,6 +89,38 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
         port=_count(environ, PORT, least=1, most=65_535),
         timeout=_seconds(environ),
     )
+
+
+def _check_alone(environ: Mapping[str, str]) -> None:
+    """Refuse a process that does not know of the others that were asked for, or that there are.
+
+    `accelerate launch --cpu --num_processes N` sets the meeting place and starts one process, without a word
+    (accelerate 1.15.0, seen), unless it is given a host file for MPI; and processes of MPI have no RANK.
+
+    Raises:
+        RunError: several were asked for.
+    """
+    fix = Message("Use `torchrun --nproc-per-node N -m loraloom`, with the same command behind it.")
+    for name in _SIZES_OF_MPI:
+        if (size := environ.get(name, "")).isdigit() and int(size) > 1:
+            raise RunError(
+                Message(
+                    "{size} processes were started, but {rank} and {own} do not say which this one is",
+                    size=size,
+                    rank=RANK,
+                    own=SIZE,
+                ),
+                where=name,
+                fix=fix,
+            )
+    if environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and PORT in environ:
+        raise RunError(
+            Message(
+                "`accelerate launch` was asked for several processes on processors, and starts only this one"
+            ),
+            where="ACCELERATE_USE_CPU",
+            fix=fix,
+        )
 
 
 def _count(

@@ -74,6 +74,30 @@ def test_what_contradicts_itself_is_named(changed: dict[str, str], named: str) -
     assert raised.value.problems[0].where == named
 
 
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        # What accelerate 1.15.0 sets for `launch --cpu --num_processes 2`, which starts one process (seen).
+        ({"ACCELERATE_USE_CPU": "True", **MEETING}, "ACCELERATE_USE_CPU"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, "OMPI_COMM_WORLD_SIZE"),
+        ({"PMI_SIZE": "3"}, "PMI_SIZE"),
+    ],
+)
+def test_a_process_that_knows_nothing_of_the_others_is_refused(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(RunError) as raised:
+        read_launch(environ)
+    (problem,) = raised.value.problems
+    assert problem.where == named
+    assert "torchrun" in problem.fix
+    assert not read_launch({**TORCHRUN, **MEETING, **environ}).is_alone  # RANK says which one it is
+
+
+def test_one_process_of_accelerate_or_mpi_is_alone() -> None:
+    assert read_launch({"ACCELERATE_USE_CPU": "True"}).is_alone
+    assert read_launch({"ACCELERATE_USE_CPU": "False", **MEETING}).is_alone
+    assert read_launch({"OMPI_COMM_WORLD_SIZE": "1"}).is_alone
+
+
 def test_ranks_stop_when_they_have_agreed_and_not_before() -> None:
     own = StopRequest()
     stop = AgreedStop(own)
