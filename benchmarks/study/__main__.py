@@ -27,11 +27,16 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=["starter"], default=["starter"])
     options = parser.parse_args()
     found = []
+    missing = [
+        name for name, given in (("starter", options.models), ("real", options.real is not None)) if not given
+    ]
+    words = ["python -m benchmarks.study", *(["--models"] if not options.models else [])]
+    words += ["--real FOLDER"] if options.real is not None else []
     if options.models:
         found.append(study(cells.starter(), options.folder / "starter"))
     if options.real is not None:
         found.append(study(cells.lemmatizer(options.real), options.folder / "lemmatizer"))
-    write_pages(found, options.docs / "study.md", options.docs / "study.zh.md")
+    write_pages(found, missing, " ".join(words), options.docs)
 
 
 if __name__ == "__main__":

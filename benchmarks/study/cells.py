@@ -30,13 +30,14 @@ class Model:
     """A model of the study, with its data.
 
     Args:
-        title: in the page.
+        title, chinese_title: in the pages.
         recipe: of plain LoRA, without `experiments` and `seeds`.
         figure: of the test rows, which variants are compared by; higher is better.
         targets: name → `target_modules` of the second stage.
     """
 
     title: str
+    chinese_title: str
     recipe: Mapping[str, Any]
     figure: str
     targets: Mapping[str, Any]
@@ -55,7 +56,8 @@ def starter() -> Model:
 
     recipe = yaml.safe_load(shipped_recipes()["starter"].read_text(encoding="utf-8"))
     targets = {"attention": ["q", "k", "v", "o"], "feed-forward": ["wi_0", "wi_1", "wo"]}
-    return Model("The starter (an mT5 of 6 million weights)", recipe, "chrf", targets)
+    title, chinese = "The starter (an mT5 of 6 million weights)", "内置小模型（600 万权重的 mT5）"
+    return Model(title, chinese, recipe, "chrf", targets)
 
 
 def lemmatizer(folder: Path) -> Model:
@@ -72,7 +74,11 @@ def lemmatizer(folder: Path) -> Model:
         "generation": {"max_new_tokens": 32},
     }
     targets = {"attention": _layers(r".*_attn\..*"), "feed-forward": _layers("fc[12]")}
-    return Model("The Turkish lemmatizer (a Marian of 5 million weights)", recipe, "exact_match", targets)
+    title, chinese = (
+        "The Turkish lemmatizer (a Marian of 5 million weights)",
+        "土耳其语词形还原模型（500 万权重的 Marian）",
+    )
+    return Model(title, chinese, recipe, "exact_match", targets)
 
 
 def _layers(modules: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ ENGLISH = {
     "title": "Is any variant better than plain LoRA?",
     "other": "[中文](study.zh.md)",
     "intro": (
-        "Written by `make study`. {variants} variants at {rates} learning rates with {seeds} seeds "
-        "each, all of rank 16 on all linears, trained in the bank; then other ranks and targets for "
-        "plain LoRA and the best two. Learning rates are chosen on the eval rows. The test rows "
-        "choose nothing; intervals are over test rows and seeds, 95 %, and p-values are corrected "
-        "for the number of pairs."
+        "{variants} variants ([what they are](variants.md)) at {rates} learning rates with {seeds} "
+        "seeds each, all of rank 16 on all linears, trained in the bank; then other ranks and "
+        "targets for plain LoRA and the best two. Learning rates and the best two are chosen on the "
+        "eval rows. The test rows choose nothing; intervals are over test rows and seeds, 95 %, and "
+        "p-values are corrected for the number of pairs."
     ),
     "eval": (
         "On the eval rows ({metric}): mean over seeds, and in brackets the spread from the worst to "
@@ -33,6 +34,17 @@ ENGLISH = {
     "second heads": "training|{figure}|loss on retained rows|trained weights",
     "none": "No variant differs from plain LoRA by more than luck on these rows.",
     "some": "Beside plain LoRA: {which}.",
+    "shared rate": (
+        "What looks like a difference between variants is one between learning rates. The best rates lie "
+        "between {low:g} and {high:g}; at plain LoRA's own, {rate:g}, {worse} would end with an eval loss "
+        "more than 10 % above plain LoRA's, and {diverged} with more than ten times as much."
+    ),
+    "nobody": "none",
+    "base": "base, untrained",
+    "written": "Written by:",
+    "missing": "Not in it yet: {models}, for which the same command takes some hours.",
+    "starter": "the starter",
+    "real": "the lemmatizer of `make real`",
     "itself": "–",
     "to": " to ",
 }
@@ -40,10 +52,10 @@ CHINESE = {
     "title": "有没有比普通 LoRA 更好的变体？",
     "other": "[English](study.md)",
     "intro": (
-        "由 `make study` 写出。{variants} 种变体，各取 {rates} 个学习率、{seeds} 个种子，秩均为 16，"
+        "{variants} 种变体（[各是什么](variants.zh.md)），各取 {rates} 个学习率、{seeds} 个种子，秩均为 16，"
         "目标为全部线性层，在适配器库中一起训练；然后对普通 LoRA 和最好的两种变体试验其他的秩和目标模"
-        "块。学习率在评估行上选定；测试行不参与任何选择。区间为 95 %，对测试行和种子计算；p 值按对数"
-        "校正。"
+        "块。学习率和最好的两种变体在评估行上选定；测试行不参与任何选择。区间为 95 %，对测试行和种子计"
+        "算；p 值按对数校正。"
     ),
     "eval": "评估行上的 {metric}：各种子的均值，括号中是从最差到最好的种子。– 表示有训练失败。",
     "test": "{rows} 行测试行上，每种变体用各自的学习率：",
@@ -52,9 +64,20 @@ CHINESE = {
     "second heads": "训练|{figure}|保留行上的损失|训练的权重数",
     "none": "在这些行上，没有任何变体与普通 LoRA 的差异超出偶然。",
     "some": "与普通 LoRA 相比：{which}。",
+    "shared rate": (
+        "看上去是变体之间的差异，其实是学习率之间的差异。最佳学习率在 {low:g} 和 {high:g} 之间；若都用普通 "
+        "LoRA 自己的 {rate:g}，{worse} 的评估损失会比普通 LoRA 高 10 % 以上，其中 {diverged} 高出十倍以上。"
+    ),
+    "nobody": "没有变体",
+    "base": "基座，未训练",
+    "written": "由以下命令写出：",
+    "missing": "尚未包括：{models}；对它，同样的命令需要数小时。",
+    "starter": "内置小模型",
+    "real": "`make real` 的词形还原模型",
     "itself": "–",
     "to": " 至 ",
 }
+WORSE, DIVERGED = 1.1, 10  # times the eval loss of plain LoRA
 VERDICTS = {
     "better": "更好",
     "worse": "更差",
@@ -66,17 +89,46 @@ VERDICTS = {
 }
 
 
-def write_pages(found: Sequence[Found], page: Path, chinese: Path) -> None:
-    """Write both pages."""
-    page.write_text(_page(found, ENGLISH, {}), encoding="utf-8")
-    chinese.write_text(_page(found, CHINESE, VERDICTS), encoding="utf-8")
+def write_pages(found: Sequence[Found], missing: Sequence[str], command: str, folder: Path) -> None:
+    """Write study.md and its Chinese twin.
+
+    Args:
+        found: by model.
+        missing: models that were not studied, `starter` or `real`.
+        command: the command that wrote the pages.
+        folder: of the pages.
+    """
+    for name, texts, verdicts in (("study.md", ENGLISH, {}), ("study.zh.md", CHINESE, VERDICTS)):
+        page = _page(found, missing, command, texts, verdicts)
+        (folder / name).write_text(page, encoding="utf-8")
 
 
-def _page(found: Sequence[Found], texts: Mapping[str, str], verdicts: Mapping[str, str]) -> str:
+def _page(
+    found: Sequence[Found],
+    missing: Sequence[str],
+    command: str,
+    texts: Mapping[str, str],
+    verdicts: Mapping[str, str],
+) -> str:
     intro = texts["intro"].format(variants=len(VARIANTS), rates=len(RATES), seeds=SEEDS)
-    lines = [f"# {texts['title']}", "", texts["other"], "", intro, "", "    make study", ""]
+    lines = [
+        f"# {texts['title']}",
+        "",
+        texts["other"],
+        "",
+        intro,
+        "",
+        texts["written"],
+        "",
+        f"    {command}",
+        "",
+    ]
+    if missing:
+        models = ", ".join(texts[each] for each in missing)
+        lines += [texts["missing"].format(models=models), ""]
     for each in found:
-        lines += [f"## {each.model.title}", "", *_model(each, texts, verdicts)]
+        title = each.model.chinese_title if verdicts else each.model.title
+        lines += [f"## {title}", "", *_model(each, texts, verdicts)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -85,6 +137,8 @@ def _model(found: Found, texts: Mapping[str, str], verdicts: Mapping[str, str]) 
     figure = found.model.figure
     return [
         _conclusion(found, texts, verdicts),
+        "",
+        _at_one_rate(found, texts),
         "",
         texts["test"].format(rows=found.compared.num_rows),
         "",
@@ -113,6 +167,27 @@ def _conclusion(found: Found, texts: Mapping[str, str], verdicts: Mapping[str, s
     return texts["some"].format(which=which)
 
 
+def _at_one_rate(found: Found, texts: Mapping[str, str]) -> str:
+    """Say what all variants would come to at plain LoRA's learning rate; of losses, where lower is better."""
+    rate = found.best[LORA]
+
+    def mean(variant: str) -> float:
+        scores = scores_of(found.grid, cells.cell(variant, rate))
+        known = [score for score in scores if score is not None]
+        return statistics.mean(known) if len(known) == len(scores) else math.inf
+
+    others = [variant for variant in found.best if variant != LORA]
+    worse = [variant for variant in others if mean(variant) > WORSE * mean(LORA)]
+    diverged = [variant for variant in others if mean(variant) > DIVERGED * mean(LORA)]
+    return texts["shared rate"].format(
+        low=min(found.best.values()),
+        high=max(found.best.values()),
+        rate=rate,
+        worse=", ".join(worse) or texts["nobody"],
+        diverged=", ".join(diverged) or texts["nobody"],
+    )
+
+
 def _beside_lora(found: Found, variant: str) -> Difference | None:
     """Return the difference of a variant from plain LoRA in chrF, each at its own rate."""
     own, plain = (cells.cell(name, found.best[name]) for name in (variant, LORA))
@@ -123,7 +198,7 @@ def _beside_lora(found: Found, variant: str) -> Difference | None:
 
 
 def _test_rows(found: Found, texts: Mapping[str, str], verdicts: Mapping[str, str]) -> list[list[str]]:
-    rows = []
+    rows = [[texts["base"], "–", _figure(found, "base", texts), "–", "", "–", "0"]]
     for variant, rate in found.best.items():
         name, difference = cells.cell(variant, rate), _beside_lora(found, variant)
         beside = [texts["itself"], ""]
@@ -141,7 +216,9 @@ def _verdict(difference: Difference, verdicts: Mapping[str, str]) -> str:
 def _figure(found: Found, name: str, texts: Mapping[str, str], *, is_second: bool = False) -> str:
     compared = found.compared_second if is_second else found.compared
     own = compared.groups[name].figures[found.model.figure]
-    return f"{own.mean:.4g} ({own.low:.4g}{texts['to']}{own.high:.4g})"
+    if own.low is None or own.high is None:
+        return f"{own.mean:.3f}"
+    return f"{own.mean:.3f} ({own.low:.3f}{texts['to']}{own.high:.3f})"
 
 
 def _cost(found: Found, name: str, *, is_second: bool = False) -> list[str]:
@@ -177,7 +254,7 @@ def _eval_rows(found: Found) -> list[list[str]]:
             scores = scores_of(found.grid, cells.cell(variant, rate))
             known = [score for score in scores if score is not None]
             is_whole = len(known) == len(scores)
-            text = f"{statistics.mean(known):.4g} ({min(known):.4g}–{max(known):.4g})" if is_whole else "–"
+            text = f"{statistics.mean(known):.3f} ({min(known):.3f}–{max(known):.3f})" if is_whole else "–"
             row.append(f"**{text}**" if found.best.get(variant) == rate else text)
         rows.append(row)
     return rows
