@@ -49,6 +49,11 @@ ENGLISH = {
         "cell's own best of the rates that were tried; {plain:g}, a usual choice, costs "
         "{usual:+.3f}."
     ),
+    "study": (
+        "For the lemmatizer of [the study](study.md), a Marian of {width} dimensions with data of "
+        "its own, r 16 and batches of 16, the rule gives {rate:.2g}; of the five rates that were "
+        "tried there, 0.003 was the best."
+    ),
     "limits": (
         "`loraloom init` writes this rule's rate for the width of the base, and says so. What it "
         "does not tell: these are small models, little pre-trained, and short trainings, which want "
@@ -79,6 +84,10 @@ CHINESE = {
     "cost": (
         "与各组试过的最佳学习率相比，按规则取值在中位的组上使评估损失增加 {rule:+.3f} nat；常用的 "
         "{plain:g} 则增加 {usual:+.3f}。"
+    ),
+    "study": (
+        "对于[研究](study.zh.md)中的词形还原模型（{width} 维的 Marian，用它自己的数据，r 16，批大小 "
+        "16），规则给出 {rate:.2g}；那里试过的五个学习率中，0.003 最好。"
     ),
     "limits": (
         "`loraloom init` 按基座的宽度写入规则给出的学习率，并加以说明。它不能说明的是：这些模型很小，"
@@ -124,6 +133,7 @@ def _page(
         _table(texts["heads"], _factors(rule, texts)),
         texts["spread"].format(factor=10 ** (2 * rule.deviation)),
         cost,
+        texts["study"].format(width=WIDTH, rate=rule.rate(Cell(WIDTH, batch=16))),
         texts["limits"].format(width=WIDTH),
         texts["cells"],
         _table(texts["cell heads"].format(plain=PLAIN), _cells(found, rule)),

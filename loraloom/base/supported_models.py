@@ -76,6 +76,7 @@ _OTHER_TASKS = {
     "ForTokenClassification": Message("classifies tokens"),
     "ForQuestionAnswering": Message("marks spans of a text"),
 }
+_T5_LIKE = ("t5", "mt5", "umt5")
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # model types that may appear in a message
 _INSTEAD = Message("Name an encoder-decoder, for example google/flan-t5-base.")
 
@@ -167,6 +168,18 @@ def check_folder(name: str) -> None:
                 fix=Message("Copy the folder again."),
             )
         check_supported(values, name)
+
+
+def t5_width(name: str) -> int | None:
+    """Return d_model of a T5-like model's folder; None if it is another model or not on this machine."""
+    try:
+        values = json.loads((Path(name) / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or values.get("model_type") not in _T5_LIKE:
+        return None
+    width = values.get("d_model")
+    return width if type(width) is int and width > 0 else None
 
 
 def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool) -> tuple[str, str]:

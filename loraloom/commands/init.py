@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from loraloom.base.supported_models import check_folder
+from loraloom.base.supported_models import check_folder, t5_width
 from loraloom.commands.init_languages import (
     check_stated_languages,
     language_columns,
@@ -22,6 +22,7 @@ from loraloom.data.layouts.no_layout import NoLayoutError
 from loraloom.data.preview import Lengths, Preview, preview_files
 from loraloom.errors import DataError, Problem, RecipeError
 from loraloom.recipe import DataSettings, Recipe
+from loraloom.recipe.learning_rate_rule import rate_remark, suggested_rate
 from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
@@ -89,6 +90,7 @@ def init_recipe(
                 )
             )
         )
+    rate, remark = _rate(model)
     stated |= stated_languages(languages, model, named, stated, seen, report)
     return commented_recipe(
         model,
@@ -97,7 +99,8 @@ def init_recipe(
         size=_size(seen),
         max_source_length=_limit(seen.source),
         max_target_length=_limit(seen.response),
-        learning_rate=STARTER_RATE if model == STARTER else None,
+        learning_rate=rate,
+        rate_remark=remark,
         num_train_epochs=_epochs(seen.num_examples),
     )
 
@@ -154,6 +157,16 @@ def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
             options=options,
         ),
     )
+
+
+def _rate(model: str) -> tuple[float | None, str]:
+    """Return the learning rate to begin with, and where it is from; None for the default."""
+    if model == STARTER:
+        return STARTER_RATE, ""
+    width = t5_width(model)
+    if width is None:
+        return None, ""
+    return suggested_rate(width), rate_remark(width)
 
 
 def _size(seen: Preview) -> str:

@@ -201,6 +201,7 @@ def commented_recipe(
     max_source_length: int | None = None,
     max_target_length: int | None = None,
     learning_rate: float | None = None,
+    rate_remark: str = "",
     num_train_epochs: int | None = None,
 ) -> str:
     """Create a recipe to start with: the settings that users most often change, each with its help.
@@ -212,7 +213,8 @@ def commented_recipe(
         size: amount of data, for a comment.
         max_source_length: tokens that nearly every source fits in.
         max_target_length: tokens that nearly every target fits in.
-        learning_rate, num_train_epochs: used if the defaults would have no effect.
+        learning_rate, num_train_epochs: used instead of the defaults.
+        rate_remark: where the learning rate is from, for a comment.
 
     Returns:
         YAML that `parse_recipe` reads.
@@ -230,18 +232,19 @@ def commented_recipe(
         text += f"{name}:\n"
         further = [key for key in data if key not in keys] if name == "data" else []
         for key in (*keys, *further):
-            text += textwrap.indent(_setting(section, key, given.get(key)), "  ")
+            remark = rate_remark if key == "learning_rate" else ""
+            text += textwrap.indent(_setting(section, key, given.get(key), remark), "  ")
     text += f"\n# {rendered(_ABOUT_EXPERIMENTS)}\n{_EXPERIMENTS}\n"
     for key in ("dtype", "device", "seed"):
         text += _setting(Recipe, key, None)
     return text
 
 
-def _setting(section: type[Section], key: str, value: Any) -> str:
+def _setting(section: type[Section], key: str, value: Any, remark: str = "") -> str:
     """Format a setting below its help; commented out if it has neither a value nor a default."""
     default = section.model_fields[key].get_default(call_default_factory=True, validated_data={})
     value = default if value is None else value
-    help_text = _comment(_help(section, key))
+    help_text = _comment(f"{_help(section, key)} {rendered(remark)}")
     if value is None:
         return f"{help_text}# {key}: {_EXAMPLES[key]}\n"
     if value == {}:

@@ -11,6 +11,7 @@ import pytest
 
 from loraloom.commands.init import init_recipe
 from loraloom.errors import DataError, ModelError, RecipeError
+from loraloom.recipe import learning_rate_rule as rule
 from loraloom.recipe.reading import parse_recipe
 from tests.events import message_of
 
@@ -146,3 +147,47 @@ def test_a_folder_that_is_not_there_is_no_hub_name(
     with pytest.raises(ModelError, match=r"runs/nothere: there is no such folder .*the folder runs"):
         init_recipe(data, "runs/nothere")
     assert "model_name_or_path: google/mt5-small" in init_recipe(data, "google/mt5-small")
+
+
+def rate_line(base: str, path: Path) -> tuple[float, str]:
+    text = init_recipe(path, base)
+    lines = text.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("  learning_rate:"))
+    start = lines.index("training:")
+    return parse_recipe(text, name="recipe.yaml").training.learning_rate, " ".join(lines[start + 1 : place])
+
+
+def test_the_learning_rate_of_a_t5_like_base_follows_the_rule_and_says_so(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write([{"instruction": f"a {n}", "response": "b"} for n in range(20)])
+    base = tmp_path / "base"
+    base.mkdir()
+    rates = []
+    for width in (64, 512, 1024):
+        config = {"model_type": "mt5", "d_model": width, "architectures": ["MT5ForConditionalGeneration"]}
+        (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        rate, comment = rate_line(str(base), path)
+        rates.append(rate)
+        assert f"from d_model {width}" in comment.replace("  # ", " ").replace("# ", "")
+        assert "--find-lr" in comment
+    assert rates == [2.4e-3, 1.8e-3, 1.4e-3]
+    bart = {"model_type": "bart", "d_model": 512, "architectures": ["BartForConditionalGeneration"]}
+    (base / "config.json").write_text(json.dumps(bart), encoding="utf-8")
+    for other in (str(base), "google/flan-t5-base"):  # another family; not on this machine
+        assert rate_line(other, path) == (3e-4, "  # Peak learning rate.")
+
+
+def test_the_rule_is_that_of_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "learning_rate.md").read_text(encoding="utf-8")
+    assert f"**{rule.RATE:.2g}**" in page
+    for name, factor in (
+        ("width doubles", rule.PER_WIDTH),
+        ("rank doubles", rule.PER_RANK),
+        ("batch doubles", rule.PER_BATCH),
+        ("only q and v, instead of all linears", rule.ATTENTION_ALONE),
+    ):
+        assert f"| {name} | × {factor:.2f} |" in page
+    assert rule.suggested_rate(256, rank=64, batch=32, is_attention_alone=True) == pytest.approx(
+        rule.RATE * rule.PER_RANK**2 * rule.PER_BATCH**2 * rule.ATTENTION_ALONE, rel=0.03
+    )
