@@ -22,7 +22,7 @@ from loraloom.run.documents.result import ExperimentResult, Result
 from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.documents.search import SearchRecord, Trial
 from loraloom.run.events import Note, Report, Resume, quiet
-from loraloom.run.folder import Run, fresh_folder, open_run
+from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import changed_files, write_recorded
 from loraloom.run.resuming import is_search
 from loraloom.search.driver import SearchDriver
@@ -44,7 +44,6 @@ from loraloom.session.run_session import (
     report_rows,
     require_checks,
     resume_session,
-    run_name,
 )
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.session.search_repair import best_recipe, verify_search
@@ -126,8 +125,9 @@ def search(
             return _resume(request, run, Relocation(base, data), allowed, ray, report, stop)
         quantizers = origin.quantizers(request.recipe.quantization)
         more = {"search": request.as_document(), "versions": origin.versions("optuna", *quantizers)}
-        out = out or fresh_folder(f"{run_name(request.recipe)}-search")
-        with create_session(request.recipe, out, split, allowed=allowed, more=more, report=report) as session:
+        with create_session(
+            request.recipe, out, split, suffix="-search", allowed=allowed, more=more, report=report
+        ) as session:
             return _search(request, session, Relocation(), ray, report, stop)
 
 

@@ -18,7 +18,7 @@ from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.run.documents.result import Result
 from loraloom.run.events import AdapterExport, Note, Report, Resume, quiet
-from loraloom.run.folder import Run, fresh_folder, open_run
+from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.session import provenance as origin
@@ -48,7 +48,6 @@ from loraloom.session.run_session import (
     report_rows,
     require_checks,
     resume_session,
-    run_name,
 )
 from loraloom.session.safeguards import check_room, device_errors_explained
 from loraloom.text.message import Message, joined
@@ -130,7 +129,6 @@ def train(
             recipe = origin.in_folder_to_resume(run, recipe)
             outcome = _resume(recipe, run, moved, allowed, ray, report, stop, ranks)
         else:
-            out = out or fresh_folder(run_name(recipe))
             counted = ranks.counting(report)
             with create_session(recipe, out, split, allowed=allowed, report=counted) as session:
                 outcome = _train(session, Relocation(), ray, report, stop, ranks)
