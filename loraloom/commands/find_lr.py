@@ -137,7 +137,7 @@ def _find(
         report(event)
 
     setup = material.setup(run, stop, waves=plan.waves, **plan.sizes)
-    state = setup.limited(TrainingState.at_start([each.name for each in material.experiments]))
+    state = TrainingState.at_start([each.name for each in material.experiments])
     with device_errors_explained(run, "run `loraloom find-lr` again"):
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]

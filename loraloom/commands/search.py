@@ -188,6 +188,7 @@ def _search(
         num_planned = request.num_trials if ray is None else min(request.num_trials, PLANNED_FOR_RAY)
         planned = replace(request, num_trials=num_planned)
         session = session.with_provenance(choose_concurrency(planned, setup, session.known, material, report))
+    setup = replace(setup, pass_limit=session.known.pass_limit)
     report_plan(session, findings, report)
     write_recorded(run, run.folder / SPACE_FILE, request.space.text)
     stop.leaves_at_once = False

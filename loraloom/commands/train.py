@@ -211,7 +211,7 @@ def _train(
     session, setup = _planned(session, material, report, stop, ranks)
     report_plan(session, findings, report, ranks.size)
     remark = session.known.processes_change
-    state = setup.limited(find_resume_point(run, material.experiments, record, remark=remark))
+    state = find_resume_point(run, material.experiments, record, remark=remark)
     start_together(ranks, state)
     _stop_before_training(stop)
     base = material.base.name
@@ -243,8 +243,7 @@ def _planned(
         known = origin.with_choices(known, material, plan)
         if ranks.size > 1:
             known = known.replaced(processes=ranks.size)
-    limit = known.decided.get("pass_limit")
-    pass_tokens, pass_limit = int(known.decided["pass_tokens"]), None if limit is None else int(limit)
+    pass_tokens, pass_limit = int(known.decided["pass_tokens"]), known.pass_limit
     announce_plan(ranks, known.waves or [], {"pass_tokens": pass_tokens, "pass_limit": pass_limit})
     setup = material.setup(
         session.run,

@@ -117,6 +117,11 @@ class Provenance(Document):
         return {key: choice.value for key, choice in self.choices.items()}
 
     @property
+    def pass_limit(self) -> int | None:
+        """Most tokens of any pass, because memory was foreseen to hold no more; None for no limit."""
+        return int(self.choices["pass_limit"].value) if "pass_limit" in self.choices else None
+
+    @property
     def newest_process(self) -> ProcessRecord:
         """The process that worked on the run last."""
         return self.sessions[-1] if self.sessions else self._first_process
