@@ -75,14 +75,27 @@ def load_material(
     """
     recipe, known = origin.run_recipe(run)
     _require_versions(known)
-    # An adapter to start from comes with the wave, so its folder need not exist here.
-    lora = recipe.lora.model_copy(update={"init_adapter": None})
-    experiments = {} if known.search is not None else recipe.experiments
     session = resume_session(run, recipe, known, moved, quiet, is_own=False)
-    recipe = session.recipe.model_copy(update={"experiments": experiments, "lora": lora})
+    recipe = _without_starts(session.recipe, has_trials=known.search is not None)
     base = _load_base(recipe, known, device)
     material = prepare(recipe, session.split, base, session.retained)
     return WorkerMaterial(material, *_plan(run, known, material, num_beside))
+
+
+def _without_starts(recipe: Recipe, *, has_trials: bool) -> Recipe:
+    """Return a recipe without adapters to start from: they come with the wave, and need not exist here.
+
+    Args:
+        recipe: of the run.
+        has_trials: whether its experiments are the trials of a search, each of which comes with its wave.
+    """
+    lora = recipe.lora.model_copy(update={"init_adapter": None})
+    experiments = {
+        name: {**changes, "lora": {**changes.get("lora", {}), "init_adapter": None}}
+        for name, changes in recipe.experiments.items()
+        if not has_trials
+    }
+    return recipe.model_copy(update={"experiments": experiments, "lora": lora})
 
 
 def _require_versions(known: Provenance) -> None:
