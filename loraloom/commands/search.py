@@ -118,6 +118,8 @@ def search(
     for note in request.notes:
         report(Note(message=note))
     require_trackers(request.recipe)
+    if ray is not None:
+        ray.require_cluster()
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)

@@ -124,6 +124,8 @@ def train(
         if not ranks.is_leader:
             return _follow(ranks, recipe, split, allowed, resume, moved, stop)
         require_trackers(recipe)
+        if ray is not None:
+            ray.require_cluster()
         if resume is not None:
             run = open_run(resume)
             recipe = origin.in_folder_to_resume(run, recipe)
