@@ -61,7 +61,7 @@ from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.spread_training import SpreadTraining
 from loraloom.training.state import TrainingState
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.sources import is_spread, workers_of
+from loraloom.workers.sources import is_spread, of_ray, saying_whether_on_ray, workers_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,9 @@ def train(
             outcome = _resume(recipe, run, moved, allowed, ray, report, stop, ranks)
         else:
             counted = ranks.counting(report)
-            with create_session(recipe, out, split, allowed=allowed, report=counted) as session:
+            with create_session(
+                recipe, out, split, allowed=allowed, more=of_ray(ray), report=counted
+            ) as session:
                 outcome = _train(session, Relocation(), ray, report, stop, ranks)
         if ranks.size > 1:
             announce_result(ranks, outcome.run)
@@ -189,7 +191,8 @@ def _resume(
             )
             ranks.announce("run", {"finished": True})
             return _outcome(run)
-        return _train(session.with_allowed(allowed), moved, ray, report, stop, ranks)
+        session = saying_whether_on_ray(session.with_allowed(allowed), ray)
+        return _train(session, moved, ray, report, stop, ranks)
 
 
 def _train(
