@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from loraloom.commands.find_lr import find_learning_rate
 from loraloom.commands.search import search
 from loraloom.commands.train import train
-from loraloom.data.stored import encoded_file, row_files
+from loraloom.data.splitting.split import stored_because
+from loraloom.data.stored import encoded_file, row_files, storage
 from loraloom.errors import Interrupted
 from loraloom.recipe import Recipe
-from loraloom.run.events import Event, Note, TrainStep
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import Event, FileChange, Note, TrainStep
 from loraloom.run.folder import Run
 from loraloom.search.request import make_request
 from loraloom.search.space_file import parse_space
@@ -69,6 +72,41 @@ def test_adapters_are_those_of_rows_in_memory_and_a_resume_reads_the_rows_again(
     adapters = [each.adapters / "main" / "adapter_model.safetensors" for each in (in_memory, run)]
     assert adapters[0].read_bytes() == adapters[1].read_bytes()
     assert len(list(run.rows.glob("tokens-*"))) == 2
+
+
+def test_a_range_test_says_that_its_run_keeps_no_rows(
+    recipe_of: Callable[[str], Recipe], tmp_path: Path
+) -> None:
+    found = find_learning_rate(recipe_of("disk"), out=tmp_path / "run")
+    run = Run(Path(found.run))
+    assert Provenance.read(run.provenance_file).choices["rows"].value == "in temporary files"
+    assert not run.rows.exists()
+
+
+def test_a_run_of_0_1_on_large_data_is_resumed_and_its_split_restored_from_rows_in_memory(
+    recipe_of: Callable[[str], Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its split.json names every row, as all do whose data is small today."""
+    recipe, stop, said = recipe_of("auto"), StopRequest(), list[Event]()
+    expected = train(recipe, out=tmp_path / "expected").run
+
+    def report(event: Event) -> None:
+        if isinstance(event, TrainStep) and event.step == 2:
+            stop.stop()
+
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path / "run", report=report, stop=stop)
+    run = Run(tmp_path / "run")
+    text = run.split_file.read_text(encoding="utf-8")
+    monkeypatch.setattr(storage, "MOST_BYTES_IN_MEMORY", 10)
+    assert stored_because(recipe.data) is not None
+    run.split_file.write_text(text.replace("1", "2"), encoding="utf-8")
+    train(recipe, resume=run.folder, report=said.append)
+    assert run.split_file.read_text(encoding="utf-8") == text
+    assert [event.path for event in said if isinstance(event, FileChange)] == ["split.json"]
+    assert not run.rows.exists()
+    adapters = [each.adapters / "main" / "adapter_model.safetensors" for each in (expected, run)]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
 
 
 def _search(recipe: Recipe, **options: Any) -> Any:
