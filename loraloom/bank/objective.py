@@ -110,7 +110,7 @@ def _sweep(
     peak = torch.full((len(hidden),), -torch.inf, device=hidden.device)
     total = torch.zeros(len(hidden), device=hidden.device)
     wanted = torch.zeros(len(hidden), device=hidden.device)
-    slope_at_label = torch.ones(len(hidden), device=hidden.device)
+    slope_at_label = (labels >= 0).float()
     mean_row = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
     for first in range(0, len(head.weight), TILE_COLUMNS):
         weight = head.weight[first : first + TILE_COLUMNS]
@@ -152,7 +152,7 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 
     Args:
         hidden: the decoder's last states at label positions, [n, d].
-        labels: int64 [n], none of them -100.
+        labels: int64 [n]; -1 for none, if the head has a bias: then log Σ exp is computed.
         head: frozen; gradients flow to `hidden` only, and only once.
         smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; by default none.
 

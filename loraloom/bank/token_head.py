@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 TokenLosses = Callable[[Tensor, Tensor, "OutputHead", Tensor | None], Tensor]
 # Finite, because a tile of nothing else would have no largest logit.
 FAR_BELOW = -1e30
+# A label for which nothing is subtracted from log Σ exp.
+NO_LABEL = -1
 
 
 class TiedHead(WrappedTable):
@@ -48,7 +50,8 @@ class TiedHead(WrappedTable):
         logits: Tensor = self.base(states)
         for own, places in self.tables.owned(len(states), self.name):
             logits = logits.clone()
-            logits[places] = logits[places].index_copy(-1, own.token_ids, _products(states[places], own))
+            found = (states[places].float() @ own.rows.T).to(logits.dtype)
+            logits[places] = logits[places].index_copy(-1, own.token_ids, found)
         return logits
 
     def own_logits(
@@ -59,7 +62,7 @@ class TiedHead(WrappedTable):
             own = self.rows[slot]
             numbers = [row for row, each in enumerate(slots) if each == slot]
             places = torch.tensor(numbers, device=logits.device)
-            found = _products(states[places] * head.scale, own).float() + _bias(head, own)
+            found = (states[places] * head.scale).float() @ own.rows.T + _bias(head, own)
             logits[places[:, None], own.token_ids] = found
         return logits
 
@@ -106,25 +109,29 @@ def _losses(
     ids, vocabulary = own.token_ids, len(head.weight)
     bias = states.new_zeros(vocabulary, dtype=torch.float32) if head.bias is None else head.bias.float()
     is_trained, at = own.find(labels)
-    # The frozen head needs a label that it has; its logit is added to the loss again.
-    other = next(number for number, token in enumerate([*ids.tolist(), -1]) if number != token)
-    label = torch.where(is_trained, other, labels)
-    scaled = states * head.scale
-    label_logit = (scaled * head.weight[label]).sum(1).float() + bias[label]
+    is_frozen, scaled = ~is_trained, (states * head.scale).float()
+    of_labels = _rounded(scaled, head.weight[labels], states.dtype) + bias[labels]
+    label_logit = torch.where(is_frozen, of_labels, 0.0)
     without = replace(head, bias=bias.index_fill(0, ids, FAR_BELOW))
-    others = frozen(states, label, without, None) + label_logit
-    logits = _products(scaled, own).float() + bias[ids]
+    # The sweep subtracts the logit of a label that the frozen head has; it is added again.
+    others = frozen(states, torch.where(is_frozen, labels, NO_LABEL), without, None) + label_logit
+    logits = scaled @ own.rows.T + bias[ids]
     total = torch.logaddexp(others, logits.logsumexp(1))
     wanted = torch.where(is_trained, logits.gather(1, at[:, None])[:, 0], label_logit)
     if smoothing is not None:
         replaced = own.rows.sum(0) - head.weight[ids].sum(0, dtype=torch.float32)
         mean_row = (head.weight.sum(0, dtype=torch.float32) + replaced) / vocabulary
-        wanted = torch.lerp(wanted, scaled.float() @ mean_row + bias.mean(), smoothing)
+        wanted = torch.lerp(wanted, scaled @ mean_row + bias.mean(), smoothing)
     return total - wanted
 
 
-def _products(states: Tensor, own: TokenRows) -> Tensor:
-    return states @ own.rows.to(states.dtype).T
+def _rounded(states: Tensor, label_rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Compute logits of labels, float32 [n], rounded to a dtype, as those of the sweep are.
+
+    The gradient is that of the logits before they are rounded.
+    """
+    logits = (states * label_rows.float()).sum(1)
+    return logits + (logits.to(dtype).float() - logits).detach()
 
 
 def _bias(head: OutputHead, own: TokenRows) -> Tensor | float:

@@ -64,6 +64,8 @@ def train(
         raise typer.BadParameter(Message("give a recipe, or --resume RUN"))
     cluster = ray_options(ray, ray_cpus, send_files)
     with displayed(as_json) as display:
+        if cluster is not None:
+            cluster.require_cluster()
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
         settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
         split = None if resume else split_for_run(settings, allow, display)
@@ -202,6 +204,8 @@ def search(
         )
     cluster = ray_options(ray, ray_cpus, send_files)
     with displayed(as_json) as display:
+        if cluster is not None:
+            cluster.require_cluster()
         settings = read(recipe, sets, display, resume=resume)
         from loraloom.search.request import make_request
         from loraloom.search.space_file import read_space

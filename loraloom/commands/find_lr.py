@@ -27,13 +27,13 @@ from loraloom.run.atomic import replace_text
 from loraloom.run.documents.checks import checks_text
 from loraloom.run.documents.range_test import FILE, FORMAT, RangeTest, RateResult
 from loraloom.run.events import Evaluation, Event, Note, Report, quiet
-from loraloom.run.folder import Run, fresh_folder
+from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.material import load_recipe_base, prepare
 from loraloom.session.outcome import experiment_outcome, run_outcome
 from loraloom.session.repair import record_finished
-from loraloom.session.run_session import RunSession, create_session, run_name
+from loraloom.session.run_session import RunSession, create_session
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.text.message import Message
 from loraloom.training.loop import train as train_loop
@@ -79,12 +79,11 @@ def find_learning_rate(
         )
     own = recipe.resolved_experiments[0]
     tried = _recipe_of_rates(recipe, own)
-    out = out or fresh_folder(f"{run_name(recipe)}-find-lr")
     try:
         # Starting such a short run again takes less time than repairing it.
         with (
             stop_on_signals(stop) as stop,
-            create_session(tried, out, split, is_resumable=False) as session,
+            create_session(tried, out, split, suffix="-find-lr", is_resumable=False) as session,
         ):
             write_recorded(session.run, session.run.checks_file, checks_text(findings))
             return _find(session, tried, own.name, report, stop)
@@ -138,7 +137,7 @@ def _find(
         report(event)
 
     setup = material.setup(run, stop, waves=plan.waves, **plan.sizes)
-    state = setup.limited(TrainingState.at_start([each.name for each in material.experiments]))
+    state = TrainingState.at_start([each.name for each in material.experiments])
     with device_errors_explained(run, "run `loraloom find-lr` again"):
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]

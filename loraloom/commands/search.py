@@ -22,7 +22,7 @@ from loraloom.run.documents.result import ExperimentResult, Result
 from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.documents.search import SearchRecord, Trial
 from loraloom.run.events import Note, Report, Resume, quiet
-from loraloom.run.folder import Run, fresh_folder, open_run
+from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import changed_files, write_recorded
 from loraloom.run.resuming import is_search
 from loraloom.search.driver import SearchDriver
@@ -44,7 +44,6 @@ from loraloom.session.run_session import (
     report_rows,
     require_checks,
     resume_session,
-    run_name,
 )
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.session.search_repair import best_recipe, verify_search
@@ -55,7 +54,7 @@ from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.timetable import Timetable
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.sources import workers_of
+from loraloom.workers.sources import of_ray, saying_whether_on_ray, workers_of
 
 # Each worker of a cluster finds out how many trials it has room for; this process plans and times a few.
 PLANNED_FOR_RAY = 8
@@ -119,6 +118,8 @@ def search(
     for note in request.notes:
         report(Note(message=note))
     require_trackers(request.recipe)
+    if ray is not None:
+        ray.require_cluster()
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
@@ -126,8 +127,10 @@ def search(
             return _resume(request, run, Relocation(base, data), allowed, ray, report, stop)
         quantizers = origin.quantizers(request.recipe.quantization)
         more = {"search": request.as_document(), "versions": origin.versions("optuna", *quantizers)}
-        out = out or fresh_folder(f"{run_name(request.recipe)}-search")
-        with create_session(request.recipe, out, split, allowed=allowed, more=more, report=report) as session:
+        more |= of_ray(ray)
+        with create_session(
+            request.recipe, out, split, suffix="-search", allowed=allowed, more=more, report=report
+        ) as session:
             return _search(request, session, Relocation(), ray, report, stop)
 
 
@@ -163,7 +166,8 @@ def _resume(
             return SearchOutcome(
                 run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
-        return _search(request, session.with_allowed(allowed), moved, ray, report, stop)
+        session = saying_whether_on_ray(session.with_allowed(allowed), ray)
+        return _search(request, session, moved, ray, report, stop)
 
 
 def _search(
@@ -188,6 +192,7 @@ def _search(
         num_planned = request.num_trials if ray is None else min(request.num_trials, PLANNED_FOR_RAY)
         planned = replace(request, num_trials=num_planned)
         session = session.with_provenance(choose_concurrency(planned, setup, session.known, material, report))
+    setup = replace(setup, pass_limit=session.known.pass_limit)
     report_plan(session, findings, report)
     write_recorded(run, run.folder / SPACE_FILE, request.space.text)
     stop.leaves_at_once = False

@@ -18,7 +18,7 @@ from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.run.documents.result import Result
 from loraloom.run.events import AdapterExport, Note, Report, Resume, quiet
-from loraloom.run.folder import Run, fresh_folder, open_run
+from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.session import provenance as origin
@@ -48,7 +48,6 @@ from loraloom.session.run_session import (
     report_rows,
     require_checks,
     resume_session,
-    run_name,
 )
 from loraloom.session.safeguards import check_room, device_errors_explained
 from loraloom.text.message import Message, joined
@@ -62,7 +61,7 @@ from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.spread_training import SpreadTraining
 from loraloom.training.state import TrainingState
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.sources import is_spread, workers_of
+from loraloom.workers.sources import is_spread, of_ray, saying_whether_on_ray, workers_of
 
 
 @dataclass(frozen=True)
@@ -125,14 +124,17 @@ def train(
         if not ranks.is_leader:
             return _follow(ranks, recipe, split, allowed, resume, moved, stop)
         require_trackers(recipe)
+        if ray is not None:
+            ray.require_cluster()
         if resume is not None:
             run = open_run(resume)
             recipe = origin.in_folder_to_resume(run, recipe)
             outcome = _resume(recipe, run, moved, allowed, ray, report, stop, ranks)
         else:
-            out = out or fresh_folder(run_name(recipe))
             counted = ranks.counting(report)
-            with create_session(recipe, out, split, allowed=allowed, report=counted) as session:
+            with create_session(
+                recipe, out, split, allowed=allowed, more=of_ray(ray), report=counted
+            ) as session:
                 outcome = _train(session, Relocation(), ray, report, stop, ranks)
         if ranks.size > 1:
             announce_result(ranks, outcome.run)
@@ -189,7 +191,8 @@ def _resume(
             )
             ranks.announce("run", {"finished": True})
             return _outcome(run)
-        return _train(session.with_allowed(allowed), moved, ray, report, stop, ranks)
+        session = saying_whether_on_ray(session.with_allowed(allowed), ray)
+        return _train(session, moved, ray, report, stop, ranks)
 
 
 def _train(
@@ -213,7 +216,7 @@ def _train(
     session, setup = _planned(session, material, report, stop, ranks)
     report_plan(session, findings, report, ranks.size)
     remark = session.known.processes_change
-    state = setup.limited(find_resume_point(run, material.experiments, record, remark=remark))
+    state = find_resume_point(run, material.experiments, record, remark=remark)
     start_together(ranks, state)
     _stop_before_training(stop)
     base = material.base.name
@@ -245,8 +248,7 @@ def _planned(
         known = origin.with_choices(known, material, plan)
         if ranks.size > 1:
             known = known.replaced(processes=ranks.size)
-    limit = known.decided.get("pass_limit")
-    pass_tokens, pass_limit = int(known.decided["pass_tokens"]), None if limit is None else int(limit)
+    pass_tokens, pass_limit = int(known.decided["pass_tokens"]), known.pass_limit
     announce_plan(ranks, known.waves or [], {"pass_tokens": pass_tokens, "pass_limit": pass_limit})
     setup = material.setup(
         session.run,

@@ -85,7 +85,7 @@ def measure_pace(setup: Setup) -> Pace | None:
         is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]
-    engine = Engine(setup, setup.limited(TrainingState.at_start(list(names))), quiet)
+    engine = Engine(setup, TrainingState.at_start(list(names)), quiet)
     try:
         for name in names:
             engine.trainees.append(engine.join(name))

@@ -12,7 +12,14 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.base.available_memory import free_bytes
 from loraloom.data.encoding import EncodedSet
 from loraloom.forecast.footprint import Counter
-from loraloom.forecast.plan import Need, experiment_need, num_fitting, pass_tokens
+from loraloom.forecast.plan import (
+    USABLE_SHARE,
+    Need,
+    experiment_need,
+    fitting_limit,
+    num_fitting,
+    pass_tokens,
+)
 from loraloom.recipe import Experiment
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, heaviest
@@ -30,6 +37,7 @@ class TrialConcurrency:
         heaviest: the experiment that needs the most memory of all that can be drawn.
         need: what it adds to the peak.
         free_bytes: free memory at the time of planning.
+        pass_limit: most tokens of any pass, if memory does not hold its whole micro-batch.
     """
 
     num_trials: int
@@ -37,6 +45,7 @@ class TrialConcurrency:
     heaviest: Experiment
     need: Need
     free_bytes: int
+    pass_limit: int | None
 
 
 def choose_trial_concurrency(
@@ -50,8 +59,8 @@ def choose_trial_concurrency(
         train_set: encoded training rows.
     """
     counter = Counter(bank, train_set)
-    experiment, need = heaviest_experiment(request, probes, counter)
     free, tokens = free_bytes(bank.base.device), pass_tokens(bank.base)
+    experiment, need, limit = heaviest_experiment(request, probes, counter, free)
     fitting = num_fitting(need, tokens, free, request.num_trials) or 1
     together = min(fitting, request.most_together)
     one = need.adapter_bytes + need.activation_bytes
@@ -59,18 +68,22 @@ def choose_trial_concurrency(
     reason = Message("of {num_trials}; {memory}", num_trials=request.num_trials, memory=memory)
     if together < min(fitting, request.num_trials):
         reason = Message("{reason}; with more, the sampler would have nothing to learn from", reason=reason)
-    return TrialConcurrency(together, reason, experiment, need, free)
+    return TrialConcurrency(together, reason, experiment, need, free, limit)
 
 
 def heaviest_experiment(
-    request: Request, probes: Sequence[Experiment], counter: Counter
-) -> tuple[Experiment, Need]:
-    """Find the experiment that needs the most memory of all that can be drawn, and its need.
+    request: Request, probes: Sequence[Experiment], counter: Counter, free: int
+) -> tuple[Experiment, Need, int | None]:
+    """Find the experiment that needs the most memory of all that can be drawn.
 
     Args:
         request: the search.
         probes: one experiment for every representative value.
         counter: of the base and the training rows.
+        free: bytes of memory that are free.
+
+    Returns:
+        The experiment, its need, and the most tokens of a pass if memory does not hold its whole micro-batch.
     """
 
     def weight(experiment: Experiment) -> int:
@@ -84,4 +97,5 @@ def heaviest_experiment(
         experiment = experiments_of(request.recipe, {"trial": heaviest(request.space, weight_of)})[0]
     except ValidationError:  # this combination is invalid and cannot be drawn; use the heaviest probe instead
         experiment = max(probes, key=weight)
-    return experiment, experiment_need(experiment, counter)
+    limit = fitting_limit([experiment], counter, free * USABLE_SHARE)
+    return experiment, experiment_need(experiment, counter, limit), limit

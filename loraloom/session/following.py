@@ -25,7 +25,13 @@ from loraloom.session.leading import shares_base_of
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material
-from loraloom.session.rank_identity import base_identity, differing, require_same, rows_identity
+from loraloom.session.rank_identity import (
+    base_identity,
+    differing,
+    require_same,
+    require_same_versions,
+    rows_identity,
+)
 from loraloom.session.resource_plan import predict_resources
 from loraloom.session.run_session import resume_session
 from loraloom.session.safeguards import device_errors_explained
@@ -99,7 +105,7 @@ def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material,
     Raises:
         RunError: names everything that differs.
     """
-    require_same(origin.versions(), announced["versions"])
+    require_same_versions(announced["versions"])
     leaders = Run(Path(announced["folder"]))
     if problems := origin.differences(
         own.recipe, parse_recipe(announced["recipe"], name=leaders.recipe_file.name)

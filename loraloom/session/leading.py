@@ -55,7 +55,7 @@ def announce_run(ranks: Ranks, session: RunSession) -> None:
                 "choices": session.known.decided,
                 "is_new": session.known.waves is None,
                 "rows": rows_identity(session.split),
-                "versions": origin.versions(),
+                "versions": origin.versions(*origin.quantizers(session.recipe.quantization)),
             },
         )
 

@@ -63,9 +63,13 @@ class Material:
     notes: tuple[str, ...] = ()
 
     @property
-    def rows_are_stored(self) -> bool:
-        """Whether the rows are kept in files and not in memory."""
-        return isinstance(self.train_set, StoredEncodedSet)
+    def place_of_rows(self) -> str:
+        """Where the rows are kept: in memory, in the run's folder, or in files that end with the process."""
+        if not isinstance(self.train_set, StoredEncodedSet):
+            return Message("in memory")
+        return (
+            Message("in temporary files") if self.train_set.is_temporary else Message("in files of the run")
+        )
 
     def setup(
         self,

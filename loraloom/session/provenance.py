@@ -113,7 +113,7 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
         ),
         **_pass_limit(plan),
         "rows": Choice(
-            Message("in files of the run") if material.rows_are_stored else Message("in memory"),
+            material.place_of_rows,
             Message("data.keep_rows is {keep_rows}", keep_rows=material.recipe.data.keep_rows),
         ),
         "compiled": Choice(Message("no"), Message("compiling takes minutes, more than a short job saves")),

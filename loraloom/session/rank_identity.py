@@ -12,6 +12,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.data.splitting.split import Split
 from loraloom.errors import Problem, RunError
 from loraloom.session.material import Material
+from loraloom.session.provenance import versions
 from loraloom.text.message import Message
 
 
@@ -35,6 +36,15 @@ def require_same(own: Mapping[str, str], leaders: Mapping[str, str]) -> None:
     ]
     if problems:
         raise RunError(problems)
+
+
+def require_same_versions(leaders: Mapping[str, str]) -> None:
+    """Refuse packages in other versions than the leader's, which are those that its base needs too.
+
+    Raises:
+        RunError: names every package that differs.
+    """
+    require_same(versions(*(leaders.keys() - {"python"})), leaders)
 
 
 def differing(problem: Problem) -> Problem:

@@ -45,7 +45,7 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
     """
     sources: dict[Path, Callable[[], str]] = {
         run.recipe_file: lambda: write_recipe(recipe),
-        run.split_file: lambda: split_text(recipe, allowed, run.rows),
+        run.split_file: lambda: split_text(run, recipe, allowed),
     }
     names = set(changed_files(run))
     for path, make in sources.items():
@@ -80,13 +80,13 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
     return is_unchanged
 
 
-def split_text(recipe: Recipe, allowed: Collection[str], rows: Path) -> str:
-    """Return the text of split.json, computed again from a recipe and its data.
-
-    Args:
-        rows: the run's folder of rows.
-    """
-    return split_examples(recipe.data, allow_leakage="leakage" in allowed, folder=rows).record().text()
+def split_text(run: Run, recipe: Recipe, allowed: Collection[str]) -> str:
+    """Return the text of split.json, computed again from a recipe and its data."""
+    # Rows are read into the run only if they were: others of a run of 0.1 are kept in memory, however many.
+    folder = run.rows if run.rows.is_dir() else None
+    split = split_examples(recipe.data, allow_leakage="leakage" in allowed, folder=folder)
+    text = split.record().text()
+    return text if is_recorded(run, run.split_file, text) else split.record(as_ids=True).text()
 
 
 def _part(name: str) -> str:

@@ -64,9 +64,10 @@ def choose_concurrency(
     names = tuple(trial_name(number) for number in range(together.num_trials))
     heaviest = together.heaviest
     alike = [replace(heaviest, name=name, seed=heaviest.seed + number) for number, name in enumerate(names)]
-    first = replace(setup, experiments=alike, waves=[names])
+    first = replace(setup, experiments=alike, waves=[names], pass_limit=together.pass_limit)
     check_room(first)
-    plan = Plan((names,), dict.fromkeys(names, together.need), setup.pass_tokens, together.free_bytes)
+    needs = dict.fromkeys(names, together.need)
+    plan = Plan((names,), needs, setup.pass_tokens, together.free_bytes, together.pass_limit)
     known = origin.with_choices(known, material, plan)
     waves = Choice(Message("{num_trials} trials at a time", num_trials=together.num_trials), together.reason)
     return known.replaced(

@@ -8,8 +8,6 @@ after a crash at any time.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +19,6 @@ from loraloom.data.files.data_names import name_of
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import Split, split_examples, stored_because
-from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
 from loraloom.run.documents.checks import checks_text
@@ -32,23 +29,19 @@ from loraloom.run.events import (
     Report,
     RowCounts,
     TrainingPlan,
-    TrainStep,
-    TrialStart,
     quiet,
 )
-from loraloom.run.folder import Run, create_run
+from loraloom.run.folder import Run, create_run, fresh_folder
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.data_checks import DataCheckReport, check_data
+from loraloom.session.leaving import leave
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material
 from loraloom.session.resource_plan import report_resources
 from loraloom.text.message import Message, joined
-
-# Once the log contains one of these, the run can be resumed.
-FRUITFUL = (TrainStep, TrialStart)
 
 
 @dataclass(frozen=True)
@@ -105,17 +98,13 @@ class RunSession:
         return self.with_provenance(self.known.allowing(allowed))
 
 
-def run_name(recipe: Recipe) -> str:
-    """Return the default name of a run of this recipe."""
-    return name_of(recipe.data.train)
-
-
 @contextmanager
 def create_session(
     recipe: Recipe,
-    out: Path,
+    out: Path | None,
     split: Split | None,
     *,
+    suffix: str = "",
     allowed: Collection[str] = (),
     more: Mapping[str, Any] | None = None,
     is_resumable: bool = True,
@@ -123,12 +112,14 @@ def create_session(
 ) -> Iterator[RunSession]:
     """Read a recipe's rows, then create a run and hold its lock while it is used.
 
-    If it fails before there is anything to resume, nothing is left.
+    If it fails before there is anything to resume, nothing is left; of an interrupted reading, what the same
+    command goes on with.
 
     Args:
         recipe: the recipe.
-        out: the run directory.
+        out: the run directory; by default a new one below `runs/`.
         split: the recipe's data, if it is already split.
+        suffix: of the name of a new folder.
         allowed: names of checks whose errors become warnings.
         more: additions of the command to the provenance.
         is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
@@ -142,29 +133,20 @@ def create_session(
     if split is None and stored_because(recipe.data) is None:
         split = split_examples(recipe.data, allow_leakage=allow_leakage)
     retained = read_retained(recipe.data)
-    run = create_run(out)
+    run = create_run(out or fresh_folder(f"{name_of(recipe.data.train)}{suffix}"))
     with run.locked():
         try:
             if split is None:
-                rows = run.rows
                 split = split_examples(
-                    recipe.data, allow_leakage=allow_leakage, folder=rows, progress=noted(report)
+                    recipe.data, allow_leakage=allow_leakage, folder=run.rows, progress=noted(report)
                 )
             write_recorded(run, run.recipe_file, write_recipe(recipe))
             write_recorded(run, run.split_file, split.record().text())
             known = origin.initial_provenance(recipe, split, retained, allowed).replaced(**(more or {}))
             yield RunSession(run, recipe, split, retained, known).with_provenance(known)
         except BaseException as error:
-            is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
-            if is_fruitless or not is_resumable:
-                # Windows does not delete a locked file; a new run replaces what is left.
-                shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
+            leave(run, error, report, is_named=out is not None, is_resumable=is_resumable)
             raise
-
-
-def _bore_fruit(run: Run) -> bool:
-    has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
-    return has_results or any(isinstance(event, FRUITFUL) for event in run.events())
 
 
 def noted(report: Report) -> Callable[[str], None]:

@@ -73,7 +73,7 @@ def _sources(
 ) -> dict[Path, Callable[[], str]]:
     """Return how to restore each file that follows from others; nothing follows from a damaged ledger."""
     sources: dict[Path, Callable[[], str]] = {
-        run.split_file: lambda: split_text(request.recipe, allowed, run.rows),
+        run.split_file: lambda: split_text(run, request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,
     }
     if LEDGER_FILE not in names:

@@ -41,7 +41,7 @@ def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence
         TrainingError: memory does not hold a pass; the ranks cannot start over together.
     """
     setup = engine.setup
-    limit = engine.state.limits_at(engine.state.tick + 1).pass_tokens
+    limit = engine.state.limits_at(engine.state.tick + 1, setup.pass_limit).pass_tokens
     num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
     losses = torch.zeros(len(trainees), device=engine.bank.base.device)
     for each in plan_passes(plans, setup.train_set, setup.pass_tokens, limit):

@@ -104,7 +104,7 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
         SignalReceivedError: a signal arrived between two passes.
     """
     setup = engine.setup
-    limit = engine.state.limits_at(engine.state.tick + 1).pass_tokens
+    limit = engine.state.limits_at(engine.state.tick + 1, setup.pass_limit).pass_tokens
     num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
     losses = torch.zeros(len(trainees), device=engine.bank.base.device)
     spans = setup.ranks.spans(plans, setup.train_set)

@@ -19,7 +19,7 @@ from loraloom.kernels.dispatch import HAS_TRITON
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
 from loraloom.training.signals import StopRequest
-from loraloom.training.state import Limits, TrainingState
+from loraloom.training.state import TrainingState
 from loraloom.training.static_passes import StaticPasses
 
 NO_LIMIT = 2**63
@@ -112,12 +112,6 @@ class Setup:
         if not (shared.cuda_graphs and is_plain and is_possible):
             return None
         return StaticPasses(self.bank)
-
-    def limited(self, state: TrainingState) -> TrainingState:
-        """Return the state with the limit that was planned, from the first step on."""
-        if self.pass_limit is not None:
-            state.narrow(1, Limits(pass_tokens=self.pass_limit))
-        return state
 
     def experiment(self, name: str) -> Experiment:
         """Return the experiment of this name."""

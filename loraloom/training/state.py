@@ -117,9 +117,11 @@ class TrainingState:
         """Whether every experiment has ended."""
         return all(progress.has_ended for progress in self.progress.values())
 
-    def limits_at(self, step: int) -> Limits:
-        """Return what a step of the run, counted from 1, and the evaluation after it may compute at once."""
-        return reduce(Limits.narrowed, (own for since, own in self.limits.items() if since <= step), Limits())
+    def limits_at(self, step: int, planned: int | None = None) -> Limits:
+        """Return what a step of the run (from 1) may compute at once, where a limit of passes was planned."""
+        return reduce(
+            Limits.narrowed, (own for since, own in self.limits.items() if since <= step), Limits(planned)
+        )
 
     def narrow(self, step: int, limits: Limits) -> None:
         """Add a limit that applies from a step on."""

@@ -18,7 +18,8 @@ def stage_next(engine: Engine, static: StaticPasses, trainees: Sequence[Trainee]
     is_last = any(t.progress.step + 1 >= t.timetable.total_steps for t in trainees)
     if is_last or any(t.experiment.training.label_smoothing_factor for t in trainees):
         return
-    setup, limit = engine.setup, engine.state.limits_at(engine.state.tick + 1).pass_tokens
+    setup = engine.setup
+    limit = engine.state.limits_at(engine.state.tick + 1, setup.pass_limit).pass_tokens
     plans = [t.timetable.micro_batches(t.progress.step + 1) for t in trainees]
     spans = setup.ranks.spans(plans, setup.train_set)
     first = next(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, spans), None)

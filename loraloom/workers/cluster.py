@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraloom.errors import RunError
 from loraloom.recipe import Recipe
 from loraloom.run.folder import Run
 from loraloom.run.packing import packed
@@ -28,7 +26,7 @@ from loraloom.text.visible import one_line
 from loraloom.training.pool import LOSSES_UNTIL_DIVIDED
 from loraloom.training.waves import Update, Wave
 from loraloom.workers.ray_actor import WaveActor
-from loraloom.workers.ray_options import RayOptions
+from loraloom.workers.ray_options import RayOptions, not_installed
 from loraloom.workers.sent_files import files_to_send
 
 NODES_SECONDS = 2.0  # between two looks for new nodes
@@ -37,7 +35,6 @@ EXPECTED_SECONDS = 120.0
 # Workers that a node loses one after the other, before it is not used any more: more than an experiment ends
 # that fails for it, first with its companions and then alone.
 MOST_LOSSES = 2 * LOSSES_UNTIL_DIVIDED + 2
-SECONDS_TO_REACH = 10.0
 THREADS = 4  # of an actor: it trains, is asked for news, and is recalled
 
 
@@ -238,42 +235,21 @@ def connect(options: RayOptions) -> tuple[Any, bool]:
         import ray.exceptions
         import ray.util.scheduling_strategies
     except ImportError:
-        raise RunError(
-            Message("Ray is not installed"),
-            where="--ray",
-            fix=Message("Install it on every machine: pip install 'loraloom[ray]'."),
-        ) from None
+        raise not_installed() from None
     if ray.is_initialized():
         return ray, False
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     address = None if options.address == "auto" else options.address
     try:
-        _reach(address)
+        options.reach()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise RunError(
-            Message("no Ray cluster answers"),
-            where=f"--ray {options.address}",
-            found=one_line(str(error))[:200],
-            fix=Message("Start one with `ray start --head`, or give its address, HOST:PORT."),
-        ) from None
+        raise options.no_answer(error) from None
     finally:
         for number, handler in handlers.items():  # Ray installs its own, which ends the process at once
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
     return ray, True
-
-
-def _reach(address: str | None) -> None:
-    """Open a connection to a cluster's address and close it; Ray itself retries for minutes.
-
-    Raises:
-        OSError: nothing answers there.
-    """
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_REACH):
-            pass
 
 
 def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:

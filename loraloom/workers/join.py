@@ -18,6 +18,7 @@ from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.workers.files import FOLDER, READY, FilePost
 from loraloom.workers.loop import train_waves
 from loraloom.workers.material import load_material, own_name
+from loraloom.workers.sources import require_joinable
 
 # How long to wait for a run that nobody holds: jobs of a scheduler start in any order.
 JOIN_VARIABLE = "LORALOOM_JOIN_TIMEOUT"
@@ -88,12 +89,14 @@ def _wait_for(folder: Path) -> Run:
     """Wait until a run is ready for others.
 
     Raises:
-        RunError: it does not exist, has finished, or nobody holds it.
+        RunError: it does not exist, has finished, nobody holds it, or nobody can join it.
     """
     deadline = time.monotonic() + _join_seconds()
     while True:
         run = Run(folder)
         is_held_now = is_held(folder / LOCK_FILE) if folder.is_dir() else False
+        if run.is_started and (is_held_now or not run.is_finished):
+            require_joinable(run, is_held=is_held_now)
         if run.is_started and _is_planned(run) and is_held_now:
             return run
         if not is_held_now:

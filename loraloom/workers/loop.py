@@ -106,6 +106,7 @@ def _setup(own: WorkerMaterial, wave: Wave, run: Run, state: TrainingState) -> S
     recipe = parse_recipe(wave.recipe, name=run.recipe_file.name)
     names = list(state.progress)
     experiments = [each for each in recipe.resolved_experiments if each.name in names]
-    setup = material.setup(run, StopRequest(), waves=[names], pass_tokens=pass_tokens(material.base))
+    tokens = pass_tokens(material.base)
+    setup = material.setup(run, StopRequest(), waves=[names], pass_tokens=tokens, pass_limit=own.pass_limit)
     # Adapters that experiments start from are in the state.
     return replace(setup, experiments=experiments, initial={}, num_others=wave.num_others)

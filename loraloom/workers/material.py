@@ -11,7 +11,13 @@ from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
 from loraloom.errors import Problem, RunError, TrainingError
 from loraloom.forecast.footprint import Counter
-from loraloom.forecast.plan import experiment_need, num_fitting, pass_tokens
+from loraloom.forecast.plan import (
+    USABLE_SHARE,
+    experiment_need,
+    fitting_limit,
+    num_fitting,
+    pass_tokens,
+)
 from loraloom.recipe import Recipe
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import quiet
@@ -35,10 +41,12 @@ class WorkerMaterial:
     Args:
         material: base and rows; its experiments are examples only, each wave has its own.
         capacity: how many experiments the memory holds together.
+        pass_limit: most tokens of any pass, as in `Setup`: this worker's memory may hold less than another's.
     """
 
     material: Material
     capacity: int
+    pass_limit: int | None
 
     @property
     def device(self) -> str:
@@ -67,14 +75,27 @@ def load_material(
     """
     recipe, known = origin.run_recipe(run)
     _require_versions(known)
-    # An adapter to start from comes with the wave, so its folder need not exist here.
-    lora = recipe.lora.model_copy(update={"init_adapter": None})
-    experiments = {} if known.search is not None else recipe.experiments
     session = resume_session(run, recipe, known, moved, quiet, is_own=False)
-    recipe = session.recipe.model_copy(update={"experiments": experiments, "lora": lora})
+    recipe = _without_starts(session.recipe, has_trials=known.search is not None)
     base = _load_base(recipe, known, device)
     material = prepare(recipe, session.split, base, session.retained)
-    return WorkerMaterial(material, _capacity(run, known, material, num_beside))
+    return WorkerMaterial(material, *_plan(run, known, material, num_beside))
+
+
+def _without_starts(recipe: Recipe, *, has_trials: bool) -> Recipe:
+    """Return a recipe without adapters to start from: they come with the wave, and need not exist here.
+
+    Args:
+        recipe: of the run.
+        has_trials: whether its experiments are the trials of a search, each of which comes with its wave.
+    """
+    lora = recipe.lora.model_copy(update={"init_adapter": None})
+    experiments = {
+        name: {**changes, "lora": {**changes.get("lora", {}), "init_adapter": None}}
+        for name, changes in recipe.experiments.items()
+        if not has_trials
+    }
+    return recipe.model_copy(update={"experiments": experiments, "lora": lora})
 
 
 def _require_versions(known: Provenance) -> None:
@@ -108,15 +129,17 @@ def _load_base(recipe: Recipe, known: Provenance, device: str | None) -> Base:
     return load_run_base(recipe, known, choices if device is None else choices | {"device": device})
 
 
-def _capacity(run: Run, known: Provenance, material: Material, num_beside: int) -> int:
-    """Return how many of the largest experiments fit in memory together.
+def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> tuple[int, int | None]:
+    """Return how many of the largest experiments fit in memory together, and the limit of a pass.
 
     Raises:
         TrainingError: not even one does.
     """
     counter = Counter(material.bank, material.train_set)
+    free = free_bytes(material.base.device) // (1 + num_beside)
     if known.search is None:
-        needs = [experiment_need(each, counter) for each in material.experiments]
+        limit = fitting_limit(material.experiments, counter, free * USABLE_SHARE)
+        needs = [experiment_need(each, counter, limit) for each in material.experiments]
         need = max(needs, key=lambda each: each.adapter_bytes + each.activation_bytes)
         most = len(needs)
     else:
@@ -124,9 +147,8 @@ def _capacity(run: Run, known: Provenance, material: Material, num_beside: int) 
         lora = request.recipe.lora.model_copy(update={"init_adapter": None})
         request = replace(request, recipe=request.recipe.model_copy(update={"lora": lora}))
         probes = with_experiments(request.recipe, probe_experiments(request.space)).resolved_experiments
-        _, need = heaviest_experiment(request, probes, counter)
+        _, need, limit = heaviest_experiment(request, probes, counter, free)
         most = request.num_trials
-    free = free_bytes(material.base.device) // (1 + num_beside)
     capacity = num_fitting(need, pass_tokens(material.base), free, most)
     if capacity == 0:
         raise TrainingError(
@@ -135,4 +157,4 @@ def _capacity(run: Run, known: Provenance, material: Material, num_beside: int) 
             found=Message("{free} free", free=size(free)),
             allowed=Message("{need} or more", need=size(need.adapter_bytes + need.activation_bytes)),
         )
-    return capacity
+    return capacity, limit

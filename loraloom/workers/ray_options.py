@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import socket
 from dataclasses import dataclass
+
+from loraloom.errors import RunError
+from loraloom.text.message import Message
+from loraloom.text.visible import one_line
+
+SECONDS_TO_REACH = 10.0
 
 
 @dataclass(frozen=True)
@@ -20,3 +28,45 @@ class RayOptions:
     address: str = "auto"
     num_cpus: int | None = None
     sends_files: bool = False
+
+    def require_cluster(self) -> None:
+        """Refuse a cluster that cannot be used, before anything is read for it.
+
+        Raises:
+            RunError: Ray is not installed, or nothing answers at the address.
+        """
+        if importlib.util.find_spec("ray") is None:
+            raise not_installed()
+        try:
+            self.reach()
+        except OSError as error:
+            raise self.no_answer(error) from None
+
+    def reach(self) -> None:
+        """Open a connection to the address and close it; Ray itself retries for minutes.
+
+        Raises:
+            OSError: nothing answers there.
+        """
+        host, colon, port = self.address.removeprefix("ray://").rpartition(":")
+        if colon and port.isdigit():
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_REACH):
+                pass
+
+    def no_answer(self, error: Exception) -> RunError:
+        """Return the error that no cluster answers."""
+        return RunError(
+            Message("no Ray cluster answers"),
+            where=f"--ray {self.address}",
+            found=one_line(str(error))[:200],
+            fix=Message("Start one with `ray start --head`, or give its address, HOST:PORT."),
+        )
+
+
+def not_installed() -> RunError:
+    """Return the error that Ray is not installed."""
+    return RunError(
+        Message("Ray is not installed"),
+        where="--ray",
+        fix=Message("Install it on every machine: pip install 'loraloom[ray]'."),
+    )

@@ -11,16 +11,17 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
-from loraloom.bank.objective import hidden_states, output_head, part_losses
+from loraloom.bank.objective import OutputHead, hidden_states, output_head, part_losses, token_losses
 from loraloom.bank.owned_logits import owned_logits
 from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter
-from loraloom.bank.token_rows import DELTA, table_name
+from loraloom.bank.token_head import _losses
+from loraloom.bank.token_rows import DELTA, TokenRows, table_name
 from loraloom.base.loading import Base
 from loraloom.errors import AdapterError
 from loraloom.evaluate.generation import answer
@@ -95,6 +96,37 @@ def test_losses_are_those_of_a_model_with_these_rows(base: Base, smoothing: floa
     with torch.no_grad(), bank.rows(Rows(shares_of(batch))):
         torch.testing.assert_close(part_losses(base, batch, [smoothing] * 2), mixed[1:])
     drop(bank)
+
+
+@pytest.mark.parametrize("scale", [1.0, 512**-0.5])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_over_a_bfloat16_head_are_those_in_float32(scale: float, smoothing: float) -> None:
+    """Of trained labels, whose logits are not rounded; of others as exactly as without trained rows."""
+    generator, n, k = torch.Generator().manual_seed(0), 128, 40
+    weight = torch.randn(8_000, 512, generator=generator).bfloat16()
+    ids = torch.arange(7_960, 8_000)
+    own = TokenRows(ids, nn.Parameter(torch.randn(k, 512, generator=generator)))
+    labels = torch.cat([torch.arange(0, 7_936, 124), ids[torch.arange(64) % k]])
+    rows = weight.float().index_copy(0, ids, own.rows.detach())
+    towards = F.normalize(rows[labels]) * 0.55 + torch.randn(n, 512, generator=generator) * 0.08
+    states = (towards / scale).bfloat16()
+    epsilon = torch.full((n,), smoothing) if smoothing else None
+    head = OutputHead(weight, scale)
+
+    def plain(table: Tensor) -> Tensor:
+        logits = (states * scale).float() @ table.T
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+
+    found = _losses(token_losses, states, labels, head, epsilon, own)
+    (gradient,) = torch.autograd.grad(found.sum(), own.rows)
+    wanted = plain(weight.float().index_copy(0, ids, own.rows))
+    (wanted_gradient,) = torch.autograd.grad(wanted.sum(), own.rows)
+    # A logit of 12 has steps of 0.06 in bfloat16.
+    torch.testing.assert_close(found[64:], wanted[64:], rtol=0, atol=2e-3)
+    assert float((gradient - wanted_gradient).norm() / wanted_gradient.norm()) < 1e-3
+    frozen = token_losses(states, labels, head, epsilon)
+    error, usual = (found - wanted).detach()[:64], (frozen - plain(weight.float()))[:64]
+    assert float(error.abs().max()) < 1.02 * float(usual.abs().max())
 
 
 @OF_HEADS

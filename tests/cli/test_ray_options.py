@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from loraloom.cli.app import make_app
 from loraloom.cli.translated_help import words_with_values
+from loraloom.commands.search import search
 from loraloom.commands.train import train
 from loraloom.errors import RunError
 from loraloom.recipe import Recipe
+from loraloom.recipe.reading import parse_recipe
+from loraloom.search.request import make_request
+from loraloom.search.space_file import parse_space
 from loraloom.workers.cluster import connect, slots_of
 from loraloom.workers.ray_options import RayOptions
 
@@ -47,6 +55,36 @@ def test_ray_that_is_not_installed_is_said_with_its_install_line(monkeypatch: py
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RunError, match=r"Ray is not installed.*pip install 'loraloom\[ray\]'"):
         connect(RayOptions())
+
+
+@pytest.mark.parametrize("verb", ["train", "search"])
+@pytest.mark.parametrize(
+    ("address", "says"), [("auto", "Ray is not installed"), ("127.0.0.1:1", "no Ray cluster")]
+)
+def test_a_cluster_that_cannot_be_used_is_said_before_rows_and_base_are_read(
+    verb: str, address: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe names neither: whoever reads them first says that they are missing."""
+    is_missing = address == "auto"
+    monkeypatch.setitem(sys.modules, "ray", None if is_missing else ModuleType("ray"))
+    if not is_missing:
+        sys.modules["ray"].__spec__ = ModuleSpec("ray", None)
+    text = "{model_name_or_path: ./none, data: {train: none.json}}"
+    (tmp_path / "r.yaml").write_text(text)
+    (tmp_path / "s.yaml").write_text("r: [2, 4]")
+    recipe = parse_recipe(text, name="r.yaml").in_folder(tmp_path)
+    space = parse_space("r: [2, 4]", name="s.yaml", recipe=recipe)
+    request = make_request(recipe, space, num_trials=2, sampler="grid", halving=False)
+    call: Any = partial(train, recipe) if verb == "train" else partial(search, request)
+    with pytest.raises(RunError, match=says):
+        call(out=tmp_path / "run", ray=RayOptions(address))
+    words = [verb, str(tmp_path / "r.yaml"), "--ray", address, "--out", str(tmp_path / "run")]
+    if verb == "search":
+        words += ["--space", str(tmp_path / "s.yaml"), "--trials", "2"]
+    told = CliRunner().invoke(make_app("check", verb), words)
+    assert isinstance(told.exception, RunError)
+    assert says in str(told.exception)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,35 @@ def test_base_and_data_travel_to_workers_that_do_not_see_them(
     assert (ours.trials, ours.best) == (theirs.trials, theirs.best)
 
 
+def test_an_adapter_that_an_experiment_starts_from_travels_too(
+    connected: Any, training: Path, tmp_path: Path
+) -> None:
+    first = train(read_recipe(training, ["experiments="]), out=tmp_path / "first").run
+    own = tmp_path / "own"
+    shutil.copytree(training.parent, own)
+    shutil.copytree(first.adapters / "main", own / "start")
+    document = json.loads(training.read_text())
+    document["experiments"] = {"fresh": {}, "on": {"lora": {"init_adapter": "start"}}}
+    (own / "recipe.yaml").write_text(json.dumps(document))
+
+    def hide(event: Event) -> bool:
+        is_time = isinstance(event, Note) and "takes part" in str(event.message)
+        if is_time:
+            own.rename(tmp_path / "elsewhere")
+        return is_time
+
+    options = RayOptions(num_cpus=1, sends_files=True)
+    heard, recipe = Listening(hide), read_recipe(own / "recipe.yaml")
+    found = train(recipe, out=tmp_path / "run", ray=options, report=heard)
+    assert heard.workers()
+    (tmp_path / "elsewhere").rename(own)
+    here = train(recipe, out=tmp_path / "here")
+    ours, theirs = (each.result.experiments for each in (found, here))
+    for name in ("fresh", "on"):
+        assert ours[name].best_metric == pytest.approx(theirs[name].best_metric, rel=1e-4)
+    assert ours["on"].best_metric != pytest.approx(ours["fresh"].best_metric, rel=1e-4)
+
+
 def test_a_node_that_cannot_take_part_is_named_and_the_search_ends_with_all_reasons(
     connected: Any, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from loraloom.errors import RunError
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
+from loraloom.run.integrity import write_recorded
+from loraloom.workers.ray_options import RayOptions
+from loraloom.workers.sources import of_ray, require_joinable
 from tests.faults.warm import Started, Warm
-from tests.search.small import fruits
+from tests.search.small import fruits, run_search
 from tests.search.test_interruptions import STEP, assert_same, command, ended, raw_events
 
 SearchView = Callable[..., Path]
@@ -136,6 +141,37 @@ def test_what_cannot_be_joined_is_said(warm: Warm, searched: SearchView, tmp_pat
         assert both.code == 2
         assert f"--join cannot be combined with {option[0]}" in both.stderr
     assert not any(Run(tmp_path).folder.iterdir())
+
+
+def test_a_training_and_a_search_on_ray_are_said_to_be_none_that_can_be_joined(
+    warm: Warm, recipe: Path, tmp_path: Path
+) -> None:
+    """At once: whoever waits for a run that will never be one that can be joined, waits in vain."""
+    faults = {"call": STEP, "number": 1, **gate(tmp_path, "")}
+    holder = warm.start("train", recipe, "--out", tmp_path / "run", cwd=tmp_path, faults=faults)
+    holder.until((tmp_path / "reached").exists)
+    join: list[str | Path] = ["search", "--join", tmp_path / "run"]
+    refused = warm.call(*join, cwd=tmp_path, LORALOOM_JOIN_TIMEOUT="600")
+    (tmp_path / "go").touch()
+    assert holder.wait().code == 0
+    assert refused.code == 1
+    assert "is a training, which no other process can join" in refused.stderr
+    assert "a search without --ray, or a training with `devices`" in refused.stderr
+    assert not (tmp_path / "run" / "workers").exists()
+
+
+def test_a_search_on_ray_is_refused_while_it_is_worked_on_and_not_when_it_is_resumed_without(
+    recipe: Path, tmp_path: Path
+) -> None:
+    run = run_search(recipe, tmp_path / "run", num_trials=1).run
+    require_joinable(run, is_held=True)
+    known = Provenance.read(run.provenance_file).replaced(**of_ray(RayOptions()))
+    write_recorded(run, run.provenance_file, known.text())
+    with pytest.raises(RunError, match=r"is trained on a Ray cluster.*a search without --ray"):
+        require_joinable(run, is_held=True)
+    require_joinable(run, is_held=False)
+    run_search(recipe, run.folder, resume=True, num_trials=2)
+    require_joinable(run, is_held=True)
 
 
 def test_halving_judges_the_trials_of_all_workers_by_the_same_figures(

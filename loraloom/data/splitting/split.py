@@ -70,13 +70,13 @@ class Split:
 
         return isinstance(self.train, StoredExamples)
 
-    def record(self) -> SplitRecord:
-        """Return the contents of split.json: the files and the rows of each part."""
+    def record(self, *, as_ids: bool = False) -> SplitRecord:
+        """Return the contents of split.json: files, and the rows of each part; `as_ids`, as if in memory."""
         dropped: list[DroppedRowRecord] = [
             (name, row.number, row.where, row.why) for name, rows in self.dropped.items() for row in rows
         ]
         more: dict[str, Any] = {"dropped": dropped} if dropped else {}
-        if self.is_stored:
+        if self.is_stored and not as_ids:
             from loraloom.data.stored.example_file import ranges_of
 
             ranges = {part: ranges_of(rows) for part in PARTS if (rows := getattr(self, part))}

@@ -70,6 +70,11 @@ class StoredEncodedSet(EncodedSet):
         # Copies, because torch warns of arrays that cannot be written to, as the pages of a file cannot.
         return EncodedExample(found.input_ids.copy(), found.labels.copy())
 
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the files are removed when nothing refers to them."""
+        return self._keep is not None
+
     @cached_property
     def source_lengths(self) -> npt.NDArray[np.int64]:
         """Number of tokens of each source, including EOS."""

@@ -6,6 +6,7 @@ rows/eval/    likewise, if data.eval names files
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -141,6 +142,15 @@ def read_stored_parts(
     if problems:
         raise DataError(problems)
     return read
+
+
+def has_read_files(folder: Path) -> bool:
+    """Return whether a folder has the rows of at least one whole data file, so that reading can go on."""
+    for path in folder.glob(f"*/{PART_FILE}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            if json.loads(path.read_text(encoding="utf-8"))["sha256"]:
+                return True
+    return False
 
 
 def _are_complete(

@@ -87,6 +87,7 @@ class Provenance(Document):
         together: how many trials of a search train at once.
         sessions: every process that worked on the run; None if it was never resumed.
         processes: how many trained together at the start; None for one.
+        on_ray: whether workers of a Ray cluster train it for the process that works on it now, or did last.
     """
 
     started: str
@@ -105,6 +106,7 @@ class Provenance(Document):
     together: Integer | None = None
     sessions: Annotated[list[ProcessRecord], Field(min_length=1)] | None = None
     processes: Integer | None = None
+    on_ray: bool | None = None
 
     @property
     def prediction(self) -> Prediction | None:
@@ -115,6 +117,11 @@ class Provenance(Document):
     def decided(self) -> dict[str, str]:
         """The value of each automatic choice."""
         return {key: choice.value for key, choice in self.choices.items()}
+
+    @property
+    def pass_limit(self) -> int | None:
+        """Most tokens of any pass, because memory was foreseen to hold no more; None for no limit."""
+        return int(self.choices["pass_limit"].value) if "pass_limit" in self.choices else None
 
     @property
     def newest_process(self) -> ProcessRecord:
