@@ -16,6 +16,7 @@ from loraloom.bank.trained_norms import ENDS
 from loraloom.base.loading import Base
 from loraloom.base.norms import matching_norms
 from loraloom.errors import AdapterError
+from loraloom.recipe.values import is_norm_name
 from loraloom.text.message import Message
 from loraloom.text.visible import printable, quoted
 
@@ -32,7 +33,7 @@ def names_to_save(config: Mapping[str, Any], where: str) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise AdapterError(Message("its modules_to_save is not a list of names"), where=where)
     for name in names:
-        if "norm" not in name.lower():
+        if not is_norm_name(name):
             raise _whole_module(name, where)
     return sorted(set(names))
 
