@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
+from loraloom.architectures.t5_layers import FusedNorm, fuse_layers
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
-from loraloom.bank.merging import merge_adapter
+from loraloom.bank.merging import merge_adapter, round_weights
 from loraloom.bank.objective import hidden_states, part_losses
 from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.bank.peft_folder import CONFIG, WEIGHTS, read_adapter, write_adapter
@@ -322,3 +323,37 @@ def test_settings_that_are_refused(mt5: Base) -> None:
         LoraSettings(modules_to_save=[3])
     assert LoraSettings(modules_to_save="norm").modules_to_save == ["norm"]
     assert LoraSettings(modules_to_save=[]).modules_to_save is None
+
+
+@torch.no_grad()
+def test_norms_that_rounding_swallows_are_said(mt5: Base) -> None:
+    """1 + 2⁻¹⁰ is 1 in bfloat16: what rounding does to the norms is what the adapter did."""
+    bank = AdapterBank(mt5)
+    settings = LoraSettings(r=1, target_modules=["q"], modules_to_save=["norm"])
+    bank.attach("a", settings, seed=1)
+    with originals(mt5):
+        for module in mt5.model.modules():
+            if is_norm(module):
+                module.weight.fill_(1.0)  # type: ignore[operator, union-attr]
+        for name, tensor in bank.tensors("a").items():
+            tensor.copy_(torch.full_like(tensor, 1 + 2**-10 if "norm" in name else 0.0))
+        report = merge_adapter(bank, "a")
+        assert report.update_norm == pytest.approx((12 * 32) ** 0.5 * 2**-10, rel=1e-4)
+        for linear in report.modules.values():
+            linear.dense().zero_()
+        assert round_weights(mt5.model, report, torch.bfloat16) == pytest.approx(1, rel=1e-4)
+
+
+@torch.no_grad()
+def test_the_norms_that_a_gpu_computes_at_once(tiny: Callable[[str], Path]) -> None:
+    """They replace those of transformers as the base is loaded there."""
+    base = load_base(str(tiny("mt5")), dtype="float32", device="cpu")
+    bank = AdapterBank(base)
+    attach_speaking(bank, "a", seed=1, modules_to_save=["norm"], **LORA)
+    plain = states(bank, ["a", None])
+    bank.drop("a")
+    fuse_layers(base.model)
+    bank = AdapterBank(base)
+    attach_speaking(bank, "a", seed=1, modules_to_save=["norm"], **LORA)
+    assert isinstance(base.model.get_encoder().final_layer_norm.base, FusedNorm)
+    torch.testing.assert_close(states(bank, ["a", None]), plain, rtol=1e-4, atol=1e-5)
