@@ -25,7 +25,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "LoRA-FA": {"use_lorafa": True},
     "PiSSA": {"init_lora_weights": "pissa"},
     "OLoRA": {"init_lora_weights": "olora"},
-    "norms": {"modules_to_save": ["norm"]},
 }
 
 
