@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.adapter_check import check_tensors
+from loraloom.bank.beside_linears import BesideLinears
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, open_pass
 from loraloom.bank.ownership import Rows
-from loraloom.bank.token_rows import GROUP, TokenTables, row_shapes
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import ParameterGroup, Update
 from loraloom.base.adapter_targets import matches_of
@@ -49,7 +49,7 @@ class AdapterBank:
         self._wrapped: dict[str, BankLinear] = {}
         self._settings: dict[str, LoraSettings] = {}
         self._available = linears(base.model, base.family)
-        self.tables = TokenTables(base)
+        self.beside = BesideLinears(base)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -110,9 +110,10 @@ class AdapterBank:
         if not self._wrapped:
             _check_unwrapped(self.base)
         targets, kind = self.targets_of(settings), kind_of(settings)
+        others = self.beside.shapes(settings)
         if tensors is not None:
-            check_tensors(slot, kind, settings, targets, tensors, row_shapes(self.base, settings))
-        self.tables.attach(slot, settings, tensors)
+            check_tensors(slot, kind, settings, targets, tensors, others)
+        self.beside.attach(slot, settings, tensors)
         self._settings[slot] = settings
         for target in targets:
             part = settings.at(target.name)
@@ -135,7 +136,7 @@ class AdapterBank:
         """
         with self._change(Message("an adapter cannot be dropped while the rows of a pass are set")):
             del self._settings[slot]
-            self.tables.drop(slot)
+            self.beside.drop(slot)
             for name, linear in list(self._wrapped.items()):
                 linear.drop(slot)
                 if not linear.updates:
@@ -159,12 +160,11 @@ class AdapterBank:
     def parameters(self, slot: str) -> list[nn.Parameter]:
         """Return the parameters of an adapter, in the order of `tensors`."""
         own = [p for part in self.parts(slot).values() for p in part.parameters.values()]
-        return [*own, *self.tables.parameters(slot).values()]
+        return [*own, *self.beside.parameters(slot).values()]
 
     def parameter_groups(self, slot: str) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
         """Return them in groups that the optimizer treats alike, with their names in `tensors`."""
         settings, parts = self._settings[slot], self.parts(slot)
-        rows = self.tables.parameters(slot)
         found = [
             (
                 group,
@@ -177,7 +177,7 @@ class AdapterBank:
             )
             for group in kind_of(settings).parameter_groups(settings)
         ]
-        return [*found, (GROUP, rows)] if rows else found
+        return [*found, *self.beside.groups(slot, settings)]
 
     def gradient_change(self, slot: str) -> Callable[[], None] | None:
         """Return what changes the gradients of an adapter before each step of its optimizer, if anything."""
@@ -190,7 +190,7 @@ class AdapterBank:
             for name, part in self.parts(slot).items()
             for end, parameter in part.parameters.items()
         }
-        return {name: p.detach() for name, p in {**named, **self.tables.parameters(slot)}.items()}
+        return {name: p.detach() for name, p in {**named, **self.beside.parameters(slot)}.items()}
 
     @torch.no_grad()
     def load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
@@ -276,11 +276,11 @@ class AdapterBank:
     def _unwrapped(self) -> Iterator[None]:
         for name, linear in self._wrapped.items():
             self._put(name, linear.base)
-        self.tables.unwrap()
+        self.beside.unwrap()
         try:
             yield
         finally:
-            self.tables.wrap()
+            self.beside.wrap()
             for name, linear in self._wrapped.items():
                 self._put(name, linear)
 

@@ -32,11 +32,13 @@ class MergeReport:
 
     Args:
         modules: names of the linears that changed.
-        update_norm: ‖ΔW‖ over all of them, in the Frobenius norm.
+        replaced: vectors of norms that were replaced.
+        update_norm: ‖ΔW‖ over all that changed, in the Frobenius norm.
         largest_error: largest error of any of them relative to its weights, in steps of float32.
     """
 
     modules: dict[str, FrozenLinear]
+    replaced: list[Tensor]
     update_norm: float
     largest_error: float
 
@@ -61,12 +63,13 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
     parts = bank.parts(slot)
     check_mergeable(bank, slot)
     modules = {target.name: target.linear for target in bank.available if target.name in parts}
-    trained = bank.tables.rows.get(slot)
+    trained, norms = bank.beside.tables.rows.get(slot), bank.beside.norms.of(slot)
     bank.drop(slot)
-    square, largest = 0.0, 0.0
+    replaced, change = bank.beside.norms.merge(norms)
+    square, largest = change**2, 0.0
     if trained is not None:  # rows of a tied head are the same ones
-        square = trained.delta_norms(bank.tables.weight)[0] ** 2
-        bank.tables.weight[trained.token_ids] = trained.rows
+        square += trained.delta_norms(bank.beside.tables.weight)[0] ** 2
+        bank.beside.tables.weight[trained.token_ids] = trained.rows
     for name, part in parts.items():
         linear = modules[name]
         assert linear.dense().dtype == torch.float32, "merging is computed in float32"
@@ -88,7 +91,7 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
                 allowed=f"{ALLOWED_STEPS}",
                 fix=Message("This is a bug; please report it. Nothing was written."),
             )
-    return MergeReport(modules, update_norm=square**0.5, largest_error=largest)
+    return MergeReport(modules, replaced, update_norm=square**0.5, largest_error=largest)
 
 
 def check_mergeable(bank: AdapterBank, slot: str) -> None:
@@ -135,10 +138,11 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
     """Round every weight to a dtype in place, still stored as float32.
 
     Returns:
-        The change by rounding in the merged linears relative to that by the adapter, ‖rounding‖ / ‖ΔW‖:
+        The change by rounding in what was merged relative to that by the adapter, ‖rounding‖ / ‖ΔW‖:
         above 1, the adapter is mostly lost.
     """
-    ours = {linear.dense().data_ptr() for linear in merged.modules.values()}
+    changed = [*(linear.dense() for linear in merged.modules.values()), *merged.replaced]
+    ours = {tensor.data_ptr() for tensor in changed}
     square = 0.0
     # Buffers that no file has (rotations, scales of embeddings) are computed when the folder is loaded.
     for tensor in model.state_dict().values():

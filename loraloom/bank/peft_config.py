@@ -18,9 +18,9 @@ from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
+PREFIX = "base_model.model."  # of every tensor's name in PEFT's files
 # Features of PEFT that the bank does not support, with the value at which they do nothing.
 UNSUPPORTED: dict[str, object] = {
-    "modules_to_save": None,
     "fan_in_fan_out": False,
     "bias": "none",
     "layer_replication": None,
@@ -34,11 +34,7 @@ UNSUPPORTED: dict[str, object] = {
     "target_parameters": None,
 }
 # Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
-MERGED_BY_PEFT = {
-    "bias",
-    "modules_to_save",
-}
-EMBEDDINGS = {"shared", "embed_tokens"}
+MERGED_BY_PEFT = {"bias"}
 MERGE_WITH_PEFT = Message(
     "Merge it with PEFT: PeftModel.from_pretrained(model, "
     "ADAPTER).merge_and_unload().save_pretrained(FOLDER), copy the base's tokenizer files into "
@@ -57,6 +53,7 @@ READ_HERE = {
     "use_dora",
     "lora_bias",
     "trainable_token_indices",
+    "modules_to_save",
 }
 # The modules are read from the tensors; these keys only exclude some from target_modules.
 NARROWING = {"layers_to_transform", "layers_pattern", "exclude_modules"}
@@ -82,21 +79,6 @@ KNOWN = UNSUPPORTED.keys() | READ_HERE | NARROWING | WITHOUT_EFFECT
 # These start by changing the base's own weights, so that the adapter alone is meaningless (measured with
 # peft 0.21: logits off by 2.7 with pissa and by 4.3 with olora, without a warning).
 INITS_THAT_MOVE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-
-
-def _way_out(key: str, config: Mapping[str, Any]) -> str:
-    """Return how to use such an adapter anyway."""
-    if key not in MERGED_BY_PEFT:
-        return ""
-    saved = config.get("modules_to_save") or []
-    embeddings = [name for name in saved if isinstance(name, str) and name in EMBEDDINGS]
-    if key == "modules_to_save" and embeddings:
-        # Measured with peft 0.21: the merged model's tied copies are not the trained ones.
-        return Message(
-            "PEFT does not merge {embeddings} correctly in this family either; train without it",
-            embeddings=embeddings[0],
-        )
-    return MERGE_WITH_PEFT
 
 
 def config_values(
@@ -147,7 +129,7 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
             raise AdapterError(
                 Message("uses `{key}`, which LoRALoom does not support", key=key),
                 where=where,
-                fix=_way_out(key, config),
+                fix=MERGE_WITH_PEFT if key in MERGED_BY_PEFT else "",
             )
     unknown = [
         key for key, value in config.items() if key not in KNOWN and value not in (None, False, {}, [])

@@ -19,22 +19,18 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
+from loraloom.bank.adapter_tensors import adapted_linears, split_tensors
 from loraloom.bank.peft_base import check_fingerprints, portable_name, unverified
-from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_values
+from loraloom.bank.peft_config import MERGE_WITH_PEFT, PREFIX, check_config, config_values
 from loraloom.bank.peft_conversion import check_other_kind, is_converted, read_as_lora
 from loraloom.bank.peft_files import CONFIG as CONFIG
 from loraloom.bank.peft_files import ORIGIN as ORIGIN
 from loraloom.bank.peft_files import WEIGHTS as WEIGHTS
 from loraloom.bank.peft_files import check_place, read_json, read_weights
+from loraloom.bank.peft_norms import check_norms, names_to_save, take_norms
 from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
-from loraloom.bank.peft_token_rows import (
-    adapted_linears,
-    read_rows,
-    rows_in_files,
-    split_rows,
-    token_indices_value,
-)
+from loraloom.bank.peft_token_rows import read_rows, rows_in_files, token_indices_value
 from loraloom.bank.token_rows import IN_FILES as ROWS_IN_FILES
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.lora_bias import BIAS
@@ -49,7 +45,6 @@ from loraloom.text.message import Message
 from loraloom.text.visible import one_line, shown_value
 
 README = "README.md"
-PREFIX = "base_model.model."
 # PEFT saves these completely if the vocabulary was resized (peft 0.21 was measured to merge them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
 _RESIZED = Message(
@@ -98,7 +93,7 @@ def write_adapter(
         origin: additional contents of loraloom.json.
         card: the README.md, if any.
     """
-    rows, in_linears = split_rows(tensors)
+    in_linears, norms, rows = split_tensors(tensors)
     adapted = adapted_linears(tensors)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
@@ -107,9 +102,11 @@ def write_adapter(
     names = peft_target_modules(adapted, available, other_linears(base.model, base.family))
     kind = kind_of(settings)
     settings, in_files = kind.in_peft(settings, in_linears)
-    in_files |= rows_in_files(rows, base)
+    in_files |= {**rows_in_files(rows, base), **norms}
     values = config_values(settings, adapted, names, portable_name(base.name))
     values |= token_indices_value(settings, base)
+    if settings.modules_to_save:
+        values["modules_to_save"] = settings.modules_to_save
     write_bytes(staged / CONFIG, to_json(values).encode())
     # Cloned, because two tensors of a file must not be one in memory.
     named = {
@@ -134,9 +131,9 @@ def write_adapter(
 
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
     """Return settings and tensors of an adapter as `read_adapter` reads them without a base."""
-    rows, in_linears = split_rows(tensors)
+    in_linears, norms, rows = split_tensors(tensors)
     settings, in_files = kind_of(settings).in_peft(settings, in_linears)
-    found = {_in_bank(name): tensor for name, tensor in in_files.items()}
+    found = {_in_bank(name): tensor for name, tensor in in_files.items()} | norms
     return settings, {**found, **{name.rpartition(".")[2]: tensor for name, tensor in rows.items()}}
 
 
@@ -164,7 +161,8 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     if is_converted(config):
         return _read_other_kind(folder, config, base, where)
     kind = check_config(config, where)
-    tensors, in_rows = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
+    to_save = names_to_save(config, where)
+    tensors, norms, in_rows = _read_tensors(folder / WEIGHTS, kind.tensor_names, to_save, where)
     token_ids, rows = read_rows(config, in_rows, base, where)
     try:
         modules = sorted({name.rpartition(".")[0] for name in tensors})
@@ -194,14 +192,16 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         raise AdapterError(
             Message("its configuration is invalid"), where=where, found=one_line(error)
         ) from None
-    settings = settings.model_copy(update={"trainable_token_indices": token_ids})
-    tensors |= rows
+    tensors |= {**norms, **rows}
     origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
         check_fingerprints(origin, base, where)
         notes = check_complete(config, settings.target_modules, base.model, base.family, where)
         notes += unverified(config, origin, settings.target_modules, base, where)
+        to_save = check_norms(to_save, norms, base, where)
+    beside = {"trainable_token_indices": token_ids, "modules_to_save": to_save or None}
+    settings = settings.model_copy(update=beside)
     return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
@@ -218,9 +218,12 @@ def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, wh
     return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
-def _read_tensors(path: Path, ends: Sequence[str], where: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors in linears, by their names in the bank, and the trained rows, as in the file."""
+def _read_tensors(
+    path: Path, ends: Sequence[str], to_save: Sequence[str], where: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Return tensors in linears and norms, by their names in the bank, and trained rows, as in the file."""
     raw = read_weights(path, where)
+    norms = take_norms(to_save, raw, where)
     rows = {name: raw.pop(name) for name in list(raw) if name.endswith(f".{ROWS_IN_FILES}")}
     tensors = {}
     for name, tensor in raw.items():
@@ -255,4 +258,4 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> tuple[dict[str
             where=where,
             found=", ".join(sorted(halves)[:3]),
         )
-    return tensors, {name.removeprefix(PREFIX): tensor for name, tensor in rows.items()}
+    return tensors, norms, {name.removeprefix(PREFIX): tensor for name, tensor in rows.items()}

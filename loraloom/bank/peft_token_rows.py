@@ -22,18 +22,6 @@ from loraloom.text.message import Message
 OF_STACKS = "embed_tokens"
 
 
-def split_rows(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the trained rows among an adapter's tensors, and those in linears."""
-    rows = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[2] == DELTA}
-    return rows, {name: tensor for name, tensor in tensors.items() if name not in rows}
-
-
-def adapted_linears(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the linears that an adapter's tensors are in."""
-    _, in_linears = split_rows(tensors)
-    return sorted({name.rpartition(".")[0] for name in in_linears})
-
-
 def rows_in_files(rows: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
     """Return trained rows by their names in PEFT's files, without its prefix."""
     return {f"{table}.{IN_FILES}": tensor for tensor in rows.values() for table in _tables(base)}

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.indexed_rows import IndexedRows
-from loraloom.bank.ownership import Rows
+from loraloom.bank.owned_rows import owned_rows
 from loraloom.bank.updates.update import ParameterGroup
 from loraloom.base.loading import Base
 from loraloom.errors import AdapterError
@@ -157,16 +156,8 @@ class TokenTables:
 
     def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
         """Return the adapters of the open pass that have trained rows, and their rows of the batch."""
-        running = self.base.current_pass.get()
-        if running is None:
-            return []
-        if isinstance(running.rows, IndexedRows):
-            index, spans = running.rows.spans(num_rows, module)
-            places = torch.tensor(index, dtype=torch.int64, device=self.base.device)
-            return [(self.rows[s], places[a:b]) for s, a, b in spans if s in self.rows]
-        assert isinstance(running.rows, Rows)
-        shares = running.rows.spans(num_rows, module)
-        return [(self.rows[s], slice(a, b)) for s, a, b in shares if s in self.rows and b > a]
+        owned = owned_rows(self.base, num_rows, module)
+        return [(self.rows[slot], rows) for slot, rows in owned if slot in self.rows]
 
     def _made(self) -> dict[str, tuple[nn.Module, nn.Module]]:
         from loraloom.bank.token_head import TiedHead

@@ -46,7 +46,7 @@ class Gguf(Format):
     def check_adapter(self, settings: LoraSettings, form: Form) -> None:
         """Refuse adapters that are more than a product: llama.cpp adds s·B·A and nothing else."""
         is_product = set(kind_of(settings).tensor_names) == {"lora_A", "lora_B"}
-        if form == "adapter" and (not is_product or settings.trainable_token_indices):
+        if form == "adapter" and (not is_product or settings.trains_beside_linears):
             raise ModelError(
                 Message("llama.cpp adds the product of A and B only, and this adapter has more"),
                 found=", ".join(f"{key}: {value}" for key, value in settings.variant.items()),

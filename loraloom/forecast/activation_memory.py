@@ -21,7 +21,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import training_rows
-from loraloom.bank.token_rows import row_shapes
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.recomputation import keeping_activations
 from loraloom.base.sharding import local_part
@@ -109,7 +108,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
     kind, targets = kind_of(settings), bank.targets_of(settings)
     shapes = {target.name: kind.shapes(settings.at(target.name), target.linear) for target in targets}
     zeros = {f"{name}.{end}": torch.zeros(size) for name, own in shapes.items() for end, size in own.items()}
-    zeros |= {name: torch.zeros(shape) for name, shape in row_shapes(bank.base, settings).items()}
+    zeros |= {name: torch.zeros(shape) for name, shape in bank.beside.shapes(settings).items()}
     bank.attach(PROBE, settings, seed=0, tensors=zeros)
     try:
         source, target = _lengths(bank, settings)

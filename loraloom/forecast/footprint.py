@@ -14,6 +14,7 @@ Each phase also has the best adapters, and the head in int8 if many answers are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,6 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
-from loraloom.bank.token_rows import row_shapes
 from loraloom.bank.top_token import screen_bytes
 from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
@@ -81,16 +81,15 @@ class Counter:
     def num_weights(self, experiment: Experiment) -> int:
         """Return the number of weights of an experiment's adapter."""
         in_linears = num_weights(experiment.lora, self.bank.targets_of(experiment.lora))
-        return in_linears + self._num_in_rows(experiment)
+        return in_linears + self._num_beside(experiment)
 
     def num_trained(self, experiment: Experiment) -> int:
         """Return how many of them are trained; others have neither gradient nor moments."""
         in_linears = num_weights(experiment.lora, self.bank.targets_of(experiment.lora), trained=True)
-        return in_linears + self._num_in_rows(experiment)
+        return in_linears + self._num_beside(experiment)
 
-    def _num_in_rows(self, experiment: Experiment) -> int:
-        shapes = row_shapes(self.bank.base, experiment.lora)
-        return sum(rows * features for rows, features in shapes.values())
+    def _num_beside(self, experiment: Experiment) -> int:
+        return sum(map(math.prod, self.bank.beside.shapes(experiment.lora).values()))
 
     def training_bytes(self, experiment: Experiment) -> int:
         """Return the bytes of an adapter in training: weights, and gradients and moments of those trained."""

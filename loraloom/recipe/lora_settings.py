@@ -14,6 +14,7 @@ from loraloom.recipe.values import (
     InitLoraWeights,
     LayerNames,
     Layers,
+    ModulesToSave,
     Number,
     RankPattern,
     SettingError,
@@ -33,6 +34,7 @@ VARIANT_KEYS = (
     "use_lorafa",
     "lora_bias",
     "trainable_token_indices",
+    "modules_to_save",
     "init_lora_weights",
 )
 
@@ -123,6 +125,13 @@ class LoraSettings(Section):
             "base; a head that is tied to the embeddings changes with them."
         ),
     )
+    modules_to_save: ModulesToSave = Field(
+        default=None,
+        description=Message(
+            "Train copies of these norms as well: the ends of their names, `[layer_norm]`. Only norms can be "
+            "trained whole."
+        ),
+    )
     init_lora_weights: InitLoraWeights = Field(
         default=True,
         description=Message(
@@ -173,6 +182,11 @@ class LoraSettings(Section):
         """The settings that make it a variant of LoRA; empty for plain LoRA."""
         values = {key: getattr(self, key) for key in VARIANT_KEYS}
         return {key: value for key, value in values.items() if value != type(self).model_fields[key].default}
+
+    @property
+    def trains_beside_linears(self) -> bool:
+        """Whether it trains more than linears: rows of the embeddings, or norms."""
+        return bool(self.trainable_token_indices or self.modules_to_save)
 
     @property
     def scaling(self) -> float:

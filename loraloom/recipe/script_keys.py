@@ -70,7 +70,6 @@ _row(
 
 # LoRA itself.
 _row("bias", ("none",), Message("only A and B are trained"))
-_row("modules_to_save", _UNSET, Message("no module is trained as a whole"))
 _row("fan_in_fan_out", _OFF, Message("encoder-decoder models use linear layers, not transposed ones"))
 _row(
     "exclude_modules target_parameters layer_replication",

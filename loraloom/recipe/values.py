@@ -17,6 +17,7 @@ from loraloom.recipe.module_patterns import read_layer_names, read_layers, read_
 from loraloom.recipe.target_names import read_target_modules
 from loraloom.recipe.tracker_names import TrackerName, read_trackers
 from loraloom.text.message import Message
+from loraloom.text.visible import quoted
 
 
 class SettingError(ValueError):
@@ -161,6 +162,30 @@ def _token_indices(value: list[int] | None) -> list[int] | None:
     return sorted(value) if value else None
 
 
+def is_norm_name(name: str) -> bool:
+    """Return whether a name in `modules_to_save` can be that of a norm: in all families they say so."""
+    return "norm" in name.lower()
+
+
+def _modules_to_save(value: Any) -> Any:
+    """Parse the names of norms; other modules cannot be trained whole."""
+    names = [value] if isinstance(value, str) else value or None
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(Message("must be a list of names of norms, such as [layer_norm]"))
+    others = [name for name in names if not is_norm_name(name)]
+    if others:
+        raise ValueError(
+            Message(
+                "has {name}, but only norms can be trained whole, because adapters share the base's other "
+                "weights; use trainable_token_indices for tokens, and target_modules for linears",
+                name=quoted(others[0]),
+            )
+        )
+    return sorted(set(names))
+
+
 def _init_lora_weights(value: Any) -> Any:
     """Parse the start of A and B: True is PEFT's default."""
     if value in (True, None, "default", "true", "True"):
@@ -172,6 +197,7 @@ def _init_lora_weights(value: Any) -> Any:
 
 
 InitLoraWeights = Annotated[bool | str, BeforeValidator(_init_lora_weights)]
+ModulesToSave = Annotated[list[str] | None, BeforeValidator(_modules_to_save)]
 TokenIndices = Annotated[list[Annotated[Count, Field(ge=0)]] | None, AfterValidator(_token_indices)]
 LayerNames = Annotated[list[str] | None, BeforeValidator(read_layer_names)]
 TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]

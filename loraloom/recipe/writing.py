@@ -185,6 +185,9 @@ _EXAMPLES = {"early_stopping_patience": 3}  # for settings that are off by defau
 _ABOUT_EXPERIMENTS = Message(
     "Experiments train together on one copy of the base; each contains only what differs from the above."
 )
+_ABOUT_VARIANTS = Message(
+    "Variants of LoRA, here or in single experiments: {settings}.", settings=joined(", ", VARIANT_KEYS)
+)
 _EXPERIMENTS = """\
 # experiments:
 #   narrow: {lora: {target_modules: [q, v]}}
@@ -234,6 +237,8 @@ def commented_recipe(
         for key in (*keys, *further):
             remark = rate_remark if key == "learning_rate" else ""
             text += textwrap.indent(_setting(section, key, given.get(key), remark), "  ")
+        if section is LoraSettings:
+            text += textwrap.indent(_comment(rendered(_ABOUT_VARIANTS)), "  ")
     text += f"\n# {rendered(_ABOUT_EXPERIMENTS)}\n{_EXPERIMENTS}\n"
     for key in ("dtype", "device", "seed"):
         text += _setting(Recipe, key, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from loraloom.recipe.values import is_norm_name
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
 from loraloom.scripts.values import MISSING, Call, Symbol
@@ -193,11 +194,11 @@ def learning_rate(facts: Facts) -> Iterator[Finding]:
 
 def new_tokens(facts: Facts) -> Iterator[Finding]:
     """Find embeddings of new tokens, which LoRA does not train."""
-    if (
-        facts.lora is None
-        or facts.lora.argument("modules_to_save")
-        or facts.lora.argument("trainable_token_indices")
-    ):
+    if facts.lora is None or facts.lora.argument("trainable_token_indices"):
+        return
+    saved = facts.script.value(facts.lora, "modules_to_save")
+    names = saved if isinstance(saved, list) else []
+    if saved is not MISSING and not (names and all(isinstance(n, str) and is_norm_name(n) for n in names)):
         return
     for call in facts.script.calls_of("resize_token_embeddings"):
         yield Finding(

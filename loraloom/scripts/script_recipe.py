@@ -68,8 +68,8 @@ def _validated(tree: SettingsTree, name: str) -> tuple[Recipe, list[Problem]]:
         try:
             return Recipe.model_validate(tree.as_mapping()), problems
         except ValidationError as error:
+            found = problems_of(error, tree, name)  # before their places are removed
             removed = [path for path in _refused(error) if _remove(tree, path)]
-            found = problems_of(error, tree, name)
         problems += found
         if not removed:
             break

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loraloom.bank.adapter_tensors import adapted_linears
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import Adapter, read_adapter
-from loraloom.bank.peft_token_rows import adapted_linears
 from loraloom.base.loading import Base
 from loraloom.errors import ModelError
 from loraloom.evaluate.decoding import describe_unused

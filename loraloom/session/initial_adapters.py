@@ -15,7 +15,7 @@ from loraloom.recipe.relative_paths import Locations
 from loraloom.text.message import Message
 
 # What all modules of an adapter have in common.
-OF_WHOLE = ("use_rslora", "use_dora", "lora_bias", "trainable_token_indices")
+OF_WHOLE = ("use_rslora", "use_dora", "lora_bias", "trainable_token_indices", "modules_to_save")
 PATTERNED = ("r", "lora_alpha")  # what single modules may have of their own
 
 

@@ -157,7 +157,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
             filled("{alpha:g} (ΔW is scaled by {scaling:g})", alpha=lora.lora_alpha, scaling=lora.scaling),
         ),
         ("lora_dropout", f"{lora.lora_dropout:g}"),
-        *((key, shown_value(value)) for key, value in lora.variant.items()),
+        *((key, _shown(value)) for key, value in lora.variant.items()),
         ("target_modules", ", ".join(facts.target_modules)),
         ("learning_rate", f"{training.learning_rate:g}, {training.lr_scheduler_type}"),
         ("warmup_steps", f"{training.warmup_steps:g}"),
@@ -172,6 +172,11 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         ("max_source_length, max_target_length", _lengths(facts.recipe)),
         ("seed", str(facts.experiment.seed)),
     ]
+
+
+def _shown(value: object) -> str:
+    is_names = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return ", ".join(value) if is_names else shown_value(value)  # type: ignore[arg-type]
 
 
 def _lengths(recipe: Recipe) -> str:

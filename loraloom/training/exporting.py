@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from loraloom.bank.adapter_tensors import adapted_linears
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import write_adapter
-from loraloom.bank.peft_token_rows import adapted_linears
 from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
 from loraloom.recipe.values import UNQUANTIZED

@@ -104,7 +104,7 @@ class Setup:
         # Groups of alike adapters (`bank/fused`) have one scale in all modules.
         is_lora = all(
             kind_of(each.lora) is LORA
-            and not (each.lora.rank_pattern or each.lora.alpha_pattern or each.lora.trainable_token_indices)
+            and not (each.lora.rank_pattern or each.lora.alpha_pattern or each.lora.trains_beside_linears)
             for each in self.experiments
         )
         is_whole = base.device.type == "cuda" and not base.is_sharded and base.quantization == "none"

@@ -71,11 +71,11 @@ def test_losses_are_those_of_a_model_with_these_rows(base: Base, smoothing: floa
     torch.testing.assert_close(mixed[:1], alone)
     assert all(torch.allclose(found[name], own[name], rtol=1e-4, atol=1e-5) for name in own)
     batch = batch_of(base, {"rows": ROWS})
-    (rows,) = bank.tables.parameters("rows").values()
+    (rows,) = bank.beside.tables.parameters("rows").values()
     rows.grad = None
     with bank.rows(Rows(shares_of(batch))):
         head, states = output_head(base), hidden_states(base, batch)
-        weight = bank.tables.weight.index_copy(0, torch.tensor(IDS), rows)
+        weight = bank.beside.tables.weight.index_copy(0, torch.tensor(IDS), rows)
         logits = states * head.scale @ (weight if base.head_is_tied else head.weight).T
         logits = logits if head.bias is None else logits + head.bias
         wanted = F.cross_entropy(

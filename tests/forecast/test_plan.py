@@ -30,6 +30,7 @@ SETTINGS = {
     "all": LoraSettings(r=3, lora_dropout=0.1),
     "without dropout": LoraSettings(r=3, lora_dropout=0.0),
     "few targets": LoraSettings(r=5, lora_dropout=0.1, target_modules=["q", "cross:v"]),
+    "norms": LoraSettings(r=3, lora_dropout=0.1, modules_to_save=["norm"]),
 }
 
 
@@ -45,7 +46,7 @@ def really_kept(bank: AdapterBank, settings: LoraSettings, batch: Batch) -> int:
     ("kind", "which", "dtype"),
     [
         *((kind, "all", "float32") for kind in KINDS),
-        *product(TWO_KINDS, ("without dropout", "few targets"), ("float32", "bfloat16")),
+        *product(TWO_KINDS, ("without dropout", "few targets", "norms"), ("float32", "bfloat16")),
     ],
 )
 def test_what_a_pass_keeps_is_known_from_a_few_tokens(

@@ -19,6 +19,7 @@ from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
 from loraloom.bank.token_head import TiedHead
 from loraloom.bank.token_rows import BankEmbedding, row_shapes
+from loraloom.bank.trained_norms import BankNorm
 from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
 from loraloom.data.batches import Batch, Part, collate
@@ -84,8 +85,12 @@ def speaking_tensors(
             drawn = torch.randn(out_features, generator=generator)
             tensors[f"{target.name}.lora_magnitude_vector"] = lengths * (1 + strength * drawn)
     for name, shape in row_shapes(bank.base, settings).items():
-        rows = bank.tables.weight[torch.tensor(settings.trainable_token_indices)].float()
+        rows = bank.beside.tables.weight[torch.tensor(settings.trainable_token_indices)].float()
         tensors[name] = rows + torch.randn(shape, generator=generator) * strength * rows.std()
+    for path, norm in bank.beside.norms.matching(settings).items():
+        for end, vector in norm.named_parameters():
+            drawn = torch.randn(vector.shape, generator=generator)
+            tensors[f"{path}.{end}"] = vector.detach().float() + strength * drawn
     return tensors
 
 
@@ -236,7 +241,7 @@ def recomputing(base: Base) -> Iterator[None]:
 def unwrap(base: Base) -> None:
     """Put the plain linears back, whatever bank had wrapped them."""
     for name, module in list(base.model.named_modules()):
-        if isinstance(module, BankLinear | BankEmbedding | TiedHead):
+        if isinstance(module, BankLinear | BankEmbedding | BankNorm | TiedHead):
             parent, _, attribute = name.rpartition(".")
             setattr(base.model.get_submodule(parent), attribute, module.base)
     base.model.train()

@@ -38,7 +38,11 @@ def assert_same(
     assert_same_as_stock(ours, base, folder, each, ROWS, tmp_path / "stock", **options)
 
 
-def test_lora_plus(mt5: Base, tiny: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", TWO_KINDS)
+@pytest.mark.parametrize("norms", [{}, {"modules_to_save": ["norm"]}])
+def test_lora_plus(base: Base, kind: str, norms: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
+    """PEFT's optimizer decays T5's norms, and those of BART not."""
+
     def make(model: Any) -> Any:
         return create_loraplus_optimizer(
             model,
@@ -48,7 +52,9 @@ def test_lora_plus(mt5: Base, tiny: Any, tmp_path: Path) -> None:
             loraplus_weight_decay=WITHOUT_DROPOUT["weight_decay"],
         )
 
-    assert_same(mt5, tiny("mt5"), tmp_path, {"loraplus_lr_ratio": 4}, make_optimizer=make)
+    lora = {"loraplus_lr_ratio": 4, **norms}
+    options: dict[str, Any] = {"config": norms, "weights_within": 1e-3} if norms else {}
+    assert_same(base, tiny(kind), tmp_path, lora, make_optimizer=make, **options)
 
 
 def test_ranks_and_scales_of_single_modules_in_some_layers(mt5: Base, tiny: Any, tmp_path: Path) -> None:
@@ -84,6 +90,13 @@ def test_rows_of_the_embeddings(base: Base, kind: str, tiny: Any, tmp_path: Path
     """Of a tied head, which the same rows change; T5 1.0 scales what it multiplies."""
     rows = {"trainable_token_indices": [1, 15, 128, 226, 248, 343]}
     assert_same(base, tiny(kind), tmp_path, rows, config=rows, weights_within=1e-3)
+
+
+@pytest.mark.parametrize("kind", TWO_KINDS)
+def test_norms(base: Base, kind: str, tiny: Any, tmp_path: Path) -> None:
+    """The Trainer decays neither their scales nor their biases."""
+    norms = {"modules_to_save": ["layer_norm", "layernorm_embedding"] if kind == "bart" else ["layer_norm"]}
+    assert_same(base, tiny(kind), tmp_path, norms, config=norms, weights_within=1e-3)
 
 
 def test_lora_fa(mt5: Base, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

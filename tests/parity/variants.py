@@ -13,6 +13,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dora-undropped": {"use_dora": True, "lora_dropout": 0.0, "loraplus_lr_ratio": 2},
     "bias": {"lora_bias": True, "loraplus_lr_ratio": 2, "target_modules": WITHOUT_KEYS},
     "tokens": {"trainable_token_indices": list(range(5, 90, 2))},
+    "norms": {"modules_to_save": ["layer_norm"], "loraplus_lr_ratio": 2},
     "fa": {"use_lorafa": True},
     "pissa": {"init_lora_weights": "pissa", "alpha_pattern": {"q": 3}},
     "pissa-niter": {"init_lora_weights": "pissa_niter_4", "use_rslora": True, "lora_dropout": 0.0},

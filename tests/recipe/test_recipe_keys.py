@@ -203,7 +203,7 @@ load_in_8bit: None
     assert any(
         "`training.output_dir: ./out` has no effect: every run creates its own directory" in n for n in notes
     )
-    assert len(notes) == 22
+    assert len(notes) == 21
     assert recipe.training.report_to == []
     assert not any(note.is_warning for note in reading.notes)
 
@@ -215,7 +215,7 @@ load_in_8bit: None
         ("bias: all", "`bias: all` is refused: only A and B are trained. Leave it out, or write none."),
         (
             "modules_to_save: [lm_head]",
-            "`modules_to_save: a list` is refused: no module is trained as a whole",
+            "`lora.modules_to_save` has `lm_head`, but only norms can be trained whole",
         ),
         ("load_in_4bit: true", "`quantization` says how the base is quantized"),
         ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),

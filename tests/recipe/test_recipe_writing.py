@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import operator
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ LORA = {
     "alpha_pattern": st.dictionaries(st.sampled_from(["q", r"encoder.*\.v"]), st.floats(1e-12, 1e6)),
     "layers_to_transform": st.none() | st.lists(st.integers(0, 99), min_size=1),
     "use_dora": st.booleans(),
+    "modules_to_save": st.none() | st.lists(st.sampled_from(["norm", "layer_norm"]), min_size=1),
     "loraplus_lr_ratio": st.none() | st.floats(1, 1000),
 }
 TRAINING = {
@@ -173,6 +175,16 @@ def test_the_size_of_the_data_is_said_as_it_is_given() -> None:
     assert "# Data: about 1,234 rows\n" in commented_recipe(
         "starter", {"train": "a.json"}, size="about 1,234 rows"
     )
+
+
+def test_the_commented_recipe_names_the_variants() -> None:
+    """None is set, and each name is a setting."""
+    text = commented_recipe("starter", {"train": "starter"})
+    lines = text.partition("Variants of LoRA")[2].partition("\n\n")[0]
+    names = re.findall(r"\w+", lines.partition(":")[2])
+    assert names == list(VARIANT_KEYS)
+    assert parse_recipe(text, name="recipe").lora.variant == {}
+    assert {"use_dora", "modules_to_save"} <= set(names) <= LoraSettings.model_fields.keys()
 
 
 def test_the_commented_recipe_needs_a_model_and_data_only() -> None:

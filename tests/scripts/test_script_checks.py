@@ -402,6 +402,16 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
         "resize_token_embeddings",
         (("lora = ", "model.resize_token_embeddings(len(tokenizer))\nlora = "),),
     ),
+    "embeddings of new tokens beside norms": (
+        "warning",
+        "adapter",
+        "random and frozen",
+        "resize_token_embeddings",
+        (
+            ("lora = ", "model.resize_token_embeddings(len(tokenizer))\nlora = "),
+            ("r=8", 'r=8, modules_to_save=["layer_norm"]'),
+        ),
+    ),
     "a rate for all weights": (
         "warning",
         "learning-rate",

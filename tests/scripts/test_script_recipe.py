@@ -115,6 +115,18 @@ def test_values_that_a_recipe_refuses_are_left_out_with_the_reason(tmp_path: Pat
     assert recipe.training.num_train_epochs == 3
 
 
+def test_modules_to_save_are_norms_and_others_are_left_out_at_their_line(tmp_path: Path) -> None:
+    report = checked(tmp_path, changed(("r=8", 'r=8, modules_to_save=["layer_norm"]')))
+    assert "modules_to_save: [layer_norm]" in report.recipe
+    assert left_out(report) == []
+    text = changed(("r=8", 'r=8,\n    modules_to_save=["lm_head"]'))
+    report = checked(tmp_path, text)
+    assert "modules_to_save" not in report.recipe
+    (found,) = [each for each in report.findings if each.check == "recipe" and each.level == "note"]
+    assert "`lm_head`, but only norms can be trained whole" in str(found.message)
+    assert found.where == line_of(text, "modules_to_save")
+
+
 def test_secrets_of_a_script_are_not_shown(tmp_path: Path) -> None:
     text = changed(
         ("    learning_rate=", '    hub_token="hf_secret",\n    push_to_hub=True,\n    learning_rate=')

@@ -72,7 +72,10 @@ PREFIX = "base_model.model."
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "DoRA without lengths": (config(use_dora=True), "modules lack one of their tensors"),
     "biases of B": (config(lora_bias=True), "modules lack one of their tensors"),
-    "whole modules": (config(modules_to_save=["lm_head"]), f"uses `modules_to_save`, {DOES_NOT_COMPUTE}"),
+    "whole modules": (
+        config(modules_to_save=["lm_head"]),
+        "for `lm_head`; LoRALoom supports it for norms",
+    ),
     "other ranks": (config(rank_pattern={"q": 8}), ""),
     "ranks of text": (config(rank_pattern={"q": "many"}), "its configuration is invalid"),
     "scales in a list": (config(alpha_pattern=[8]), "its alpha_pattern is not a mapping"),

@@ -21,18 +21,20 @@ def served(base: Base, num_adapters: int, **generation: object) -> ServedModel:
     bank = AdapterBank(base)
     for number in range(num_adapters):
         slot = f"a{number}"
-        bank.attach(slot, LoraSettings(r=2 + number % 3, target_modules="all-linear"), seed=number)
+        norms = ["norm"] if number == 1 else None
+        settings = LoraSettings(r=2 + number % 3, target_modules="all-linear", modules_to_save=norms)
+        bank.attach(slot, settings, seed=number)
         generator = torch.Generator().manual_seed(number)
         bank.load(
             slot,
             {
-                name: torch.randn(t.shape, generator=generator) * 0.3 if name.endswith("lora_B") else t
+                name: t + torch.randn(t.shape, generator=generator) * 0.3 * (not name.endswith("lora_A"))
                 for name, t in bank.tensors(slot).items()
             },
         )
     base.model.eval()
-    settings = GenerationSettings(max_new_tokens=MAX_NEW_TOKENS, **generation)  # type: ignore[arg-type]
-    recipe = Recipe(model_name_or_path="tiny", data=DataSettings(train="none.json"), generation=settings)
+    answers = GenerationSettings(max_new_tokens=MAX_NEW_TOKENS, **generation)  # type: ignore[arg-type]
+    recipe = Recipe(model_name_or_path="tiny", data=DataSettings(train="none.json"), generation=answers)
     adapters = {slot: Adapter(Path(), bank.settings(slot), {}, {}) for slot in bank.slots}
     slots: dict[str, str | None] = {"base": None, **{slot: slot for slot in bank.slots}}
     return ServedModel(AnsweringModel(Path(), recipe, base, bank, slots, adapters, []))

@@ -1,0 +1,40 @@
+"""The tensors of an adapter by what they are part of: linears, norms, or rows of the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+from loraloom.bank.token_rows import DELTA
+from loraloom.bank.trained_norms import ENDS
+
+
+class AdapterTensors(NamedTuple):
+    """An adapter's tensors by their names in the bank.
+
+    Args:
+        in_linears: A, B and what else its kind has in a linear.
+        norms: trained norms.
+        rows: trained rows of the embeddings.
+    """
+
+    in_linears: dict[str, Tensor]
+    norms: dict[str, Tensor]
+    rows: dict[str, Tensor]
+
+
+def split_tensors(tensors: Mapping[str, Tensor]) -> AdapterTensors:
+    """Sort the tensors of an adapter."""
+    found = AdapterTensors({}, {}, {})
+    for name, tensor in tensors.items():
+        end = name.rpartition(".")[2]
+        own = found.rows if end == DELTA else found.norms if end in ENDS else found.in_linears
+        own[name] = tensor
+    return found
+
+
+def adapted_linears(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the linears that an adapter's tensors are in."""
+    return sorted({name.rpartition(".")[0] for name in split_tensors(tensors).in_linears})

@@ -1,0 +1,65 @@
+"""What adapters train beside linears: rows of embeddings (`token_rows.py`) and norms (`trained_norms.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from loraloom.bank.token_rows import GROUP, TokenTables, row_shapes
+from loraloom.bank.trained_norms import TrainedNorms
+from loraloom.bank.updates.update import ParameterGroup
+from loraloom.base.loading import Base
+from loraloom.recipe import LoraSettings
+
+
+class BesideLinears:
+    """The trained rows and norms of a bank's adapters.
+
+    Args:
+        base: its embeddings and norms are replaced while an adapter trains them.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.tables, self.norms = TokenTables(base), TrainedNorms(base)
+
+    def shapes(self, settings: LoraSettings) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of what an adapter trains here.
+
+        Raises:
+            TargetError: a name in `modules_to_save` matches nothing, or something that is no norm.
+            AdapterError: this base has no such token, or it cannot be trained.
+        """
+        return {**row_shapes(self.base, settings), **self.norms.shapes(settings)}
+
+    def attach(self, slot: str, settings: LoraSettings, tensors: Mapping[str, Tensor] | None) -> None:
+        """Add what an adapter trains here, as in its tensors, or as it is in the base."""
+        self.tables.attach(slot, settings, tensors)
+        self.norms.attach(slot, settings, tensors)
+
+    def drop(self, slot: str) -> None:
+        """Remove what an adapter has here."""
+        self.tables.drop(slot)
+        self.norms.drop(slot)
+
+    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
+        """Return what an adapter trains here, by name in `AdapterBank.tensors`."""
+        return {**self.tables.parameters(slot), **self.norms.parameters(slot)}
+
+    def groups(
+        self, slot: str, settings: LoraSettings
+    ) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
+        """Return it in groups that the optimizer treats alike."""
+        rows = self.tables.parameters(slot)
+        return [*([(GROUP, rows)] if rows else []), *self.norms.groups(slot, settings)]
+
+    def wrap(self) -> None:
+        """Put the replacements in place."""
+        self.tables.wrap()
+        self.norms.wrap()
+
+    def unwrap(self) -> None:
+        """Put the base's own modules back."""
+        self.norms.unwrap()
+        self.tables.unwrap()

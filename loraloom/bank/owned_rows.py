@@ -1,0 +1,30 @@
+"""Which rows of a batch belong to which adapter, for modules that compute these rows apart from others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.indexed_rows import IndexedRows
+from loraloom.bank.ownership import Rows
+from loraloom.base.loading import Base
+
+
+def owned_rows(base: Base, num_rows: int, module: str) -> list[tuple[str, slice | Tensor]]:
+    """Return the adapters of the open pass and their rows; slices follow one another, in order.
+
+    Args:
+        base: with the adapters attached.
+        num_rows: of the batch.
+        module: that computes it, for messages.
+    """
+    running = base.current_pass.get()
+    if running is None:
+        return []
+    if isinstance(running.rows, IndexedRows):
+        index, spans = running.rows.spans(num_rows, module)
+        places = torch.tensor(index, dtype=torch.int64, device=base.device)
+        return [(slot, places[start:stop]) for slot, start, stop in spans]
+    assert isinstance(running.rows, Rows)
+    shares = running.rows.spans(num_rows, module)
+    return [(slot, slice(start, stop)) for slot, start, stop in shares if slot is not None and stop > start]

@@ -1,0 +1,117 @@
+"""Trained norms in an adapter's folder: `modules_to_save` and its tensors.
+
+PEFT's model calls a copy `<norm>.modules_to_save.<adapter>.weight`, and its files `<norm>.weight`, with the
+prefix that all tensors have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from loraloom.bank.peft_config import MERGE_WITH_PEFT, PREFIX
+from loraloom.bank.trained_norms import ENDS
+from loraloom.base.loading import Base
+from loraloom.base.norms import matching_norms
+from loraloom.errors import AdapterError
+from loraloom.recipe.values import is_norm_name
+from loraloom.text.message import Message
+from loraloom.text.visible import printable, quoted
+
+EMBEDDINGS = {"shared", "embed_tokens"}
+
+
+def names_to_save(config: Mapping[str, Any], where: str) -> list[str]:
+    """Return the names of the norms that an adapter has copies of; see `matching_norms`.
+
+    Raises:
+        AdapterError: `modules_to_save` is not a list of names, or one of them is no norm's.
+    """
+    names = config.get("modules_to_save") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise AdapterError(Message("its modules_to_save is not a list of names"), where=where)
+    for name in names:
+        if not is_norm_name(name):
+            raise _whole_module(name, where)
+    return sorted(set(names))
+
+
+def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Remove trained norms from the tensors of a file, and return them by their names in the bank.
+
+    Args:
+        names: from `names_to_save`.
+        raw: the tensors by their names in the file.
+        where: the adapter's folder, for messages.
+
+    Raises:
+        AdapterError: a module of such a name is no norm.
+    """
+    found = {}
+    for name in list(raw) if names else ():
+        module, _, end = name.removeprefix(PREFIX).rpartition(".")
+        if end not in ENDS or not module.endswith(tuple(names)) or not name.startswith(PREFIX):
+            continue
+        tensor = raw.pop(name)
+        if tensor.dim() != 1:
+            raise _whole_module(module, where)
+        if not tensor.is_floating_point():
+            raise AdapterError(
+                Message("contains {dtype} values instead of floating-point values", dtype=tensor.dtype),
+                where=where,
+                found=printable(name),
+            )
+        found[f"{module}.{end}"] = tensor.float()
+    return found
+
+
+def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, where: str) -> list[str]:
+    """Check that an adapter has all norms that it names on this base, and no others.
+
+    Returns:
+        The names that match something; PEFT ignores others.
+
+    Raises:
+        AdapterError: norms are missing, or the base has no such norms.
+        TargetError: a name matches something that is no norm.
+    """
+    modules = {path: module for path, module in base.model.named_modules(remove_duplicate=False) if path}
+    known = [name for name in names if any(path.endswith(name) for path in modules)]
+    matched = matching_norms(modules, known, key=where) if known else {}
+    wanted = {f"{path}.{end}" for path, norm in matched.items() for end, _ in norm.named_parameters()}
+    if missing := wanted - norms.keys():
+        raise AdapterError(
+            Message(
+                "lacks {num_missing} tensors of norms that its modules_to_save names",
+                num_missing=len(missing),
+            ),
+            where=where,
+            found=Message("nothing for {lacking}", lacking=min(missing)),
+            fix=Message("The folder is incomplete; copy it again."),
+        )
+    if surplus := norms.keys() - wanted:
+        raise AdapterError(
+            Message("has tensors of norms that this base does not have"),
+            where=where,
+            found=printable(min(surplus)),
+        )
+    return known
+
+
+def _whole_module(name: str, where: str) -> AdapterError:
+    """Describe a module that is trained whole and is no norm, and how to use such an adapter anyway."""
+    fix = MERGE_WITH_PEFT
+    if name.rpartition(".")[2] in EMBEDDINGS:
+        # Measured with peft 0.21: the merged model's tied copies are not the trained ones.
+        fix = Message(
+            "PEFT does not merge {embeddings} correctly in this family either; train without it, and added "
+            "tokens with trainable_token_indices",
+            embeddings=printable(name),
+        )
+    return AdapterError(
+        Message("uses `modules_to_save` for {name}; LoRALoom supports it for norms only", name=quoted(name)),
+        where=where,
+        fix=fix,
+    )

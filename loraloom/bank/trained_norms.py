@@ -1,0 +1,246 @@
+"""Norms that an adapter has copies of, trained whole: PEFT's `modules_to_save`, for norms alone.
+
+A norm treats each token by itself and has a vector or two, so each adapter's copy computes the rows of that
+adapter, and the base's computes all others. The copy of a linear or of the embeddings would be a product or a
+table for each adapter, beside the base's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from loraloom.bank.owned_rows import owned_rows
+from loraloom.bank.updates.update import ParameterGroup
+from loraloom.base.loading import Base
+from loraloom.base.norms import matching_norms
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+from loraloom.text.message import Message
+
+ENDS = ("weight", "bias")
+
+
+@dataclass(frozen=True)
+class TrainedNorm:
+    """An adapter's copy of one norm.
+
+    Args:
+        norm: a copy of the base's, whose vectors are not used.
+        parameters: those used instead, `weight` and `bias` if it has one: float32, trained.
+    """
+
+    norm: nn.Module
+    parameters: Mapping[str, nn.Parameter]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalize [rows, …, d]."""
+        dtypes = {end: p.dtype for end, p in self.norm.named_parameters()}
+        own = {end: parameter.to(dtypes[end]) for end, parameter in self.parameters.items()}
+        return functional_call(self.norm, own, (x,))  # type: ignore[no-any-return]
+
+    def delta_norms(self, base: nn.Module) -> tuple[float, float]:
+        """Compute the norms of the change and of what the base's norm scales by and adds."""
+        before = {end: parameter.detach().float() for end, parameter in base.named_parameters()}
+        changes = [parameter.detach() - before[end] for end, parameter in self.parameters.items()]
+        size = [_scale(base), before["bias"]] if "bias" in before else [_scale(base)]
+        return float(torch.cat(changes).norm()), float(torch.cat(size).norm())
+
+
+class BankNorm(nn.Module):
+    """Replaces a norm of the base: the norm, or an adapter's copy in the rows of that adapter.
+
+    Args:
+        norm: of the base, frozen.
+        name: its path in the model.
+        of: the base.
+    """
+
+    def __init__(self, norm: nn.Module, name: str, of: Base) -> None:
+        super().__init__()
+        self.base, self.name, self.of = norm, name, of
+        self.copies: dict[str, TrainedNorm] = {}
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's weight."""
+        return self.base.weight  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize [rows, …, d]."""
+        owned = owned_rows(self.of, len(x), self.name)
+        own = [(self.copies[slot], rows) for slot, rows in owned if slot in self.copies]
+        if not own:
+            return self.base(x)  # type: ignore[no-any-return]
+        pieces: list[Tensor] = []
+        end = 0
+        for norm, rows in own:
+            if not isinstance(rows, slice):
+                return self._scattered(x, own)
+            if rows.start > end:
+                pieces.append(self.base(x[end : rows.start]))
+            pieces.append(norm(x[rows]))
+            end = rows.stop
+        if end < len(x):
+            pieces.append(self.base(x[end:]))
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def _scattered(self, x: Tensor, own: list[tuple[TrainedNorm, slice | Tensor]]) -> Tensor:
+        """Normalize rows of any owners in any order."""
+        y: Tensor = self.base(x)
+        for norm, rows in own:
+            assert isinstance(rows, Tensor)
+            y = y.index_copy(0, rows, norm(x[rows]))
+        return y
+
+
+class TrainedNorms:
+    """The copies of norms that a bank's adapters have.
+
+    Args:
+        base: a norm of it is replaced while an adapter has a copy.
+
+    Attributes:
+        modules: of the base, by path.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.modules = {path: m for path, m in base.model.named_modules(remove_duplicate=False) if path}
+        self._wrapped: dict[str, BankNorm] = {}
+
+    def matching(self, settings: LoraSettings) -> dict[str, nn.Module]:
+        """Return the norms of the base that an adapter has copies of, by path, in the model's order.
+
+        Raises:
+            TargetError: a name matches nothing, or something that is no norm.
+            AdapterError: ranks share the base.
+        """
+        if not settings.modules_to_save:
+            return {}
+        if self.base.is_sharded:
+            raise AdapterError(
+                Message("norms cannot be trained while the base is divided among ranks"),
+                where="lora.modules_to_save",
+                fix=Message("Remove it, or training.shard_base."),
+            )
+        return matching_norms(self.modules, settings.modules_to_save)
+
+    def shapes(self, settings: LoraSettings) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of each vector that an adapter has in norms; raises as `matching` does."""
+        norms = self.matching(settings).items()
+        return {f"{path}.{end}": tuple(p.shape) for path, norm in norms for end, p in norm.named_parameters()}
+
+    @torch.inference_mode(False)
+    def copies_of(
+        self, settings: LoraSettings, tensors: Mapping[str, Tensor] | None
+    ) -> dict[str, TrainedNorm]:
+        """Make the copies that an adapter has, by path.
+
+        Args:
+            settings: of the adapter.
+            tensors: of the adapter; by default the copies start as the base's norms.
+        """
+        made = {}
+        for path, norm in self.matching(settings).items():
+            own = {
+                end: p.detach() if tensors is None else tensors[f"{path}.{end}"]
+                for end, p in norm.named_parameters()
+            }
+            device = self.base.device
+            vectors = {end: t.detach().to(device, torch.float32, copy=True) for end, t in own.items()}
+            made[path] = TrainedNorm(
+                copy.deepcopy(norm), {end: nn.Parameter(vector) for end, vector in vectors.items()}
+            )
+        return made
+
+    def attach(self, slot: str, settings: LoraSettings, tensors: Mapping[str, Tensor] | None) -> None:
+        """Add the copies of an adapter, if its settings name any; arguments as in `copies_of`."""
+        for path, own in self.copies_of(settings, tensors).items():
+            if path not in self._wrapped:
+                norm = self.modules[path]
+                self._wrapped[path] = BankNorm(norm, path, self.base).train(norm.training)
+                self._put(path, self._wrapped[path])
+            self._wrapped[path].copies[slot] = own
+
+    def drop(self, slot: str) -> None:
+        """Remove the copies of an adapter, if it has any, and restore norms without a copy."""
+        for path, wrapped in list(self._wrapped.items()):
+            wrapped.copies.pop(slot, None)
+            if not wrapped.copies:
+                self._put(path, wrapped.base)
+                del self._wrapped[path]
+
+    def of(self, slot: str) -> dict[str, TrainedNorm]:
+        """Return the copies of an adapter by path, in the model's order."""
+        wrapped = ((path, self._wrapped[path]) for path in self.modules if path in self._wrapped)
+        return {path: norm.copies[slot] for path, norm in wrapped if slot in norm.copies}
+
+    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
+        """Return the vectors of an adapter by their names in `AdapterBank.tensors`; empty if it has none."""
+        return {
+            f"{path}.{end}": vector
+            for path, norm in self.of(slot).items()
+            for end, vector in norm.parameters.items()
+        }
+
+    def groups(
+        self, slot: str, settings: LoraSettings
+    ) -> Iterator[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
+        """Yield the vectors of an adapter in groups, as the stock Trainer has them: without weight decay.
+
+        PEFT's optimizer of LoRA+ trains them at the rate of B, and decays those of norms that are no
+        `nn.LayerNorm`.
+        """
+        ratio = settings.loraplus_lr_ratio
+        for decays in (False, True):
+            own = {
+                name: vector
+                for name, vector in self.parameters(slot).items()
+                if decays == (ratio is not None and not self._is_layer_norm(name))
+            }
+            if own:
+                yield ParameterGroup(ENDS, rate_factor=float(ratio or 1), decays=decays), own
+
+    def _is_layer_norm(self, name: str) -> bool:
+        return isinstance(self.modules[name.rpartition(".")[0]], nn.LayerNorm)
+
+    @torch.no_grad()
+    def merge(self, copies: Mapping[str, TrainedNorm]) -> tuple[list[Tensor], float]:
+        """Replace norms of the base by copies; return their vectors and the norm of the change."""
+        vectors, square = [], 0.0
+        for path, own in copies.items():
+            norm = self.modules[path]
+            square += own.delta_norms(norm)[0] ** 2
+            for end, vector in norm.named_parameters():
+                vector.copy_(own.parameters[end])
+                vectors.append(vector.detach())
+        return vectors, square**0.5
+
+    def wrap(self) -> None:
+        """Put the replacements in place."""
+        for path, wrapped in self._wrapped.items():
+            self._put(path, wrapped)
+
+    def unwrap(self) -> None:
+        """Put the base's own norms back."""
+        for path, wrapped in self._wrapped.items():
+            self._put(path, wrapped.base)
+
+    def _put(self, path: str, module: nn.Module) -> None:
+        parent, _, attribute = path.rpartition(".")
+        setattr(self.base.model.get_submodule(parent), attribute, module)
+
+
+def _scale(norm: nn.Module) -> Tensor:
+    """Return what a norm multiplies by, by its answers to ±1; Gemma's norms store it less 1."""
+    signs = torch.ones_like(norm.weight).detach()  # type: ignore[arg-type]
+    signs[1::2] = -1
+    with torch.no_grad():
+        twice: Tensor = (norm(signs) - norm(-signs)) * signs
+    return twice.float() / 2

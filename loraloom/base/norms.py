@@ -1,0 +1,49 @@
+"""The norms of a base that an adapter can have copies of, by names as in PEFT's `modules_to_save`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from loraloom.errors import Problem, TargetError
+from loraloom.text.message import Message
+from loraloom.text.visible import quoted
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module normalizes states, with a vector that scales them, and a bias if any."""
+    own = dict(module.named_parameters())
+    has_vectors = "weight" in own and own.keys() <= {"weight", "bias"} and not list(module.buffers())
+    return has_vectors and type(module).__name__.endswith("Norm") and all(p.dim() == 1 for p in own.values())
+
+
+def matching_norms(
+    modules: Mapping[str, nn.Module], names: Sequence[str], *, key: str = "lora.modules_to_save"
+) -> dict[str, nn.Module]:
+    """Return the norms whose paths end in one of some names, at a dot or not, as PEFT finds them.
+
+    Args:
+        modules: of the base, by their paths.
+        names: as in `modules_to_save`.
+        key: name of the setting in messages.
+
+    Raises:
+        TargetError: a name matches nothing, or something that is no norm.
+    """
+    problems = []
+    for name in names:
+        matched = {path: module for path, module in modules.items() if path.endswith(name)}
+        other = next((path for path, module in matched.items() if not is_norm(module)), None)
+        if other is None and matched:
+            continue
+        what = (
+            Message("{name} matches {module}, which is no norm", name=quoted(name), module=other)
+            if other
+            else Message("{name} matches no norm of this base", name=quoted(name))
+        )
+        ends = {path.rpartition(".")[2] for path, module in modules.items() if is_norm(module)}
+        problems.append(Problem(what, where=key, allowed=", ".join(sorted(ends))))
+    if problems:
+        raise TargetError(problems)
+    return {path: module for path, module in modules.items() if path.endswith(tuple(names))}
