@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,10 @@ ENGLISH = {
     "spread": (
         "The best rate of a single cell lies within × {factor:.1f} of the rule's, for 95 % of the cells."
     ),
+    "root": (
+        "With lora_alpha a fixed multiple of r, the best rate falls with the root of the rank: 1/√2, 0.71, "
+        "lies in the interval."
+    ),
     "cost": (
         "Following the rule costs {rule:+.3f} nats of eval loss in the median cell, beside the "
         "cell's own best of the rates that were tried; {plain:g}, a usual choice, costs "
@@ -81,6 +86,7 @@ CHINESE = {
     "few": "只用 q 和 v，而不是全部线性层",
     "names": "宽度 秩 批大小",
     "spread": "95 % 的组，其最佳学习率在规则所给值的 {factor:.1f} 倍以内。",
+    "root": "lora_alpha 是 r 的固定倍数时，最佳学习率随秩的平方根下降：1/√2，即 0.71，在区间之内。",
     "cost": (
         "与各组试过的最佳学习率相比，按规则取值在中位的组上使评估损失增加 {rule:+.3f} nat；常用的 "
         "{plain:g} 则增加 {usual:+.3f}。"
@@ -131,6 +137,7 @@ def _page(
         texts["rule"],
         center,
         _table(texts["heads"], _factors(rule, texts)),
+        *([texts["root"]] if _falls_with_root(rule) else []),
         texts["spread"].format(factor=10 ** (2 * rule.deviation)),
         cost,
         texts["study"].format(width=WIDTH, rate=rule.rate(Cell(WIDTH, batch=16))),
@@ -139,6 +146,11 @@ def _page(
         _table(texts["cell heads"].format(plain=PLAIN), _cells(found, rule)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _falls_with_root(rule: Rule) -> bool:
+    slope, half = rule.slopes["rank"]
+    return bool(abs(slope - math.log10(0.5) / 2) < half)
 
 
 def _factors(rule: Rule, texts: Mapping[str, str]) -> list[list[str]]:

@@ -13,7 +13,7 @@ from loraloom.text.message import Message
 WIDTH, RANK, BATCH = 256, 16, 8
 RATE = 0.0024  # there, on all linears, with lora_alpha = 2 r
 # What the best rate is multiplied by if one of these doubles, and on q and v alone.
-PER_WIDTH, PER_RANK, PER_BATCH, ATTENTION_ALONE = 0.77, 0.70, 1.20, 1.34
+PER_WIDTH, PER_RANK, PER_BATCH, ATTENTION_ALONE = 0.75, 0.71, 1.16, 1.31
 
 
 def suggested_rate(
