@@ -12,7 +12,7 @@ import pytest
 from loraloom.commands.export import export
 from loraloom.errors import ModelError
 from tests.commands.exporting import assert_nothing_left, prove_here, run_example
-from tests.commands.trained import train_small
+from tests.commands.trained import train_small, train_token_rows
 from tests.tiny import make_folder
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="`make extras` installs it")
@@ -37,6 +37,18 @@ def test_every_family_answers_as_base_and_adapter(
     export(trained(kind), tmp_path / "plain", format="transformers")
     said = [run_example(tmp_path / name, monkeypatch) for name in ("ct2", "plain")]
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("kind", ["t5", "mt5", "bart"])
+def test_trained_rows_of_the_embeddings_are_in_the_model(
+    kind: str, tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In tied heads (T5, BART) too, and not in a head of its own (mT5)."""
+    prove_here(monkeypatch)
+    run = train_token_rows(tmp_path / "trained", tiny(kind))
+    measured = export(run, tmp_path / "out", format="ctranslate2")["proof"]["measured"]  # type: ignore[index]
+    assert measured["num_same_answers"] == measured["num_answers"] == 6
+    assert measured["largest_difference"] < 1e-4
 
 
 @pytest.mark.parametrize(("kind", "tied"), [("mt5", True), ("umt5", True), ("bart", False)])

@@ -12,6 +12,7 @@ import pytest
 
 from loraloom.commands.export import export
 from tests.commands.exporting import prove_here, run_example
+from tests.commands.trained import train_token_rows
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="`make extras` installs it")
 pytest.importorskip("onnxscript", reason="`make extras` installs it")
@@ -63,6 +64,15 @@ def test_other_families_answer_as_base_and_adapter(
     assert said[0] == said[1]
     config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert "forced_eos_token_id" not in config  # Optimum would obey BART's, which the run did not use
+
+
+@pytest.mark.parametrize("kind", ["t5", "mt5", "bart"])
+def test_trained_rows_of_the_embeddings_are_in_the_model(
+    kind: str, tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove_here(monkeypatch)
+    run = train_token_rows(tmp_path / "trained", tiny(kind))
+    assert answers_as_base_and_adapter(export(run, tmp_path / "out", format="onnx"))
 
 
 def test_int8_is_smaller_and_reports_what_it_changed(

@@ -11,8 +11,10 @@ from typing import Any
 import huggingface_hub.constants
 import huggingface_hub.hf_api
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
+from safetensors.torch import load, load_file
 from typer.testing import CliRunner
 
 from loraloom.cli import app
@@ -21,7 +23,7 @@ from loraloom.commands.export import export
 from loraloom.commands.merge import merge
 from loraloom.commands.push import push
 from loraloom.errors import RecipeError, RunError
-from tests.commands.trained import ROWS, machine_paths, train_small
+from tests.commands.trained import ROWS, TOKEN_IDS, machine_paths, train_small, train_token_rows
 from tests.hub import TOKEN, Hub, Repository, hub_server
 
 # PEFT still asks transformers for the old name of activation checkpointing.
@@ -96,6 +98,22 @@ def test_the_hubs_own_reader_finds_the_results(compared: Path) -> None:
     assert "95 % interval" in str(results["chrf"].metric_name)
     assert results["chrf"].metric_args["signature"] == figures["signatures"]["chrf"]
     assert set(results) == {each["metric"] for each in figures["differences"]}
+
+
+def test_trained_rows_of_the_embeddings_are_sent_with_their_adapter(
+    tiny: Callable[[str], Path], hub: Hub, tmp_path: Path
+) -> None:
+    run = train_token_rows(tmp_path / "trained", tiny("t5"))
+    rows = compare(run).rows
+    assert [row.answers["main"] for row in rows] != [row.answers["base"] for row in rows]
+    push(run, "me/rows", base_model="google-t5/t5-small", sends=True)
+    files = hub.repositories["me/rows"].files
+    assert json.loads(files["adapter_config.json"])["trainable_token_indices"] == TOKEN_IDS
+    ours = load_file(run / "adapters" / "main" / "adapter_model.safetensors")
+    sent = load(files["adapter_model.safetensors"])
+    rows_of = [tensor for name, tensor in sent.items() if name.endswith("trainable_tokens_delta")]
+    assert [len(rows) for rows in rows_of] == [len(TOKEN_IDS)]
+    assert all(torch.equal(sent[name], ours[name]) for name in ours)
 
 
 @pytest.mark.usefixtures("proof_here")

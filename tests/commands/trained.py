@@ -22,6 +22,17 @@ def train_small(folder: Path, base: Path, experiments: Sequence[str] = (), **dat
     return train(small_recipe(folder, base, experiments, **data), out=folder / "run").run.folder
 
 
+# Characters of the rows and of the vocabularies' beginnings.
+TOKEN_IDS = list(range(3, 60))
+
+
+def train_token_rows(folder: Path, base: Path) -> Path:
+    """A finished run whose adapter has rows of the embeddings of its own, which its answers need."""
+    lora = {"target_modules": ["q", "v"] if "t5" in base.name else ["q_proj", "v_proj"]}
+    recipe = small_recipe(folder, base).revised({"lora": {**lora, "trainable_token_indices": TOKEN_IDS}})
+    return train(recipe, out=folder / "run").run.folder
+
+
 def small_recipe(folder: Path, base: Path, experiments: Sequence[str] = (), **data: Any) -> Recipe:
     """A recipe of a few steps, whose rows are in the folder.
 

@@ -31,7 +31,7 @@ STARTS_A_PROCESS = {
 # A server binds its address; nothing here connects to another.
 LISTENS = {"web/ports.py", "web/openai_api/server.py", "web/pages/server.py"}
 # Connects to the address of a cluster that the user gives.
-CONNECTS = {"workers/cluster.py"}
+CONNECTS = {"workers/ray_options.py"}
 # They take apart what a request says, and reach nobody.
 ONLY_PARSES = ("urllib.parse.", "http.cookies.")
 # A look into the local cache, and the form of evaluation results; they ask nobody.
