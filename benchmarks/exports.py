@@ -7,14 +7,16 @@ Folders of random weights and an adapter with random B are made in a temporary p
 and `loraloom export --format ctranslate2` on an mt0-large, float32 and int8; the peak is that of the process
 and all that it starts, over the size of the base in float32: what the kernel cannot drop, and all resident
 pages, with those of mapped files, which it can. Time: an export of mt5-small's shape to CTranslate2 with its
-proof, less the time that merging took, over CTranslate2's own converter on the merged folder; both in turn,
-whole processes.
+proof, less the time that `loraloom merge` takes to merge and to check it, over CTranslate2's own converter on
+the merged folder; all in turn, whole processes. What both commands need of base + adapter is part of merging:
+an export computes it once, wherever that is. CPU time too, which other programs change less.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -47,22 +49,23 @@ class Converter(TransformersConverter):
         return model
 Converter(sys.argv[1]).convert(sys.argv[2], quantization=sys.argv[3])
 """
-# One export, and how long its merging with the check of it took.
+# A merge, and how long merging with the check of it took, of the clock and of the processor.
 TIMED = """
 import json, sys, time
-import loraloom.export.exported_folder as workflow
+from pathlib import Path
+import loraloom.export.merged_folder as workflow
 merge, spent = workflow.merge_proven, []
 def timed(*given):
-    begun = time.perf_counter()
+    begun = time.perf_counter(), time.process_time()
     try:
         return merge(*given)
     finally:
-        spent.append(time.perf_counter() - begun)
+        spent.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
 workflow.merge_proven = timed
-from loraloom.commands.export import export_foreign
-from pathlib import Path
-export_foreign(sys.argv[1], sys.argv[2], Path(sys.argv[3]), format="ctranslate2", quantization=sys.argv[4])
-print(json.dumps(sum(spent)))
+from loraloom.commands.merge import merge_foreign
+merge_foreign(sys.argv[1], sys.argv[2], Path(sys.argv[3]), dtype="float32")
+(only,) = spent
+print(json.dumps(only))
 """
 
 
@@ -191,28 +194,50 @@ def resident(process: psutil.Process) -> tuple[int, int]:
 
 def measure_time(folder: Path, shape: str, num_rounds: int) -> None:
     """Print the time of an export beside that of the bare converter."""
-    given = [folder / "base", folder / "adapter"]
-    words = ["merge", "--base", given[0], "--adapter", given[1], folder / "merged", "--dtype", "float32"]
-    python("-c", MAIN, *words)
-    print("\n| CTranslate2, shape | quantization | export with its proof, without merging / bare converter |")
-    print("|---|---|---|", flush=True)
+    given = ["--base", folder / "base", "--adapter", folder / "adapter"]
+    python("-c", MAIN, "merge", *given, folder / "merged", "--dtype", "float32")
+    print(
+        "\n| CTranslate2, shape | quantization | export with its proof, without merging / bare converter |",
+        end="",
+    )
+    print(" CPU time | with merging, CPU time |\n|---|---|---|---|---|", flush=True)
     for quantization in ("float32", "int8"):
-        ours, bare = [], []
+        ours, bare, merging = [], [], []
         for _ in range(num_rounds):
-            seconds = python("-c", BARE, folder / "merged", folder / "bare", quantization).seconds
-            bare.append(seconds)
-            begun = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "-c", TIMED, *map(str, given), str(folder / "ct2"), quantization],
-                check=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            ours.append(time.perf_counter() - begun - json.loads(done.stdout.splitlines()[-1]))
-            shutil.rmtree(folder / "bare")
-            shutil.rmtree(folder / "ct2")
-        print(f"| {shape} | {quantization} | {ratio(ours, bare)} |", flush=True)
+            bare.append(spent("-c", BARE, folder / "merged", folder / "bare", quantization))
+            merging.append(spent_merging(folder))
+            words = ["--format", "ctranslate2", "--quantization", quantization]
+            ours.append(spent("-c", MAIN, "export", *given, folder / "ct2", *words))
+            for made_folder in ("bare", "again", "ct2"):
+                shutil.rmtree(folder / made_folder)
+        own = [[whole[of] - part[of] for whole, part in zip(ours, merging, strict=True)] for of in range(2)]
+        under = [[each[of] for each in bare] for of in range(2)]
+        whole = ratio((each[1] for each in ours), under[1])
+        print(
+            f"| {shape} | {quantization} | {ratio(own[0], under[0])} | {ratio(own[1], under[1])} | {whole} |",
+            flush=True,
+        )
+
+
+def spent(*words: object) -> tuple[float, float]:
+    """Seconds of the clock and of the processor that this interpreter takes with these words."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = python(*words).seconds
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def spent_merging(folder: Path) -> tuple[float, float]:
+    """Seconds of the clock and of the processor for merging and the check of it, in `loraloom merge`."""
+    done = subprocess.run(
+        [sys.executable, "-c", TIMED, *(str(folder / name) for name in ("base", "adapter", "again"))],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    wall, processor = json.loads(done.stdout.splitlines()[-1])
+    return wall, processor
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import seed_for
@@ -59,6 +60,7 @@ def answer(
     on_rows: Callable[[int], None] = lambda done: None,
     on_token: Callable[[], None] = lambda: None,
     on_answers: Callable[[Sequence[Sequence[int]]], None] = lambda answers: None,
+    on_logits: Callable[[Sequence[int], Tensor], None] | None = None,
     ranks: Ranks = ONE_PROCESS,
 ) -> dict[str | None, list[list[int]]]:
     """Answer the same rows with every adapter, and with the base as `None`.
@@ -74,6 +76,7 @@ def answer(
         on_token: called before each token of a batch, and each batch of beams; may raise to stop.
         on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows]; not
             with beams, of which none is the answer before the end.
+        on_logits: called before each token is chosen, as in `RowDecoding`; not with beams.
         ranks: the processes that share the batches; the answers to the others' rows are empty.
 
     Returns:
@@ -91,7 +94,9 @@ def answer(
         if settings.num_beams > 1:
             decoding = BeamDecoding(bank, slots, sources, starts, settings, on_token)
         else:
-            decoding = RowDecoding(bank, slots, sources, starts, settings, seeds, on_token, on_answers)
+            decoding = RowDecoding(
+                bank, slots, sources, starts, settings, seeds, on_token, on_answers, on_logits
+            )
         for number, start in enumerate(range(0, len(order), settings.batch_size)):
             if not ranks.owns(number):
                 continue

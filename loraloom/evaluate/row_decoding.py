@@ -36,12 +36,14 @@ class _Line:
 
     Args:
         slot: the model.
+        row: the row.
         answer: its tokens so far.
         generator: for sampling; one of its own, so that draws are independent of other lines.
         has_ended: whether the answer is complete.
     """
 
     slot: str | None
+    row: int
     answer: list[int]
     generator: torch.Generator
     has_ended: bool = False
@@ -68,6 +70,8 @@ class RowDecoding:
         seeds: for sampling, of each row.
         on_token: called before each token of a batch.
         on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows].
+        on_logits: called before each token is chosen with the row of each line of the batch, and their
+            logits, float32 [lines, vocabulary]; a line may stay after its answer has ended.
     """
 
     def __init__(
@@ -80,14 +84,16 @@ class RowDecoding:
         seeds: Sequence[int],
         on_token: Callable[[], None],
         on_answers: Callable[[Sequence[Sequence[int]]], None],
+        on_logits: Callable[[Sequence[int], Tensor], None] | None = None,
     ) -> None:
         self._bank, self._base, self._slots, self._settings = bank, bank.base, slots, settings
         self._sources, self._starts, self._seeds = sources, starts, seeds
-        self._on_token, self._on_answers = on_token, on_answers
+        self._on_token, self._on_answers, self._on_logits = on_token, on_answers, on_logits
         self.answers: list[list[list[int]]] = [[[] for _ in sources] for _ in slots]
         self._processors = logits_processors(settings)
         self._top_token: TopToken | None = None
-        if not settings.do_sample and not self._processors and not isinstance(bank.base.head, TiedHead):
+        chooses_alone = on_logits is None and not settings.do_sample and not self._processors
+        if chooses_alone and not isinstance(bank.base.head, TiedHead):
             self._top_token = top_token(bank.base, len(slots) * len(sources) * settings.max_new_tokens)
 
     def answer(self, rows: Sequence[int]) -> None:
@@ -122,7 +128,7 @@ class RowDecoding:
 
     def _line(self, model: int, row: int) -> _Line:
         generator = torch.Generator(self._base.device).manual_seed(self._seeds[row])
-        return _Line(self._slots[model], self.answers[model][row], generator)
+        return _Line(self._slots[model], row, self.answers[model][row], generator)
 
     def _choose(self, states: Tensor, tokens: Tensor, lines: Sequence[_Line]) -> Tensor:
         """Choose the next token of each line, int64 [lines].
@@ -134,9 +140,10 @@ class RowDecoding:
         """
         if self._top_token is not None:
             return self._top_token.of(states)
-        scores: Tensor = self._processors(
-            tokens, owned_logits(self._base, states, [line.slot for line in lines])
-        )
+        logits = owned_logits(self._base, states, [line.slot for line in lines])
+        if self._on_logits is not None:
+            self._on_logits([line.row for line in lines], logits)
+        scores: Tensor = self._processors(tokens, logits)
         if self._settings.do_sample:
             return draw(scores, [line.generator for line in lines])
         return scores.argmax(-1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import Rows, Share
@@ -41,8 +42,8 @@ class Reference:
     Args:
         answers: greedy answers, without start and EOS.
         log_probabilities: of each token of each target up to EOS.
-        nearest: of each answer at each position, EOS included, the likeliest tokens and their
-            log-probabilities; empty if nothing is demanded to be equal.
+        nearest: of each answer at each position, EOS included, the likeliest tokens and their logits; empty
+            if nothing is demanded to be equal.
     """
 
     answers: list[list[int]]
@@ -100,58 +101,48 @@ class ExportProof:
 
 
 @torch.no_grad()
-def reference_answers(bank: AdapterBank, slot: str, rows: ProofRows) -> list[list[int]]:
+def reference_answers(
+    bank: AdapterBank, slot: str, rows: ProofRows, *, with_nearest: bool
+) -> tuple[list[list[int]], list[list[dict[int, float]]]]:
     """Compute greedy answers of base + adapter in float32, without start and EOS.
 
     Args:
         bank: with the adapter attached.
         slot: the adapter.
         rows: targets are not read.
+        with_nearest: keep what is needed to tell a tie from a difference.
+
+    Returns:
+        The answers, and the likeliest tokens as in `Reference`.
     """
+    nearest: list[list[dict[int, float]]] = [[] for _ in rows.sources]
+
+    def keep(lines: Sequence[int], logits: Tensor) -> None:
+        found = logits.topk(NUM_NEAREST, dim=1)
+        for row, ids, own in zip(lines, found.indices.tolist(), found.values.tolist(), strict=True):
+            nearest[row].append(dict(zip(ids, own, strict=True)))
+
     settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=ROWS_TOGETHER)
     starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
-    return answer(bank, [slot], rows.sources, settings, starts=starts)[slot]
+    on_logits = keep if with_nearest else None
+    found = answer(bank, [slot], rows.sources, settings, starts=starts, on_logits=on_logits)[slot]
+    return found, nearest if with_nearest else []
 
 
 @torch.no_grad()
-def reference_outputs(
-    bank: AdapterBank, slot: str, rows: ProofRows, answers: list[list[int]], *, with_nearest: bool
-) -> Reference:
-    """Compute what else base + adapter gives, in float32.
+def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -> list[list[float]]:
+    """Compute the log-probability of each token of each target up to EOS, by base + adapter in float32.
 
     Args:
         bank: with the adapter attached.
         slot: the adapter.
         rows: with targets.
-        answers: of `reference_answers`.
-        with_nearest: keep what is needed to tell a tie from a difference.
     """
     model = bank.base.model.eval()
-    log_probabilities: list[list[float]] = []
-    nearest: list[list[dict[int, float]]] = []
+    found: list[list[float]] = []
     for part in parts_of(rows):
         with bank.rows(Rows((Share(slot, len(part.sources)),))):
-            log_probabilities += of_targets(teacher_forced(model, part), part)
-    if with_nearest:
-        whole = [[*each, rows.eos_token_id] for each in answers]
-        for part in parts_of(replace(rows, targets=whole)):
-            with bank.rows(Rows((Share(slot, len(part.sources)),))):
-                nearest += _nearest(model, part)
-    return Reference(answers, log_probabilities, nearest)
-
-
-def _nearest(model: object, rows: ProofRows) -> list[list[dict[int, float]]]:
-    """Find the likeliest tokens at every position of the targets."""
-    logits = teacher_forced(model, rows)
-    values, tokens = logits.topk(NUM_NEAREST, dim=1)
-    values -= logits.logsumexp(1, keepdim=True)
-    flat = [
-        dict(zip(ids, own, strict=True)) for ids, own in zip(tokens.tolist(), values.tolist(), strict=True)
-    ]
-    ends, found = 0, []
-    for each in rows.targets:
-        found.append(flat[ends : ends + len(each)])
-        ends += len(each)
+            found += of_targets(teacher_forced(model, part), part)
     return found
 
 

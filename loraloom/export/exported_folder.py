@@ -32,7 +32,7 @@ from loraloom.export.export_proof import (
     figure_differences,
     measure,
     reference_answers,
-    reference_outputs,
+    reference_log_probabilities,
 )
 from loraloom.export.export_text import export_card, export_remarks
 from loraloom.export.format import ExportSource, Form, Format
@@ -160,11 +160,11 @@ def write_export(
     shift = movement(bank, name)
     limits = Limits() if asked.is_exact else OF_RECIPE
     rows = proof_rows(loaded, recipe, asked.examples, facts.languages, limits)
-    answers = reference_answers(bank, name, rows)
+    answers, nearest = reference_answers(bank, name, rows, with_nearest=asked.is_exact)
     rows = with_answers(rows, asked.examples, answers)
-    reference = reference_outputs(bank, name, rows, answers, with_nearest=asked.is_exact)
+    reference = Reference(answers, reference_log_probabilities(bank, name, rows), nearest)
     stop_if_asked(stop)
-    merging = _merge(bank, name, asked, facts, answers, stop)
+    merging = _merge(bank, name, asked, facts, rows, answers, stop)
     source = ExportSource(
         base=loaded,
         facts=facts,
@@ -201,16 +201,23 @@ def _merge(
     name: str,
     asked: ExportRequest,
     facts: Facts,
-    answers: Sequence[list[int]],
+    rows: ProofRows,
+    answers: list[list[int]],
     stop: StopRequest,
 ) -> float | None:
-    """Merge the adapter, if it is exported with its base; return the largest difference of a logit."""
+    """Merge the adapter, if it is exported with its base; return the largest difference of a logit.
+
+    Args:
+        rows, answers: of the export's proof. Merging is tested on the first of them, cut to fewer tokens.
+    """
     if asked.form == "adapter":
         return None
     examples = asked.examples[:NUM_ROWS]
     few = proof_rows(bank.base, facts.recipe, examples, facts.languages)
     few = with_answers(few, examples, answers, TARGET_TOKENS)
-    _, _, merging = merge_proven(bank, name, few, asked.staged / PROOF / "merging", stop)
+    is_uncut = few.sources == rows.sources[: len(few.sources)]
+    known = [each[: few.max_new_tokens] for each in answers[: len(few.sources)]] if is_uncut else None
+    _, _, merging = merge_proven(bank, name, few, asked.staged / PROOF / "merging", stop, known)
     return merging.max_difference
 
 

@@ -90,6 +90,7 @@ def store_outputs(
     rows: ProofRows,
     folder: Path,
     during: Callable[[int], AbstractContextManager[object]] = lambda num_rows: nullcontext(),
+    answers: list[list[int]] | None = None,
 ) -> StoredOutputs:
     """Compute greedy answers and logits for given targets, with transformers' generate and forward.
 
@@ -98,13 +99,15 @@ def store_outputs(
         rows: input for the model.
         folder: to create.
         during: makes a context for passes of so many rows.
+        answers: the greedy answers, if they are known already.
 
     Raises:
         OSError, SafetensorError: a file could not be written.
     """
     folder.mkdir()
-    with during(len(rows.sources)):
-        answers = greedy_answers(model, rows)
+    if answers is None:
+        with during(len(rows.sources)):
+            answers = greedy_answers(model, rows)
     for number, row in enumerate(each_alone(rows)):
         with during(1):
             logits = teacher_forced(model, row)

@@ -114,7 +114,12 @@ def write_merged(
 
 
 def merge_proven(
-    bank: AdapterBank, name: str, rows: ProofRows, folder: Path, stop: StopRequest
+    bank: AdapterBank,
+    name: str,
+    rows: ProofRows,
+    folder: Path,
+    stop: StopRequest,
+    answers: list[list[int]] | None = None,
 ) -> tuple[StoredOutputs, MergeReport, ModelMeasurement]:
     """Merge the adapter into the weights, and check that the model computes the same as before.
 
@@ -124,6 +129,7 @@ def merge_proven(
         rows: input for the model.
         folder: to create, for the outputs of base + adapter.
         stop: checked between parts of the work.
+        answers: greedy answers of base + adapter to the rows, if they are known already.
 
     Returns:
         Outputs of base + adapter, what was merged, and how much the merged model's outputs differ.
@@ -133,7 +139,7 @@ def merge_proven(
         RunError: the outputs could not be written.
     """
     model = bank.base.model.eval()
-    wanted = _stored(model, rows, folder, lambda num_rows: bank.rows(Rows((Share(name, num_rows),))))
+    wanted = _stored(model, rows, folder, lambda num_rows: bank.rows(Rows((Share(name, num_rows),))), answers)
     stop_if_asked(stop)
     merged = merge_adapter(bank, name)
     merging = fresh_process.difference(model, rows, wanted)

@@ -1,0 +1,87 @@
+"""What base + adapter answers for the proof of an export, each of it computed once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import Rows, Share
+from loraloom.base.loading import Base
+from loraloom.errors import ModelError
+from loraloom.export.export_proof import NUM_NEAREST, Reference, measure, reference_answers
+from loraloom.export.fresh_process import teacher_forced
+from loraloom.export.merged_folder import merge_proven
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, each_alone
+from loraloom.training.signals import StopRequest
+from tests.parity.rig import attach_speaking, random_rows
+
+NUM_ROWS, LIMIT = 12, 8
+
+
+@pytest.fixture
+def bank(mt5: Base) -> AdapterBank:
+    bank = AdapterBank(mt5)
+    attach_speaking(bank, "a", seed=5, strength=0.4, r=3, target_modules=["q", "v", "wo"])
+    return bank
+
+
+@pytest.fixture
+def rows(mt5: Base) -> ProofRows:
+    sources = [row.input_ids.tolist() for row in random_rows(NUM_ROWS, seed=4, vocabulary=50)]
+    starts = [mt5.start_token_id] * NUM_ROWS
+    return ProofRows(
+        sources=sources,
+        targets=sources,
+        texts=[],
+        pad_token_id=mt5.pad_token_id,
+        eos_token_id=mt5.eos_token_id,
+        start_token_ids=starts,
+        forced_token_ids=[None] * NUM_ROWS,
+        max_new_tokens=LIMIT,
+    )
+
+
+def test_the_likeliest_tokens_of_decoding_are_those_of_a_pass_over_the_answer(
+    bank: AdapterBank, rows: ProofRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of answers that end early and leave the batch, of which there are some with this EOS."""
+    said = [answer[2] for answer in reference_answers(bank, "a", rows, with_nearest=False)[0]]
+    eos = max(set(said), key=said.count)
+    monkeypatch.setattr(Base, "eos_token_id", eos)
+    rows = replace(rows, eos_token_id=eos)
+    answers, nearest = reference_answers(bank, "a", rows, with_nearest=True)
+    assert answers == reference_answers(bank, "a", rows, with_nearest=False)[0]
+    assert min(map(len, answers)) < max(map(len, answers)) == LIMIT
+    whole = replace(rows, targets=[[*answer, rows.eos_token_id] for answer in answers])
+    for row, answer, found in zip(each_alone(whole), answers, nearest, strict=True):
+        with torch.no_grad(), bank.rows(Rows((Share("a", 1),))):
+            wanted = teacher_forced(bank.base.model, row).topk(NUM_NEAREST, dim=1)
+        for at in range(min(len(answer) + 1, LIMIT)):
+            assert list(found[at]) == wanted.indices[at].tolist()
+            assert list(found[at].values()) == pytest.approx(wanted.values[at].tolist(), abs=1e-4)
+
+
+def test_the_gap_of_another_answer_is_the_difference_of_two_logits(
+    bank: AdapterBank, rows: ProofRows
+) -> None:
+    answers, nearest = reference_answers(bank, "a", rows, with_nearest=True)
+    first, second = list(nearest[3][2])[:2]
+    assert answers[3][2] == first
+    others = [list(answer) for answer in answers]
+    others[3][2] = second
+    measured = measure(RuntimeOutputs(others, "a runtime"), Reference(answers, [], nearest), rows)
+    assert measured.num_same_answers == NUM_ROWS - 1
+    assert measured.largest_gap == pytest.approx(nearest[3][2][first] - nearest[3][2][second])
+
+
+def test_merging_is_compared_with_the_answers_that_are_known(
+    bank: AdapterBank, rows: ProofRows, tmp_path: Path
+) -> None:
+    answers, nearest = reference_answers(bank, "a", rows, with_nearest=True)
+    answers[3][2] = list(nearest[3][2])[-1]
+    with pytest.raises(ModelError, match=f"{NUM_ROWS - 1} of {NUM_ROWS} answers are the same"):
+        merge_proven(bank, "a", rows, tmp_path / "outputs", StopRequest(), answers)
