@@ -22,8 +22,8 @@ from loraloom.web.security import Access, Secured
 MAX_CONNECTIONS = 2048
 KEEP_ALIVE_SECONDS = 15
 POLL_SECONDS = 0.05
-# After how many new objects the youngest are looked at, how many of these until older ones are, and how many of
-# those until all are: under full load 4 ms ten times a second, instead of 25 ms twice, and 0.3 s once a minute.
+# New objects until the youngest are looked at, how often until older ones are, and how often until all are.
+# Under full load that is 4 ms ten times a second, instead of 25 ms twice, and 0.3 s once a minute.
 COLLECTION_THRESHOLDS = (700, 5, 600)
 CLOSE_SECONDS = 2  # for answers to be sent after the last token
 
