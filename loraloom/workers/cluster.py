@@ -243,7 +243,7 @@ def connect(options: RayOptions) -> tuple[Any, bool]:
     try:
         options.reach()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         raise options.no_answer(error) from None
     finally:
         for number, handler in handlers.items():  # Ray installs its own, which ends the process at once
