@@ -30,6 +30,7 @@ from loraloom.cli.verb_steps import (
     read,
     split_for_run,
 )
+from loraloom.distributed.launch import require_known_place
 from loraloom.run.documents.words import shown_word
 from loraloom.text.message import Message
 from loraloom.text.units import NONE, figure
@@ -63,6 +64,7 @@ def train(
     if recipe is None and resume is None:
         raise typer.BadParameter(Message("give a recipe, or --resume RUN"))
     cluster = ray_options(ray, ray_cpus, send_files)
+    require_known_place()
     with displayed(as_json) as display:
         if cluster is not None:
             cluster.require_cluster()

@@ -82,7 +82,7 @@ def find_learning_rate(
     try:
         # Starting such a short run again takes less time than repairing it.
         with (
-            stop_on_signals(stop) as stop,
+            stop_on_signals(stop, leaves_at_once=True) as stop,
             create_session(tried, out, split, suffix="-find-lr", is_resumable=False) as session,
         ):
             write_recorded(session.run, session.run.checks_file, checks_text(findings))
@@ -141,6 +141,7 @@ def _find(
     with device_errors_explained(run, "run `loraloom find-lr` again"):
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]
+        stop.leaves_at_once = False
         train_loop(setup, state, run.recorder(collect))
     results = [_result(each, losses.get(each.name), before) for each in material.experiments]
     suggestion, reason = suggest(results)

@@ -66,7 +66,6 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
     """
     environ = os.environ if environ is None else environ
     if RANK not in environ or SIZE not in environ:
-        _check_alone(environ)
         return Launch()
     size = _count(environ, SIZE, least=1)
     rank = _count(environ, RANK, most=size - 1)
@@ -91,16 +90,28 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
     )
 
 
-def _check_alone(environ: Mapping[str, str]) -> None:
-    """Refuse a process that does not know of the others that were asked for, or that there are.
+def require_known_place(environ: Mapping[str, str] | None = None) -> None:
+    """Refuse to train in a process that does not know of the others that were asked for, or that there are.
+
+    Only a training asks: Slurm (PMI) and MPI also start the processes of a search, those that join it, and
+    the nodes of a Ray cluster, each of which is to work alone.
 
     `accelerate launch --cpu --num_processes N` sets the meeting place and starts one process, without a word
     (accelerate 1.15.0, seen), unless it is given a host file for MPI; and processes of MPI have no RANK.
 
+    Args:
+        environ: environment variables; by default those of this process.
+
     Raises:
         RunError: several were asked for.
     """
-    fix = Message("Use `torchrun --nproc-per-node N -m loraloom`, with the same command behind it.")
+    environ = os.environ if environ is None else environ
+    if RANK in environ and SIZE in environ:
+        return
+    fix = Message(
+        "Use `torchrun --nproc-per-node N -m loraloom`, with the same command behind it; for a training of "
+        "its own in each process, set RANK=0 and WORLD_SIZE=1."
+    )
     for name in _SIZES_OF_MPI:
         if (size := environ.get(name, "")).isdigit() and int(size) > 1:
             raise RunError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import MISSING, Symbol
+from loraloom.scripts.values import Call
 from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
@@ -17,26 +18,27 @@ def loraplus_decay(facts: Facts) -> Iterator[Finding]:
     """Find a weight decay that PEFT's LoRA+ overrides in every parameter group (PEFT 0.21.2)."""
     for call in facts.script.calls_of("create_loraplus_optimizer"):
         if call.argument("weight_decay") is not None and facts.script.value(call, "weight_decay") != 0:
+            has_own = call.argument("loraplus_weight_decay") is not None
             yield Finding(
                 "warning",
                 "optimizer",
                 facts.script.where(call.argument("weight_decay")),
                 Message(
                     "`weight_decay` has no effect: `create_loraplus_optimizer` gives every parameter group "
-                    "a decay of its own, which is 0"
+                    "a decay of its own, `loraplus_weight_decay`, which is 0 by default"
                 ),
-                Message("Write `loraplus_weight_decay`."),
+                Message("Remove it.") if has_own else Message("Write `loraplus_weight_decay`."),
             )
 
 
 def ignored_arguments(facts: Facts) -> Iterator[Finding]:
     """Find training arguments for an optimizer, beside an optimizer that the trainer is given."""
-    given = facts.script.value(facts.trainer, "optimizers", None)
-    if facts.arguments is None or given in (MISSING, None) or isinstance(given, Symbol):
+    given = facts.script.value(facts.trainer, "optimizers")
+    # Only a call makes an optimizer for certain; what is not read may be None, as in `(None, schedule)`.
+    if facts.arguments is None or not (isinstance(given, list) and given and isinstance(given[0], Call)):
         return
-    if isinstance(given, tuple | list) and given and given[0] is None:
-        return  # a schedule alone
-    named = [name for name in _ARGUMENTS if facts.arguments.argument(name) is not None]
+    used = _attributes_read(facts, facts.arguments)
+    named = [name for name in _ARGUMENTS if facts.arguments.argument(name) is not None and name not in used]
     if named:
         yield Finding(
             "warning",
@@ -49,3 +51,16 @@ def ignored_arguments(facts: Facts) -> Iterator[Finding]:
             ),
             Message("Set them where the optimizer is made."),
         )
+
+
+def _attributes_read(facts: Facts, arguments: Call) -> set[str]:
+    """Return the attributes that a script reads anywhere but in its training arguments.
+
+    `AdamW(…, lr=arguments.learning_rate)` uses one of them.
+    """
+    own = {id(node) for node in ast.walk(arguments.node)}
+    return {
+        node.attr
+        for node in facts.script.walk()
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in own
+    }

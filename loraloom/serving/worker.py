@@ -186,8 +186,9 @@ def write_line(stream: TextIO, value: dict[str, Any]) -> None:
 
 def _give_way_to_server() -> None:
     """Lower the priority: on a busy machine the server would wait for a processor, and answer nobody."""
-    if hasattr(os, "nice"):  # which Windows lacks
-        os.nice(NICENESS)
+    nice = getattr(os, "nice", None)  # Windows lacks it
+    if nice is not None:
+        nice(NICENESS)
 
 
 def main() -> int:

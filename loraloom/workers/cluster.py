@@ -35,6 +35,7 @@ EXPECTED_SECONDS = 120.0
 # Workers that a node loses one after the other, before it is not used any more: more than an experiment ends
 # that fails for it, first with its companions and then alone.
 MOST_LOSSES = 2 * LOSSES_UNTIL_DIVIDED + 2
+SECONDS_TO_CLOSE = 2.0
 THREADS = 4  # of an actor: it trains, is asked for news, and is recalled
 
 
@@ -96,7 +97,7 @@ class RayWorker:
 
     def dismiss(self) -> None:
         """End its process."""
-        self._ray.kill(self._actor)
+        end_actors(self._ray, [self._actor])
         self._source.leave(self._slot, is_lost=bool(self.loss))
 
 
@@ -167,8 +168,7 @@ class RayWorkers:
     def close(self) -> None:
         """End all workers, and leave the cluster."""
         self._is_closed = True
-        for actor, _, _ in self._opening.values():
-            self._ray.kill(actor)
+        end_actors(self._ray, [actor for actor, _, _ in self._opening.values()])
         if self._is_own:
             self._ray.shutdown()
 
@@ -200,7 +200,7 @@ class RayWorkers:
         self._opening[reference] = made, slot, time.monotonic()
 
     def _refuse(self, slot: Slot, actor: Any, problem: str) -> None:
-        self._ray.kill(actor)
+        end_actors(self._ray, [actor])
         if slot.node not in self._refused:
             said = Message("{worker} cannot take part: {problem}", worker=slot.host, problem=problem)
             self._refused[slot.node] = said
@@ -243,13 +243,22 @@ def connect(options: RayOptions) -> tuple[Any, bool]:
     try:
         options.reach()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         raise options.no_answer(error) from None
     finally:
         for number, handler in handlers.items():  # Ray installs its own, which ends the process at once
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
     return ray, True
+
+
+def end_actors(ray: Any, actors: Sequence[Any]) -> None:
+    """Let actors remove their files, unless that takes long, and end their processes."""
+    asked = [actor.close.remote() for actor in actors]
+    if asked:
+        ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_CLOSE)
+    for actor in actors:
+        ray.kill(actor)
 
 
 def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:

@@ -32,8 +32,9 @@ class WaveActor:
     """A worker in a process of Ray; its methods run in threads, so that it is heard while it trains."""
 
     def __init__(self) -> None:
-        # Ray removes no files of an actor that ends; this folder goes with the object or with the machine.
-        self._scratch = tempfile.TemporaryDirectory(prefix="loraloom-")
+        # Ray removes no files of an actor that it ends, so all are here, until `close`.
+        self._scratch = tempfile.TemporaryDirectory(prefix="loraloom-", ignore_cleanup_errors=True)
+        tempfile.tempdir = self._scratch.name  # also for rows that are kept in temporary files
         self._material: WorkerMaterial | None = None
         self._told: deque[bytes] = deque()
         self._news = threading.Condition()
@@ -94,6 +95,10 @@ class WaveActor:
     def recall(self, number: int) -> None:
         """Bring a wave back after the present step."""
         self._recalled = number
+
+    def close(self) -> None:
+        """Remove the files of this worker, whose process Ray ends next."""
+        self._scratch.cleanup()
 
     def _tell(self, update: Update) -> None:
         with self._news:

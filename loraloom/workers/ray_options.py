@@ -39,14 +39,14 @@ class RayOptions:
             raise not_installed()
         try:
             self.reach()
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:  # `a..b:6379`, `head:²`
             raise self.no_answer(error) from None
 
     def reach(self) -> None:
         """Open a connection to the address and close it; Ray itself retries for minutes.
 
         Raises:
-            OSError: nothing answers there.
+            OSError, ValueError, OverflowError: nothing answers there, or nothing can.
         """
         host, colon, port = self.address.removeprefix("ray://").rpartition(":")
         if colon and port.isdigit():

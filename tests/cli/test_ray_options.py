@@ -87,6 +87,14 @@ def test_a_cluster_that_cannot_be_used_is_said_before_rows_and_base_are_read(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("address", ["head..a:6379", "127.0.0.1:²", f"127.0.0.1:{2**70}", "a\0b:6379"])
+def test_an_address_that_cannot_be_one_is_said_too(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    sys.modules["ray"].__spec__ = ModuleSpec("ray", None)
+    with pytest.raises(RunError, match="no Ray cluster answers"):
+        RayOptions(address).require_cluster()
+
+
 @pytest.mark.parametrize(
     ("resources", "num_cpus", "number", "cpus"),
     [

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from loraloom.commands import find_lr
 from loraloom.commands.find_lr import find_learning_rate
 from loraloom.commands.search import search
 from loraloom.commands.train import train
@@ -179,6 +180,17 @@ class TestEndingEarly:
         again = AssertionError("the first file is read again")
         self.ending(monkeypatch, row_files, "read_examples", 2, again)
         train(two_files, out=out)
+
+    def test_an_encoding_of_a_range_test_ends_at_once_and_leaves_nothing(
+        self, two_files: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        again = AssertionError("encoding went on")
+        self.ending(monkeypatch, encoded_file, "_append", 1, None)
+        self.ending(monkeypatch, find_lr, "make_plan", 1, again)
+        with pytest.raises(Interrupted, match="run the same command to start again"):
+            find_learning_rate(two_files)
+        assert list((tmp_path / "runs").iterdir()) == []
 
     def test_an_encoding_leaves_a_run_that_is_resumed(
         self, two_files: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

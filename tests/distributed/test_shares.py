@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loraloom.data.encoding import EncodedSet
-from loraloom.distributed.launch import Launch, read_launch
+from loraloom.distributed.launch import Launch, read_launch, require_known_place
 from loraloom.distributed.ranks import divide
 from loraloom.errors import RunError
 from loraloom.training.signals import AgreedStop, StopRequest
@@ -85,17 +85,24 @@ def test_what_contradicts_itself_is_named(changed: dict[str, str], named: str) -
 )
 def test_a_process_that_knows_nothing_of_the_others_is_refused(environ: dict[str, str], named: str) -> None:
     with pytest.raises(RunError) as raised:
-        read_launch(environ)
+        require_known_place(environ)
     (problem,) = raised.value.problems
     assert problem.where == named
     assert "torchrun" in problem.fix
-    assert not read_launch({**TORCHRUN, **MEETING, **environ}).is_alone  # RANK says which one it is
+    assert read_launch(environ).is_alone  # for whatever is not trained by ranks
+    for known in ({**TORCHRUN, **MEETING}, {"RANK": "0", "WORLD_SIZE": "1"}):  # RANK says which one it is
+        require_known_place({**environ, **known})
+    assert not read_launch({**environ, **TORCHRUN, **MEETING}).is_alone
 
 
 def test_one_process_of_accelerate_or_mpi_is_alone() -> None:
-    assert read_launch({"ACCELERATE_USE_CPU": "True"}).is_alone
-    assert read_launch({"ACCELERATE_USE_CPU": "False", **MEETING}).is_alone
-    assert read_launch({"OMPI_COMM_WORLD_SIZE": "1"}).is_alone
+    for environ in (
+        {"ACCELERATE_USE_CPU": "True"},
+        {"ACCELERATE_USE_CPU": "False", **MEETING},
+        {"OMPI_COMM_WORLD_SIZE": "1"},
+    ):
+        require_known_place(environ)
+        assert read_launch(environ).is_alone
 
 
 def test_ranks_stop_when_they_have_agreed_and_not_before() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,9 @@ def test_base_and_data_travel_to_workers_that_do_not_see_them(
     assert heard.workers()
     ours, theirs = fruits(tmp_path / "run"), fruits(searched())
     assert (ours.trials, ours.best) == (theirs.trials, theirs.best)
+    # What they were sent is not left on their machines.
+    of_workers = Path(tempfile.gettempdir()).glob("loraloom-*/run/provenance.json")
+    assert [file for file in of_workers if str(tmp_path) in file.read_text(encoding="utf-8")] == []
 
 
 def test_an_adapter_that_an_experiment_starts_from_travels_too(

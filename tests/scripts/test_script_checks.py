@@ -652,6 +652,20 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
             ),
         ),
     ),
+    "a decay beside LoRA+'s own": (
+        "warning",
+        "optimizer",
+        "`loraplus_weight_decay`, which is 0 by default",
+        " weight_decay=0.01",
+        (
+            (
+                "trainer = Seq2SeqTrainer(",
+                "optimizer = create_loraplus_optimizer(\n    model, torch.optim.AdamW, lr=3e-4,\n"
+                "    loraplus_lr_ratio=16, loraplus_weight_decay=0.1,\n    weight_decay=0.01,\n)\n"
+                "trainer = Seq2SeqTrainer(",
+            ),
+        ),
+    ),
     "arguments for another optimizer than the given one": (
         "warning",
         "optimizer",
@@ -734,6 +748,34 @@ RIGHT: dict[str, tuple[Change, ...]] = {
             "trainer = Seq2SeqTrainer(",
             "optimizer = create_loraplus_optimizer(\n    model, torch.optim.AdamW, lr=3e-4,\n"
             "    loraplus_lr_ratio=16, loraplus_weight_decay=0.01,\n)\ntrainer = Seq2SeqTrainer(",
+        ),
+    ),
+    "an optimizer that is made of the training arguments": (
+        (
+            "    processing_class=tokenizer,",
+            "    processing_class=tokenizer,\n    optimizers=(made, None),",
+        ),
+        (
+            "trainer = Seq2SeqTrainer(",
+            "made = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate)\n"
+            "trainer = Seq2SeqTrainer(",
+        ),
+    ),
+    "a pair that a function returns, with or without an optimizer": (
+        (
+            "    processing_class=tokenizer,",
+            "    processing_class=tokenizer,\n    optimizers=make_optimizers(model),",
+        ),
+    ),
+    "an optimizer that is made under a condition": (
+        (
+            "    processing_class=tokenizer,",
+            "    processing_class=tokenizer,\n    optimizers=(made, None),",
+        ),
+        (
+            "trainer = Seq2SeqTrainer(",
+            "made = torch.optim.AdamW(model.parameters()) if LENGTH > 100 else None\n"
+            "trainer = Seq2SeqTrainer(",
         ),
     ),
     "a schedule without an optimizer": (

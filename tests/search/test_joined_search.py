@@ -160,6 +160,21 @@ def test_a_training_and_a_search_on_ray_are_said_to_be_none_that_can_be_joined(
     assert not (tmp_path / "run" / "workers").exists()
 
 
+def test_processes_that_slurm_or_mpi_started_search_and_join_but_train_nothing_each_for_itself(
+    warm: Warm, recipe: Path, tmp_path: Path
+) -> None:
+    """docs/cluster/slurm-join.sbatch starts all of them with one srun, whose PMI says how many they are."""
+    env = {"PMI_SIZE": "8", "OMPI_COMM_WORLD_SIZE": "8"}
+    holder = warm.start(*plain(recipe, tmp_path), "--out", tmp_path / "run", cwd=tmp_path, **env)
+    joined = warm.call("search", "--join", tmp_path / "run", cwd=tmp_path, **env)
+    assert (joined.code, joined.stderr.count("takes part in")) == (0, 1)
+    assert holder.wait().code == 0
+    refused = warm.call("train", recipe, "--out", tmp_path / "trained", cwd=tmp_path, **env)
+    assert refused.code == 1
+    assert "8 processes were started" in refused.stderr
+    assert not (tmp_path / "trained").exists()
+
+
 def test_a_search_on_ray_is_refused_while_it_is_worked_on_and_not_when_it_is_resumed_without(
     recipe: Path, tmp_path: Path
 ) -> None:
