@@ -15,14 +15,14 @@ import typer
 from loraloom.cli.adapter_verbs import card, export, merge, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.language import check_language, user_language
-from loraloom.cli.rank_steps import leaves_it_to_leader
+from loraloom.cli.rank_steps import SHARED_VERBS, leaves_it_to_leader
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
 from loraloom.cli.ui_verb import ui
 from loraloom.distributed.joining import must_print
-from loraloom.distributed.launch import Launch, read_launch
+from loraloom.distributed.launch import Launch, check_told, read_launch
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
@@ -103,6 +103,8 @@ def _run() -> None:
         check_language()
         verb = sys.argv[1] if len(sys.argv) > 1 else ""
         launch = read_launch()
+        if verb in SHARED_VERBS:
+            check_told()
         with leave_on_signals():
             if leaves_it_to_leader(launch, verb):
                 return

@@ -11,7 +11,7 @@ from loraloom.bank.peft_base import portable_name
 from loraloom.base.available_memory import free_bytes
 from loraloom.data.splitting.split import Split
 from loraloom.distributed.joining import joined_ranks
-from loraloom.distributed.launch import read_launch
+from loraloom.distributed.launch import check_told, read_launch
 from loraloom.distributed.ranks import Ranks
 from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
@@ -113,6 +113,7 @@ def train(
         LoRALoomError: the recipe, the data, the base or the run is unusable.
         Interrupted: a stop was requested; finished work is saved.
     """
+    check_told()
     launch, moved = read_launch(), Relocation(base, data)
     if ray is not None and not launch.is_alone:
         raise RunError(

@@ -65,8 +65,7 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
         RunError: they contradict each other, or one of them is missing or not a number.
     """
     environ = os.environ if environ is None else environ
-    if RANK not in environ or SIZE not in environ:
-        _check_alone(environ)
+    if not _is_told(environ):
         return Launch()
     size = _count(environ, SIZE, least=1)
     rank = _count(environ, RANK, most=size - 1)
@@ -91,15 +90,27 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
     )
 
 
-def _check_alone(environ: Mapping[str, str]) -> None:
-    """Refuse a process that does not know of the others that were asked for, or that there are.
+def _is_told(environ: Mapping[str, str]) -> bool:
+    return RANK in environ and SIZE in environ
+
+
+def check_told(environ: Mapping[str, str] | None = None) -> None:
+    """Refuse to train in a process that does not know of others that were asked for, or that there are.
 
     `accelerate launch --cpu --num_processes N` sets the meeting place and starts one process, without a word
     (accelerate 1.15.0, seen), unless it is given a host file for MPI; and processes of MPI have no RANK.
+    Only training shares its work: a scheduler that starts driver and workers of a search, or the nodes of a
+    Ray cluster, sets the same variables.
+
+    Args:
+        environ: as in `read_launch`.
 
     Raises:
         RunError: several were asked for.
     """
+    environ = os.environ if environ is None else environ
+    if _is_told(environ):
+        return
     fix = Message("Use `torchrun --nproc-per-node N -m loraloom`, with the same command behind it.")
     for name in _SIZES_OF_MPI:
         if (size := environ.get(name, "")).isdigit() and int(size) > 1:

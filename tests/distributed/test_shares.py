@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from loraloom.cli.app import main
 from loraloom.data.encoding import EncodedSet
-from loraloom.distributed.launch import Launch, read_launch
+from loraloom.distributed.launch import Launch, check_told, read_launch
 from loraloom.distributed.ranks import divide
 from loraloom.errors import RunError
 from loraloom.training.signals import AgreedStop, StopRequest
@@ -85,17 +88,42 @@ def test_what_contradicts_itself_is_named(changed: dict[str, str], named: str) -
 )
 def test_a_process_that_knows_nothing_of_the_others_is_refused(environ: dict[str, str], named: str) -> None:
     with pytest.raises(RunError) as raised:
-        read_launch(environ)
+        check_told(environ)
     (problem,) = raised.value.problems
     assert problem.where == named
     assert "torchrun" in problem.fix
-    assert not read_launch({**TORCHRUN, **MEETING, **environ}).is_alone  # RANK says which one it is
+    check_told({**TORCHRUN, **MEETING, **environ})  # RANK says which one it is
 
 
-def test_one_process_of_accelerate_or_mpi_is_alone() -> None:
-    assert read_launch({"ACCELERATE_USE_CPU": "True"}).is_alone
-    assert read_launch({"ACCELERATE_USE_CPU": "False", **MEETING}).is_alone
-    assert read_launch({"OMPI_COMM_WORLD_SIZE": "1"}).is_alone
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ACCELERATE_USE_CPU": "True"},
+        {"ACCELERATE_USE_CPU": "False", **MEETING},
+        {"OMPI_COMM_WORLD_SIZE": "1"},
+    ],
+)
+def test_one_process_of_accelerate_or_mpi_is_alone(environ: dict[str, str]) -> None:
+    check_told(environ)
+    assert read_launch(environ).is_alone
+
+
+def test_only_training_needs_to_know_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As `srun` starts eight tasks of docs/cluster/slurm-join.sbatch where Slurm's PMI is on."""
+    monkeypatch.setenv("PMI_SIZE", "8")
+    monkeypatch.setenv("LORALOOM_JOIN_TIMEOUT", "0")
+    assert read_launch().is_alone
+    said = {}
+    for verb, *rest in (("train", "recipe.yaml"), ("search", "--join", str(tmp_path / "run"))):
+        monkeypatch.setattr("sys.argv", ["loraloom", verb, *rest])
+        with pytest.raises(SystemExit):
+            main()
+        said[verb] = capsys.readouterr().err
+    assert "8 processes were started" in said["train"]
+    assert "torchrun" not in said["search"]
+    assert str(tmp_path / "run") in said["search"]
 
 
 def test_ranks_stop_when_they_have_agreed_and_not_before() -> None:
