@@ -186,8 +186,7 @@ def write_line(stream: TextIO, value: dict[str, Any]) -> None:
 
 def _give_way_to_server() -> None:
     """Lower the priority: on a busy machine the server would wait for a processor, and answer nobody."""
-    if hasattr(os, "nice"):  # which Windows lacks
-        os.nice(NICENESS)
+    getattr(os, "nice", int)(NICENESS)  # which Windows lacks
 
 
 def main() -> int:
