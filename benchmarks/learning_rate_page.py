@@ -60,11 +60,12 @@ ENGLISH = {
         "tried there, 0.003 was the best."
     ),
     "limits": (
-        "`loraloom init` writes this rule's rate for the width of the base, and says so. What it "
-        "does not tell: these are small models, little pre-trained, and short trainings, which want "
-        "a high rate; the widths of released models, 512 and more, are extrapolated. So `init` never "
-        "writes more than the rate at d_model {width}, and `loraloom check RECIPE --find-lr` tries "
-        "eight rates on your rows: trust it more."
+        "For a T5-like base in a folder on this machine, `loraloom init` writes this rule's rate for "
+        "its width, and says so; for a name of the hub it cannot, and the starter has a rate of its "
+        "own. What the rule does not tell: these are small models, little pre-trained, and short "
+        "trainings, which want a high rate; the widths of released models, 512 and more, are "
+        "extrapolated. So `init` never writes more than the rate at d_model {width}, and `loraloom "
+        "check RECIPE --find-lr` tries eight rates on your rows: trust it more."
     ),
     "cells": "## The cells",
     "cell heads": "d_model|r|targets|batch|seed|best rate|its loss|at {plain:g}|at the rule's rate",
@@ -96,10 +97,11 @@ CHINESE = {
         "16），规则给出 {rate:.2g}；那里试过的五个学习率中，0.003 最好。"
     ),
     "limits": (
-        "`loraloom init` 按基座的宽度写入规则给出的学习率，并加以说明。它不能说明的是：这些模型很小，"
-        "预训练很少，训练也很短，因而需要较高的学习率；已发布模型的宽度（512 及以上）属于外推。因此 "
-        "`init` 写入的值不会高于 d_model {width} 时的值；`loraloom check RECIPE --find-lr` 在你的数据"
-        "上试八个学习率，应当更相信它。"
+        "基座是本机文件夹中的 T5 类模型时，`loraloom init` 按其宽度写入规则给出的学习率，并加以说明；对 "
+        "hub 上的名称做不到，内置小模型有自己的学习率。规则不能说明的是：这些模型很小，预训练很少，训练"
+        "也很短，因而需要较高的学习率；已发布模型的宽度（512 及以上）属于外推。因此 `init` 写入的值不会"
+        "高于 d_model {width} 时的值；`loraloom check RECIPE --find-lr` 在你的数据上试八个学习率，应当更"
+        "相信它。"
     ),
     "cells": "## 各组",
     "cell heads": "d_model|r|目标模块|批大小|种子|最佳学习率|其损失|{plain:g} 时|规则所给学习率时",

@@ -93,15 +93,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder with a run of the demo")
     runs = parser.parse_args().runs
-    found = sorted(path.parent for path in runs.glob("demo*/report.html"))
-    if not found:
+    found = max(runs.glob("demo*/report.html"), key=lambda path: path.stat().st_mtime, default=None)
+    if found is None:
         raise SystemExit(f"{runs} has no run of `loraloom demo`")
     with pages_of(runs) as address, sync_playwright() as playwright:
         # A container has no user namespaces for the sandbox; these are our own pages.
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("LORALOOM_BROWSER"), args=["--no-sandbox"]
         )
-        take(browser, address, found[-1])
+        take(browser, address, found.parent)
         browser.close()
 
 

@@ -23,15 +23,16 @@ ENGLISH = {
         "p-values are corrected for the number of pairs."
     ),
     "eval": (
-        "On the eval rows ({metric}): mean over seeds, and in brackets the spread from the worst to "
-        "the best seed. – means that a training failed."
+        "On the eval rows ({metric}): mean over seeds, and in brackets the lowest and the highest "
+        "seed. – means that a training failed."
     ),
     "test": "On the {rows} test rows, each variant at its own learning rate:",
     "heads": (
-        "variant|learning rate|{figure}|chrF beside plain LoRA|verdict|loss on retained rows|trained weights"
+        "variant|learning rate|{figure}|chrF beside plain LoRA|verdict|loss on retained rows|"
+        "weights in its file"
     ),
     "second": "Other ranks and targets, at the learning rates of above:",
-    "second heads": "training|{figure}|loss on retained rows|trained weights",
+    "second heads": "training|{figure}|loss on retained rows|weights in its file",
     "none": "No variant differs from plain LoRA by more than luck on these rows.",
     "some": "Beside plain LoRA: {which}.",
     "shared rate": (
@@ -57,11 +58,11 @@ CHINESE = {
         "块。学习率和最好的两种变体在评估行上选定；测试行不参与任何选择。区间为 95 %，对测试行和种子计"
         "算；p 值按对数校正。"
     ),
-    "eval": "评估行上的 {metric}：各种子的均值，括号中是从最差到最好的种子。– 表示有训练失败。",
+    "eval": "评估行上的 {metric}：各种子的均值，括号中是各种子的最低值和最高值。– 表示有训练失败。",
     "test": "{rows} 行测试行上，每种变体用各自的学习率：",
-    "heads": "变体|学习率|{figure}|chrF 与普通 LoRA 之差|结论|保留行上的损失|训练的权重数",
+    "heads": "变体|学习率|{figure}|chrF 与普通 LoRA 之差|结论|保留行上的损失|文件中的权重数",
     "second": "其他的秩和目标模块，学习率同上：",
-    "second heads": "训练|{figure}|保留行上的损失|训练的权重数",
+    "second heads": "训练|{figure}|保留行上的损失|文件中的权重数",
     "none": "在这些行上，没有任何变体与普通 LoRA 的差异超出偶然。",
     "some": "与普通 LoRA 相比：{which}。",
     "shared rate": (

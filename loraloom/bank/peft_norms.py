@@ -14,7 +14,7 @@ from torch import Tensor
 from loraloom.bank.peft_config import MERGE_WITH_PEFT, PREFIX
 from loraloom.bank.trained_norms import ENDS
 from loraloom.base.loading import Base
-from loraloom.base.norms import matching_norms
+from loraloom.base.norms import ends_in, matching_norms
 from loraloom.errors import AdapterError
 from loraloom.recipe.values import is_norm_name
 from loraloom.text.message import Message
@@ -49,10 +49,10 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
     Raises:
         AdapterError: a module of such a name is no norm.
     """
-    found = {}
+    found, wanted = {}, set(names)
     for name in list(raw) if names else ():
         module, _, end = name.removeprefix(PREFIX).rpartition(".")
-        if end not in ENDS or not module.endswith(tuple(names)) or not name.startswith(PREFIX):
+        if end not in ENDS or not ends_in(module, wanted) or not name.startswith(PREFIX):
             continue
         tensor = raw.pop(name)
         if tensor.dim() != 1:
@@ -78,7 +78,8 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
         TargetError: a name matches something that is no norm.
     """
     modules = {path: module for path, module in base.model.named_modules(remove_duplicate=False) if path}
-    known = [name for name in names if any(path.endswith(name) for path in modules)]
+    ends = {path[place:] for path in modules for place in range(len(path))}
+    known = [name for name in names if name in ends]
     matched = matching_norms(modules, known, key=where) if known else {}
     wanted = {f"{path}.{end}" for path, norm in matched.items() for end, _ in norm.named_parameters()}
     if missing := wanted - norms.keys():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
@@ -16,6 +16,11 @@ def is_norm(module: nn.Module) -> bool:
     own = dict(module.named_parameters())
     has_vectors = "weight" in own and own.keys() <= {"weight", "bias"} and not list(module.buffers())
     return has_vectors and type(module).__name__.endswith("Norm") and all(p.dim() == 1 for p in own.values())
+
+
+def ends_in(path: str, names: Collection[str]) -> bool:
+    """Return whether a path ends in one of a set of names, of which a folder may have a million."""
+    return any(path[place:] in names for place in range(len(path)))
 
 
 def matching_norms(

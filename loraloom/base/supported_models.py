@@ -77,6 +77,7 @@ _OTHER_TASKS = {
     "ForQuestionAnswering": Message("marks spans of a text"),
 }
 _T5_LIKE = ("t5", "mt5", "umt5")
+_LARGEST_WIDTH = 2**20  # beyond reason; a rule for widths would overflow
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # model types that may appear in a message
 _INSTEAD = Message("Name an encoder-decoder, for example google/flan-t5-base.")
 
@@ -179,7 +180,7 @@ def t5_width(name: str) -> int | None:
     if not isinstance(values, dict) or values.get("model_type") not in _T5_LIKE:
         return None
     width = values.get("d_model")
-    return width if type(width) is int and width > 0 else None
+    return width if type(width) is int and 0 < width <= _LARGEST_WIDTH else None
 
 
 def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool) -> tuple[str, str]:

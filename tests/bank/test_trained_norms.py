@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -309,6 +310,11 @@ def test_names_that_match_nothing_are_those_that_peft_ignores(mt5: Base, tmp_pat
     )
     changed(tmp_path / "a", config={"modules_to_save": ["final_layer_norm", "norm_of_another_model"]})
     assert read_adapter(tmp_path / "a", mt5).settings.modules_to_save == ["final_layer_norm"]
+    many = [f"norm{number}" for number in range(1_000_000)]
+    changed(tmp_path / "a", config={"modules_to_save": ["final_layer_norm", *many]})
+    started = time.process_time()
+    assert read_adapter(tmp_path / "a", mt5).settings.modules_to_save == ["final_layer_norm"]
+    assert time.process_time() - started < 8
 
 
 def test_settings_that_are_refused(mt5: Base) -> None:

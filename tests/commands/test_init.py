@@ -172,6 +172,10 @@ def test_the_learning_rate_of_a_t5_like_base_follows_the_rule_and_says_so(
         assert f"from d_model {width}" in comment.replace("  # ", " ").replace("# ", "")
         assert "--find-lr" in comment
     assert rates == [2.4e-3, 1.8e-3, 1.3e-3]
+    for width in (10**400, 0, "512", True, None):  # a folder from elsewhere
+        config = {"model_type": "mt5", "d_model": width, "architectures": ["MT5ForConditionalGeneration"]}
+        (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        assert rate_line(str(base), path)[0] == 3e-4
     bart = {"model_type": "bart", "d_model": 512, "architectures": ["BartForConditionalGeneration"]}
     (base / "config.json").write_text(json.dumps(bart), encoding="utf-8")
     for other in (str(base), "google/flan-t5-base"):  # another family; not on this machine
