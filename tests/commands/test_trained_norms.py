@@ -83,6 +83,7 @@ def test_training_goes_on_from_it(made: tuple[Any, Path], tmp_path: Path) -> Non
 
 
 def test_llama_cpp_has_no_norms_in_an_adapter(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="`make extras` installs it")
     from tests.export.gguf_bases import make_gguf_base
 
     recipe = small_recipe(tmp_path, make_gguf_base(tmp_path / "base", "t5")).revised({"lora": NORMS})
