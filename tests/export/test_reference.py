@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import Rows, Share
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, load_base
 from loraloom.errors import ModelError
 from loraloom.export.export_proof import NUM_NEAREST, Reference, measure, reference_answers
 from loraloom.export.fresh_process import teacher_forced
@@ -23,8 +24,9 @@ NUM_ROWS, LIMIT = 12, 8
 
 
 @pytest.fixture
-def bank(mt5: Base) -> AdapterBank:
-    bank = AdapterBank(mt5)
+def bank(tiny: Callable[[str], Path]) -> AdapterBank:
+    """A bank on a base of its own, because merging changes its weights."""
+    bank = AdapterBank(load_base(str(tiny("mt5")), dtype="float32", device="cpu"))
     attach_speaking(bank, "a", seed=5, strength=0.4, r=3, target_modules=["q", "v", "wo"])
     return bank
 
