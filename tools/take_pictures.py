@@ -54,7 +54,7 @@ def take(browser: Any, address: str, run: Path) -> None:
     page.goto(f"/runs/{run.name}/data")
     page.get_by_text("tokens counted in the loss").first.click()
     page.screenshot(path=IMAGES / "ui-data.png")
-    take_new_run(page, run)
+    take_new_run(page)
     take_vote(page, run)
     page.set_viewport_size(REPORT_VIEW)
     page.goto((run / "report.html").resolve().as_uri())
@@ -62,7 +62,7 @@ def take(browser: Any, address: str, run: Path) -> None:
     context.close()
 
 
-def take_new_run(page: Any, run: Path) -> None:
+def take_new_run(page: Any) -> None:
     """Show a recipe with a misspelt setting, and its problem beside the line."""
     from loraloom.starter import data_file
 

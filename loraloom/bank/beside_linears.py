@@ -28,7 +28,7 @@ class BesideLinears:
         """Return name and shape of what an adapter trains here.
 
         Raises:
-            TargetError: a name in `modules_to_save` matches nothing, or something that is no norm.
+            TargetError: a name in `modules_to_save` matches nothing, or something that is not a norm.
             AdapterError: this base has no such token, or it cannot be trained.
         """
         return {**row_shapes(self.base, settings), **self.norms.shapes(settings)}

@@ -27,7 +27,7 @@ def names_to_save(config: Mapping[str, Any], where: str) -> list[str]:
     """Return the names of the norms that an adapter has copies of; see `matching_norms`.
 
     Raises:
-        AdapterError: `modules_to_save` is not a list of names, or one of them is no norm's.
+        AdapterError: `modules_to_save` is not a list of names, or one of them does not name a norm.
     """
     names = config.get("modules_to_save") or []
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
@@ -47,7 +47,7 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
         where: the adapter's folder, for messages.
 
     Raises:
-        AdapterError: a module of such a name is no norm.
+        AdapterError: a module of such a name is not a norm.
     """
     found, wanted = {}, set(names)
     for name in list(raw) if names else ():
@@ -75,7 +75,7 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
 
     Raises:
         AdapterError: norms are missing, or the base has no such norms.
-        TargetError: a name matches something that is no norm.
+        TargetError: a name matches something that is not a norm.
     """
     modules = {path: module for path, module in base.model.named_modules(remove_duplicate=False) if path}
     ends = {path[place:] for path in modules for place in range(len(path))}
@@ -102,7 +102,7 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
 
 
 def _whole_module(name: str, where: str) -> AdapterError:
-    """Describe a module that is trained whole and is no norm, and how to use such an adapter anyway."""
+    """Describe a module that is trained whole but is not a norm, and how to use such an adapter anyway."""
     fix = MERGE_WITH_PEFT
     if name.rpartition(".")[2] in EMBEDDINGS:
         # Measured with peft 0.21: the merged model's tied copies are not the trained ones.

@@ -118,7 +118,7 @@ class TrainedNorms:
         """Return the norms of the base that an adapter has copies of, by path, in the model's order.
 
         Raises:
-            TargetError: a name matches nothing, or something that is no norm.
+            TargetError: a name matches nothing, or something that is not a norm.
             AdapterError: ranks share the base.
         """
         if not settings.modules_to_save:

@@ -34,7 +34,7 @@ def matching_norms(
         key: name of the setting in messages.
 
     Raises:
-        TargetError: a name matches nothing, or something that is no norm.
+        TargetError: a name matches nothing, or something that is not a norm.
     """
     problems = []
     for name in names:
