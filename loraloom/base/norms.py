@@ -43,7 +43,7 @@ def matching_norms(
         if other is None and matched:
             continue
         what = (
-            Message("{name} matches {module}, which is no norm", name=quoted(name), module=other)
+            Message("{name} matches {module}, which is not a norm", name=quoted(name), module=other)
             if other
             else Message("{name} matches no norm of this base", name=quoted(name))
         )
