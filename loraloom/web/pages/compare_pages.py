@@ -90,10 +90,12 @@ async def answers(request: Request, run: NamedRun, id: str) -> Response:
             if await request.is_disconnected():
                 await run_in_threadpool(_questions(request).cancel, question)
                 return
-            if question.version != seen:
+            # Looked at first, because the last answers may come while those before them are rendered.
+            is_over = question.is_over
+            if is_over or question.version != seen:
                 seen = question.version
                 yield event("answers", await run_in_threadpool(_columns, request, question))
-            if question.is_over:
+            if is_over:
                 yield event("ended", "")
                 return
             await asyncio.sleep(POLL_SECONDS)

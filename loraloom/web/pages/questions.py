@@ -213,7 +213,8 @@ def _order(question: Question) -> tuple[str, ...]:
 
 def _fail(question: Question, problems: tuple[str, ...]) -> None:
     if not question.is_over:
-        question.status, question.problems = "failed", problems
+        question.problems = problems
+        question.status = "failed"  # last, because it tells readers on other threads that the rest is there
         question.version += 1
 
 

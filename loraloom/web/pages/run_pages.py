@@ -124,9 +124,10 @@ def _peak_bytes(run: Run) -> int | None:
 
 def _state(request: Request, run: Run) -> dict[str, Any]:
     """Return what the page shows of a run now; never an error, whatever its files are like."""
-    summary = runs_of(request).summary(run)
+    # The process first: if it ends meanwhile, the page is rendered once more with what it left.
     process, job = process_of(run), jobs_of(request).of_run(run.folder.name)
     is_starting = job is not None and job.status == "running"
+    summary = runs_of(request).summary(run)
     live, known = None, None
     if summary.state != "damaged":
         try:

@@ -15,6 +15,7 @@ from loraloom.report.page import render_page
 from loraloom.report.votes_view import read_votes
 from loraloom.run.documents.votes import Vote
 from loraloom.run.folder import Run
+from loraloom.web.pages import compare_pages
 from loraloom.web.pages.application import make_access, make_pages
 from loraloom.web.pages.questions import Question
 from loraloom.web.pages.votes import add_vote
@@ -80,6 +81,23 @@ def test_a_vote_that_could_not_be_kept_can_be_repeated(
     assert question.is_hidden
     (runs / "finished" / "votes.json").unlink()
     assert "1 of 1" in asked.post("/runs/finished/answers/q1/vote", data=form).text
+
+
+def test_answers_that_end_while_those_before_them_are_rendered_are_sent(
+    asked: TestClient, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render = compare_pages._columns
+    question.status = "answering"
+
+    def end_meanwhile(request: Any, of: Question) -> str:
+        rendered = render(request, of)
+        of.status, of.version = "done", 2
+        return rendered
+
+    monkeypatch.setattr(compare_pages, "_columns", end_meanwhile)
+    before, _, last = asked.get("/runs/finished/answers/q1").text.partition("Answering …")
+    assert "This is the best" not in before
+    assert "This is the best" in last
 
 
 def test_a_question_of_another_run_is_not_found(asked: TestClient, runs: Path) -> None:

@@ -16,10 +16,12 @@ from starlette.testclient import TestClient
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import LOCK_FILE, Run
 from loraloom.session.search_request import request_of_run
-from loraloom.web.pages import jobs, split_rows
+from loraloom.web.pages import jobs, run_pages, split_rows
 from loraloom.web.pages.event_stream import event
 from loraloom.web.pages.live_log import LiveLog
 from loraloom.web.pages.live_view import live_view
+from loraloom.web.pages.run_process import RunProcess
+from loraloom.web.pages.run_summaries import RunSummary
 from tests.report.runs import hostile_rows, make_run
 from tests.web.pages.conftest import copy_run
 
@@ -123,6 +125,28 @@ def test_the_stream_of_a_run_that_ended_ends(client: TestClient, runs: Path) -> 
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text.startswith("event: live\ndata: ")
     assert answer.text.endswith(event("ended", ""))
+
+
+def test_the_stream_of_a_run_that_ends_while_it_is_rendered_shows_its_end(
+    client: TestClient, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_run("finished", runs)
+    states = ["working", "done"]
+
+    class Summaries:
+        def summary(self, run: Run) -> RunSummary:
+            """The process ends right after this was read."""
+            return RunSummary(run.folder.name, states.pop(0))
+
+    def process(run: Run) -> RunProcess | None:
+        return RunProcess(1, 0) if "working" in states else None
+
+    monkeypatch.setattr(run_pages, "runs_of", lambda request: Summaries())
+    monkeypatch.setattr(run_pages, "process_of", process)
+    monkeypatch.setattr(run_pages, "POLL_SECONDS", 0.0)
+    text = client.get("/runs/finished/live").text
+    assert text.count("event: live") == 2
+    assert text.endswith("event: ended\ndata: \n\n")
 
 
 def test_stopping_sends_sigterm_to_the_process_that_holds_the_lock(
