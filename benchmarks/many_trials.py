@@ -119,6 +119,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         mock.patch("loraloom.search.driver.export"),
         mock.patch.object(command, "workers_of", return_value=StubWorkers(asked.workers)),
+        mock.patch.object(RayOptions, "require_cluster"),  # the stubs need none
     ):
         path = Path(folder) / "recipe.yaml"
         path.write_text(json.dumps(RECIPE), encoding="utf-8")
