@@ -63,7 +63,7 @@ LIGHT = (
     "recipe",
     "data",
     "scripts",
-    "commands/check_script.py",
+    "scripts/script_report.py",
     "checks/allowances.py",
     "checks/data",
     "checks/finding.py",

@@ -1,4 +1,4 @@
-"""What docs/architecture.md says about reading a step is what a step passes."""
+"""What docs/architecture.md says about reading a step is what a step passes; the counts of the house."""
 
 from __future__ import annotations
 
@@ -27,8 +27,21 @@ def test_a_step_is_understood_from_the_files_that_the_page_lists(reading: dict[s
 def test_the_files_to_read_become_no_more(reading: dict[str, object]) -> None:
     """Lower these figures when they fall; raising them needs a reason."""
     assert reading["files"] <= 8  # type: ignore[operator]
-    assert reading["lines"] <= 1_620  # type: ignore[operator]
+    assert reading["lines"] <= 1_605  # type: ignore[operator]
     assert reading["lines of the functions entered"] <= 914  # type: ignore[operator]
+
+
+def test_the_house_stays_as_it_was_cleaned() -> None:
+    counts = house.from_text()
+    assert not counts[f"files over {house.LONGEST} lines"]
+    for name in (
+        "import cycles",
+        "file names with several meanings",
+        "classes that are participles",
+        "files in commands/ that are no verb",
+        "texts that are no messages",
+    ):
+        assert not counts[name], name
 
 
 def test_a_function_of_one_return_is_an_accessor_and_nested_functions_are_part_of_theirs() -> None:

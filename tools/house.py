@@ -40,8 +40,24 @@ LONGEST = 300  # lines of a file
 FIRST_READ, READ = "training/loop.py", ("training/", "bank/")
 # Nouns of this project's own making; each stands for a term that the field has.
 COINED = ("tick", "wave", "seal", "mend", "foresee", "weigh", "peek", "begun", "spoken", "placed", "kept in")
-_PARTICIPLE = re.compile(r"(?:ed|ken|pt|en|un|own|aid|old)$")
-_NO_PARTICIPLE = {"Attempt", "Excerpt", "Interrupted", "Need", "Prompt", "Run"}
+_PARTICIPLE = re.compile(r"(?:ed|ken|pt|en|(?<!R)un|own|aid|old)$")
+_PACKAGE_FILES = {"__init__", "__main__"}
+# Nouns that end like participles, and exceptions, which say what has happened.
+_NO_PARTICIPLE = {
+    "Attempt",
+    "Excerpt",
+    "Interrupted",
+    "Need",
+    "Prompt",
+    "Run",
+    "ReadyPrompt",
+    "Screen",
+    "Script",
+    "TopToken",
+    "_AddWithFrozenDown",
+    "_Cancelled",
+    "_Feed",
+}
 
 
 def sources() -> list[Path]:
@@ -134,7 +150,7 @@ def from_text() -> dict[str, Any]:
     texts = {name_of(path): path.read_text(encoding="utf-8") for path in sources()}
     lines = {name: text.count("\n") for name, text in texts.items()}
     # A document of a run may share its subject's name.
-    own = [name for name in texts if not name.endswith("__init__.py") and "/documents/" not in name]
+    own = [name for name in texts if Path(name).stem not in _PACKAGE_FILES and "/documents/" not in name]
     stems = Counter(Path(name).stem for name in own)
     every = "\n".join(texts.values())
     lengths = function_lengths()

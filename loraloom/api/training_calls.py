@@ -96,7 +96,7 @@ def check_script(script: Path | str) -> ScriptResult:
     Raises:
         LoRALoomError: the file cannot be read, is not Python, or trains no model.
     """
-    from loraloom.commands.check_script import check_script as read_script
+    from loraloom.scripts.script_report import check_script as read_script
 
     found = read_script(Path(script))
     return ScriptResult(tuple(found.findings), found.recipe)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-    from loraloom.architectures.family import Family
 
 
 class DecoderSteps(Protocol):
@@ -29,6 +27,18 @@ class DecoderSteps(Protocol):
         """
 
 
+class CachedDecoder(Protocol):
+    """What a family says of its decoder; see `Family`."""
+
+    def new_cache(self, model: PreTrainedModel) -> Any:
+        """Return an empty cache."""
+
+    def decode_next(
+        self, model: PreTrainedModel, tokens: Tensor, encoded: Tensor, source_mask: Tensor, cache: Any
+    ) -> Tensor:
+        """Return the decoder's state after the newest token of each row."""
+
+
 class CachedSteps:
     """The decoder of transformers with its cache, for every family.
 
@@ -39,7 +49,9 @@ class CachedSteps:
         source_mask: int64 [lines, source_len].
     """
 
-    def __init__(self, family: Family, model: PreTrainedModel, encoded: Tensor, source_mask: Tensor) -> None:
+    def __init__(
+        self, family: CachedDecoder, model: PreTrainedModel, encoded: Tensor, source_mask: Tensor
+    ) -> None:
         self._family, self._model = family, model
         self._encoded, self._source_mask = encoded, source_mask
         self._cache = family.new_cache(model)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loraloom.architectures.cache_keyword import cache_keyword
+from loraloom.architectures.decoder_steps import CachedSteps, DecoderSteps
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.llama_cpp import LlamaCpp
 from loraloom.architectures.place import FACTORS, Place, Role, Sublayer
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from loraloom.architectures.decoder_steps import DecoderSteps
     from loraloom.data.batches import Side
     from loraloom.data.languages.codes import Languages
 
@@ -267,8 +267,6 @@ class Family(ABC):
             encoded: the encoder's states, [rows, source_len, d_model].
             source_mask: int64 [rows, source_len].
         """
-        from loraloom.architectures.decoder_steps import CachedSteps
-
         return CachedSteps(self, model, encoded, source_mask)
 
     def new_cache(self, model: PreTrainedModel) -> Any:

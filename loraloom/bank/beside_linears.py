@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from loraloom.bank.token_rows import GROUP, TokenTables, row_shapes
+from loraloom.bank.token_rows import GROUP, row_shapes
+from loraloom.bank.token_tables import TokenTables
 from loraloom.bank.trained_norms import TrainedNorms
 from loraloom.bank.updates.update import ParameterGroup
 from loraloom.base.loading import Base

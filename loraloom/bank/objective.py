@@ -15,7 +15,6 @@ Label smoothing takes two more sums over v from the same sweep (`label_smoothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from loraloom.bank.label_smoothing import UniformShare
+from loraloom.bank.output_head import OutputHead
 from loraloom.bank.sweep_in_place import sweep_in_place
 from loraloom.bank.token_head import TiedHead
 from loraloom.base.loading import Base
@@ -36,23 +36,6 @@ TILE_COLUMNS = 16_384
 BLOCK_ROWS = 1_024
 # On a GPU small products do not fill the chip.
 GPU_BLOCK_ROWS = 8_192
-
-
-@dataclass(frozen=True)
-class OutputHead:
-    """The frozen output head.
-
-    Args:
-        weight: [vocabulary, d].
-        scale: factor of the hidden states before the head (d^-0.5 in T5 1.0).
-        bias: [vocabulary], or None.
-        softcap: c if logits become c · tanh(logits / c), or None.
-    """
-
-    weight: Tensor
-    scale: float = 1.0
-    bias: Tensor | None = None
-    softcap: float | None = None
 
 
 def output_head(base: Base) -> OutputHead:

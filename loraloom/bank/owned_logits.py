@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from loraloom.bank.objective import output_head
+from loraloom.bank.output_head import all_logits
 from loraloom.bank.token_head import TiedHead
-from loraloom.bank.top_token import all_logits
 from loraloom.base.loading import Base
 
 

@@ -13,19 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from loraloom.bank.output_head import OutputHead
 from loraloom.bank.token_rows import TokenRows, WrappedTable
 from loraloom.data.batches import Batch
 
-if TYPE_CHECKING:
-    from loraloom.bank.objective import OutputHead
-
 # Losses float32 [n] of states, labels, head and label smoothing.
-TokenLosses = Callable[[Tensor, Tensor, "OutputHead", Tensor | None], Tensor]
+TokenLosses = Callable[[Tensor, Tensor, OutputHead, Tensor | None], Tensor]
 # Finite, because a tile of nothing else would have no largest logit.
 FAR_BELOW = -1e30
 # A label for which nothing is subtracted from log Σ exp.

@@ -7,13 +7,13 @@ same rows serve both; if the output head is tied to the table, they are rows of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.owned_rows import owned_rows
 from loraloom.bank.updates.update import ParameterGroup
 from loraloom.base.loading import Base
 from loraloom.errors import AdapterError
@@ -48,6 +48,19 @@ class TokenRows:
         return float((self.rows.detach() - before).norm()), float(before.norm())
 
 
+class OwnedRows(Protocol):
+    """The adapters' trained rows, as a wrapped module needs them.
+
+    Args:
+        rows: those of each adapter that has any.
+    """
+
+    rows: dict[str, TokenRows]
+
+    def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
+        """Return the adapters of the open pass that have trained rows, and their rows of the batch."""
+
+
 class WrappedTable(nn.Module):
     """Replaces a module that has the embeddings as its weight.
 
@@ -57,7 +70,7 @@ class WrappedTable(nn.Module):
         tables: of the bank.
     """
 
-    def __init__(self, base: nn.Module, name: str, tables: TokenTables) -> None:
+    def __init__(self, base: nn.Module, name: str, tables: OwnedRows) -> None:
         super().__init__()
         self.base, self.name, self.tables = base, name, tables
 
@@ -82,97 +95,6 @@ class BankEmbedding(WrappedTable):
             rows = (own.rows[at[is_trained]] * scale).to(y.dtype)
             y = y.flatten(0, -2).index_copy(0, numbers, rows).view_as(y)
         return y
-
-
-class TokenTables:
-    """The trained rows of a bank's adapters, and the modules that look tokens up in them.
-
-    Args:
-        base: its embeddings and its tied head are replaced while an adapter has trained rows.
-    """
-
-    def __init__(self, base: Base) -> None:
-        self.base = base
-        self.rows: dict[str, TokenRows] = {}
-        self._wrapped: dict[str, tuple[nn.Module, nn.Module]] = {}
-
-    def attach(self, slot: str, settings: LoraSettings, tensors: Mapping[str, Tensor] | None) -> None:
-        """Add the trained rows of an adapter, if its settings have any.
-
-        Args:
-            slot: the adapter.
-            settings: of the adapter.
-            tensors: of the adapter, with its rows; by default they start as the base's.
-
-        Raises:
-            AdapterError: a token is not in the vocabulary, or the base has no such table.
-        """
-        shapes = row_shapes(self.base, settings)
-        for name, shape in shapes.items():
-            ids = torch.tensor(settings.trainable_token_indices, device=self.base.device)
-            given = self.weight[ids] if tensors is None else tensors[name]
-            if tuple(given.shape) != shape or not torch.isfinite(given).all():
-                raise AdapterError(
-                    Message("its trained rows of the embeddings have another shape, or are not finite"),
-                    where=slot,
-                    found=str(tuple(given.shape)),
-                    allowed=str(shape),
-                )
-            rows = given.detach().to(self.base.device, torch.float32, copy=True)
-            self.rows[slot] = TokenRows(ids, nn.Parameter(rows))
-        if self.rows and not self._wrapped:
-            self._wrapped = self._made()
-            self.wrap()
-
-    def drop(self, slot: str) -> None:
-        """Remove the rows of an adapter, if it has any."""
-        if self.rows.pop(slot, None) is not None and not self.rows:
-            self.unwrap()
-            self._wrapped = {}
-
-    @property
-    def weight(self) -> Tensor:
-        """The table, [vocabulary, d]."""
-        return self.base.model.get_input_embeddings().weight.detach()  # type: ignore[no-any-return]
-
-    @property
-    def name(self) -> str:
-        """The path of the table, by which PEFT names it."""
-        return table_name(self.base)
-
-    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """Return the rows of an adapter by their name in `AdapterBank.tensors`; empty if it has none."""
-        return {f"{self.name}.{DELTA}": self.rows[slot].rows} if slot in self.rows else {}
-
-    def wrap(self) -> None:
-        """Put the replacements in place."""
-        for name, (_, module) in self._wrapped.items():
-            self._put(name, module)
-
-    def unwrap(self) -> None:
-        """Put the base's own modules back."""
-        for name, (module, _) in self._wrapped.items():
-            self._put(name, module)
-
-    def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
-        """Return the adapters of the open pass that have trained rows, and their rows of the batch."""
-        owned = owned_rows(self.base, num_rows, module)
-        return [(self.rows[slot], rows) for slot, rows in owned if slot in self.rows]
-
-    def _made(self) -> dict[str, tuple[nn.Module, nn.Module]]:
-        from loraloom.bank.token_head import TiedHead
-
-        weight = self.base.model.get_input_embeddings().weight
-        made: dict[str, tuple[nn.Module, nn.Module]] = {}
-        for name, module in self.base.model.named_modules(remove_duplicate=False):
-            if getattr(module, "weight", None) is weight:
-                kind = TiedHead if isinstance(module, nn.Linear) else BankEmbedding
-                made[name] = module, kind(module, name, self).train(module.training)
-        return made
-
-    def _put(self, name: str, module: nn.Module) -> None:
-        parent, _, attribute = name.rpartition(".")
-        setattr(self.base.model.get_submodule(parent), attribute, module)
 
 
 def table_name(base: Base) -> str:

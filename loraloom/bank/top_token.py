@@ -20,7 +20,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.objective import OutputHead, output_head
+from loraloom.bank.objective import output_head
+from loraloom.bank.output_head import OutputHead, all_logits, finish_logits
 from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
 
@@ -66,26 +67,6 @@ class AllLogits:
     def of(self, hidden: Tensor) -> Tensor:
         """Return int64 [rows]; see `TopToken`."""
         return all_logits(self.head, hidden).argmax(-1)
-
-
-def all_logits(head: OutputHead, hidden: Tensor) -> Tensor:
-    """Compute float32 [rows, vocabulary]: the model's own head, with what its family does around it."""
-    return finish_logits(head, hidden * head.scale @ head.weight.t(), None)
-
-
-def finish_logits(head: OutputHead, products: Tensor, words: Tensor | None) -> Tensor:
-    """Add the bias and apply the soft cap of a head, in float32.
-
-    Args:
-        head: of the base.
-        products: of states and head, in the head's dtype.
-        words: the word of each product, int64 of their shape; None if they are the whole vocabulary.
-    """
-    logits = products.float()
-    if head.bias is not None:
-        bias = head.bias.float()
-        logits = logits + (bias if words is None else bias[words])
-    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap is not None else logits
 
 
 @dataclass(frozen=True)

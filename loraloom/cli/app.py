@@ -14,7 +14,7 @@ import typer
 
 from loraloom.cli.adapter_verbs import card, export, merge, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
-from loraloom.cli.language import check_language, user_language
+from loraloom.cli.language_option import check_language, user_language
 from loraloom.cli.rank_steps import leaves_it_to_leader
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.serving_verbs import serve

@@ -9,7 +9,7 @@ import typer
 
 from loraloom.cli.shared_options import Allow, AsJson, RecipeFile, Sets
 from loraloom.cli.verb_steps import command, displayed, importing, print_json, read, split_recipe_data
-from loraloom.scripts.source import is_script
+from loraloom.scripts.script_source import is_script
 from loraloom.text.message import Message
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def check(
 
 def _check_script(script: Path, out: Path | None, *, show_all: bool, as_json: bool) -> None:
     """Check a script or notebook, and print its recipe or write it to a file."""
-    from loraloom.commands.check_script import check_script, write_new
     from loraloom.console import print_findings, put
+    from loraloom.scripts.script_report import check_script, write_new
 
     with displayed(as_json) as display:
         checked = check_script(script)

@@ -95,7 +95,7 @@ def serve(
 def _server() -> ModuleType:
     """Import the server; it needs packages that `pip install loraloom` leaves out."""
     try:
-        from loraloom.web.openai_api import server
+        from loraloom.web.openai_api import api_server
     except ImportError as error:
         raise RecipeError(
             Message("the server needs packages that are not installed"),
@@ -103,4 +103,4 @@ def _server() -> ModuleType:
             found=str(error.name),
             fix=Message("Run `pip install 'loraloom[web]'`."),
         ) from None
-    return server
+    return api_server

@@ -34,7 +34,7 @@ def ui(
     """Show runs, data and answers in a browser, and start trainings there."""
     with displayed() as display:
         try:
-            from loraloom.web.pages.server import serve_pages
+            from loraloom.web.pages.pages_server import serve_pages
         except ModuleNotFoundError as error:
             if error.name not in ("fastapi", "uvicorn", "starlette", "multipart", "python_multipart"):
                 raise

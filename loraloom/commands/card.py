@@ -10,11 +10,10 @@ from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import CONFIG, read_adapter
 from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
-from loraloom.report.training_view import group_of
+from loraloom.report.card_figures import comparison_lines, movement_line
 from loraloom.run.atomic import replace_text
-from loraloom.run.documents.comparison import BASE_NAME, Comparison, Difference, Movement
+from loraloom.run.documents.comparison import Comparison, Movement
 from loraloom.run.documents.document import JsonObject
-from loraloom.run.documents.words import shown_word
 from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import Run, open_run
 from loraloom.run.lock import writing
@@ -23,10 +22,9 @@ from loraloom.session.adapter_folders import attach, find_adapters, foreign_fact
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.material import TO_MERGE
 from loraloom.session.provenance_file import read_provenance
-from loraloom.text.catalogue import filled, rendered
+from loraloom.text.catalogue import filled
 from loraloom.text.message import Message
-from loraloom.text.units import figure
-from loraloom.training.adapter_card import front_matter, python_block, table, title, training_sections
+from loraloom.training.adapter_card import front_matter, python_block, title, training_sections
 from loraloom.training.card_code import merged_code, peft_code
 from loraloom.training.card_facts import Facts, read_facts
 
@@ -181,7 +179,7 @@ def foreign_card(facts: Facts, moved: Movement, folder: Path) -> str:
             given=given,
         ),
         "",
-        _movement_line(moved),
+        movement_line(moved),
     ]
     code = peft_code(facts, folder.resolve().name, filled("the adapter's folder"))
     return _card(facts, lines, code, f"loraloom merge {given} merged")
@@ -218,15 +216,6 @@ def _card(facts: Facts, effects: Sequence[str], code: str, merge: str) -> str:
     )
 
 
-def _movement_line(moved: Movement) -> str:
-    kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved.kinds.items())
-    return filled(
-        "Movement, ‖ΔW‖ / ‖W‖: {total:.2g} over all adapted linears; {kinds}.",
-        total=moved.total,
-        kinds=kinds,
-    )
-
-
 def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
     """Return figures with intervals and movement, or how to compute them."""
     comparison = best_comparison(run, facts.experiment.name)
@@ -238,64 +227,10 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
             )
         ]
     try:
-        return _comparison_lines(comparison, facts.experiment.name, comparison.what)
+        return comparison_lines(comparison, facts.experiment.name)
     except (KeyError, ValueError) as error:
         raise RunError(
             Message("is not a file that `loraloom compare` writes"),
             where=str(run.comparisons / f"{comparison.what}.json"),
             found=str(error),
         ) from None
-
-
-def _comparison_lines(comparison: Comparison, name: str, what: str) -> list[str]:
-    models = comparison.models
-    groups: dict[str, list[str]] = {}
-    for model in models:
-        groups.setdefault(group_of(model), []).append(model)
-    group = group_of(name)
-    experiments = [each for each in groups if each != BASE_NAME]
-    sentence = dict(zip(experiments, comparison.sentences, strict=True))[group]
-    found = {each.metric: each for each in comparison.differences if each.model == group}
-    own, base = models[name].figures, models[BASE_NAME].figures
-    rows = [(key, figure(base[key]), figure(own[key]), *_interval(found.get(key))) for key in own]
-    lines = [rendered(sentence), ""]
-    if comparison.took_part_in_a_choice:
-        lines += [filled("These rows selected the checkpoint, so the figures are optimistic."), ""]
-    if len(groups[group]) > 1:
-        lines += [
-            filled(
-                "The sentence and the differences cover {num_seeds} seeds of {experiment}; "
-                "the adapter's column shows only this adapter.",
-                num_seeds=len(groups[group]),
-                experiment=group,
-            ),
-            "",
-        ]
-    lines += table(
-        (
-            filled("figure"),
-            filled("base"),
-            filled("adapter"),
-            filled("difference, 95 % interval"),
-            filled("verdict"),
-        ),
-        rows,
-    )
-    signatures = comparison.signatures.items()
-    lines += ["", *(f"- {key}: {rendered(signature)}" for key, signature in signatures)] if signatures else []
-    if (moved := models[name].movement) is not None:
-        lines += ["", _movement_line(moved)]
-    return [
-        *lines,
-        "",
-        filled("Computed on {num_rows} {what} rows.", num_rows=comparison.num_rows, what=what),
-    ]
-
-
-def _interval(difference: Difference | None) -> tuple[str, str]:
-    if difference is None:
-        return "", ""
-    low, high = difference.low, difference.high
-    return f"{difference.difference:+.4f} ({low:+.4f} to {high:+.4f})", rendered(
-        shown_word(difference.verdict)
-    )

@@ -16,8 +16,8 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.errors import DataError, ModelError, RecipeError
 from loraloom.export.exported_folder import (
     MOST_PROOF_ROWS,
-    Exported,
     ExportRequest,
+    ExportSummary,
     num_proof_rows,
     write_export,
 )
@@ -51,7 +51,7 @@ def export(
     prompts: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> Exported:
+) -> ExportSummary:
     """Write an adapter of a run in another program's format, and verify it with that program.
 
     Args:
@@ -115,7 +115,7 @@ def export_foreign(
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> Exported:
+) -> ExportSummary:
     """Export an adapter that belongs to no run.
 
     Args:

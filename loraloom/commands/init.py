@@ -11,11 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loraloom.base.supported_models import check_folder, t5_width
-from loraloom.commands.init_languages import (
-    check_stated_languages,
-    language_columns,
-    stated_languages,
-)
 from loraloom.data.files.data_names import STARTER
 from loraloom.data.files.location import locate
 from loraloom.data.layouts.no_layout import NoLayoutError
@@ -27,6 +22,11 @@ from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
 from loraloom.session.folder_languages import languages_of_folder
+from loraloom.session.language_settings import (
+    check_stated_languages,
+    language_columns,
+    stated_languages,
+)
 from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.bank.peft_base import portable_name
@@ -13,7 +12,7 @@ from loraloom.data.splitting.split import Split
 from loraloom.distributed.joining import joined_ranks
 from loraloom.distributed.launch import read_launch, require_known_place
 from loraloom.distributed.ranks import Ranks
-from loraloom.errors import RunError, TrainingError
+from loraloom.errors import RunError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.run.documents.result import Result
@@ -41,6 +40,7 @@ from loraloom.session.repair import (
     repair,
 )
 from loraloom.session.resource_plan import predict_resources
+from loraloom.session.run_outcome import Outcome, outcome_of
 from loraloom.session.run_session import (
     RunSession,
     create_session,
@@ -50,7 +50,7 @@ from loraloom.session.run_session import (
     resume_session,
 )
 from loraloom.session.safeguards import check_room, device_errors_explained
-from loraloom.text.message import Message, joined
+from loraloom.text.message import Message
 from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
@@ -62,24 +62,6 @@ from loraloom.training.spread_training import SpreadTraining
 from loraloom.training.state import TrainingState
 from loraloom.workers.ray_options import RayOptions
 from loraloom.workers.sources import is_spread, of_ray, saying_whether_on_ray, workers_of
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How training ended.
-
-    Args:
-        run: the run directory.
-        result: content of result.json: how each experiment ended, and what the run took.
-    """
-
-    run: Run
-    result: Result
-
-    @property
-    def failed(self) -> list[str]:
-        """Names of the experiments that failed."""
-        return self.result.failed
 
 
 def train(
@@ -191,7 +173,7 @@ def _resume(
                 Resume(step=Result.read(run.result_file).steps, reason=Message("it is finished and intact"))
             )
             ranks.announce("run", {"finished": True})
-            return _outcome(run)
+            return outcome_of(run)
         session = saying_whether_on_ray(session.with_allowed(allowed), ray)
         return _train(session, moved, ray, report, stop, ranks)
 
@@ -289,27 +271,4 @@ def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) 
     if not setup.run.is_finished:  # resuming a finished run does not change it
         write_recorded(setup.run, setup.run.result_file, result.text())
     record_finished(setup.run)
-    return _outcome(setup.run)
-
-
-def _outcome(run: Run) -> Outcome:
-    """Return how a finished run ended.
-
-    Raises:
-        TrainingError: every experiment failed.
-    """
-    outcome = Outcome(run, Result.read(run.result_file))
-    entries = outcome.result.experiments
-    if len(outcome.failed) == len(entries):
-        raise TrainingError(
-            joined(
-                "; ",
-                (
-                    Message("{name}: {reason}", name=name, reason=entries[name].reason)
-                    for name in outcome.failed
-                ),
-            ),
-            where=str(run.folder),
-            fix=Message("Lower the learning rate, or set dtype: float32."),
-        )
-    return outcome
+    return outcome_of(setup.run)

@@ -19,7 +19,7 @@ from loraloom.export.runtime import (
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     """Load the folder as any user would, and answer."""
-    loaded = _Loaded(folder)
+    loaded = _LoadedModel(folder)
     answers: list[list[int]] = []
     log_probabilities: list[list[float]] = []
     for part in parts_of(rows):
@@ -33,7 +33,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     )
 
 
-class _Loaded:
+class _LoadedModel:
     """A translator, and the names of its tokens."""
 
     def __init__(self, folder: Path) -> None:

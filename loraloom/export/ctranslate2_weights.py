@@ -29,7 +29,7 @@ def save_quantized(spec: Any, quantization: str, folder: Path) -> None:
     """
     from ctranslate2.specs import model_spec
 
-    class Stored(model_spec.Variable):  # type: ignore[misc]
+    class StoredVariable(model_spec.Variable):  # type: ignore[misc]
         """A tensor that is written without another copy of it."""
 
         def __init__(self, array: npt.NDArray[Any], dtype: str) -> None:
@@ -63,7 +63,7 @@ def save_quantized(spec: Any, quantization: str, folder: Path) -> None:
             return
         key = name.rpartition("/")[2]
         rounded, dtype, scale = _rounded(value, quantization, has_scale=hasattr(layer, f"{key}_scale"))
-        setattr(layer, key, Stored(rounded, dtype))
+        setattr(layer, key, StoredVariable(rounded, dtype))
         if scale is not None:
             setattr(layer, f"{key}_scale", model_spec.NumpyVariable(scale))
 

@@ -52,7 +52,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ProofMeasurement:
     """How the outputs of a runtime differ from those of base + adapter.
 
     Args:
@@ -89,7 +89,7 @@ class ExportProof:
     runtime: str
     computed_in: str
     is_exact: bool
-    measured: Measured
+    measured: ProofMeasurement
     figures: list[Difference]
     merging: float | None
 
@@ -97,7 +97,7 @@ class ExportProof:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Convert what `dataclasses.asdict` made."""
         figures = [Difference(**own) for own in values["figures"]]
-        return cls(**{**values, "measured": Measured(**values["measured"]), "figures": figures})
+        return cls(**{**values, "measured": ProofMeasurement(**values["measured"]), "figures": figures})
 
 
 @torch.no_grad()
@@ -146,7 +146,7 @@ def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -
     return found
 
 
-def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> Measured:
+def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> ProofMeasurement:
     """Compare what a runtime answered with the reference.
 
     Raises:
@@ -169,7 +169,7 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> M
                 num_tokens=len(given),
             ),
         )
-    return Measured(
+    return ProofMeasurement(
         num_answers=len(pairs),
         num_same_answers=sum(own == wanted for own, wanted in pairs),
         largest_gap=_largest_gap(pairs, reference, rows.eos_token_id) if reference.nearest else None,
@@ -193,7 +193,7 @@ def _largest_gap(pairs: Sequence[tuple[list[int], list[int]]], reference: Refere
     return max(gaps)
 
 
-def check_exact(measured: Measured, reference: Reference) -> None:
+def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
     """Check for equality up to rounding: in all log-probabilities, and in answers except for ties.
 
     Raises:

@@ -65,7 +65,7 @@ from loraloom.training.signals import StopRequest
 MOST_PROOF_ROWS = NUM_ROUNDED_ROWS
 
 
-class Exported(TypedDict):
+class ExportSummary(TypedDict):
     """The result of `export`; `proof` is None if the format's runtime is not installed."""
 
     folder: str
@@ -124,7 +124,7 @@ def write_export(
     notes: list[str],
     report: Report,
     stop: StopRequest,
-) -> Exported:
+) -> ExportSummary:
     """Export the bank's only adapter, verify what was written, and rename it.
 
     Args:

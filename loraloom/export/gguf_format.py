@@ -13,9 +13,9 @@ from loraloom.bank.updates.kinds import kind_of
 from loraloom.errors import ModelError
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.gguf.base_file import write_loaded
-from loraloom.export.gguf.example import answering_code
-from loraloom.export.gguf.files import obstacle, write_adapter
-from loraloom.export.gguf.names import ADAPTER, MODEL
+from loraloom.export.gguf.gguf_files import obstacle, write_adapter
+from loraloom.export.gguf.gguf_names import ADAPTER, MODEL
+from loraloom.export.gguf.llama_cpp_example import answering_code
 from loraloom.export.gguf.tensors import STORED
 from loraloom.export.gguf.vocabulary import find_spiece
 from loraloom.recipe import LoraSettings

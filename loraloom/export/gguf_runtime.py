@@ -15,7 +15,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from loraloom.export.gguf.names import ADAPTER, MODEL
+from loraloom.export.gguf.gguf_names import ADAPTER, MODEL
 from loraloom.export.runtime import (
     ProofRows,
     RuntimeOutputs,

@@ -13,8 +13,8 @@ from loraloom.architectures.family import Family
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
 from loraloom.export.merged_tokenizer import copy_tokenizer
-from loraloom.export.onnx.example import answering_code
-from loraloom.export.onnx.files import EXTERNAL, FOLDER, SUFFIXES, write_graphs
+from loraloom.export.onnx.onnx_example import answering_code
+from loraloom.export.onnx.onnx_files import EXTERNAL, FOLDER, SUFFIXES, write_graphs
 from loraloom.run.atomic import write_bytes
 from loraloom.run.folder import to_json
 

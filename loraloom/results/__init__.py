@@ -1,6 +1,6 @@
 """Results of the functions in `loraloom.api`: plain, immutable values that need no torch."""
 
-from loraloom.results.answers import (
+from loraloom.results.after_training import (
     Answer,
     CardResult,
     CompareResult,

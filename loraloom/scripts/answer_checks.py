@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import MISSING, Call, Parameter
+from loraloom.scripts.script_values import MISSING, Call, Parameter
 from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 from loraloom.text.visible import quoted

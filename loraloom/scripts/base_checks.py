@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import MISSING, Call, Symbol
+from loraloom.scripts.script_values import MISSING, Call, Symbol
 from loraloom.text.message import Message
 
 _HALF = ("float16", "half", "fp16")

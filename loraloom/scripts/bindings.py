@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from loraloom.scripts.values import Parameter
+from loraloom.scripts.script_values import Parameter
 
 Scope = tuple[str, ...]
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

@@ -7,8 +7,8 @@ from typing import Any
 
 from loraloom.recipe.yaml_tree import Node
 from loraloom.scripts.facts import Facts
+from loraloom.scripts.script_values import MISSING, Call, Item
 from loraloom.scripts.source_text import columns_in, pieces_of, template_of
-from loraloom.scripts.values import MISSING, Call, Item
 from loraloom.text.message import Message
 
 PLACEHOLDER = "data.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 from loraloom.architectures.known_models import KnownModel, known_model, name_of_class
 from loraloom.scripts.script import Script
-from loraloom.scripts.values import MISSING, Call, Item, Parameter, Symbol, is_minus_100
+from loraloom.scripts.script_values import MISSING, Call, Item, Parameter, Symbol, is_minus_100
 
 ARGUMENTS = ("Seq2SeqTrainingArguments", "TrainingArguments")
 TRAINERS = ("Seq2SeqTrainer", "Trainer")

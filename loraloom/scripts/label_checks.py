@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import MISSING, Call
+from loraloom.scripts.script_values import MISSING, Call
 from loraloom.text.message import Message
 
 PADS = ("max_length", True, "longest")

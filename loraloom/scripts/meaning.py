@@ -13,7 +13,7 @@ from loraloom.recipe.yaml_tree import Node
 from loraloom.scripts.answer_checks import generations
 from loraloom.scripts.data_meaning import DataMeaning
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import MISSING, Call, Symbol, is_read, shown
+from loraloom.scripts.script_values import MISSING, Call, Symbol, is_read, shown
 from loraloom.text.message import Message
 
 BASE_PLACEHOLDER = "google/flan-t5-base"

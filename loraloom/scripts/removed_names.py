@@ -8,7 +8,7 @@ from loraloom.recipe.typos import nearest
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import ARGUMENTS, TRAINERS, Facts
 from loraloom.scripts.installed import FILES, parameters, version
-from loraloom.scripts.values import Call, Symbol
+from loraloom.scripts.script_values import Call, Symbol
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
 from loraloom.scripts.label_checks import PADS, padding_of
-from loraloom.scripts.values import MISSING, Call, Item, Parameter, Unread
+from loraloom.scripts.script_values import MISSING, Call, Item, Parameter, Unread
 from loraloom.text.message import Message
 
 _EVALUATION = ("test", "validation", "valid", "dev", "eval")

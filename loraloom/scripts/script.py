@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.scripts.bindings import Bindings, Scope
-from loraloom.scripts.source import Source, read_source
-from loraloom.scripts.values import (
+from loraloom.scripts.script_source import Source, read_source
+from loraloom.scripts.script_values import (
     MAX_DEPTH,
     MISSING,
     Call,

@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 
 from loraloom.scripts.script import Script
-from loraloom.scripts.values import MAX_DEPTH, Item, Parameter
+from loraloom.scripts.script_values import MAX_DEPTH, Item, Parameter
 
 
 @dataclass(frozen=True)

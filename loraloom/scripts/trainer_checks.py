@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.values import Call
+from loraloom.scripts.script_values import Call
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 

@@ -204,10 +204,13 @@ class Study:
             study.add_trial(self._frozen(trial))
 
     def _tell(self, study: optuna.Study, frozen: FrozenTrial, trial: Trial) -> None:
+        before = frozen.intermediate_values
+        figures = {int(rung): figure for rung, figure in trial.rungs.items() if int(rung) not in before}
+        if not figures and not trial.has_ended:
+            return  # what follows reads the trial from the database, and hundreds may be under way
         known = optuna.trial.Trial(study, frozen._trial_id)
-        for rung, figure in trial.rungs.items():
-            if int(rung) not in frozen.intermediate_values:
-                known.report(figure, int(rung))
+        for rung, figure in figures.items():
+            known.report(figure, rung)
         if trial.has_ended:
             known.set_user_attr("reason", trial.reason)
             state = STATES[trial.status]

@@ -13,9 +13,9 @@ from typing import Any
 
 from loraloom import errors
 from loraloom.errors import LoRALoomError, ModelError
-from loraloom.serving.answering import Answering
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.job import Job, JobError
+from loraloom.serving.open_request import Answering
 from loraloom.serving.pace import Pace
 from loraloom.text.message import Message, from_data
 

@@ -36,7 +36,7 @@ Event = dict[str, Any]
 
 
 @dataclass
-class _Asked:
+class _PendingJob:
     """A request that waits."""
 
     job: Job
@@ -49,7 +49,7 @@ class _Asked:
 class _Row:
     """One answer that is being generated."""
 
-    asked: _Asked
+    asked: _PendingJob
     number: int
     choice: RowChoice
     history: list[int]
@@ -71,8 +71,8 @@ class Scheduler:
         self.model, self.max_rows = model, max_rows
         self.batch = DecodeBatch(model.bank)
         self.num_tokens = 0
-        self._waiting: deque[_Asked] = deque()
-        self._taken: list[_Asked] = []  # from the queue, for the present step
+        self._waiting: deque[_PendingJob] = deque()
+        self._taken: list[_PendingJob] = []  # from the queue, for the present step
         self._rows: list[_Row] = []
         self._leaving: set[str] = set()  # adapters that are dropped after the last answer
 
@@ -100,7 +100,7 @@ class Scheduler:
         if settings.num_beams > 1 and (job.num_answers > 1 or job.decoding.logprobs is not None):
             message = Message("beam search gives one answer, without log-probabilities")
             raise JobError(422, "unprocessable", message, param="num_beams")
-        self._waiting.append(_Asked(job, slot, self.model.read(job), settings))
+        self._waiting.append(_PendingJob(job, slot, self.model.read(job), settings))
 
     def cancel(self, *ids: int) -> None:
         """Forget requests, and stop generating their answers."""
@@ -157,9 +157,9 @@ class Scheduler:
         self._drop_unused()
         return events
 
-    def _newcomers(self) -> list[_Asked]:
+    def _newcomers(self) -> list[_PendingJob]:
         """Take the requests from the queue for which there is room."""
-        chosen: list[_Asked] = []
+        chosen: list[_PendingJob] = []
         room, width = self.max_rows - len(self._rows), 0
         while self._waiting:
             asked = self._waiting[0]
@@ -174,7 +174,7 @@ class Scheduler:
         self._taken = chosen
         return chosen
 
-    def _let_in(self, newcomers: list[_Asked]) -> tuple[list[_Row], torch.Tensor]:
+    def _let_in(self, newcomers: list[_PendingJob]) -> tuple[list[_Row], torch.Tensor]:
         encoded, mask = self.batch.encode(
             [asked.slot for asked in newcomers], [asked.ready.source for asked in newcomers]
         )
@@ -185,7 +185,7 @@ class Scheduler:
         starts = [row.history[0] for row in joining]
         return joining, self.batch.join(slots, encoded[index], mask[index], starts)
 
-    def _rows_of(self, asked: _Asked) -> Iterator[_Row]:
+    def _rows_of(self, asked: _PendingJob) -> Iterator[_Row]:
         job, start = asked.job, asked.ready.start
         seed = job.decoding.seed
         for number in range(job.num_answers):
@@ -248,14 +248,14 @@ class Scheduler:
     def _token_text(self, token: int) -> str:
         return str(self.model.base.tokenizer.decode([token], skip_special_tokens=False))
 
-    def _next_by_beams(self) -> _Asked | None:
+    def _next_by_beams(self) -> _PendingJob | None:
         is_next = bool(self._waiting) and self._waiting[0].settings.num_beams > 1
         if not is_next:
             return None
         self._taken = [self._waiting.popleft()]
         return self._taken[0]
 
-    def _by_beams(self, asked: _Asked) -> list[Event]:
+    def _by_beams(self, asked: _PendingJob) -> list[Event]:
         """Answer one request by beam search, while the others wait."""
         ready, slot = asked.ready, asked.slot
         settings = asked.settings.model_copy(update={"batch_size": 1})

@@ -15,8 +15,8 @@ from loraloom.run.documents.trackers import FILE, FOLDER, FORMAT, TrackerRuns
 from loraloom.run.events import Event, ExperimentEnd, Note, Report, WarningNote
 from loraloom.run.folder import Run
 from loraloom.text.message import Message
-from loraloom.trackers.kinds import ONE_RUN_A_PROCESS, is_installed
 from loraloom.trackers.process import TrackerProcess
+from loraloom.trackers.tracker_kinds import ONE_RUN_A_PROCESS, is_installed
 from loraloom.trackers.tracker_run import Ending
 
 # How long a training that has ended waits for its trackers; MLflow takes ten seconds to start.

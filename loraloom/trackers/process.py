@@ -54,7 +54,7 @@ class TrackerProcess:
         self._num_missed = 0
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "loraloom.trackers.worker"],
+                [sys.executable, "-m", "loraloom.trackers.tracker_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,7 +1,7 @@
 """Protection of a server: who may connect, from which pages, with what, and how browsers treat answers.
 
     access = Access(host="127.0.0.1", token=None)
-    app = Secured(application, access)
+    app = SecurityMiddleware(application, access)
 
 It is an ASGI middleware around a whole application, so that no route can forget it. It knows nothing of
 routes but those that need no token.
@@ -161,7 +161,7 @@ class Access:
         return self.forms.accepts(value, _session_of(scope))
 
 
-class Secured:
+class SecurityMiddleware:
     """An application behind the checks of `Access`.
 
     Args:

@@ -15,10 +15,10 @@ from loraloom.session.locations import Relocation
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
-from loraloom.workers.files import FOLDER, READY, FilePost
-from loraloom.workers.loop import train_waves
-from loraloom.workers.material import load_material, own_name
 from loraloom.workers.sources import require_joinable
+from loraloom.workers.wave_files import FOLDER, READY, FilePost
+from loraloom.workers.worker_loop import train_waves
+from loraloom.workers.worker_material import load_material, own_name
 
 # How long to wait for a run that nobody holds: jobs of a scheduler start in any order.
 JOIN_VARIABLE = "LORALOOM_JOIN_TIMEOUT"

@@ -20,8 +20,8 @@ from loraloom.run.packing import unpacked
 from loraloom.session.locations import Relocation
 from loraloom.text.message import Message, to_data
 from loraloom.training.waves import Update, Wave
-from loraloom.workers.loop import train_wave
-from loraloom.workers.material import WorkerMaterial, load_material, own_name
+from loraloom.workers.worker_loop import train_wave
+from loraloom.workers.worker_material import WorkerMaterial, load_material, own_name
 
 # How long a question for news waits for some.
 PATIENCE_SECONDS = 1.0

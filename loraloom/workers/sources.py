@@ -15,8 +15,8 @@ from loraloom.text.message import Message
 from loraloom.training.lanes import has_lanes
 from loraloom.training.waves import WorkerSource
 from loraloom.workers.devices import DeviceWorkers
-from loraloom.workers.files import FileWorkers
 from loraloom.workers.ray_options import RayOptions
+from loraloom.workers.wave_files import FileWorkers
 
 
 def is_spread(run: Run, recipe: Recipe, ray: RayOptions | None) -> bool:

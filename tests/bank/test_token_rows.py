@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
-from loraloom.bank.objective import OutputHead, hidden_states, output_head, part_losses, token_losses
+from loraloom.bank.objective import hidden_states, output_head, part_losses, token_losses
+from loraloom.bank.output_head import OutputHead
 from loraloom.bank.owned_logits import owned_logits
 from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from loraloom.bank import top_token as module
-from loraloom.bank.objective import OutputHead
+from loraloom.bank.output_head import OutputHead
 from loraloom.bank.top_token import AllLogits, Screen, screens_exactly, top_token
 from loraloom.base.loading import Base
 

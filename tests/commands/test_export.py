@@ -18,7 +18,7 @@ from loraloom.cli import app
 from loraloom.commands.export import export, export_foreign
 from loraloom.errors import Interrupted, LoRALoomError, ModelError, RecipeError, RunError
 from loraloom.export import exported_folder as workflow
-from loraloom.export.export_proof import Measured, Reference, check_exact, measure
+from loraloom.export.export_proof import ProofMeasurement, Reference, check_exact, measure
 from loraloom.export.format import ExportSource
 from loraloom.export.formats import FORMATS
 from loraloom.export.peft_format import Peft
@@ -243,7 +243,7 @@ def test_a_tie_is_no_difference() -> None:
     rows = ProofRows([[5, 1]], [[6, 1]], [], 0, 1, [0], [None], 4)
     near = Reference([[7]], [[-1.0, -2.0]], [[{7: -0.5, 8: -0.5001}, {1: -0.1}]])
     found = measure(RuntimeOutputs([[8]], "own", "", [[-1.0, -2.0]]), near, rows)
-    assert found == Measured(1, 0, pytest.approx(1e-4), 0.0, -1.5, -1.5)
+    assert found == ProofMeasurement(1, 0, pytest.approx(1e-4), 0.0, -1.5, -1.5)
     check_exact(found, near)
     far = replace(near, nearest=[[{7: -0.5, 8: -0.9}, {1: -0.1}]])
     with pytest.raises(ModelError, match="answers something else"):

@@ -98,7 +98,7 @@ def test_large_weights_are_in_files_of_their_own(
     quantization: str, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prove_here(monkeypatch)
-    monkeypatch.setattr("loraloom.export.onnx.files.LARGEST_FILE", 10_000)
+    monkeypatch.setattr("loraloom.export.onnx.onnx_files.LARGEST_FILE", 10_000)
     result = export(trained("t5"), tmp_path / "out", format="onnx", quantization=quantization)
     assert result["proof"] is not None
     suffix = {"float32": "", "int8": "_quantized"}[quantization]

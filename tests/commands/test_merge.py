@@ -428,7 +428,7 @@ def test_the_fresh_process_has_nothing_of_ours() -> None:
         # An adapter alone is loaded onto a GGUF file of its base, which is written first.
         "loraloom.export.gguf_runtime": [
             "loraloom.export.gguf.base_file",
-            "loraloom.export.gguf.names",
+            "loraloom.export.gguf.gguf_names",
             "loraloom.export.runtime",
         ],
     }

@@ -21,7 +21,7 @@ from tests.export.gguf_bases import make_gguf_base, unigram_model
 gguf = pytest.importorskip("gguf", reason="`make extras` installs it")
 
 from loraloom.export.gguf.base_file import write_loaded  # noqa: E402
-from loraloom.export.gguf.files import obstacle, write_adapter  # noqa: E402
+from loraloom.export.gguf.gguf_files import obstacle, write_adapter  # noqa: E402
 from loraloom.export.gguf.tensors import GgufTensor, check_file, write_file  # noqa: E402
 from loraloom.export.gguf.vocabulary import read_vocabulary  # noqa: E402
 from loraloom.export.gguf_format import Gguf  # noqa: E402

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from loraloom.bank.fused import products
 from loraloom.bank.fused.hashed import module_salt, threshold
-from loraloom.bank.objective import OutputHead, _sweep
+from loraloom.bank.objective import _sweep
+from loraloom.bank.output_head import OutputHead
 from loraloom.bank.sweep_in_place import sweep_in_place
 from loraloom.kernels import gated_gelu, norm
 from loraloom.kernels.attention import attend, plain_attend

@@ -13,7 +13,7 @@ from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from loraloom.architectures.t5_layers import FusedFeedForward, FusedNorm, fuse_layers
 from loraloom.bank import objective, sweep_in_place
-from loraloom.bank.objective import OutputHead
+from loraloom.bank.output_head import OutputHead
 from loraloom.base.loading import Base
 from loraloom.kernels.attention import attend
 from loraloom.kernels.gated_gelu import gated_gelu

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loraloom.bank import objective
-from loraloom.bank.objective import OutputHead, output_head, part_losses, token_losses
+from loraloom.bank.objective import output_head, part_losses, token_losses
+from loraloom.bank.output_head import OutputHead
 from loraloom.base.loading import Base
 from tests.families import TINY_FAMILIES
 from tests.parity.rig import batch_of, random_rows, stock_model

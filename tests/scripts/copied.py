@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loraloom.commands.check_script import ScriptReport, check_script
+from loraloom.scripts.script_report import ScriptReport, check_script
 
 SCRIPT = """\
 import numpy as np

@@ -10,8 +10,8 @@ import pytest
 from loraloom.recipe.reading import parse_recipe
 from loraloom.scripts.facts import Facts
 from loraloom.scripts.script import Script
+from loraloom.scripts.script_source import Source
 from loraloom.scripts.script_suite import SUITE
-from loraloom.scripts.source import Source
 from tests.scripts.copied import SCRIPT, changed, checked
 
 LABELS = 'labels = tokenizer(text_target=examples["summary"], max_length=LENGTH, truncation=True)'

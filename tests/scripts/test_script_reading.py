@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSeq2SeqLM
 
 from loraloom.architectures.known_models import known_model
-from loraloom.commands.check_script import check_script
 from loraloom.errors import DataError
 from loraloom.scripts.facts import Facts
 from loraloom.scripts.installed import FILES, parameters
 from loraloom.scripts.script import Script
-from loraloom.scripts.source import is_script
-from loraloom.scripts.values import is_read
+from loraloom.scripts.script_report import check_script
+from loraloom.scripts.script_source import is_script
+from loraloom.scripts.script_values import is_read
 from tests.scripts.copied import SCRIPT, checked
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loraloom.run.folder import Run
 from loraloom.session.locations import Relocation
-from loraloom.workers.material import load_material
+from loraloom.workers.worker_material import load_material
 from tests.search.small import run_search, write_recipe_file
 
 

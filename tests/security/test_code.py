@@ -29,7 +29,7 @@ STARTS_A_PROCESS = {
     "workers/devices.py",
 }
 # A server binds its address; nothing here connects to another.
-LISTENS = {"web/ports.py", "web/openai_api/server.py", "web/pages/server.py"}
+LISTENS = {"web/ports.py", "web/openai_api/api_server.py", "web/pages/pages_server.py"}
 # Connects to the address of a cluster that the user gives.
 CONNECTS = {"workers/ray_options.py"}
 # They take apart what a request says, and reach nobody.

@@ -16,7 +16,7 @@ from loraloom.errors import RecipeError
 from loraloom.run.events import Evaluation, ExperimentEnd, Note, TrainStep
 from loraloom.run.folder import Run
 from loraloom.trackers import feed, process
-from loraloom.trackers.figures import figures_of
+from loraloom.trackers.tracker_figures import figures_of
 from tests.trackers.tracked import adapters_of, tracked_recipe, train_tracked, warnings_in
 
 

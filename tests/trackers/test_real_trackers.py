@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from loraloom.recipe.tracker_names import TRACKERS
-from loraloom.trackers.kinds import is_installed
+from loraloom.trackers.tracker_kinds import is_installed
 from tests.trackers.tracked import tracked_recipe, train_tracked, warnings_in
 
 EXPERIMENTS = ("wide", "slow")

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from loraloom.serving.answering import Answering
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.job import JobError
 from loraloom.serving.model_process import ModelProcess
+from loraloom.serving.open_request import Answering
 from loraloom.text.catalogue import use_catalogue
 from loraloom.text.language import catalogue_of
 from loraloom.text.message import Message
-from loraloom.web.openai_api import answers
-from loraloom.web.openai_api.answers import CompletionForm, stream
-from loraloom.web.openai_api.app import Api
+from loraloom.web.openai_api import answer_documents
+from loraloom.web.openai_api.answer_documents import CompletionForm, stream
+from loraloom.web.openai_api.routes import Api
 from tests.web.requests import Answer, ask
 
 ASKED = {"model": "a", "prompt": "x", "messages": [{"role": "user", "content": "x"}]}
@@ -153,7 +153,7 @@ def test_an_error_within_a_stream_has_the_form_of_all_others() -> None:
 def test_a_stream_that_is_read_slowly_ends_with_its_answer_or_an_error(
     monkeypatch: pytest.MonkeyPatch, is_ended: bool
 ) -> None:
-    monkeypatch.setattr(answers, "REQUEST_SECONDS", 0.05)
+    monkeypatch.setattr(answer_documents, "REQUEST_SECONDS", 0.05)
     num_events = 100  # more than are read ahead of the client
 
     async def streamed() -> list[bytes]:

@@ -17,7 +17,7 @@ import openai
 import pytest
 from pydantic import ValidationError
 
-from loraloom.web.openai_api.requests import ChatRequest
+from loraloom.web.openai_api.request_bodies import ChatRequest
 from tests.web.conftest import Served
 from tests.web.live import TOKEN, LiveServer
 

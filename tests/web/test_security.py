@@ -11,14 +11,14 @@ import pytest
 from loraloom.errors import RecipeError
 from loraloom.web import body_limit
 from loraloom.web.body_limit import Event, Scope
-from loraloom.web.security import Access, Secured
+from loraloom.web.security import Access, SecurityMiddleware
 from loraloom.web.tokens import SignedTokens, read_token
 from tests.web.requests import ask, echo
 
 TOKEN = "a-token-of-many-characters"
-LOCAL = Secured(echo, Access())
+LOCAL = SecurityMiddleware(echo, Access())
 OPEN = frozenset({"/login", "/static/"})
-GUARDED = Secured(echo, Access(token=TOKEN, login_path="/login", open_paths=OPEN))
+GUARDED = SecurityMiddleware(echo, Access(token=TOKEN, login_path="/login", open_paths=OPEN))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gpu7.example.org"])
@@ -117,7 +117,7 @@ def test_signed_values_count_for_one_purpose_one_session_and_some_time() -> None
 
 @pytest.mark.parametrize("headers", [{"content_length": "11"}, {"content_length": "9" * 30}])
 def test_a_body_that_says_it_is_too_large_is_refused_unread(headers: dict[str, str]) -> None:
-    app = Secured(echo, Access(max_body_bytes=10))
+    app = SecurityMiddleware(echo, Access(max_body_bytes=10))
     assert ask(app, method="POST", **headers).status == 413
 
 
@@ -144,7 +144,7 @@ def test_what_a_refused_client_still_sends_is_read_within_bounds(
         "path": "/",
         "headers": [(b"host", b"localhost"), (b"content-length", b"50")],
     }
-    asyncio.run(Secured(echo, Access(max_body_bytes=10))(scope, receive, send))
+    asyncio.run(SecurityMiddleware(echo, Access(max_body_bytes=10))(scope, receive, send))
     assert sent[1] == ("http.response.body", 0)  # the answer does not wait for the body
     assert len(read) == num_read
 
@@ -168,7 +168,7 @@ def test_a_loopback_server_answers_to_every_loopback_name(host: str, named: str,
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
-    app = Secured(echo, Access(max_body_bytes=10, body_limits={"/upload": 20}))
+    app = SecurityMiddleware(echo, Access(max_body_bytes=10, body_limits={"/upload": 20}))
     chunks = [b"12345", b"67890", b"1"]
     assert ask(app, method="POST", body=chunks).status == 413
     assert ask(app, "/upload", method="POST", body=chunks).body == b"11"
@@ -176,7 +176,7 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:
 
 
 def test_a_body_that_trickles_in_is_given_up() -> None:
-    app = Secured(echo, Access(body_seconds=0.02))
+    app = SecurityMiddleware(echo, Access(body_seconds=0.02))
     assert ask(app, method="POST", body=[b"1"] * 50, seconds_between=0.01).status == 408
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from loraloom.serving.answering import Answering
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import EVENTS_A_TURN, ModelProcess
-from loraloom.web.openai_api.turns import Turns
+from loraloom.serving.open_request import Answering
+from loraloom.web.openai_api.loop_turns import Turns
 
 MANY = 40
 

@@ -10,8 +10,8 @@ import pytest
 
 from loraloom.run.folder import create_run
 from loraloom.training.signals import StopRequest
-from loraloom.workers import files
-from loraloom.workers.files import DRIVER_BEAT, FOLDER, FilePost, FileWorkers
+from loraloom.workers import wave_files
+from loraloom.workers.wave_files import DRIVER_BEAT, FOLDER, FilePost, FileWorkers
 
 SILENCE = 0.4
 
@@ -35,7 +35,7 @@ def test_a_driver_gives_signs_of_life_to_a_worker_that_still_reads_the_base(tmp_
 def test_a_worker_that_took_long_to_read_the_base_waits_for_the_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "silence_seconds", lambda: SILENCE)
+    monkeypatch.setattr(wave_files, "silence_seconds", lambda: SILENCE)
     stop = StopRequest()
     post = FilePost(tmp_path / "worker", "worker", stop)
     time.sleep(SILENCE)

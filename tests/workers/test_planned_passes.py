@@ -21,8 +21,8 @@ from loraloom.training.checkpoint import read_state, state_files
 from loraloom.training.passes import Pass
 from loraloom.training.state import Limits, TrainingState
 from loraloom.training.waves import Update, Wave
-from loraloom.workers.loop import train_wave
-from loraloom.workers.material import WorkerMaterial, load_material
+from loraloom.workers.worker_loop import train_wave
+from loraloom.workers.worker_material import WorkerMaterial, load_material
 from tests.search.small import run_search, write_recipe_file
 
 
@@ -73,7 +73,7 @@ def test_a_worker_with_less_memory_computes_the_same_in_smaller_passes(
     whole = max(each.num_tokens for each in ran)
     free, limit = too_little(ample)
     assert limit < whole
-    monkeypatch.setattr("loraloom.workers.material.free_bytes", lambda device: free)
+    monkeypatch.setattr("loraloom.workers.worker_material.free_bytes", lambda device: free)
     short = load_material(run, Relocation())
     assert (short.pass_limit, short.capacity) == (limit, 1)
     ran.clear()

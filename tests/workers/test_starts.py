@@ -16,8 +16,8 @@ from loraloom.session.locations import Relocation
 from loraloom.training.checkpoint import state_files
 from loraloom.training.state import TrainingState
 from loraloom.training.waves import Update, Wave
-from loraloom.workers.loop import train_wave
-from loraloom.workers.material import load_material
+from loraloom.workers.worker_loop import train_wave
+from loraloom.workers.worker_material import load_material
 from tests.search.small import write_recipe_file
 
 

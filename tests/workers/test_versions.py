@@ -8,7 +8,7 @@ from loraloom.errors import RunError
 from loraloom.run.documents.choice import Choice
 from loraloom.run.documents.provenance import Provenance
 from loraloom.session import provenance as origin
-from loraloom.workers.material import _require_versions
+from loraloom.workers.worker_material import _require_versions
 
 
 def test_the_package_that_quantizes_the_base_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,14 +23,14 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "export/merge_text.py": {"{}\n\nclass Converter": _CODE},
     "export/ctranslate2_example.py": {"import ctranslate2": _CODE},
-    "export/gguf/example.py": {
+    "export/gguf/llama_cpp_example.py": {
         "# {}:\n# {}\nimport ctypes": _CODE,
         "adapter = c.": _CODE,
         "  # {}": _CODE,
         " --lora {}": _CODE,
         "llama-completion": _CODE,
     },
-    "export/onnx/example.py": {"import numpy": _CODE, " + [tokenizer": _CODE},
+    "export/onnx/onnx_example.py": {"import numpy": _CODE, " + [tokenizer": _CODE},
     "recipe/writing.py": {"# experiments:": "an example of lines of a recipe"},
     "recipe/trainer_keys.py": {"num_gpus n_gpu": _NAMES},
     "report/comparison_reading.py": {"a difference of {}": _DAMAGE},
@@ -50,7 +50,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "not a template": "an error of a programmer or a translator",
         "a message has no value": "an error of a programmer or a translator",
     },
-    "web/openai_api/metrics.py": {
+    "web/openai_api/prometheus.py": {
         "Time until an answer": _METRIC,
         "Whether the model is": _METRIC,
         "The base and its": _METRIC,

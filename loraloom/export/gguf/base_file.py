@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loraloom.base.loading import Base, load_base
-from loraloom.export.gguf.files import write_model
+from loraloom.export.gguf.gguf_files import write_model
 from loraloom.export.gguf.vocabulary import read_vocabulary
 
 

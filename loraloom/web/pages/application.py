@@ -31,7 +31,7 @@ from loraloom.web.pages.rendering import FOLDER, page, problems_of
 from loraloom.web.pages.run_pages import LiveLogs
 from loraloom.web.pages.run_summaries import RunSummaries
 from loraloom.web.pages.split_rows import SplitCache
-from loraloom.web.security import Access, Refusal, Secured
+from loraloom.web.security import Access, Refusal, SecurityMiddleware
 
 LOGIN = "/login"
 OPEN_PATHS = frozenset({LOGIN, "/health", "/static/"})
@@ -61,7 +61,7 @@ def make_access(
 
 
 def make_pages(runs: Path, access: Access) -> FastAPI:
-    """Make the application without its outer checks, for `Secured`.
+    """Make the application without its outer checks, for `SecurityMiddleware`.
 
     Args:
         runs: the folder of the runs.
@@ -103,7 +103,7 @@ def make_pages(runs: Path, access: Access) -> FastAPI:
 
 def make_application(runs: Path, access: Access) -> App:
     """Make the pages behind their checks."""
-    return Secured(make_pages(runs, access), access, _refusal_page)
+    return SecurityMiddleware(make_pages(runs, access), access, _refusal_page)
 
 
 def _style_of_report() -> Response:

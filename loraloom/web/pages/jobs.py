@@ -20,7 +20,7 @@ from loraloom.errors import RunError
 from loraloom.run.documents.checks import Finding
 from loraloom.run.events import BaseChoices, CheckResults, Event, Note, RowCounts, WarningNote
 from loraloom.text.message import Message, from_data
-from loraloom.web.pages.job import EVENTS, LOG, OUTCOME, REQUEST
+from loraloom.web.pages.job_process import EVENTS, LOG, OUTCOME, REQUEST
 
 PAGES_FOLDER = ".pages"
 PID = "pid"
@@ -232,7 +232,7 @@ def _start(own: Path) -> subprocess.Popen[bytes]:
     """Start the process in a session of its own, so that Ctrl-C in the server's terminal does not end it."""
     with (own / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "loraloom.web.pages.job", str(own)],
+            [sys.executable, "-m", "loraloom.web.pages.job_process", str(own)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

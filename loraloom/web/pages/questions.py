@@ -150,7 +150,7 @@ class Questions:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("wb") as errors:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "loraloom.web.pages.answering", str(run.folder.resolve())],
+                [sys.executable, "-m", "loraloom.web.pages.answering_process", str(run.folder.resolve())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

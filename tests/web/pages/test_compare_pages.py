@@ -19,7 +19,7 @@ from loraloom.web.pages import compare_pages
 from loraloom.web.pages.application import make_access, make_pages
 from loraloom.web.pages.questions import Question
 from loraloom.web.pages.votes import add_vote
-from loraloom.web.security import Secured
+from loraloom.web.security import SecurityMiddleware
 from tests.web.pages.conftest import copy_run
 
 ANSWERS = {"base": "<b>yes</b>", "wide": "no", "narrow": ""}
@@ -45,7 +45,7 @@ def asked(runs: Path, question: Question) -> TestClient:
     access = make_access("127.0.0.1", None)
     app = make_pages(runs, access)
     app.state.questions._known["q1"] = question
-    return TestClient(Secured(app, access), base_url="http://127.0.0.1:8700")
+    return TestClient(SecurityMiddleware(app, access), base_url="http://127.0.0.1:8700")
 
 
 def test_in_a_blind_vote_no_name_reaches_the_browser_before_the_vote(asked: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""A process that answers prompts with a run's models: `python -m loraloom.web.pages.answering RUN`.
+"""A process that answers prompts with a run's models: `python -m loraloom.web.pages.answering_process RUN`.
 
 It reads one request a line and writes one answer a line, both JSON:
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loraloom.serving.answering import Answering
 from loraloom.serving.job import JobError
+from loraloom.serving.open_request import Answering
 from loraloom.text.message import Message
 from loraloom.web.error_document import error_document
 

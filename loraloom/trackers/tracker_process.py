@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from loraloom.run.events import ExperimentEnd, TrialStart, read_event
-from loraloom.trackers.figures import figures_of
-from loraloom.trackers.kinds import start_run_of
+from loraloom.trackers.tracker_figures import figures_of
+from loraloom.trackers.tracker_kinds import start_run_of
 from loraloom.trackers.tracker_run import Ending, TrackedExperiment, TrackerRun
 
 ENDINGS: Mapping[str, Ending] = {"failed": "failed"}  # of an experiment's statuses; the others are `done`

@@ -15,9 +15,9 @@ import uvicorn
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import ModelProcess
 from loraloom.web.connection_deadlines import ConnectionWithDeadlines
-from loraloom.web.openai_api.app import Api
+from loraloom.web.openai_api.routes import Api
 from loraloom.web.ports import bind
-from loraloom.web.security import Access, Secured
+from loraloom.web.security import Access, SecurityMiddleware
 
 MAX_CONNECTIONS = 2048
 KEEP_ALIVE_SECONDS = 15
@@ -119,7 +119,7 @@ async def _serve(
     model = ModelProcess(configuration, settings.max_waiting, log)
     api = Api(model, settings.adapters_root)
     config = uvicorn.Config(
-        Secured(api.counted, settings.access),
+        SecurityMiddleware(api.counted, settings.access),
         lifespan="off",
         access_log=False,  # paths and addresses of clients are nobody's business
         log_level="warning",

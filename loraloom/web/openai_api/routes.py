@@ -14,14 +14,15 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from loraloom.serving.answering import Answering
 from loraloom.serving.job import Job, JobError, unknown_model
 from loraloom.serving.model_process import ModelProcess
+from loraloom.serving.open_request import Answering
 from loraloom.text.message import Message
 from loraloom.web.body_limit import Receive, Scope, Send
 from loraloom.web.connected_client import while_connected
-from loraloom.web.openai_api.adapter_folders import allowed_folder, available_folders
-from loraloom.web.openai_api.answers import Answer, ChatForm, CompletionForm, collect, stream, usage
+from loraloom.web.openai_api.allowed_adapters import allowed_folder, available_folders
+from loraloom.web.openai_api.answer_documents import Answer, ChatForm, CompletionForm, collect, stream, usage
+from loraloom.web.openai_api.api_errors import error_response, install_errors
 from loraloom.web.openai_api.documents import (
     ERRORS,
     FIGURES,
@@ -39,9 +40,9 @@ from loraloom.web.openai_api.documents import (
     answered,
     linked,
 )
-from loraloom.web.openai_api.errors import error_response, install_errors
-from loraloom.web.openai_api.metrics import Metrics
-from loraloom.web.openai_api.requests import (
+from loraloom.web.openai_api.loop_turns import Turns
+from loraloom.web.openai_api.prometheus import Metrics
+from loraloom.web.openai_api.request_bodies import (
     AdapterRequest,
     ChatRequest,
     CompareRequest,
@@ -49,7 +50,6 @@ from loraloom.web.openai_api.requests import (
     Generation,
     Sampling,
 )
-from loraloom.web.openai_api.turns import Turns
 
 MakeJob = Callable[[int], Job]
 STOPPING = Message("the server is stopping; send the request to another one, or again later")

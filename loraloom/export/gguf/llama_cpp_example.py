@@ -6,7 +6,7 @@ import json
 import shlex
 
 from loraloom.export.format import ExportSource
-from loraloom.export.gguf.names import ADAPTER, MODEL
+from loraloom.export.gguf.gguf_names import ADAPTER, MODEL
 from loraloom.text.catalogue import filled
 from loraloom.training.card_code import question_text
 

@@ -19,7 +19,7 @@ from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
 from loraloom.training.waves import Update, Wave
-from loraloom.workers.material import WorkerMaterial
+from loraloom.workers.worker_material import WorkerMaterial
 
 
 class Post(Protocol):

@@ -1,4 +1,4 @@
-"""One piece of work of the pages, in a process of its own: `python -m loraloom.web.pages.job FOLDER`.
+"""One piece of work of the pages, in a process of its own: `python -m loraloom.web.pages.job_process FOLDER`.
 
     FOLDER/request.json    {"kind": "train", "recipe": "recipe.yaml", "out": "runs/mine-2026-11-28-1"}
     FOLDER/events.jsonl    what it reports before and while it works, a line each

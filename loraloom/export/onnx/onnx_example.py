@@ -6,7 +6,7 @@ import json
 
 from loraloom.export.format import ExportSource
 from loraloom.export.merged_languages import only
-from loraloom.export.onnx.files import DECODER, ENCODER, FOLDER, SUFFIXES
+from loraloom.export.onnx.onnx_files import DECODER, ENCODER, FOLDER, SUFFIXES
 from loraloom.text.catalogue import filled
 from loraloom.training.card_code import question_text
 

@@ -1,0 +1,45 @@
+"""The frozen output head as products over the vocabulary need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The frozen output head.
+
+    Args:
+        weight: [vocabulary, d].
+        scale: factor of the hidden states before the head (d^-0.5 in T5 1.0).
+        bias: [vocabulary], or None.
+        softcap: c if logits become c · tanh(logits / c), or None.
+    """
+
+    weight: Tensor
+    scale: float = 1.0
+    bias: Tensor | None = None
+    softcap: float | None = None
+
+
+def all_logits(head: OutputHead, hidden: Tensor) -> Tensor:
+    """Compute float32 [rows, vocabulary]: the model's own head, with what its family does around it."""
+    return finish_logits(head, hidden * head.scale @ head.weight.t(), None)
+
+
+def finish_logits(head: OutputHead, products: Tensor, words: Tensor | None) -> Tensor:
+    """Add the bias and apply the soft cap of a head, in float32.
+
+    Args:
+        head: of the base.
+        products: of states and head, in the head's dtype.
+        words: the word of each product, int64 of their shape; None if they are the whole vocabulary.
+    """
+    logits = products.float()
+    if head.bias is not None:
+        bias = head.bias.float()
+        logits = logits + (bias if words is None else bias[words])
+    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap is not None else logits
