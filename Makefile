@@ -9,6 +9,9 @@ JOBS ?= 2
 # which each process makes for itself.
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
+# Tests start hundreds of processes, each of which would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
 	shapes bench-against bench-scale study real check dist notebooks site pictures clean extras compat messages browser trackers \
 	gguf optimum ranks ray transformers-js quantized

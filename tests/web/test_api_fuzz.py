@@ -9,7 +9,7 @@ from tests.web.conftest import Served
 from tests.web.live import LiveServer
 
 CASES = int(os.environ.get("LORALOOM_FUZZ_API", "0"))  # set by `make fuzz-api`
-SEQUENCES = 60
+SEQUENCES, LEAST = 15, 60  # in the suite; `make fuzz-api CASES=500` is a step of its own in CI
 
 
 def test_every_answer_is_one_that_the_document_allows(served: Served) -> None:
@@ -23,7 +23,7 @@ def test_every_answer_is_one_that_the_document_allows(served: Served) -> None:
         fuzzed = fuzz(server, phases, seed=None if CASES else 0)
         print(*sorted(fuzzed.statuses.items()), sep="\n")
         assert not fuzzed.problems, "\n\n".join(fuzzed.problems[:10])
-        assert fuzzed.statuses.total() >= max(CASES, 300)
+        assert fuzzed.statuses.total() >= (CASES or LEAST)
         done = {label for (label, status) in fuzzed.statuses if status < 300}
         assert {"POST /v1/completions", "POST /v1/chat/completions", "POST /v1/adapters"} <= done
         assert server.figure("loraloom_model_restarts_total") == 0
