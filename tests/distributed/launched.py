@@ -37,6 +37,7 @@ class RankGroup:
         timeout: str = SECONDS,
         own: dict[int, list[str | Path]] | None = None,
         faults: dict[int, dict[str, Any]] | None = None,
+        **env: str,
     ) -> list[Started]:
         """Start all ranks.
 
@@ -44,6 +45,7 @@ class RankGroup:
             argv: what every rank is started with.
             own: by rank, what it is started with instead.
             faults: by rank.
+            env: of every rank.
         """
         port = free_port() if port is None else port
         return [
@@ -58,6 +60,7 @@ class RankGroup:
                 MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=str(port),
                 LORALOOM_RANK_TIMEOUT=timeout,
+                **env,
             )
             for rank in range(size)
         ]

@@ -60,6 +60,20 @@ def test_a_base_that_ranks_share_trains_the_same(
     assert ours < whole * (1 / size + 0.1)  # norms are whole on each rank
 
 
+def test_rows_in_files_are_written_by_one_rank_and_read_by_all(
+    alone: Path, shared_recipe: Path, ranks: RankGroup, tmp_path: Path
+) -> None:
+    run, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    words = ["train", shared_recipe, "--set", "data.keep_rows=disk", "--out", run]
+    leader, follower = ranks.call(*words, cwd=tmp_path, TMPDIR=str(temporary))
+    assert leader.code == 0, leader.stderr
+    assert (follower.code, follower.stderr) == (0, "")
+    assert_same_training(run, alone)
+    assert any((run / "rows").iterdir())
+    assert not list(temporary.iterdir())  # the other rank has made no rows of its own
+
+
 @pytest.mark.skipif(not is_long(), reason="a long one")
 @pytest.mark.parametrize("family", ["bart", "marian", "umt5", "t5gemma", "t5gemma2"])
 def test_every_family_can_be_shared(
