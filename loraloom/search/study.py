@@ -8,21 +8,15 @@ it would have drawn. The copy is made once for all trials that are drawn togethe
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -34,7 +28,7 @@ from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.documents.search import Parameters, Trial
 from loraloom.run.events import Note, Report
 from loraloom.search.request import Request
-from loraloom.search.space import DECIMALS, Dimension
+from loraloom.search.stored_trial import StoredTrial, distribution, label, value_of
 from loraloom.search.study_errors import FILE, cause_of, unusable_study
 from loraloom.text.message import Message
 
@@ -78,6 +72,8 @@ class Study:
         self.report = report
         self.distributions = {d.key: distribution(d) for d in request.space.dimensions}
         self._study: optuna.Study | None = None
+        # What the database has; only this process writes it, and Optuna reads all trials under way each time.
+        self._stored: list[StoredTrial] = []
         # A copy in memory to draw from, what it has, and what was drawn since the ledger was followed.
         self._twin: optuna.Study | None = None
         self._known: set[tuple[object, ...]] = set()
@@ -118,11 +114,14 @@ class Study:
     def _copy(self) -> None:
         """Copy the study into memory, with the trials that were drawn since it followed the ledger."""
         drawn = [self._frozen(Trial("", values)) for values in self._drawn]
-        trials = [*self._opened().get_trials(deepcopy=False), *drawn]
-        self._known = {self._key(trial.params) for trial in trials}
+        study = self._opened()
+        self._known = {
+            self._key(labels)
+            for labels in (*(each.labels for each in self._stored), *(each.params for each in drawn))
+        }
         self._twin = optuna.create_study(direction=self.direction, sampler=RandomSampler())
         if self.request.sampler != "random":  # which does not look at them
-            self._twin.add_trials(trials)
+            self._twin.add_trials([*study.get_trials(deepcopy=False), *drawn])
 
     def _key(self, values: Parameters) -> tuple[object, ...]:
         labels = self._labels(values)
@@ -184,38 +183,48 @@ class Study:
                 load_if_exists=True,
                 sampler=RandomSampler(),  # never used: `_draw` decides
             )
+            self._stored = [StoredTrial.of(trial) for trial in self._study.get_trials(deepcopy=False)]
         return self._study
 
     def _follow(self, trials: Sequence[Trial]) -> None:
         self._twin, self._drawn = None, []
         study = self._opened()
-        known = study.get_trials(deepcopy=False)
         ours = [self._labels(trial.parameters) for trial in trials]
-        if [trial.params for trial in known] != ours[: len(known)]:
+        if [trial.labels for trial in self._stored] != ours[: len(self._stored)]:
             raise RunError(
                 Message("contains other trials than {ledger_file}", ledger_file=LEDGER_FILE),
                 where=str(self.file),
                 fix=Message("Move it away; it is created again from {ledger_file}.", ledger_file=LEDGER_FILE),
             )
-        for frozen, trial in zip(known, trials, strict=False):
-            if not frozen.state.is_finished():
-                self._tell(study, frozen, trial)
-        for trial in trials[len(known) :]:
-            study.add_trial(self._frozen(trial))
+        for stored, trial in zip(self._stored, trials, strict=False):
+            if not stored.is_finished:
+                self._tell(study, stored, trial)
+        added = [self._frozen(trial) for trial in trials[len(self._stored) :]]
+        for frozen in added:
+            study.add_trial(frozen)
+        if added:
+            numbers = range(len(self._stored), len(trials))
+            ids = [
+                study._storage.get_trial_id_from_study_id_trial_number(study._study_id, n) for n in numbers
+            ]
+            self._stored += [
+                replace(StoredTrial.of(frozen), id=id) for id, frozen in zip(ids, added, strict=True)
+            ]
 
-    def _tell(self, study: optuna.Study, frozen: FrozenTrial, trial: Trial) -> None:
-        before = frozen.intermediate_values
-        figures = {int(rung): figure for rung, figure in trial.rungs.items() if int(rung) not in before}
+    def _tell(self, study: optuna.Study, stored: StoredTrial, trial: Trial) -> None:
+        figures = {int(rung): figure for rung, figure in trial.rungs.items() if int(rung) not in stored.rungs}
         if not figures and not trial.has_ended:
-            return  # what follows reads the trial from the database, and hundreds may be under way
-        known = optuna.trial.Trial(study, frozen._trial_id)
+            return
+        known = optuna.trial.Trial(study, stored.id)
         for rung, figure in figures.items():
             known.report(figure, rung)
+            stored.rungs.add(rung)
         if trial.has_ended:
             known.set_user_attr("reason", trial.reason)
             state = STATES[trial.status]
             values = trial.figure if state is TrialState.COMPLETE else None
-            study.tell(frozen.number, values, state=state)
+            study.tell(known.number, values, state=state)
+            stored.is_finished = True
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         """Convert a trial for a database that does not contain it yet."""
@@ -247,25 +256,4 @@ class Study:
         return {key: label(value) for key, value in values.items()}
 
     def _values(self, labels: Parameters) -> Parameters:
-        return {d.key: _value(d, labels[d.key]) for d in self.request.space.dimensions}
-
-
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """Convert a dimension for Optuna."""
-    if dimension.choices:
-        return CategoricalDistribution([label(choice) for choice in dimension.choices])
-    if dimension.is_integer:
-        low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
-        return IntDistribution(low, high, log=dimension.log, step=step)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
-
-
-def label(value: Any) -> Any:
-    """Convert a choice for Optuna: lists to text, anything else unchanged."""
-    return json.dumps(value) if isinstance(value, list) else value
-
-
-def _value(dimension: Dimension, drawn: Any) -> Any:
-    if dimension.choices:
-        return next(choice for choice in dimension.choices if label(choice) == drawn)
-    return round(drawn, DECIMALS) if dimension.step is not None and not dimension.is_integer else drawn
+        return {d.key: value_of(d, labels[d.key]) for d in self.request.space.dimensions}

@@ -1,0 +1,64 @@
+"""Trials, settings and values as Optuna's database has them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial
+
+from loraloom.run.documents.search import Parameters
+from loraloom.search.space import DECIMALS, Dimension
+
+
+@dataclass
+class StoredTrial:
+    """A trial as the database has it.
+
+    Args:
+        id: of the trial in the database.
+        labels: of its values.
+        rungs: the steps whose figures it has.
+        is_finished: whether it has ended.
+    """
+
+    id: int
+    labels: Parameters
+    rungs: set[int]
+    is_finished: bool
+
+    @classmethod
+    def of(cls, frozen: FrozenTrial) -> StoredTrial:
+        """Take what matters of one of Optuna's trials."""
+        return cls(
+            frozen._trial_id, frozen.params, set(frozen.intermediate_values), frozen.state.is_finished()
+        )
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Convert a dimension for Optuna."""
+    if dimension.choices:
+        return CategoricalDistribution([label(choice) for choice in dimension.choices])
+    if dimension.is_integer:
+        low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
+        return IntDistribution(low, high, log=dimension.log, step=step)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def label(value: Any) -> Any:
+    """Convert a choice for Optuna: lists to text, anything else unchanged."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def value_of(dimension: Dimension, drawn: Any) -> Any:
+    """Convert what Optuna has drawn back to a value of the recipe."""
+    if dimension.choices:
+        return next(choice for choice in dimension.choices if label(choice) == drawn)
+    return round(drawn, DECIMALS) if dimension.step is not None and not dimension.is_integer else drawn
