@@ -107,6 +107,7 @@ def create_session(
     suffix: str = "",
     allowed: Collection[str] = (),
     more: Mapping[str, Any] | None = None,
+    note: str = "",
     is_resumable: bool = True,
     report: Report = quiet,
 ) -> Iterator[RunSession]:
@@ -122,6 +123,7 @@ def create_session(
         suffix: of the name of a new folder.
         allowed: names of checks whose errors become warnings.
         more: additions of the command to the provenance.
+        note: for other processes while this one has the run, as in `Run.locked`.
         is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
         report: called with how far reading is, if the rows are kept in files of the run.
 
@@ -134,7 +136,7 @@ def create_session(
         split = split_examples(recipe.data, allow_leakage=allow_leakage)
     retained = read_retained(recipe.data)
     run = create_run(out or fresh_folder(f"{name_of(recipe.data.train)}{suffix}"))
-    with run.locked():
+    with run.locked(note):
         try:
             if split is None:
                 split = split_examples(

@@ -24,6 +24,7 @@ from pathlib import Path
 from loraloom.errors import RunError
 from loraloom.run.folder import Run
 from loraloom.run.packing import packed, unpacked
+from loraloom.run.patience import read_bytes_patiently
 from loraloom.text.message import Message, from_data, to_data
 from loraloom.training.signals import StopRequest
 from loraloom.training.waves import Update, Wave
@@ -62,7 +63,7 @@ class FileWorker:
         found: list[Update] = []
         for file in sorted(self.folder.glob("told-*")):
             try:
-                found += [Update.unpacked(own) for own in unpacked(file.read_bytes()).values()]
+                found += [Update.unpacked(own) for own in unpacked(read_bytes_patiently(file)).values()]
                 file.unlink()
             except (OSError, ValueError) as error:
                 self.loss = Message("{name} cannot be read ({error})", name=file.name, error=error)
@@ -194,18 +195,31 @@ class FilePost:
         """Wait for a wave; None if the worker is dismissed or asked to stop.
 
         Raises:
-            RunError: the driver has ended, or does not answer.
+            RunError: the driver has ended, or does not answer, or its wave cannot be read.
         """
         while not self.stop:
             if (self.folder / DISMISSED).exists():
                 return None
-            for file in sorted(self.folder.glob("wave-*")):
-                wave = Wave.unpacked(file.read_bytes())
-                file.unlink()
+            if (wave := self._next_wave()) is not None:
                 self._number = wave.number
                 return wave
             self._require_driver()
             time.sleep(POLL_SECONDS)
+        return None
+
+    def _next_wave(self) -> Wave | None:
+        for file in sorted(self.folder.glob("wave-*")):
+            try:
+                wave = Wave.unpacked(read_bytes_patiently(file))
+                file.unlink()
+            except FileNotFoundError:  # the driver is removing the folder
+                return None
+            except (OSError, ValueError) as error:
+                raise RunError(
+                    Message("{name} cannot be read ({error})", name=file.name, error=error),
+                    where=str(self.folder),
+                ) from None
+            return wave
         return None
 
     def send(self, update: Update) -> None:

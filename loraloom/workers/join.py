@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 from loraloom.errors import Interrupted, LoRALoomError, RunError
 from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import LOCK_FILE, Run, open_run
 from loraloom.run.lock import is_held
+from loraloom.run.patience import patiently
 from loraloom.session.locations import Relocation
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.workers.files import FOLDER, READY, FilePost
 from loraloom.workers.loop import train_waves
-from loraloom.workers.material import load_material, own_name
-from loraloom.workers.sources import require_joinable
+from loraloom.workers.material import SECONDS_FOR_DOCUMENTS, load_material, own_name
+from loraloom.workers.sources import refusal_to_join
 
 # How long to wait for a run that nobody holds: jobs of a scheduler start in any order.
 JOIN_VARIABLE = "LORALOOM_JOIN_TIMEOUT"
@@ -89,17 +91,18 @@ def _wait_for(folder: Path) -> Run:
     """Wait until a run is ready for others.
 
     Raises:
-        RunError: it does not exist, has finished, nobody holds it, or nobody can join it.
+        LoRALoomError: it does not exist, has finished, nobody holds it, nobody can join it, or it is damaged.
     """
-    deadline = time.monotonic() + _join_seconds()
+    deadline, refusal = time.monotonic() + _join_seconds(), None
     while True:
-        run = Run(folder)
-        is_held_now = is_held(folder / LOCK_FILE) if folder.is_dir() else False
-        if run.is_started and (is_held_now or not run.is_finished):
-            require_joinable(run, is_held=is_held_now)
-        if run.is_started and _is_planned(run) and is_held_now:
+        run, refused_before = Run(folder), refusal is not None
+        is_held_now, is_planned, refusal = _looked_at(run)
+        if refusal is not None:
+            if refused_before:  # twice, because a new holder may just be writing what it is
+                raise refusal
+        elif is_held_now and is_planned:
             return run
-        if not is_held_now:
+        elif not is_held_now:
             if run.is_started and run.is_finished:
                 raise RunError(Message("has finished, so nobody can join it"), where=str(folder))
             if time.monotonic() > deadline:
@@ -119,12 +122,26 @@ def _join_seconds() -> float:
         return JOIN_SECONDS
 
 
-def _is_planned(run: Run) -> bool:
-    """Return whether its process has decided everything that a worker must know."""
+def _looked_at(run: Run) -> tuple[bool, bool, RunError | None]:
+    """Return whether a process has a run, whether it has decided all that workers must know, and a refusal.
+
+    Raises:
+        LoRALoomError: the run is damaged, and stays so.
+    """
+    look = partial(_look, run)
     try:
-        return read_provenance(run).waves is not None
-    except RunError:
-        return False
+        return patiently(look, errors=(LoRALoomError, OSError), seconds=SECONDS_FOR_DOCUMENTS)
+    except OSError as error:
+        raise RunError(
+            Message("cannot be read: {reason}", reason=error.strerror or error), where=str(run.folder)
+        ) from None
+
+
+def _look(run: Run) -> tuple[bool, bool, RunError | None]:
+    is_held_now = is_held(run.folder / LOCK_FILE) if run.folder.is_dir() else False
+    if not run.is_started or (run.is_finished and not is_held_now):
+        return is_held_now, False, None
+    return is_held_now, read_provenance(run).waves is not None, refusal_to_join(run)
 
 
 def _num_beside(folder: Path) -> int:
