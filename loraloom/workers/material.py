@@ -18,6 +18,7 @@ from loraloom.forecast.plan import (
     fitting_limit,
     num_fitting,
     pass_tokens,
+    shared_tokens,
 )
 from loraloom.recipe import Recipe
 from loraloom.run.documents.provenance import Provenance
@@ -161,7 +162,7 @@ def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> t
         probes = with_experiments(request.recipe, probe_experiments(request.space)).resolved_experiments
         _, need, limit = heaviest_experiment(request, probes, counter, free)
         most = request.num_trials
-    capacity = num_fitting(need, pass_tokens(material.base), free, most)
+    capacity = num_fitting(need, shared_tokens(pass_tokens(material.base), limit), free, most)
     if capacity == 0:
         raise TrainingError(
             Message("there is too little memory to train one experiment beside the base"),
