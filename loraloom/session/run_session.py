@@ -33,6 +33,7 @@ from loraloom.run.events import (
 )
 from loraloom.run.folder import Run, create_run, fresh_folder
 from loraloom.run.integrity import write_recorded
+from loraloom.run.scratch import remove_leftovers
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.data_checks import DataCheckReport, check_data
@@ -135,6 +136,7 @@ def create_session(
     if split is None and stored_because(recipe.data) is None:
         split = split_examples(recipe.data, allow_leakage=allow_leakage)
     retained = read_retained(recipe.data)
+    remove_leftovers()
     run = create_run(out or fresh_folder(f"{name_of(recipe.data.train)}{suffix}"))
     with run.locked(note):
         try:
