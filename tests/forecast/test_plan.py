@@ -142,10 +142,8 @@ def test_experiments_whose_passes_are_limited_share_these_and_not_whole_ones(mt5
     assert adapters + largest.kept_bytes <= plan.wave_bytes <= usable
     whole = counter.largest_pass(many, plan.pass_tokens)
     assert adapters + whole.kept_bytes > usable
-    fitting = num_fitting(
-        plan.needs["e0"], shared_tokens(plan.pass_tokens, plan.pass_limit), plan.free_bytes, 9
-    )
-    assert fitting >= 8
+    tokens = shared_tokens(plan.pass_tokens, plan.pass_limit)
+    assert num_fitting(plan.needs["e0"], tokens, plan.free_bytes, most=8) == 8
 
 
 def test_the_reason_says_what_is_needed_and_what_is_free(mt5: Base) -> None:
