@@ -180,6 +180,8 @@ def resume_session(
     Raises:
         DataError, RunError: the rows have changed.
     """
+    if is_own:
+        remove_leftovers()
     recipe, notes = relocated(run, recipe, known, relocation)
     for note in notes:
         report(Note(message=note))

@@ -117,7 +117,9 @@ def test_a_forked_child_that_ends_leaves_its_parents_folder(temporary: Path) -> 
             weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # as at the end of a process
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        remove_leftovers()
+        looking = "from loraloom.run.scratch import remove_leftovers; remove_leftovers()"
+        env = {**os.environ, "TMPDIR": str(temporary)}
+        subprocess.run([sys.executable, "-c", looking], env=env, check=True)
         assert folder.is_dir()
 
 
