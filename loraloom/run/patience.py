@@ -58,6 +58,14 @@ def read_bytes_patiently(path: Path) -> bytes:
     return patiently(path.read_bytes, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
 
 
+def exists_patiently(path: Path) -> bool:
+    """Return whether there is something at a path; False, too, if the system cannot say it for a while."""
+    try:
+        return patiently(path.exists, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
+    except OSError:
+        return False
+
+
 def _may_pass(error: Exception) -> bool:
     # On Windows, a file that is just being replaced is in use. Elsewhere, access that is denied stays denied.
     is_in_use = os.name == "nt" and isinstance(error, PermissionError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -96,14 +97,15 @@ def _wait_for(folder: Path) -> Run:
     deadline, refusal = time.monotonic() + _join_seconds(), None
     while True:
         run, refused_before = Run(folder), refusal is not None
-        is_held_now, is_planned, refusal = _looked_at(run)
+        found = _looked_at(run)
+        refusal = found.refusal
         if refusal is not None:
             if refused_before:  # twice, because a new holder may just be writing what it is
                 raise refusal
-        elif is_held_now and is_planned:
+        elif found.is_held and found.is_planned:
             return run
-        elif not is_held_now:
-            if run.is_started and run.is_finished:
+        elif not found.is_held:
+            if found.has_finished:
                 raise RunError(Message("has finished, so nobody can join it"), where=str(folder))
             if time.monotonic() > deadline:
                 open_run(folder)
@@ -122,8 +124,25 @@ def _join_seconds() -> float:
         return JOIN_SECONDS
 
 
-def _looked_at(run: Run) -> tuple[bool, bool, RunError | None]:
-    """Return whether a process has a run, whether it has decided all that workers must know, and a refusal.
+@dataclass(frozen=True)
+class _Found:
+    """A run as it is now.
+
+    Args:
+        is_held: whether a process works on it.
+        has_finished: whether it has, and nobody works on it again.
+        is_planned: whether its process has decided all that workers must know.
+        refusal: why nobody can join it.
+    """
+
+    is_held: bool
+    has_finished: bool = False
+    is_planned: bool = False
+    refusal: RunError | None = None
+
+
+def _looked_at(run: Run) -> _Found:
+    """Return how a run is now.
 
     Raises:
         LoRALoomError: the run is damaged, and stays so.
@@ -137,11 +156,14 @@ def _looked_at(run: Run) -> tuple[bool, bool, RunError | None]:
         ) from None
 
 
-def _look(run: Run) -> tuple[bool, bool, RunError | None]:
+def _look(run: Run) -> _Found:
     is_held_now = is_held(run.folder / LOCK_FILE) if run.folder.is_dir() else False
-    if not run.is_started or (run.is_finished and not is_held_now):
-        return is_held_now, False, None
-    return is_held_now, read_provenance(run).waves is not None, refusal_to_join(run)
+    if not run.is_started:
+        return _Found(is_held_now)
+    if run.is_finished and not is_held_now:
+        return _Found(is_held_now, has_finished=True)
+    is_planned = read_provenance(run).waves is not None
+    return _Found(is_held_now, is_planned=is_planned, refusal=refusal_to_join(run))
 
 
 def _num_beside(folder: Path) -> int:

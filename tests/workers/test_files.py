@@ -49,6 +49,26 @@ def test_a_worker_that_took_long_to_read_the_base_waits_for_the_driver(
     post.close()
 
 
+def test_a_folder_that_cannot_be_looked_at_for_a_moment_ends_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = FilePost(tmp_path / "worker", "worker", StopRequest())
+    (post.folder / "dismissed").touch()
+    failures = iter([OSError(errno.ESTALE, "Stale file handle")] * 3)
+    plain = Path.exists
+
+    def looking(path: Path, **options: bool) -> bool:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return plain(path, **options)
+
+    monkeypatch.setattr(Path, "exists", looking)
+    assert post.receive() is None
+    assert next(failures, None) is None
+    assert not post.is_recalled()
+    post.close()
+
+
 def test_a_wave_that_cannot_be_read_for_a_moment_is_trained_and_a_damaged_one_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
