@@ -75,9 +75,9 @@ def norms_of_images(names: Sequence[str], base: Base) -> dict[str, Tensor]:
     """
     if not names:
         return {}
-    read = text_modules(base.model, base.family)
+    read, wanted = text_modules(base.model, base.family), set(names)
     others = (each for each in base.model.named_modules(remove_duplicate=False) if each[0] not in read)
-    found = {path: module for path, module in others if path.endswith(tuple(names)) and is_norm(module)}
+    found = {path: module for path, module in others if is_norm(module) and ends_in(path, wanted)}
     return {f"{path}.{end}": p.detach() for path, norm in found.items() for end, p in norm.named_parameters()}
 
 

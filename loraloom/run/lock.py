@@ -229,10 +229,10 @@ def holder_note(path: Path) -> str:
 def _lines(path: Path) -> tuple[str, str]:
     """Return what a lock file has: process id and note; empty where there is none."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:
-        lines = []
-    first, second, *_ = [*(line.strip() for line in lines), "", ""]
+        text = ""
+    first, second, *_ = [*(line.strip() for line in text.splitlines()), "", ""]
     return first, second
 
 
