@@ -1,8 +1,10 @@
 """Temporary folders, and the removal of those whose process was killed.
 
-/tmp/loraloom-k3x9q2/
-  lock    locked by the process that uses the folder, and by nobody once that has ended, whatever ends it
-  files/  what it needs; created when it has the lock, so that nobody else removes a folder that is new
+    /tmp/loraloom-k3x9q2/
+      lock    locked by the process that uses the folder, and by nobody once that has ended, whatever ends it
+      files/  what it needs; created when it has the lock, so that nobody else removes a folder that is new
+
+The name of a folder is not enough to remove it: it may be somebody else's.
 """
 
 from __future__ import annotations
