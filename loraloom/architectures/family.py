@@ -54,6 +54,7 @@ class Family(ABC):
         head_bias: name of a buffer of the model that is added to the logits.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
         without_ctranslate2: why CTranslate2 does not compute what this family does; "" if it does.
+        parts_for_images: paths of modules that no text passes through.
         own_scale_since: the version of transformers since which that flag no longer scales the logits of a
             separate head; "" if it never did.
     """
@@ -80,6 +81,7 @@ class Family(ABC):
     forces_tied_flag: ClassVar[bool] = False
     own_scale_since: ClassVar[str] = ""
     without_ctranslate2: ClassVar[str] = ""
+    parts_for_images: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def dimensions(self, config: Any) -> Dimensions:

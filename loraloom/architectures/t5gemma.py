@@ -208,6 +208,7 @@ class T5Gemma2(T5Gemma):
     size_keys = tuple(f"{stack}.{size}" for stack in ("encoder.text_config", "decoder") for size in _SIZES)
     attention = "sdpa"
     without_ctranslate2 = Message("it does not know T5Gemma 2")
+    parts_for_images = ("model.encoder.vision_tower", "model.encoder.multi_modal_projector")
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
         """The configs of the layers of encoder and decoder."""

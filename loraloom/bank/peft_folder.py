@@ -27,7 +27,13 @@ from loraloom.bank.peft_files import CONFIG as CONFIG
 from loraloom.bank.peft_files import ORIGIN as ORIGIN
 from loraloom.bank.peft_files import WEIGHTS as WEIGHTS
 from loraloom.bank.peft_files import check_place, read_json, read_weights
-from loraloom.bank.peft_norms import check_norms, names_to_save, take_norms
+from loraloom.bank.peft_norms import (
+    check_norms,
+    names_to_save,
+    norms_of_images,
+    take_norms,
+    without_norms_of_images,
+)
 from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
 from loraloom.bank.peft_token_rows import read_rows, rows_in_files, token_indices_value
@@ -107,6 +113,7 @@ def write_adapter(
     values |= token_indices_value(settings, base)
     if settings.modules_to_save:
         values["modules_to_save"] = settings.modules_to_save
+        in_files |= norms_of_images(settings.modules_to_save, base)
     write_bytes(staged / CONFIG, to_json(values).encode())
     # Cloned, because two tensors of a file must not be one in memory.
     named = {
@@ -192,17 +199,17 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         raise AdapterError(
             Message("its configuration is invalid"), where=where, found=one_line(error)
         ) from None
-    tensors |= {**norms, **rows}
     origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
         check_fingerprints(origin, base, where)
         notes = check_complete(config, settings.target_modules, base.model, base.family, where)
         notes += unverified(config, origin, settings.target_modules, base, where)
+        norms = without_norms_of_images(to_save, norms, base, where)
         to_save = check_norms(to_save, norms, base, where)
     beside = {"trainable_token_indices": token_ids, "modules_to_save": to_save or None}
     settings = settings.model_copy(update=beside)
-    return Adapter(folder, settings, tensors, origin, tuple(notes))
+    return Adapter(folder, settings, {**tensors, **norms, **rows}, origin, tuple(notes))
 
 
 def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, where: str) -> Adapter:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from loraloom.bank.peft_config import MERGE_WITH_PEFT, PREFIX
 from loraloom.bank.trained_norms import ENDS
 from loraloom.base.loading import Base
-from loraloom.base.norms import ends_in, matching_norms
+from loraloom.base.norms import ends_in, is_norm, matching_norms, text_modules
 from loraloom.errors import AdapterError
 from loraloom.recipe.values import is_norm_name
 from loraloom.text.message import Message
@@ -67,6 +68,39 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
     return found
 
 
+def norms_of_images(names: Sequence[str], base: Base) -> dict[str, Tensor]:
+    """Return the base's vectors of norms that PEFT finds by some names, but that no text passes through.
+
+    PEFT requires them in the file of an adapter that has these names; they are as they were.
+    """
+    if not names:
+        return {}
+    read, wanted = text_modules(base.model, base.family), set(names)
+    others = (each for each in base.model.named_modules(remove_duplicate=False) if each[0] not in read)
+    found = {path: module for path, module in others if is_norm(module) and ends_in(path, wanted)}
+    return {f"{path}.{end}": p.detach() for path, norm in found.items() for end, p in norm.named_parameters()}
+
+
+def without_norms_of_images(
+    names: Sequence[str], norms: Mapping[str, Tensor], base: Base, where: str
+) -> dict[str, Tensor]:
+    """Return the trained norms of a file that text passes through.
+
+    Raises:
+        AdapterError: others are not those of the base.
+    """
+    of_images = norms_of_images(names, base)
+    for name, vector in of_images.items():
+        if name in norms and not torch.equal(norms[name].to(vector), vector):
+            raise AdapterError(
+                Message("changes a norm of the part that reads images, which LoRALoom does not use"),
+                where=where,
+                found=printable(name),
+                fix=MERGE_WITH_PEFT,
+            )
+    return {name: vector for name, vector in norms.items() if name not in of_images}
+
+
 def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, where: str) -> list[str]:
     """Check that an adapter has all norms that it names on this base, and no others.
 
@@ -77,7 +111,7 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
         AdapterError: norms are missing, or the base has no such norms.
         TargetError: a name matches something that is not a norm.
     """
-    modules = {path: module for path, module in base.model.named_modules(remove_duplicate=False) if path}
+    modules = text_modules(base.model, base.family)
     ends = {path[place:] for path in modules for place in range(len(path))}
     known = [name for name in names if name in ends]
     matched = matching_norms(modules, known, key=where) if known else {}

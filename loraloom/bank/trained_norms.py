@@ -18,7 +18,7 @@ from torch.func import functional_call
 from loraloom.bank.owned_rows import owned_rows
 from loraloom.bank.updates.update import ParameterGroup
 from loraloom.base.loading import Base
-from loraloom.base.norms import matching_norms
+from loraloom.base.norms import matching_norms, text_modules
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message
@@ -106,12 +106,12 @@ class TrainedNorms:
         base: a norm of it is replaced while an adapter has a copy.
 
     Attributes:
-        modules: of the base, by path.
+        modules: of the base, by path; those that text passes through.
     """
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self.modules = {path: m for path, m in base.model.named_modules(remove_duplicate=False) if path}
+        self.modules = text_modules(base.model, base.family)
         self._wrapped: dict[str, BankNorm] = {}
 
     def matching(self, settings: LoraSettings) -> dict[str, nn.Module]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
+from loraloom.architectures.family import Family
 from loraloom.errors import Problem, TargetError
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
@@ -16,6 +17,16 @@ def is_norm(module: nn.Module) -> bool:
     own = dict(module.named_parameters())
     has_vectors = "weight" in own and own.keys() <= {"weight", "bias"} and not list(module.buffers())
     return has_vectors and type(module).__name__.endswith("Norm") and all(p.dim() == 1 for p in own.values())
+
+
+def text_modules(model: nn.Module, family: Family) -> dict[str, nn.Module]:
+    """Return the modules that text passes through, by path; what has two paths is there twice.
+
+    Others get no gradient: PEFT's optimizer skips them, and that of one flat tensor would let them decay.
+    """
+    of_images = tuple(f"{part}." for part in family.parts_for_images)
+    found = model.named_modules(remove_duplicate=False)
+    return {path: module for path, module in found if path and not f"{path}.".startswith(of_images)}
 
 
 def ends_in(path: str, names: Collection[str]) -> bool:

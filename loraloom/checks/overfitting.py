@@ -180,7 +180,7 @@ def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[s
             shared=experiments[0].training,
             generation=GenerationSettings(),
             run=run,
-            pass_tokens=plan.pass_tokens,
+            **plan.sizes,
         )
         train(setup, TrainingState.at_start(list(ways)), note)
     return losses

@@ -54,7 +54,7 @@ from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.timetable import Timetable
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.sources import of_ray, saying_whether_on_ray, workers_of
+from loraloom.workers.sources import note_for_joiners, workers_of
 
 # Each worker of a cluster finds out how many trials it has room for; this process plans and times a few.
 PLANNED_FOR_RAY = 8
@@ -127,9 +127,15 @@ def search(
             return _resume(request, run, Relocation(base, data), allowed, ray, report, stop)
         quantizers = origin.quantizers(request.recipe.quantization)
         more = {"search": request.as_document(), "versions": origin.versions("optuna", *quantizers)}
-        more |= of_ray(ray)
         with create_session(
-            request.recipe, out, split, suffix="-search", allowed=allowed, more=more, report=report
+            request.recipe,
+            out,
+            split,
+            suffix="-search",
+            allowed=allowed,
+            more=more,
+            note=note_for_joiners(ray),
+            report=report,
         ) as session:
             return _search(request, session, Relocation(), ray, report, stop)
 
@@ -143,7 +149,7 @@ def _resume(
     report: Report,
     stop: StopRequest,
 ) -> SearchOutcome:
-    with run.locked():
+    with run.locked(note_for_joiners(ray)):
         # Report a different request as such, unless the files it is compared with have changed.
         if not {run.recipe_file.name, run.provenance_file.name, run.sums_file.name} & set(changed_files(run)):
             refuse_another(request, run)
@@ -166,8 +172,7 @@ def _resume(
             return SearchOutcome(
                 run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
-        session = saying_whether_on_ray(session.with_allowed(allowed), ray)
-        return _search(request, session, moved, ray, report, stop)
+        return _search(request, session.with_allowed(allowed), moved, ray, report, stop)
 
 
 def _search(

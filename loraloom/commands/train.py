@@ -61,7 +61,7 @@ from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.spread_training import SpreadTraining
 from loraloom.training.state import TrainingState
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.sources import is_spread, of_ray, saying_whether_on_ray, workers_of
+from loraloom.workers.sources import is_spread, note_for_joiners, workers_of
 
 
 def train(
@@ -115,9 +115,8 @@ def train(
             outcome = _resume(recipe, run, moved, allowed, ray, report, stop, ranks)
         else:
             counted = ranks.counting(report)
-            with create_session(
-                recipe, out, split, allowed=allowed, more=of_ray(ray), report=counted
-            ) as session:
+            note = note_for_joiners(ray)
+            with create_session(recipe, out, split, allowed=allowed, note=note, report=counted) as session:
                 outcome = _train(session, Relocation(), ray, report, stop, ranks)
         if ranks.size > 1:
             announce_result(ranks, outcome.run)
@@ -152,7 +151,7 @@ def _resume(
     stop: StopRequest,
     ranks: Ranks,
 ) -> Outcome:
-    with run.locked():
+    with run.locked(note_for_joiners(ray)):
         if is_search(run):
             fix = Message("To resume it, {how_to_resume}.", how_to_resume=how_to_resume(run))
             raise RunError(Message("is a search"), where=str(run.folder), fix=fix)
@@ -174,8 +173,7 @@ def _resume(
             )
             ranks.announce("run", {"finished": True})
             return outcome_of(run)
-        session = saying_whether_on_ray(session.with_allowed(allowed), ray)
-        return _train(session, moved, ray, report, stop, ranks)
+        return _train(session.with_allowed(allowed), moved, ray, report, stop, ranks)
 
 
 def _train(

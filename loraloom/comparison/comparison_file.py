@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.errors import RunError
@@ -14,6 +13,7 @@ from loraloom.report.unfinished_comparisons import lock_file
 from loraloom.run.events import Note, Report
 from loraloom.run.folder import Run
 from loraloom.run.lock import locked
+from loraloom.run.scratch import scratch_folder
 from loraloom.text.message import Message
 
 
@@ -79,8 +79,8 @@ def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
         RunError: the file is not a valid file of a comparison, or another process is creating it.
     """
     if file is None:
-        with TemporaryDirectory(prefix="loraloom-") as folder:
-            yield Path(folder), "comparison"
+        with scratch_folder() as folder:
+            yield folder, "comparison"
         return
     if file.suffix != ".json" or file.is_dir():
         raise RunError(

@@ -71,7 +71,8 @@ class Plan:
     def wave_bytes(self) -> int:
         """Bytes that the largest wave adds to what is already loaded."""
         waves = ([self.needs[name] for name in wave] for wave in self.waves)
-        return max(wave_bytes(needs, self.pass_tokens) for needs in waves)
+        tokens = shared_tokens(self.pass_tokens, self.pass_limit)
+        return max(wave_bytes(needs, tokens) for needs in waves)
 
     @property
     def reason(self) -> str:
@@ -94,6 +95,11 @@ def pass_tokens(base: Base) -> int:
     if base.device.type != "cpu":
         return PASS_TOKENS_GPU
     return max(1, PASS_NUMBERS_CPU // max(base.dimensions.d_stream))
+
+
+def shared_tokens(tokens: int, limit: int | None) -> int:
+    """Return how many tokens of several experiments share one pass, if passes are limited (`plan_passes`)."""
+    return tokens if limit is None else min(tokens, limit)
 
 
 def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
@@ -170,7 +176,7 @@ def make_plan(
     waves: list[list[str]] = [[]]
     for name in needs:
         together = [needs[other] for other in (*waves[-1], name)]
-        if waves[-1] and wave_bytes(together, tokens) > free * USABLE_SHARE:
+        if waves[-1] and wave_bytes(together, shared_tokens(tokens, limit)) > free * USABLE_SHARE:
             waves.append([])
         waves[-1].append(name)
     return Plan(tuple(tuple(wave) for wave in waves), needs, tokens, free, limit)

@@ -20,6 +20,7 @@ from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.values import UNQUANTIZED
 from loraloom.recipe.yaml_tree import resolve
 from loraloom.text.catalogue import rendered
+from loraloom.text.line_breaks import lines_of
 from loraloom.text.message import Message, joined
 from loraloom.text.visible import printable
 
@@ -239,7 +240,7 @@ def commented_recipe(
             text += textwrap.indent(_setting(section, key, given.get(key), remark), "  ")
         if section is LoraSettings:
             text += textwrap.indent(_comment(rendered(_ABOUT_VARIANTS)), "  ")
-    text += f"\n# {rendered(_ABOUT_EXPERIMENTS)}\n{_EXPERIMENTS}\n"
+    text += f"\n{_comment(rendered(_ABOUT_EXPERIMENTS))}{_EXPERIMENTS}\n"
     for key in ("dtype", "device", "seed"):
         text += _setting(Recipe, key, None)
     return text
@@ -262,5 +263,4 @@ def _help(section: type[Section], key: str) -> str:
 
 
 def _comment(text: str) -> str:
-    lines = textwrap.wrap(" ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "".join(f"# {line}\n" for line in lines)
+    return "".join(f"# {line}\n" for line in lines_of(text, _WIDTH))

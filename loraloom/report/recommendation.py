@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 
 from loraloom.data.files.data_names import STARTER, is_on_disk
@@ -12,6 +11,7 @@ from loraloom.recipe.reading import write_recipe
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.search_view import SearchView
 from loraloom.text.catalogue import rendered
+from loraloom.text.line_breaks import lines_of
 from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
@@ -92,11 +92,5 @@ def not_found(recipe: Recipe) -> str:
 
 def commented(recipe: Recipe, *comments: str) -> str:
     """Write a recipe as YAML below comments, which may contain any text."""
-    lines = [
-        f"# {line}\n"
-        for comment in comments
-        for line in textwrap.wrap(
-            " ".join(visible(rendered(comment)).split()), _WIDTH, break_on_hyphens=False
-        )
-    ]
+    lines = [f"# {line}\n" for comment in comments for line in lines_of(visible(rendered(comment)), _WIDTH)]
     return "".join(lines) + write_recipe(recipe)

@@ -127,13 +127,16 @@ class Run:
         return read_json(path)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, note: str = "") -> Iterator[None]:
         """Hold the lock of this directory.
+
+        Args:
+            note: on what this process does, for others; as in `lock.locked`.
 
         Raises:
             RunError: another process holds it; the message has its process id.
         """
-        with locked(self.folder / LOCK_FILE):
+        with locked(self.folder / LOCK_FILE, note=note):
             yield
 
     def append_event(self, event: Event) -> None:

@@ -46,6 +46,7 @@ def locked(
     fix: str = Message("Wait until it has finished, or stop it, and try again."),
     is_temporary: bool = False,
     patience: float = PATIENCE_SECONDS,
+    note: str = "",
 ) -> Iterator[None]:
     """Hold a lock during a `with` block.
 
@@ -59,6 +60,7 @@ def locked(
         fix: what a process that is refused can do.
         is_temporary: remove the file afterwards.
         patience: seconds to wait for another holder.
+        note: one line that other processes read while the lock is held (`holder_note`).
 
     Raises:
         RunError: another process holds it; the message has its process id.
@@ -87,7 +89,7 @@ def locked(
                     where=str(path.parent),
                     fix=Message("Try again."),
                 )
-            _write_pid(path)
+            _write_holder(path, note)
             try:
                 yield
             finally:
@@ -107,7 +109,7 @@ def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> I
     try:
         lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=PATIENCE_SECONDS / 10)
     except filelock.Timeout:
-        pid = path.read_text(errors="replace").strip() if path.is_file() else ""
+        pid = _lines(path)[0]
         raise RunError(
             Message("{who} (pid {pid})", who=who, pid=pid or Message("unknown")), where=str(where), fix=fix
         ) from None
@@ -149,11 +151,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _write_pid(path: Path) -> None:
-    """Write the holder's pid; never through a symbolic link, because the file is truncated."""
+def _write_holder(path: Path, note: str) -> None:
+    """Write the holder's pid and its note; never through a symbolic link, because the file is truncated."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags, 0o600), "w") as file:
-        file.write(f"{os.getpid()}\n")
+        file.write("".join(f"{line}\n" for line in (os.getpid(), note) if line))
 
 
 def _remove(path: Path) -> None:
@@ -212,11 +214,26 @@ def holder(path: Path) -> int | None:
     """Return the process id that the holder of a lock file wrote to it; None if it is not held."""
     if not is_held(path):
         return None
-    try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return None
+    text = _lines(path)[0]
     return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 12 else None
+
+
+def holder_note(path: Path) -> str:
+    """Return the note of the holder of a lock file; empty if it has none, or if nobody holds the lock.
+
+    A holder writes it just after it has the lock, so for a moment it is still that of the holder before.
+    """
+    return _lines(path)[1] if is_held(path) else ""
+
+
+def _lines(path: Path) -> tuple[str, str]:
+    """Return what a lock file has: process id and note; empty where there is none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        text = ""
+    first, second, *_ = [*(line.strip() for line in text.splitlines()), "", ""]
+    return first, second
 
 
 def _key(path: Path) -> tuple[int, str]:

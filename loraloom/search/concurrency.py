@@ -19,6 +19,7 @@ from loraloom.forecast.plan import (
     fitting_limit,
     num_fitting,
     pass_tokens,
+    shared_tokens,
 )
 from loraloom.recipe import Experiment
 from loraloom.search.request import Request
@@ -59,8 +60,9 @@ def choose_trial_concurrency(
         train_set: encoded training rows.
     """
     counter = Counter(bank, train_set)
-    free, tokens = free_bytes(bank.base.device), pass_tokens(bank.base)
+    free = free_bytes(bank.base.device)
     experiment, need, limit = heaviest_experiment(request, probes, counter, free)
+    tokens = shared_tokens(pass_tokens(bank.base), limit)
     fitting = num_fitting(need, tokens, free, request.num_trials) or 1
     together = min(fitting, request.most_together)
     one = need.adapter_bytes + need.activation_bytes

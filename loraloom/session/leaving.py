@@ -8,7 +8,8 @@ import shutil
 from loraloom.data.stored.row_files import has_read_files
 from loraloom.errors import LoRALoomError
 from loraloom.run.events import Note, Report, TrainStep, TrialStart
-from loraloom.run.folder import Run
+from loraloom.run.folder import LOCK_FILE, Run
+from loraloom.run.lock import guard_file
 from loraloom.run.resuming import how_to_resume
 from loraloom.text.message import Message
 
@@ -17,7 +18,10 @@ FRUITFUL = (TrainStep, TrialStart)
 
 
 def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_resumable: bool) -> None:
-    """Remove a new run, unless a command can go on with it; then say how, if rows were read into files.
+    """Remove a new run, unless a command can go on with it; say what becomes of rows that were read to files.
+
+    After an error, a corrected command starts a new run. In the same folder, it goes on with the rows that
+    were read, as far as the files of the data and the settings of reading are the same.
 
     Args:
         run: the locked run.
@@ -26,14 +30,38 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
         is_named: whether the user named its folder.
         is_resumable: whether the command can resume a run.
     """
-    is_of_use = is_resumable and _is_of_use(run, error, is_named=is_named)
-    if not is_of_use:
+    has_rows = has_read_files(run.rows)
+    if is_resumable and _is_of_use(run, error, is_named=is_named):
+        if run.rows.is_dir() and not _bore_fruit(run):
+            how = how_to_resume(run) if run.is_started else Message("start the same command again")
+            kept = Message("the rows read so far are kept in {rows}; to go on, {how}", rows=run.rows, how=how)
+            report(Note(message=kept))
+    elif is_resumable and is_named and has_rows:
+        _remove_all_but_rows(run)
+        kept = Message(
+            "the rows read so far are kept in {rows}; the corrected command goes on with them, if it has the "
+            "same data and the same --out",
+            rows=run.rows,
+        )
+        report(Note(message=kept))
+    else:
         # Windows does not delete a locked file; a new run replaces what is left.
         shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
-    elif run.rows.is_dir() and not _bore_fruit(run):
-        how = how_to_resume(run) if run.is_started else Message("start the same command again")
-        kept = Message("the rows read so far are kept in {rows}; to go on, {how}", rows=run.rows, how=how)
-        report(Note(message=kept))
+        if has_rows and is_resumable:
+            removed = Message(
+                "the rows read so far are removed, and the next command reads the data again; with --out, it "
+                "would go on with them"
+            )
+            report(Note(message=removed))
+
+
+def _remove_all_but_rows(run: Run) -> None:
+    lock = run.folder / LOCK_FILE
+    for path in run.folder.iterdir():
+        if path.is_dir() and path != run.rows:
+            shutil.rmtree(path)
+        elif path not in (run.rows, lock, guard_file(lock)):
+            path.unlink()
 
 
 def _is_of_use(run: Run, error: BaseException, *, is_named: bool) -> bool:

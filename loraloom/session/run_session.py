@@ -33,6 +33,7 @@ from loraloom.run.events import (
 )
 from loraloom.run.folder import Run, create_run, fresh_folder
 from loraloom.run.integrity import write_recorded
+from loraloom.run.scratch import remove_leftovers
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.data_checks import DataCheckReport, check_data
@@ -107,6 +108,7 @@ def create_session(
     suffix: str = "",
     allowed: Collection[str] = (),
     more: Mapping[str, Any] | None = None,
+    note: str = "",
     is_resumable: bool = True,
     report: Report = quiet,
 ) -> Iterator[RunSession]:
@@ -122,6 +124,7 @@ def create_session(
         suffix: of the name of a new folder.
         allowed: names of checks whose errors become warnings.
         more: additions of the command to the provenance.
+        note: for other processes while this one has the run, as in `Run.locked`.
         is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
         report: called with how far reading is, if the rows are kept in files of the run.
 
@@ -133,8 +136,9 @@ def create_session(
     if split is None and stored_because(recipe.data) is None:
         split = split_examples(recipe.data, allow_leakage=allow_leakage)
     retained = read_retained(recipe.data)
+    remove_leftovers()
     run = create_run(out or fresh_folder(f"{name_of(recipe.data.train)}{suffix}"))
-    with run.locked():
+    with run.locked(note):
         try:
             if split is None:
                 split = split_examples(
@@ -176,6 +180,8 @@ def resume_session(
     Raises:
         DataError, RunError: the rows have changed.
     """
+    if is_own:
+        remove_leftovers()
     recipe, notes = relocated(run, recipe, known, relocation)
     for note in notes:
         report(Note(message=note))

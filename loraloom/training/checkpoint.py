@@ -192,7 +192,7 @@ def state_files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
         "format": FORMAT,
         "tick": state.tick,
         "progress": progress,
-        "limits": [{"step": step, **dataclasses.asdict(own)} for step, own in state.limits.items()],
+        "limits": _limits(state.limits),
         "unfinished": state.unfinished,
     }
     yield STATE, to_stored_json(standing).encode()
@@ -201,6 +201,16 @@ def state_files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
             if values := getattr(tensors, kind):
                 cpu = {key: value.detach().to("cpu").contiguous() for key, value in values.items()}
                 yield f"{SLOTS}/{name}/{kind}.safetensors", save(cpu)
+
+
+def with_limits(contents: Mapping[str, bytes], limits: Mapping[int, Limits]) -> dict[str, bytes]:
+    """Return the files of a checkpoint with other limits; its tensors are not read."""
+    standing = json.loads(contents[STATE]) | {"limits": _limits(limits)}
+    return {**contents, STATE: to_stored_json(standing).encode()}
+
+
+def _limits(limits: Mapping[int, Limits]) -> list[dict[str, int | None]]:
+    return [{"step": step, **dataclasses.asdict(own)} for step, own in limits.items()]
 
 
 def _retain_pairs(values: Mapping[str, Any]) -> dict[str, RetainLoss]:

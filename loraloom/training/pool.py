@@ -157,7 +157,7 @@ class WavePool:
                 self.record(CheckpointSave(step=tick, path=str(shown)))
 
     def _log(self, worker: Worker, lane: Lane, event: Event | None) -> None:
-        if isinstance(event, MemoryLimit):  # its limits are the lane's own, which are in its checkpoints
+        if isinstance(event, MemoryLimit):  # its limits are the worker's own
             said = Message(
                 "{worker} ran out of memory at step {step}, and computes less at once",
                 worker=worker.name,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import torch
 
@@ -18,6 +16,7 @@ from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.kernels.dispatch import HAS_TRITON
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
+from loraloom.run.scratch import scratch_folder
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
 from loraloom.training.static_passes import StaticPasses
@@ -121,5 +120,5 @@ class Setup:
 @contextmanager
 def scratch_run() -> Iterator[Run]:
     """Create a run for a training of which nothing is kept; its folder is removed afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield create_run(Path(folder))
+    with scratch_folder() as folder:
+        yield create_run(folder)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loraloom.errors import Interrupted, LoRALoomError, RunError
 from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import LOCK_FILE, Run, open_run
 from loraloom.run.lock import is_held
+from loraloom.run.patience import patiently
 from loraloom.session.locations import Relocation
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
-from loraloom.workers.sources import require_joinable
+from loraloom.workers.sources import refusal_to_join
 from loraloom.workers.wave_files import FOLDER, READY, FilePost
 from loraloom.workers.worker_loop import train_waves
-from loraloom.workers.worker_material import load_material, own_name
+from loraloom.workers.worker_material import SECONDS_FOR_DOCUMENTS, load_material, own_name
 
 # How long to wait for a run that nobody holds: jobs of a scheduler start in any order.
 JOIN_VARIABLE = "LORALOOM_JOIN_TIMEOUT"
@@ -89,18 +92,20 @@ def _wait_for(folder: Path) -> Run:
     """Wait until a run is ready for others.
 
     Raises:
-        RunError: it does not exist, has finished, nobody holds it, or nobody can join it.
+        LoRALoomError: it does not exist, has finished, nobody holds it, nobody can join it, or it is damaged.
     """
-    deadline = time.monotonic() + _join_seconds()
+    deadline, refusal = time.monotonic() + _join_seconds(), None
     while True:
-        run = Run(folder)
-        is_held_now = is_held(folder / LOCK_FILE) if folder.is_dir() else False
-        if run.is_started and (is_held_now or not run.is_finished):
-            require_joinable(run, is_held=is_held_now)
-        if run.is_started and _is_planned(run) and is_held_now:
+        run, refused_before = Run(folder), refusal is not None
+        found = _looked_at(run)
+        refusal = found.refusal
+        if refusal is not None:
+            if refused_before:  # twice, because a new holder may just be writing what it is
+                raise refusal
+        elif found.is_held and found.is_planned:
             return run
-        if not is_held_now:
-            if run.is_started and run.is_finished:
+        elif not found.is_held:
+            if found.has_finished:
                 raise RunError(Message("has finished, so nobody can join it"), where=str(folder))
             if time.monotonic() > deadline:
                 open_run(folder)
@@ -119,12 +124,46 @@ def _join_seconds() -> float:
         return JOIN_SECONDS
 
 
-def _is_planned(run: Run) -> bool:
-    """Return whether its process has decided everything that a worker must know."""
+@dataclass(frozen=True)
+class _Found:
+    """A run as it is now.
+
+    Args:
+        is_held: whether a process works on it.
+        has_finished: whether it has, and nobody works on it again.
+        is_planned: whether its process has decided all that workers must know.
+        refusal: why nobody can join it.
+    """
+
+    is_held: bool
+    has_finished: bool = False
+    is_planned: bool = False
+    refusal: RunError | None = None
+
+
+def _looked_at(run: Run) -> _Found:
+    """Return how a run is now.
+
+    Raises:
+        LoRALoomError: the run is damaged, and stays so.
+    """
+    look = partial(_look, run)
     try:
-        return read_provenance(run).waves is not None
-    except RunError:
-        return False
+        return patiently(look, errors=(LoRALoomError, OSError), seconds=SECONDS_FOR_DOCUMENTS)
+    except OSError as error:
+        raise RunError(
+            Message("cannot be read: {reason}", reason=error.strerror or error), where=str(run.folder)
+        ) from None
+
+
+def _look(run: Run) -> _Found:
+    is_held_now = is_held(run.folder / LOCK_FILE) if run.folder.is_dir() else False
+    if not run.is_started:
+        return _Found(is_held_now)
+    if run.is_finished and not is_held_now:
+        return _Found(is_held_now, has_finished=True)
+    is_planned = read_provenance(run).waves is not None
+    return _Found(is_held_now, is_planned=is_planned, refusal=refusal_to_join(run))
 
 
 def _num_beside(folder: Path) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from loraloom.errors import LoRALoomError
 from loraloom.run.folder import Run
 from loraloom.run.packing import unpacked
+from loraloom.run.scratch import ScratchFolder
 from loraloom.session.locations import Relocation
 from loraloom.text.message import Message, to_data
 from loraloom.training.waves import Update, Wave
@@ -33,8 +34,8 @@ class WaveActor:
 
     def __init__(self) -> None:
         # Ray removes no files of an actor that it ends, so all are here, until `close`.
-        self._scratch = tempfile.TemporaryDirectory(prefix="loraloom-", ignore_cleanup_errors=True)
-        tempfile.tempdir = self._scratch.name  # also for rows that are kept in temporary files
+        self._scratch = ScratchFolder()
+        tempfile.tempdir = str(self._scratch.path)  # also for rows that are kept in temporary files
         self._material: WorkerMaterial | None = None
         self._told: deque[bytes] = deque()
         self._news = threading.Condition()
@@ -52,7 +53,7 @@ class WaveActor:
         Returns:
             JSON: name, capacity and device; or the problem.
         """
-        folder = Path(self._scratch.name)
+        folder = self._scratch.path
         for name, content in unpacked(run).items():
             _write(folder / RUN / name, content)
         places = {key: None if path is None else Path(path) for key, path in moved.items()}
@@ -98,7 +99,7 @@ class WaveActor:
 
     def close(self) -> None:
         """Remove the files of this worker, whose process Ray ends next."""
-        self._scratch.cleanup()
+        self._scratch.remove()
 
     def _tell(self, update: Update) -> None:
         with self._news:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loraloom.errors import RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
-from loraloom.run.folder import Run
+from loraloom.run.folder import LOCK_FILE, Run
+from loraloom.run.lock import holder_note
 from loraloom.session.locations import Relocation
 from loraloom.session.provenance_file import read_provenance
-from loraloom.session.run_session import RunSession
 from loraloom.text.message import Message
 from loraloom.training.lanes import has_lanes
 from loraloom.training.waves import WorkerSource
@@ -18,48 +16,44 @@ from loraloom.workers.devices import DeviceWorkers
 from loraloom.workers.ray_options import RayOptions
 from loraloom.workers.wave_files import FileWorkers
 
+# What a process that holds a run notes for those that want to join it.
+ON_RAY = "ray"
+
 
 def is_spread(run: Run, recipe: Recipe, ray: RayOptions | None) -> bool:
     """Return whether a run's experiments are spread over workers, now or before it was interrupted."""
     return ray is not None or len(recipe.devices) > 1 or has_lanes(run)
 
 
-def of_ray(ray: RayOptions | None) -> dict[str, Any]:
-    """Return what the provenance of a new run says of workers, for processes that want to join it."""
-    return {} if ray is None else {"on_ray": True}
+def note_for_joiners(ray: RayOptions | None) -> str:
+    """Return what a process notes in the lock of its run, for those that want to join it."""
+    return "" if ray is None else ON_RAY
 
 
-def saying_whether_on_ray(session: RunSession, ray: RayOptions | None) -> RunSession:
-    """Say the same in the provenance of a run that is resumed."""
-    if bool(session.known.on_ray) == (ray is not None):
-        return session
-    return session.with_provenance(session.known.replaced(on_ray=ray is not None))
-
-
-def require_joinable(run: Run, *, is_held: bool) -> None:
-    """Refuse to join a run that no process can join.
+def refusal_to_join(run: Run) -> RunError | None:
+    """Return why no process can join a run as it is now; None if one can.
 
     Args:
         run: the run, which has started.
-        is_held: whether a process works on it.
 
     Raises:
-        RunError: says what the run is; or it is damaged.
+        RunError, RecipeError: it is damaged, or cannot be read at the moment.
     """
-    known, what = read_provenance(run), ""
-    if known.on_ray and is_held:
+    on_ray = holder_note(run.folder / LOCK_FILE) == ON_RAY
+    if on_ray:
         what = Message("is trained on a Ray cluster, whose own workers train it")
-    elif known.search is None and not is_spread(run, read_run_recipe(run.recipe_file), None):
+    elif read_provenance(run).search is None and not is_spread(run, read_run_recipe(run.recipe_file), None):
         what = Message("is a training, which no other process can join")
-    if what:
-        raise RunError(
-            what,
-            where=str(run.folder),
-            allowed=Message("a search without --ray, or a training with `devices`"),
-            fix=Message("For more workers on a Ray cluster, add nodes to it.")
-            if known.on_ray
-            else Message("To train on several processes, start it with torchrun, `devices` or --ray."),
-        )
+    else:
+        return None
+    return RunError(
+        what,
+        where=str(run.folder),
+        allowed=Message("a search without --ray, or a training with `devices`"),
+        fix=Message("For more workers on a Ray cluster, add nodes to it.")
+        if on_ray
+        else Message("To train on several processes, start it with torchrun, `devices` or --ray."),
+    )
 
 
 def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | None) -> WorkerSource:

@@ -24,6 +24,7 @@ from pathlib import Path
 from loraloom.errors import RunError
 from loraloom.run.folder import Run
 from loraloom.run.packing import packed, unpacked
+from loraloom.run.patience import exists_patiently, read_bytes_patiently
 from loraloom.text.message import Message, from_data, to_data
 from loraloom.training.signals import StopRequest
 from loraloom.training.waves import Update, Wave
@@ -62,7 +63,7 @@ class FileWorker:
         found: list[Update] = []
         for file in sorted(self.folder.glob("told-*")):
             try:
-                found += [Update.unpacked(own) for own in unpacked(file.read_bytes()).values()]
+                found += [Update.unpacked(own) for own in unpacked(read_bytes_patiently(file)).values()]
                 file.unlink()
             except (OSError, ValueError) as error:
                 self.loss = Message("{name} cannot be read ({error})", name=file.name, error=error)
@@ -194,18 +195,32 @@ class FilePost:
         """Wait for a wave; None if the worker is dismissed or asked to stop.
 
         Raises:
-            RunError: the driver has ended, or does not answer.
+            RunError: the driver has ended, or does not answer, or its wave cannot be read.
         """
         while not self.stop:
-            if (self.folder / DISMISSED).exists():
+            if exists_patiently(self.folder / DISMISSED):
                 return None
-            for file in sorted(self.folder.glob("wave-*")):
-                wave = Wave.unpacked(file.read_bytes())
-                file.unlink()
+            if (wave := self._next_wave()) is not None:
                 self._number = wave.number
                 return wave
             self._require_driver()
             time.sleep(POLL_SECONDS)
+        return None
+
+    def _next_wave(self) -> Wave | None:
+        name = "wave-*"
+        try:
+            for file in sorted(self.folder.glob(name)):
+                name = file.name
+                wave = Wave.unpacked(read_bytes_patiently(file))
+                file.unlink()
+                return wave
+        except FileNotFoundError:  # the driver is removing the folder
+            pass
+        except (OSError, ValueError) as error:
+            raise RunError(
+                Message("{name} cannot be read ({error})", name=name, error=error), where=str(self.folder)
+            ) from None
         return None
 
     def send(self, update: Update) -> None:
@@ -219,7 +234,7 @@ class FilePost:
         if time.monotonic() - self._flushed > TELL_SECONDS:
             self._flush()
             self._require_driver()
-        return bool(self.stop) or (self.folder / f"recall-{self._number:06d}").exists()
+        return bool(self.stop) or exists_patiently(self.folder / f"recall-{self._number:06d}")
 
     def close(self) -> None:
         """Leave: give no signs of life any more, and remove the folder unless the driver is to read it."""
@@ -241,12 +256,12 @@ class FilePost:
         Raises:
             RunError: it has ended, or does not answer.
         """
-        silence = self._driver.silent_seconds
-        if self.folder.is_dir() and silence < silence_seconds():
+        silence, is_there = self._driver.silent_seconds, exists_patiently(self.folder)
+        if is_there and silence < silence_seconds():
             return
         raise RunError(
             Message("the process that writes the run has ended, or does not answer")
-            if self.folder.is_dir()
+            if is_there
             else Message("the process that writes the run does not use this worker any more"),
             where=str(self.folder.parent.parent),
             fix=Message("Resume the run with --resume, then join it again."),

@@ -13,7 +13,7 @@ from loraloom.run.events import CheckpointSave, Event
 from loraloom.run.folder import Run
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.text.message import Message
-from loraloom.training.checkpoint import read_state, state_files, verify
+from loraloom.training.checkpoint import read_state, state_files, verify, with_limits
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.signals import StopRequest
@@ -75,10 +75,12 @@ def train_wave(
     """
     with scratch_run() as run:
         state = read_state(wave.files, run.folder)
+        # Those in the wave are of the process that writes the run, whose memory is another one.
+        of_lane, state.limits = state.limits, dict(own.limits)
 
         def report(event: Event) -> None:
             if isinstance(event, CheckpointSave):
-                files = verify(run.checkpoints / event.path)
+                files = with_limits(verify(run.checkpoints / event.path), of_lane)
                 send(Update("checkpoint", wave.number, files=files))
             else:
                 send(Update("event", wave.number, event=event.to_json()))
@@ -89,6 +91,7 @@ def train_wave(
 
         with device_errors_explained(run, Message("start the worker again")):
             train(replace(_setup(own, wave, run, state), pause=must_return), state, report)
+        own.limits[0], state.limits = state.limits_at(state.tick + 1), of_lane
         send(Update("end", wave.number, files=dict(state_files(state))))
 
 

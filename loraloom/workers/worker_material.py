@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
 from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
-from loraloom.errors import Problem, RunError, TrainingError
+from loraloom.errors import LoRALoomError, Problem, RunError, TrainingError
 from loraloom.forecast.footprint import Counter
 from loraloom.forecast.plan import (
     USABLE_SHARE,
@@ -17,11 +18,13 @@ from loraloom.forecast.plan import (
     fitting_limit,
     num_fitting,
     pass_tokens,
+    shared_tokens,
 )
 from loraloom.recipe import Recipe
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import quiet
 from loraloom.run.folder import Run
+from loraloom.run.patience import patiently
 from loraloom.search.concurrency import heaviest_experiment
 from loraloom.search.space import probe_experiments, with_experiments
 from loraloom.session import provenance as origin
@@ -32,6 +35,10 @@ from loraloom.session.run_session import resume_session
 from loraloom.session.search_request import request_of_run
 from loraloom.text.message import Message
 from loraloom.text.units import size
+from loraloom.training.state import Limits
+
+# Documents that the process of the run replaces may not belong together for a moment.
+SECONDS_FOR_DOCUMENTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +49,13 @@ class WorkerMaterial:
         material: base and rows; its experiments are examples only, each wave has its own.
         capacity: how many experiments the memory holds together.
         pass_limit: most tokens of any pass, as in `Setup`: this worker's memory may hold less than another's.
+        limits: what its memory has shown not to hold in waves so far, as in `TrainingState`.
     """
 
     material: Material
     capacity: int
     pass_limit: int | None
+    limits: dict[int, Limits] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -73,7 +82,9 @@ def load_material(
     Raises:
         LoRALoomError: versions, rows or base differ, are missing, or need more memory than there is.
     """
-    recipe, known = origin.run_recipe(run)
+    recipe, known = patiently(
+        partial(origin.run_recipe, run), errors=(LoRALoomError,), seconds=SECONDS_FOR_DOCUMENTS
+    )
     _require_versions(known)
     session = resume_session(run, recipe, known, moved, quiet, is_own=False)
     recipe = _without_starts(session.recipe, has_trials=known.search is not None)
@@ -143,13 +154,15 @@ def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> t
         need = max(needs, key=lambda each: each.adapter_bytes + each.activation_bytes)
         most = len(needs)
     else:
-        request = request_of_run(run)
+        request = patiently(
+            partial(request_of_run, run), errors=(LoRALoomError,), seconds=SECONDS_FOR_DOCUMENTS
+        )
         lora = request.recipe.lora.model_copy(update={"init_adapter": None})
         request = replace(request, recipe=request.recipe.model_copy(update={"lora": lora}))
         probes = with_experiments(request.recipe, probe_experiments(request.space)).resolved_experiments
         _, need, limit = heaviest_experiment(request, probes, counter, free)
         most = request.num_trials
-    capacity = num_fitting(need, pass_tokens(material.base), free, most)
+    capacity = num_fitting(need, shared_tokens(pass_tokens(material.base), limit), free, most)
     if capacity == 0:
         raise TrainingError(
             Message("there is too little memory to train one experiment beside the base"),

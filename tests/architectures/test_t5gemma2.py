@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
 from loraloom.architectures.t5gemma import T5Gemma2
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import MergeReport, round_weights
 from loraloom.bank.objective import example_losses, hidden_states
-from loraloom.bank.peft_folder import write_adapter
+from loraloom.bank.peft_folder import WEIGHTS, read_adapter, write_adapter
 from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import linears, other_linears, resolve_targets
 from loraloom.checks.adapters import check_targets
 from loraloom.checks.gate import run_gate
-from loraloom.errors import ModelError, TargetError
+from loraloom.errors import AdapterError, ModelError, TargetError
 from loraloom.export import transformers_folder
 from loraloom.export.transformers_folder import save_model
 from tests.architectures.test_t5gemma import own_losses
@@ -150,6 +150,44 @@ def test_the_tower_for_images_is_left_alone_and_that_is_said(t5gemma2: Base, tmp
     theirs = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(t5gemma2.name), tmp_path / "a")
     adapted = {name.partition(".lora_A")[0] for name, _ in theirs.named_parameters() if "lora_A" in name}
     assert adapted == {f"base_model.model.{name}" for name in names if name.endswith("q_proj")}
+
+
+def test_norms_of_the_tower_are_not_trained_and_do_not_decay(t5gemma2: Base, tmp_path: Path) -> None:
+    """They get no gradient, so PEFT's optimizer skips them; LoRA+ lets Gemma's norms decay."""
+    stock = get_peft_model(
+        AutoModelForSeq2SeqLM.from_pretrained(t5gemma2.name),
+        LoraConfig(r=2, target_modules=r"model\.decoder\..*q_proj", modules_to_save=["norm"]),
+    )
+    saved = [name for name, _ in stock.named_parameters() if ".modules_to_save." in name]
+    theirs = {name.partition(".modules_to_save")[0].removeprefix("base_model.model.") for name in saved}
+    assert {name for name in theirs if "vision_tower" in name or "multi_modal_projector" in name}
+    bank = AdapterBank(t5gemma2)
+    names = {"target_modules": ["decoder:q"], "modules_to_save": ["norm"]}
+    settings = attach_speaking(bank, "a", seed=1, loraplus_lr_ratio=16.0, **names)
+    norms = {name.rpartition(".")[0] for name in bank.tensors("a") if "lora_" not in name}
+    assert norms == {name for name in theirs if "vision_tower" not in name and "projector" not in name}
+    decaying = {name for group, own in bank.parameter_groups("a") for name in own if group.decays}
+    assert "model.decoder.norm.weight" in decaying
+    with pytest.raises(TargetError, match="`post_layernorm` matches no norm of this base"):
+        bank.beside.norms.matching(settings.model_copy(update={"modules_to_save": ["post_layernorm"]}))
+
+    # PEFT finds the norms of the tower in the folder, as they are in the base.
+    options = {"base": t5gemma2, "settings": settings, "available": bank.available, "origin": {}}
+    write_adapter(tmp_path / "a", tensors=bank.tensors("a"), **options)
+    own = bank.tensors("a").keys()
+    bank.drop("a")
+    again = read_adapter(tmp_path / "a", t5gemma2)
+    assert (again.tensors.keys(), again.settings.modules_to_save) == (own, ["norm"])
+    model = AutoModelForSeq2SeqLM.from_pretrained(t5gemma2.name)
+    loaded = PeftModel.from_pretrained(model, tmp_path / "a").merge_and_unload().state_dict()
+    tower = [name for name in t5gemma2.model.state_dict() if "vision_tower" in name]
+    assert tower
+    assert all(torch.equal(loaded[name], t5gemma2.model.state_dict()[name]) for name in tower)
+    changed = load_file(tmp_path / "a" / WEIGHTS)
+    changed["base_model.model.model.encoder.vision_tower.post_layernorm.weight"] += 1
+    save_file(changed, tmp_path / "a" / WEIGHTS)
+    with pytest.raises(AdapterError, match="changes a norm of the part that reads images"):
+        read_adapter(tmp_path / "a", t5gemma2)
 
 
 def test_it_has_no_cross_attention_of_its_own(t5gemma2: Base) -> None:

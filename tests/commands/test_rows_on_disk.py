@@ -18,7 +18,7 @@ from loraloom.commands.search import search
 from loraloom.commands.train import train
 from loraloom.data.splitting.split import stored_because
 from loraloom.data.stored import encoded_file, row_files, storage
-from loraloom.errors import Interrupted
+from loraloom.errors import Interrupted, ModelError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Event, FileChange, Note, TrainStep
@@ -180,6 +180,39 @@ class TestEndingEarly:
         again = AssertionError("the first file is read again")
         self.ending(monkeypatch, row_files, "read_examples", 2, again)
         train(two_files, out=out)
+
+    def test_after_an_error_a_corrected_command_goes_on_with_the_rows_in_a_folder_that_was_named(
+        self, two_files: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        notes, out = list[Event](), tmp_path / "run"
+        wrong = two_files.model_copy(update={"model_name_or_path": str(tmp_path / "no-base")})
+        with pytest.raises(ModelError):
+            train(wrong, out=out, report=notes.append)
+        assert {path.name for path in out.iterdir()} == {".lock", "rows"}
+        said = f"the rows read so far are kept in {out / 'rows'}; the corrected command goes on with them"
+        assert str(notes[-1].message).startswith(said)  # type: ignore[attr-defined]
+        with monkeypatch.context() as during:
+            self.ending(during, row_files, "read_examples", 1, AssertionError("a file is read again"))
+            train(two_files, out=out)
+        # Rows of files that have changed meanwhile are read again.
+        shutil.rmtree(out)
+        with pytest.raises(ModelError):
+            train(wrong, out=out)
+        (tmp_path / "rows.json").write_text(json.dumps(ROWS[:-2]), encoding="utf-8")
+        run = train(two_files, out=out).run
+        (part,) = run.rows.glob("*/part.json")
+        assert json.loads(part.read_text())["writer"]["examples"] == len(ROWS) - 2 + 6
+
+    def test_after_an_error_without_a_named_folder_nothing_is_left_and_that_is_said(
+        self, two_files: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        notes = list[Event]()
+        monkeypatch.chdir(tmp_path)
+        wrong = two_files.model_copy(update={"model_name_or_path": str(tmp_path / "no-base")})
+        with pytest.raises(ModelError):
+            train(wrong, report=notes.append)
+        assert list((tmp_path / "runs").iterdir()) == []
+        assert "reads the data again; with --out, it would go on" in str(notes[-1].message)  # type: ignore[attr-defined]
 
     def test_an_encoding_of_a_range_test_ends_at_once_and_leaves_nothing(
         self, two_files: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -16,9 +17,9 @@ from loraloom.base.loading import Base, load_base
 from loraloom.data.batches import Batch
 from loraloom.forecast import activation_memory
 from loraloom.forecast.activation_memory import PROBE, Shape, count_kept
-from loraloom.forecast.footprint import Counter, Phase, phases
+from loraloom.forecast.footprint import Counter, Phase, phases, training_phase
 from loraloom.forecast.largest_pass import MOST_CANDIDATES, largest_passes, lay_out
-from loraloom.forecast.plan import experiment_need, make_plan
+from loraloom.forecast.plan import USABLE_SHARE, experiment_need, make_plan, num_fitting, shared_tokens
 from loraloom.recipe import Experiment, LoraSettings
 from loraloom.training.passes import plan_passes
 from loraloom.training.timetable import Timetable
@@ -126,6 +127,23 @@ def test_waves_are_as_few_as_the_budget_allows_and_in_order(mt5: Base) -> None:
     assert waves[10**12] == (tuple(each.name for each in many),)
     assert 1 < len(waves[4 * alone]) < 6
     assert [name for wave in waves[4 * alone] for name in wave] == [each.name for each in many]
+
+
+def test_experiments_whose_passes_are_limited_share_these_and_not_whole_ones(mt5: Base) -> None:
+    """A pass has no more tokens with many experiments, so only their adapters take more memory."""
+    many, counter = experiments(8, per_device_train_batch_size=16), Counter(AdapterBank(mt5), ROWS)
+    usable = training_phase(counter, many[:1], 0, None).bytes - 1
+    plan = make_plan(many, mt5, ROWS, budget=math.ceil(usable / USABLE_SHARE))
+    assert plan.pass_limit is not None
+    assert plan.waves == (tuple(each.name for each in many),)
+    adapters = sum(map(counter.training_bytes, many))
+    largest = counter.largest_pass(many, plan.pass_tokens, plan.pass_limit)
+    assert largest.num_tokens <= plan.pass_limit
+    assert adapters + largest.kept_bytes <= plan.wave_bytes <= usable
+    whole = counter.largest_pass(many, plan.pass_tokens)
+    assert adapters + whole.kept_bytes > usable
+    tokens = shared_tokens(plan.pass_tokens, plan.pass_limit)
+    assert num_fitting(plan.needs["e0"], tokens, plan.free_bytes, most=8) == 8
 
 
 def test_the_reason_says_what_is_needed_and_what_is_free(mt5: Base) -> None:

@@ -134,7 +134,7 @@ def test_base_and_data_travel_to_workers_that_do_not_see_them(
     ours, theirs = fruits(tmp_path / "run"), fruits(searched())
     assert (ours.trials, ours.best) == (theirs.trials, theirs.best)
     # What they were sent is not left on their machines.
-    of_workers = Path(tempfile.gettempdir()).glob("loraloom-*/run/provenance.json")
+    of_workers = Path(tempfile.gettempdir()).glob("loraloom-*/files/run/provenance.json")
     assert [file for file in of_workers if str(tmp_path) in file.read_text(encoding="utf-8")] == []
 
 

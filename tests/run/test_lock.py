@@ -13,7 +13,7 @@ import pytest
 
 from loraloom.errors import RunError
 from loraloom.run import lock
-from loraloom.run.lock import is_held, locked, writing
+from loraloom.run.lock import holder, holder_note, is_held, locked, writing
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["", "with a guard, as on Windows"])
@@ -22,12 +22,14 @@ def _guarded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @contextmanager
-def held_by_a_child(path: Path, *, seconds: float = 30, is_temporary: bool = False) -> Iterator[int]:
+def held_by_a_child(
+    path: Path, *, seconds: float = 30, is_temporary: bool = False, note: str = ""
+) -> Iterator[int]:
     """Its process id; it holds the lock until it is killed, or for so long."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        with locked(path, is_temporary=is_temporary):
+        with locked(path, is_temporary=is_temporary, note=note):
             os.write(writer, b"held")
             signal.sigtimedwait([], seconds)
         os._exit(0)
@@ -54,6 +56,18 @@ def test_the_message_names_the_holder_what_it_does_and_what_is_locked(tmp_path: 
     with locked(path, is_temporary=True):
         assert path.read_text() == f"{os.getpid()}\n"
     assert not path.exists()
+
+
+def test_a_note_is_its_holders_alone(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with held_by_a_child(path, note="ray") as pid, pytest.raises(RunError) as refused:  # noqa: PT012
+        assert (holder(path), holder_note(path)) == (pid, "ray")
+        with locked(path, where=tmp_path):
+            pass
+    assert refused.value.problems[0].what == f"another process is using this run (pid {pid})"
+    assert (holder(path), holder_note(path)) == (None, "")  # though the file has them
+    with locked(path):
+        assert (holder(path), holder_note(path)) == (os.getpid(), "")
 
 
 def test_a_second_holder_in_this_process_is_refused_and_does_not_free_the_first(tmp_path: Path) -> None:

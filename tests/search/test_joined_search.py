@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.errors import RunError
-from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
-from loraloom.run.integrity import write_recorded
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.sources import of_ray, require_joinable
+from loraloom.workers.sources import note_for_joiners, refusal_to_join
 from tests.faults.warm import Started, Warm
 from tests.search.small import fruits, run_search
 from tests.search.test_interruptions import STEP, assert_same, command, ended, raw_events
@@ -179,14 +176,30 @@ def test_a_search_on_ray_is_refused_while_it_is_worked_on_and_not_when_it_is_res
     recipe: Path, tmp_path: Path
 ) -> None:
     run = run_search(recipe, tmp_path / "run", num_trials=1).run
-    require_joinable(run, is_held=True)
-    known = Provenance.read(run.provenance_file).replaced(**of_ray(RayOptions()))
-    write_recorded(run, run.provenance_file, known.text())
-    with pytest.raises(RunError, match=r"is trained on a Ray cluster.*a search without --ray"):
-        require_joinable(run, is_held=True)
-    require_joinable(run, is_held=False)
-    run_search(recipe, run.folder, resume=True, num_trials=2)
-    require_joinable(run, is_held=True)
+    assert refusal_to_join(run) is None
+    with run.locked(note_for_joiners(RayOptions())):
+        refusal = refusal_to_join(run)
+    assert refusal is not None
+    assert "is trained on a Ray cluster" in str(refusal)
+    assert "a search without --ray" in str(refusal)
+    assert refusal_to_join(run) is None  # the lock file still has the note, but nobody has the lock
+    with run.locked(note_for_joiners(None)):
+        assert refusal_to_join(run) is None
+
+
+def test_a_search_resumed_without_ray_is_joined_while_it_still_reads_its_rows(
+    warm: Warm, recipe: Path, tmp_path: Path
+) -> None:
+    """The process before noted that it is on Ray, and was killed."""
+    run = run_search(recipe, tmp_path / "run", num_trials=1).run
+    (run.folder / ".lock").write_text(f"1\n{note_for_joiners(RayOptions())}\n")
+    faults = {"call": "loraloom.session.provenance:run_split", "number": 1, **gate(tmp_path, "")}
+    argv = [*plain(recipe, tmp_path), "--resume", run.folder]
+    holder = warm.start(*argv, cwd=tmp_path, faults=faults)
+    holder.until((tmp_path / "reached").exists)
+    joiner = joined(warm, tmp_path)
+    (tmp_path / "go").touch()
+    assert (holder.wait().code, joiner.wait().code) == (0, 0)
 
 
 def test_halving_judges_the_trials_of_all_workers_by_the_same_figures(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from loraloom.errors import RunError
 from loraloom.run.folder import create_run
 from loraloom.training.signals import StopRequest
+from loraloom.training.waves import Wave
 from loraloom.workers import wave_files
 from loraloom.workers.wave_files import DRIVER_BEAT, FOLDER, FilePost, FileWorkers
 
@@ -43,4 +46,48 @@ def test_a_worker_that_took_long_to_read_the_base_waits_for_the_driver(
     timer = threading.Timer(SILENCE / 2, stop.stop)
     timer.start()
     assert post.receive() is None
+    post.close()
+
+
+def test_a_folder_that_cannot_be_looked_at_for_a_moment_ends_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = FilePost(tmp_path / "worker", "worker", StopRequest())
+    (post.folder / "dismissed").touch()
+    failures = iter([OSError(errno.ESTALE, "Stale file handle")] * 3)
+    plain = Path.exists
+
+    def looking(path: Path, **options: bool) -> bool:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return plain(path, **options)
+
+    monkeypatch.setattr(Path, "exists", looking)
+    assert post.receive() is None
+    assert next(failures, None) is None
+    assert not post.is_recalled()
+    post.close()
+
+
+def test_a_wave_that_cannot_be_read_for_a_moment_is_trained_and_a_damaged_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = FilePost(tmp_path / "worker", "worker", StopRequest())
+    (post.folder / "wave-000001").write_bytes(Wave(1, "recipe", {}).packed())
+    failures = iter([OSError(errno.ESTALE, "Stale file handle")] * 2)
+    plain = Path.read_bytes
+
+    def reading(path: Path) -> bytes:
+        if path.name == "wave-000001" and (error := next(failures, None)) is not None:
+            raise error
+        return plain(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    wave = post.receive()
+    assert wave is not None
+    assert wave.number == 1
+    assert next(failures, None) is None
+    (post.folder / "wave-000002").write_bytes(b"{")
+    with pytest.raises(RunError, match="wave-000002 cannot be read"):
+        post.receive()
     post.close()

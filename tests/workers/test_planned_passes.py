@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from loraloom.forecast.footprint import Counter, training_phase
 from loraloom.forecast.plan import USABLE_SHARE, fitting_limit
 from loraloom.recipe.reading import read_recipe
 from loraloom.run.documents.provenance import Provenance
-from loraloom.run.events import MemoryLimit, TrainStep, read_event
+from loraloom.run.events import Event, MemoryLimit, TrainStep, read_event
 from loraloom.run.folder import Run
 from loraloom.session.locations import Relocation
 from loraloom.training import passes
-from loraloom.training.checkpoint import read_state, state_files
-from loraloom.training.passes import Pass
+from loraloom.training.checkpoint import read_state, state_files, with_limits
+from loraloom.training.passes import Pass, PassTooLargeError
 from loraloom.training.state import Limits, TrainingState
 from loraloom.training.waves import Update, Wave
 from loraloom.workers.worker_loop import train_wave
@@ -49,13 +50,24 @@ def too_little(own: WorkerMaterial) -> tuple[int, int]:
     return int(usable / USABLE_SHARE), limit
 
 
-def trained(own: WorkerMaterial, run: Run, folder: Path, limits: dict[int, Limits]) -> tuple[Any, ...]:
-    """Losses of a wave of all experiments, and the state at its end."""
+def wave_of(own: WorkerMaterial, run: Run, limits: dict[int, Limits]) -> list[Update]:
+    """What a worker tells of a wave of all experiments, from their start on."""
     state = TrainingState.at_start([each.name for each in own.material.experiments])
     state.limits = limits
     recipe, told = run.recipe_file.read_text(encoding="utf-8"), list[Update]()
     train_wave(own, Wave(1, recipe, dict(state_files(state))), told.append, lambda: False)
-    events = [read_event(each.event) for each in told if each.kind == "event"]
+    return told
+
+
+def events_of(told: Sequence[Update]) -> list[Event | None]:
+    """The events among updates."""
+    return [read_event(each.event) for each in told if each.kind == "event"]
+
+
+def trained(own: WorkerMaterial, run: Run, folder: Path, limits: dict[int, Limits]) -> tuple[Any, ...]:
+    """Losses of a wave of all experiments, and the state at its end."""
+    told = wave_of(own, run, limits)
+    events = events_of(told)
     assert not [event for event in events if isinstance(event, MemoryLimit)]
     losses = [event.loss for event in events if isinstance(event, TrainStep)]
     return losses, read_state(told[-1].files, folder)
@@ -82,11 +94,40 @@ def test_a_worker_with_less_memory_computes_the_same_in_smaller_passes(
     assert len(cut) == 2
     assert cut == pytest.approx(losses, abs=1e-4)
     assert state.limits == {}  # they are this worker's own: who trains the lane next has its own memory
-    # Limits that memory has shown are the lane's, and apply beside those that are planned.
+
+
+def test_limits_that_memory_has_shown_stay_with_the_worker_and_not_with_what_it_trains(
+    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[Pass]
+) -> None:
+    changes = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    file = write_recipe_file(tmp_path / "recipe", tiny("mt5"), training=changes)
+    run = train(read_recipe(file), out=tmp_path / "run").run
+    short, ample = (load_material(run, Relocation()) for _ in range(2))
     ran.clear()
-    _, state = trained(short, run, tmp_path, {1: Limits(pass_tokens=1)})
-    assert all(each.num_rows == 1 for each in ran)
-    assert state.limits == {1: Limits(pass_tokens=1)}
+    trained(ample, run, tmp_path, {1: Limits(pass_tokens=1)})  # of another machine
+    whole = max(each.num_tokens for each in ran)
+    assert all(each.num_rows > 1 for each in ran)
+    plain, holds = passes.run_pass, whole // 2
+
+    def short_of_memory(engine: Any, trainees: Any, each: Pass, num_labels: Any) -> Any:
+        if each.num_tokens > holds:
+            raise PassTooLargeError(each)
+        return plain(engine, trainees, each, num_labels)
+
+    monkeypatch.setattr(passes, "run_pass", short_of_memory)
+    told = wave_of(short, run, {1: Limits(eval_rows=3)})
+    assert [event.phase for event in events_of(told) if isinstance(event, MemoryLimit)]
+    states = [read_state(each.files, tmp_path) for each in told if each.kind != "event"]
+    assert len(states) > 1  # those of checkpoints, and that of the end
+    assert all(state.limits == {1: Limits(eval_rows=3)} for state in states)
+    again = wave_of(short, run, {})  # the worker knows
+    assert not [event for event in events_of(again) if isinstance(event, MemoryLimit)]
+    monkeypatch.setattr(passes, "run_pass", plain)
+    ran.clear()
+    files = told[-1].files
+    assert with_limits(files, {}) == dict(state_files(replace(read_state(files, tmp_path), limits={})))
+    trained(ample, run, tmp_path, {})
+    assert max(each.num_tokens for each in ran) == whole
 
 
 def test_a_search_plans_its_passes_and_resumes_with_the_same_ones(

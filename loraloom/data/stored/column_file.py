@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
-import weakref
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,14 +42,6 @@ class ColumnWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class TemporaryFolder:
-    """A folder that is removed when nothing refers to this object any more, or when the process ends."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="loraloom-rows-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def mapped(path: Path, dtype: npt.DTypeLike, mode: str = "r") -> npt.NDArray[Any]:

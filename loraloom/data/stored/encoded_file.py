@@ -21,12 +21,13 @@ import numpy.typing as npt
 
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.data.example import Example
-from loraloom.data.stored.column_file import ColumnWriter, TemporaryFolder, mapped, sha256_of
+from loraloom.data.stored.column_file import ColumnWriter, mapped, sha256_of
 from loraloom.data.stored.example_file import StoredExamples
 from loraloom.data.stored.example_writer import PROGRESS_EVERY
 from loraloom.errors import DataError
 from loraloom.run.atomic import fsync_folder, replace_text
 from loraloom.run.documents.document import to_json
+from loraloom.run.scratch import ScratchFolder
 from loraloom.text.message import Message
 
 FORMAT = 1
@@ -105,7 +106,7 @@ def encode_stored(
     state = _read_state(folder, digest)
     if not state["sums"]:
         if not examples.file.is_own:
-            keep = own = TemporaryFolder()
+            keep = own = ScratchFolder()
             folder, state = own.path, _read_state(own.path, digest)
         try:
             _encode(examples, encode, folder, state, progress)

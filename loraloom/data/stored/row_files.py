@@ -25,7 +25,7 @@ from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import DroppedRow, check_file, file_sha256
 from loraloom.data.repeated_notes import merge_notes
 from loraloom.data.splitting.part_sizes import Part
-from loraloom.data.stored.column_file import ColumnWriter, TemporaryFolder, mapped, sha256_of
+from loraloom.data.stored.column_file import ColumnWriter, mapped, sha256_of
 from loraloom.data.stored.example_file import KEY, NAMES, RECORD, ExampleFile, StoredExamples
 from loraloom.data.stored.example_writer import ExampleWriter, are_written
 from loraloom.data.stored.group_arrays import group_examples
@@ -34,6 +34,7 @@ from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.atomic import fsync_folder, replace_text
 from loraloom.run.documents.document import to_stored_json
+from loraloom.run.scratch import ScratchFolder
 from loraloom.text.message import Message, from_data
 
 FORMAT = 1
@@ -121,7 +122,7 @@ def read_stored_parts(
     if folder is not None and (is_own or _are_complete(located, settings, folder, known)):
         root, keep = folder, None
     else:
-        keep, is_own = TemporaryFolder(), True
+        keep, is_own = ScratchFolder(), True
         root = keep.path
     read: dict[Part, PartContents] = {}
     problems: list[Problem] = []

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from loraloom.errors import RunError
+from loraloom.run.patience import read_bytes_patiently
 from loraloom.text.message import Message, from_data, to_data
 
 JsonObject = dict[str, Any]
@@ -50,7 +51,7 @@ def read_json(path: Path) -> Any:
         RunError: it is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bytes_patiently(path).decode())
     except FileNotFoundError:
         raise RunError(
             Message("the run has no {name}", name=path.name),

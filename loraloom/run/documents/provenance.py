@@ -87,7 +87,6 @@ class Provenance(Document):
         together: how many trials of a search train at once.
         sessions: every process that worked on the run; None if it was never resumed.
         processes: how many trained together at the start; None for one.
-        on_ray: whether workers of a Ray cluster train it for the process that works on it now, or did last.
     """
 
     started: str
@@ -106,7 +105,6 @@ class Provenance(Document):
     together: Integer | None = None
     sessions: Annotated[list[ProcessRecord], Field(min_length=1)] | None = None
     processes: Integer | None = None
-    on_ray: bool | None = None
 
     @property
     def prediction(self) -> Prediction | None:

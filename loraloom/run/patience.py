@@ -1,0 +1,72 @@
+"""Readings that fail for a moment: a file that is just being replaced, or a file system that stalls."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+POLL_SECONDS = 0.05
+# Of a file that the system may give in a moment: `_may_pass`.
+SECONDS_FOR_A_FILE = 2.0
+
+_PASSING = {
+    getattr(errno, name)
+    for name in ("EAGAIN", "EBUSY", "EINTR", "EIO", "ESTALE", "ETIMEDOUT")
+    if hasattr(errno, name)
+}
+
+T = TypeVar("T")
+
+
+def patiently(
+    read: Callable[[], T],
+    *,
+    errors: tuple[type[Exception], ...],
+    seconds: float,
+    may_pass: Callable[[Exception], bool] = lambda _: True,
+) -> T:
+    """Return what a reading gives, which is repeated as long as it fails, for some seconds at most.
+
+    Args:
+        read: the reading.
+        errors: kinds of errors that may pass; the last one is raised.
+        seconds: how long to try, from the first error on.
+        may_pass: whether to try again after an error.
+    """
+    deadline = None
+    while True:
+        try:
+            return read()
+        except errors as error:
+            now = time.monotonic()
+            deadline = now + seconds if deadline is None else deadline
+            if now >= deadline or not may_pass(error):
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def read_bytes_patiently(path: Path) -> bytes:
+    """Return the content of a file, which another process may be replacing.
+
+    Raises:
+        OSError: it is missing, or could not be read for a while.
+    """
+    return patiently(path.read_bytes, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
+
+
+def exists_patiently(path: Path) -> bool:
+    """Return whether there is something at a path; False, too, if the system cannot say it for a while."""
+    try:
+        return patiently(path.exists, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
+    except OSError:
+        return False
+
+
+def _may_pass(error: Exception) -> bool:
+    # On Windows, a file that is just being replaced is in use. Elsewhere, access that is denied stays denied.
+    is_in_use = os.name == "nt" and isinstance(error, PermissionError)
+    return is_in_use or (isinstance(error, OSError) and error.errno in _PASSING)

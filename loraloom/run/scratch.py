@@ -1,0 +1,120 @@
+"""Temporary folders, and the removal of those whose process was killed.
+
+    /tmp/loraloom-k3x9q2/
+      lock    locked by the process that uses the folder, and by nobody once that has ended, whatever ends it
+      files/  what it needs; created when it has the lock, so that nobody else removes a folder that is new
+
+The name of a folder is not enough to remove it: it may be somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from loraloom.errors import RunError
+from loraloom.run.lock import locked
+from loraloom.text.message import Message
+
+PREFIX = "loraloom-"
+LOCK, FILES = "lock", "files"
+# Another process that looks for what is left may have the lock of a new folder for a moment.
+PATIENCE_SECONDS = 10.0
+# Without locks, a folder is removed by its own process alone.
+_NO_LOCK = (RunError, OSError, NotImplementedError)
+
+
+class ScratchFolder:
+    """A temporary folder, removed when nothing refers to this object any more, or when the process ends.
+
+    Those that killed processes of this user have left are removed first.
+
+    Raises:
+        RunError: no folder can be created.
+    """
+
+    def __init__(self) -> None:
+        remove_leftovers()
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+            holding = _held(folder)
+            self.path = folder / FILES
+            self.path.mkdir()
+        except OSError as error:
+            raise RunError(
+                Message("no temporary folder can be created: {reason}", reason=error.strerror or error),
+                where=os.environ.get("TMPDIR", ""),
+                fix=Message("Set TMPDIR to a folder that is writable and has room."),
+            ) from None
+        self._end = weakref.finalize(self, _remove, folder, holding, os.getpid())
+
+    def remove(self) -> None:
+        """Remove it now."""
+        self._end()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Create a temporary folder for a `with` block."""
+    own = ScratchFolder()
+    try:
+        yield own.path
+    finally:
+        own.remove()
+
+
+def _held(folder: Path) -> ExitStack:
+    """Hold the lock of a new folder; without locks, leave no lock file, so that it counts as used."""
+    holding = ExitStack()
+    try:
+        holding.enter_context(locked(folder / LOCK, patience=PATIENCE_SECONDS))
+    except _NO_LOCK:
+        (folder / LOCK).unlink(missing_ok=True)
+    return holding
+
+
+def remove_leftovers() -> None:
+    """Remove the temporary folders of this user's processes that were killed; links are not followed."""
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            if entry.name.startswith(PREFIX) and _is_own_folder(entry):
+                _remove_unused(Path(entry.path))
+
+
+def _is_own_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        own = getattr(os, "geteuid", lambda: 0)()  # Windows has none, and says 0 of every folder
+        is_own = entry.stat(follow_symlinks=False).st_uid == own
+        return is_own and entry.is_dir(follow_symlinks=False)
+    except OSError:  # its process has just removed it
+        return False
+
+
+def _remove_unused(folder: Path) -> None:
+    lock, files = folder / LOCK, folder / FILES
+    if lock.is_symlink() or not lock.is_file() or not files.is_dir():
+        return
+    with contextlib.suppress(*_NO_LOCK):
+        with locked(lock, patience=0):
+            shutil.rmtree(files, ignore_errors=True)
+        _remove_empty(folder)
+
+
+def _remove(folder: Path, holding: ExitStack, pid: int) -> None:
+    if os.getpid() != pid:  # a forked child: the folder is its parent's
+        return
+    shutil.rmtree(folder / FILES, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        holding.close()
+    _remove_empty(folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    if not (folder / FILES).exists():  # on Windows, a file in it may still be open: next time
+        shutil.rmtree(folder, ignore_errors=True)

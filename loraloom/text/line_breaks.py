@@ -1,0 +1,70 @@
+"""Breaking of text into lines by the columns it takes: English between words, Chinese between characters.
+
+rich and textwrap break at spaces only, so a Chinese sentence would be one long word that begins on a line of
+its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+
+_WIDE = r"\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60\U00020000-\U0003fffd"
+_OPENING = "（“‘《「【"
+_CLOSING = "，。；：？！、）”’》」】…"
+# What stays together: a figure with its sign, a wide character, or a word; with the punctuation that may not
+# begin a line or end one.
+_UNIT = re.compile(
+    rf"\s+|[{_OPENING}]*(?:[\d.,]+ %|[^\s{_WIDE}{_OPENING}]+?(?=[{_CLOSING}{_WIDE}{_OPENING}\s]|$)|[{_WIDE}])"
+    rf"[{_CLOSING}]*|."
+)
+_AFTER_SENTENCE = re.compile(r"(?<=[，。；：？！、）》」】]) ")
+_WIDE_CHARACTER = re.compile(f"[{_WIDE}]")
+
+
+def line_breaks(text: str, width: int, *, breaks_words: bool = True) -> Iterator[int]:
+    """Yield the offsets at which a line begins, but for the first.
+
+    Args:
+        text: one paragraph.
+        width: columns of a line; a Chinese character takes two.
+        breaks_words: whether a word that is longer than a line is broken.
+    """
+    column = 0
+    for unit in _UNIT.finditer(text):
+        piece = unit.group()
+        if piece.isspace():
+            column += cell_len(piece)
+            continue
+        if column > 0 and column + cell_len(piece) > width:
+            yield unit.start()
+            column = 0
+        if not breaks_words:
+            column += cell_len(piece)
+            continue
+        for offset, char in enumerate(piece, start=unit.start()):
+            if column + cell_len(char) > width:
+                yield offset
+                column = 0
+            column += cell_len(char)
+
+
+def lines_of(text: str, width: int) -> list[str]:
+    """Return the lines of a paragraph, for a file: words stay whole, and white space is one space.
+
+    In Chinese, there is none between sentences, and a word of letters is not alone on the last line: what is
+    before it comes along.
+
+    Args:
+        text: one paragraph.
+        width: columns of a line; a Chinese character takes two.
+    """
+    text = _AFTER_SENTENCE.sub("", " ".join(text.split()))
+    starts = [0, *line_breaks(text, width, breaks_words=False)]
+    units = [unit.start() for unit in _UNIT.finditer(text) if not unit.group().isspace()]
+    if len(starts) > 1 and units[-1] == starts[-1] and _WIDE_CHARACTER.search(text):
+        starts[-1] = max(units[-2], starts[-2])
+    ends = [*starts[1:], len(text)]
+    return [text[start:end].strip() for start, end in zip(starts, ends, strict=True) if start < end]
