@@ -39,7 +39,7 @@ from loraloom.web.openai_api.documents import (
     answered,
     linked,
 )
-from loraloom.web.openai_api.errors import error_response, install_errors
+from loraloom.web.openai_api.errors import error_response, install_errors, unhealthy
 from loraloom.web.openai_api.metrics import Metrics
 from loraloom.web.openai_api.requests import (
     AdapterRequest,
@@ -124,9 +124,9 @@ class Api:
     async def health(self) -> Response:
         """Whether requests are answered."""
         if self.is_stopping:
-            return JSONResponse({"status": "stopping"}, 503, {"retry-after": str(STOPPING_SECONDS)})
+            return unhealthy("stopping", STOPPING_SECONDS)
         if not self.model.is_ready:
-            return JSONResponse({"status": "loading"}, 503, {"retry-after": str(LOADING_SECONDS)})
+            return unhealthy("loading", LOADING_SECONDS)
         return JSONResponse({"status": "ok"})
 
     async def show_metrics(self) -> PlainTextResponse:
