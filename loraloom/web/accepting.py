@@ -49,16 +49,24 @@ class Accepting:
         Args:
             path, host, allowed_hosts: of probes.
             stalled: status, headers and body for probes while the event loop does nothing.
+
+        Raises:
+            OSError: the system starts no process.
         """
         self._channel.setblocking(False)
         own = (self._listening.fileno(), self._theirs.fileno())
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "loraloom.web.acceptor", *map(str, own)),
-            pass_fds=own,
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C is for the server
-        )
-        self._theirs.close()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "loraloom.web.acceptor", *map(str, own)),
+                pass_fds=own,
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            self._leave()
+            raise
+        finally:
+            self._theirs.close()
         about = {"path": path, "host": host, "allowed_hosts": sorted(allowed_hosts)}
         self._send({**about, "stalled": _as_json(stalled)})
         self._loop.add_reader(self._channel, self._receive)
@@ -96,7 +104,7 @@ class Accepting:
     def _receive(self) -> None:
         for _ in range(MOST_CONNECTIONS_A_TURN):
             try:
-                word, descriptors, _, _ = socket.recv_fds(self._channel, 16, 1)
+                word, descriptors, _, _ = socket.recv_fds(self._channel, 16, 1, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except ConnectionError:

@@ -70,8 +70,12 @@ class AcceptingServer(uvicorn.Server):
         self._listening.listen(self.config.backlog)
         accepting = Accepting(self._listening, self._connect, self._count_probe, self._accept_here)
         access, stalled = self._probed.access, self._told(self._probed.stalled)
-        await accepting.start(self._probed.path, access.host, access.allowed_hosts, stalled)
-        self._accepting = accepting
+        try:
+            await accepting.start(self._probed.path, access.host, access.allowed_hosts, stalled)
+        except OSError:  # no process can be started
+            self._accept_here()
+        else:
+            self._accepting = accepting
 
     async def on_tick(self, counter: int) -> bool:
         """Show a few times a second that the event loop runs."""
@@ -112,7 +116,7 @@ class AcceptingServer(uvicorn.Server):
         self._begin(self._loop.connect_accepted_socket(protocol, connection))
 
     def _accept_here(self) -> None:
-        self._log(Message("the process that accepts connections has ended; the server accepts them itself"))
+        self._log(Message("no other process accepts connections; the server does so itself"))
         self._accepting = None
         self._begin(self._listen())
 

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -206,6 +207,8 @@ class Acceptor:
 
 def main() -> None:
     """Accept for the server that started this process."""
+    for each in (signal.SIGINT, signal.SIGTERM):  # the server lets answers finish, and ends this process
+        signal.signal(each, signal.SIG_IGN)
     listening, channel = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
     Acceptor(listening, channel).run()
 

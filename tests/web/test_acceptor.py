@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -308,16 +309,32 @@ def test_if_the_acceptor_dies_the_server_accepts_itself() -> None:
         log: list[str] = []
         async with serving(Access(), log) as (server, _, ask):
             await _published(server)
-            accepting = server._accepting
-            assert accepting is not None
-            assert accepting._process is not None
-            accepting._process.kill()
+            running = server._accepting
+            assert running is not None
+            assert running._process is not None
+            running._process.terminate()  # ignored: it ends with its server
+            running._process.kill()
             while not server.servers:
                 await asyncio.sleep(0.01)
             answer = await ask(probe())
-            await accepting.close()
+            await running.close()
             return answer, log
 
     answer, log = asyncio.run(ask_again())
     assert b'{"status":"loading"}' in answer
-    assert log == ["the process that accepts connections has ended; the server accepts them itself"]
+    assert log == ["no other process accepts connections; the server does so itself"]
+
+
+def test_if_no_process_can_be_started_the_server_accepts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nothing/here")
+
+    async def ask_once() -> tuple[bytes, list[str]]:
+        log: list[str] = []
+        async with serving(Access(), log) as (server, _, ask):
+            while not server.started or not server.servers:
+                await asyncio.sleep(0.01)
+            return await ask(probe()), log
+
+    answer, log = asyncio.run(ask_once())
+    assert b'{"status":"loading"}' in answer
+    assert log == ["no other process accepts connections; the server does so itself"]
