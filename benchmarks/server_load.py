@@ -6,7 +6,8 @@ The clients are processes of their own (`benchmarks/load_clients.py`). Each send
 it has its answer, or after the time that `Retry-After` says; 30 % leave before the end of an answer. A third
 of the slow ones sends its head byte by byte, a third its body, and a third reads a long stream byte by byte.
 200 canaries, pairs of a prompt and an adapter whose greedy answers are known beforehand, tell whether anybody
-is given the text of another. At the end all clients leave at once.
+is given the text of another. At the end all clients leave at once. What a probe of a server with nothing else
+to do takes (`benchmarks/bare_server.py`) is what the machine itself takes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +58,9 @@ def main() -> None:
         with our_server(base, named, options.queue) as (port, process):
             known = Path(scratch) / "canaries.json"
             known.write_text(json.dumps(_canaries(port, list(folders))), encoding="utf-8")
-            idle = [_seconds_of_health(port) for _ in range(IDLE_PROBES)]
-            _measure(port, process, known, idle, options)
+            with bare_server() as bare:
+                idle = [(_seconds_of_health(port), _seconds_of_health(bare)) for _ in range(IDLE_PROBES)]
+                _measure(port, bare, process, known, idle, options)
 
 
 def _canaries(port: int, models: list[str]) -> list[dict[str, str]]:
@@ -71,26 +75,35 @@ def _canaries(port: int, models: list[str]) -> list[dict[str, str]]:
     return canaries
 
 
-def _measure(port: int, process: int, known: Path, idle: list[float], options: Any) -> None:
+@contextmanager
+def bare_server() -> Iterator[int]:
+    """A server with nothing else to do, as its port: what it takes under load, no other can undercut."""
+    with _running("benchmarks.bare_server") as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+
+
+@contextmanager
+def _running(module: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends with the block at the latest."""
+    command = [sys.executable, "-m", module, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _measure(
+    port: int, bare: int, process: int, known: Path, idle: list[tuple[float, float]], options: Any
+) -> None:
     words = [port, options.clients, options.slow, MAX_TOKENS, known]
-    clients = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.load_clients", *map(str, words)], stdout=subprocess.PIPE, text=True
-    )
-    assert clients.stdout is not None
-    loaded, begun, memory_due = list[float](), time.monotonic(), 0.0
-    (model,) = psutil.Process(process).children()
-    print("seconds  server RssAnon  model RssAnon  batch rows  under way  load")
-    while (passed := time.monotonic() - begun) < options.seconds:
-        if passed >= memory_due:
-            memory_due += SECONDS_BETWEEN_MEMORY
-            rows, waiting = (_figure(port, name) for name in ("batch_rows", "requests_under_way"))
-            sizes = f"{_anonymous_mib(process):10.0f} MiB {_anonymous_mib(model.pid):10.0f} MiB"
-            print(f"{passed:7.0f} {sizes} {rows:11.0f} {waiting:10.0f} {os.getloadavg()[0]:5.1f}", flush=True)
-        loaded.append(_seconds_of_health(port))
-        time.sleep(SECONDS_BETWEEN_PROBES)
-    clients.terminate()  # it prints what it saw, and closes all connections
-    said = json.loads(clients.stdout.readline())
-    clients.wait()
+    with _running("benchmarks.load_clients", *map(str, words)) as clients:
+        loaded = _watch(port, bare, process, options.seconds)
+        clients.terminate()  # it prints what it saw, and closes all connections
+        assert clients.stdout is not None
+        said = json.loads(clients.stdout.readline())
+        clients.wait()
     left = time.monotonic()
     while _figure(port, "batch_rows") or _figure(port, "requests_under_way"):
         time.sleep(0.02)
@@ -100,13 +113,33 @@ def _measure(port: int, process: int, known: Path, idle: list[float], options: A
         print(f"{name:42}{number:10,}")
     print(f"{'model processes that had to be replaced':42}{restarts:10.0f}")
     print(f"all clients left: {gone:.2f} s until nothing was generated any more")
-    print(f"/health: {len(loaded)} times under load, p99 / idle median {_p99(loaded, idle):.1f}")
-    medians = statistics.median(loaded), statistics.median(idle)
-    print(f"         median under load / idle median {medians[0] / medians[1]:.1f}")
+    print(f"{f'ms of {len(loaded):,} probes':31}    idle  median     p99 under load")
+    for number, name in enumerate(("/health", "server with nothing else to do")):
+        _print_times(name, [each[number] for each in idle], [each[number] for each in loaded])
 
 
-def _p99(loaded: list[float], idle: list[float]) -> float:
-    return statistics.quantiles(loaded, n=100)[98] / statistics.median(idle)
+def _watch(port: int, bare: int, process: int, seconds: float) -> list[tuple[float, float]]:
+    """Print memory now and then, and return what probes of both servers take."""
+    loaded, begun, memory_due = list[tuple[float, float]](), time.monotonic(), 0.0
+    children = psutil.Process(process).children()
+    model = next(child for child in children if "loraloom.serving.worker" in child.cmdline())
+    print("seconds  server RssAnon  model RssAnon  batch rows  under way  load")
+    while (passed := time.monotonic() - begun) < seconds:
+        if passed >= memory_due:
+            memory_due += SECONDS_BETWEEN_MEMORY
+            rows, waiting = (_figure(port, name) for name in ("batch_rows", "requests_under_way"))
+            sizes = f"{_anonymous_mib(process):10.0f} MiB {_anonymous_mib(model.pid):10.0f} MiB"
+            print(f"{passed:7.0f} {sizes} {rows:11.0f} {waiting:10.0f} {os.getloadavg()[0]:5.1f}", flush=True)
+        loaded.append((_seconds_of_health(port), _seconds_of_health(bare)))
+        time.sleep(SECONDS_BETWEEN_PROBES)
+    return loaded
+
+
+def _print_times(name: str, idle: list[float], loaded: list[float]) -> None:
+    usual = statistics.median(idle)
+    both = statistics.median(loaded), statistics.quantiles(loaded, n=100)[98]
+    times = " ".join(f"{1000 * each:7.2f}" for each in (usual, *both))
+    print(f"{name:31} {times}  {both[0] / usual:7.1f} x {both[1] / usual:5.1f} x the idle median")
 
 
 def _seconds_of_health(port: int) -> float:

@@ -20,13 +20,19 @@ class ConnectionWithDeadlines(H11Protocol):
     disconnected, so that its answers are no longer generated.
     """
 
+    is_answered = False  # whether the connection has had an answer before this protocol got it
     _head: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
         super().connection_made(transport)
-        self._await_head()
+        if self.is_answered:  # as uvicorn does after an answer
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            self._await_head()
 
     def data_received(self, data: bytes) -> None:
         """Take in a part of a request."""

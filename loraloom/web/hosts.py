@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 
@@ -42,3 +43,21 @@ def host_name(host_header: str) -> str:
         return (parts.hostname or "").rstrip(".") if is_plain else ""
     except ValueError:
         return ""
+
+
+def names_server(host_header: str, host: str, allowed_hosts: Iterable[str]) -> bool:
+    """Return whether a Host header names a server, so that no foreign name can be rebound to it.
+
+    Args:
+        host_header: of a request.
+        host: the address that the server binds.
+        allowed_hosts: further names by which clients reach it.
+    """
+    name = host_name(host_header)
+    if name in {allowed.lower() for allowed in allowed_hosts}:
+        return True
+    if is_loopback(host):
+        return is_loopback(name)
+    if is_wildcard(host):  # an address is no name, so DNS cannot rebind it
+        return is_loopback(name) or is_address(name)
+    return name == host.lower()

@@ -10,7 +10,7 @@ routes but those that need no token.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
@@ -19,7 +19,7 @@ from loraloom.errors import RecipeError
 from loraloom.text.message import Message
 from loraloom.web.body_limit import App, BoundedBody, Event, Receive, Scope, Send, discard
 from loraloom.web.error_document import error_document
-from loraloom.web.hosts import host_name, is_address, is_loopback, is_wildcard
+from loraloom.web.hosts import is_loopback, names_server
 from loraloom.web.tokens import SignedTokens, is_same
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -126,14 +126,7 @@ class Access:
 
     def answers_to(self, host_header: str) -> bool:
         """Return whether a Host header names this server, so that no foreign name can be rebound to it."""
-        name = host_name(host_header)
-        if name in {allowed.lower() for allowed in self.allowed_hosts}:
-            return True
-        if is_loopback(self.host):
-            return is_loopback(name)
-        if is_wildcard(self.host):  # an address is no name, so DNS cannot rebind it
-            return is_loopback(name) or is_address(name)
-        return name == self.host.lower()
+        return names_server(host_header, self.host, self.allowed_hosts)
 
     def is_open(self, path: str) -> bool:
         """Return whether a path needs no token."""
@@ -271,13 +264,17 @@ def _session_of(scope: Scope) -> str:
     return "" if found is None else found.value
 
 
+def secured_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers with those that every answer has."""
+    own = list(headers)
+    names = {bytes(name).lower() for name, _ in own}
+    return own + [(name, value) for name, value in HEADERS.items() if name not in names]
+
+
 def _with_headers(send: Send) -> Send:
     async def sending(event: Event) -> None:
         if event["type"] == "http.response.start":
-            own = list(event.get("headers", []))
-            names = {bytes(name).lower() for name, _ in own}
-            own += [(name, value) for name, value in HEADERS.items() if name not in names]
-            event = {**event, "headers": own}
+            event = {**event, "headers": secured_headers(event.get("headers", []))}
         await send(event)
 
     return sending

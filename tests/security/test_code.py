@@ -24,18 +24,27 @@ STARTS_A_PROCESS = {
     "export/proof.py",
     "serving/model_process.py",
     "trackers/process.py",
+    "web/accepting.py",
     "web/pages/jobs.py",
     "web/pages/questions.py",
     "workers/devices.py",
 }
 # A server binds its address; nothing here connects to another.
-LISTENS = {"web/ports.py", "web/openai_api/api_server.py", "web/pages/pages_server.py"}
+LISTENS = {
+    "web/acceptor.py",
+    "web/accepting.py",
+    "web/accepting_server.py",
+    "web/ports.py",
+    "web/openai_api/api_server.py",
+    "web/pages/pages_server.py",
+}
 # Connects to the address of a cluster that the user gives.
 CONNECTS = {"workers/ray_options.py"}
 # They take apart what a request says, and reach nobody.
 ONLY_PARSES = ("urllib.parse.", "http.cookies.")
-# A look into the local cache, and the form of evaluation results; they ask nobody.
+# A look into the local cache, the form of evaluation results, names of statuses; they ask nobody.
 ASKS_NOBODY = {
+    "http.HTTPStatus",
     "huggingface_hub.try_to_load_from_cache",
     "huggingface_hub.EvalResult",
     "huggingface_hub.repocard_data.eval_results_to_model_index",

@@ -70,9 +70,13 @@ class LiveServer:
             time.sleep(0.02)
         return time.monotonic() - started
 
+    def child(self, module: str) -> psutil.Process:
+        """The process of the server that runs a module."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if module in child.cmdline())
+
     def kill_model(self) -> None:
-        (child,) = psutil.Process(self.process.pid).children()
-        child.kill()
+        self.child("loraloom.serving.worker").kill()
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

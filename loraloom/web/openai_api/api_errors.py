@@ -31,6 +31,11 @@ def error_response(
     return JSONResponse(error_document(status, code, message, param), status, headers)
 
 
+def unhealthy(status: str, retry_after: int) -> JSONResponse:
+    """Say why requests are not answered."""
+    return JSONResponse({"status": status}, 503, {"retry-after": str(retry_after)})
+
+
 def install_errors(app: FastAPI) -> None:
     """Let an application answer every error in one form."""
 

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import ModelProcess
+from loraloom.web.accepting_server import AcceptingServer, Probed
 from loraloom.web.connection_deadlines import ConnectionWithDeadlines
+from loraloom.web.openai_api.api_errors import unhealthy
 from loraloom.web.openai_api.routes import Api
 from loraloom.web.ports import bind
 from loraloom.web.security import Access, SecurityMiddleware
@@ -25,6 +28,7 @@ POLL_SECONDS = 0.05
 # New objects until the youngest are looked at, how often until older ones are, and how often until all are.
 # Under full load that is 4 ms ten times a second, instead of 25 ms twice, and 0.3 s once a minute.
 COLLECTION_THRESHOLDS = (700, 5, 600)
+STALLED_SECONDS = 10  # after which to try again if the event loop does nothing
 CLOSE_SECONDS = 2  # for answers to be sent after the last token
 
 
@@ -47,13 +51,12 @@ class ServerSettings:
     grace_seconds: float = 30.0
 
 
-class _Server(uvicorn.Server):
+class _Server(AcceptingServer):
     """Accepts no work after the first signal, and ends with the last answer, or at the second signal."""
 
-    def __init__(self, config: uvicorn.Config, api: Api, grace_seconds: float) -> None:
-        super().__init__(config)
+    def __init__(self, api: Api, grace_seconds: float, *more: Any) -> None:
+        super().__init__(*more)
         self._api, self._grace_seconds = api, grace_seconds
-        self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -68,6 +71,7 @@ class _Server(uvicorn.Server):
         self._draining = self._loop.create_task(self._stop_when_answered())
 
     async def _stop_when_answered(self) -> None:
+        await self.publish()
         deadline = self._loop.time() + self._grace_seconds
         while self._api.model.num_under_way and self._loop.time() < deadline:
             await asyncio.sleep(POLL_SECONDS)
@@ -132,7 +136,9 @@ async def _serve(
         loop="asyncio",
         http=ConnectionWithDeadlines,
     )
-    server = _Server(config, api, settings.grace_seconds)
+    stalled = unhealthy("stalled", STALLED_SECONDS)
+    probed = Probed("/health", api.health, stalled, settings.access, api.metrics.count)
+    server = _Server(api, settings.grace_seconds, config, listening, probed, log)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -145,6 +151,7 @@ async def _serve(
         for note in model.notes:
             log(note)
         _keep_collections_short()
+        await server.publish()
         on_start(address)
 
     loading = asyncio.create_task(load())
@@ -155,4 +162,5 @@ async def _serve(
     finally:
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
+        await server.stop_accepting()
         await model.close()

@@ -35,7 +35,7 @@ class ErrorDocument(Document):
 class Health(Document):
     """Whether requests are answered."""
 
-    status: Literal["ok", "loading", "stopping"]
+    status: Literal["ok", "loading", "stopping", "stalled"]
 
 
 class ModelDocument(Document):
@@ -194,7 +194,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 HEALTH: dict[int | str, dict[str, Any]] = {
     200: {"model": Health, "description": Message("requests are answered")},
-    503: {"model": Health, "description": Message("the model is being loaded, or the server is stopping")},
+    503: {
+        "model": Health,
+        "description": Message("the model is being loaded, or the server is stopping or does not respond"),
+    },
 }
 CONVERSATION = {"messages": [{"role": "user", "content": "Good morning!"}]}
 OF_MODELS = {

@@ -33,15 +33,22 @@ class Metrics:
 
             async def sending(event: Event) -> None:
                 if event["type"] == "http.response.start":
-                    self._count(scope, event["status"], time.monotonic() - started)
+                    route = getattr(scope.get("route"), "path", "none")
+                    self.count(route, event["status"], time.monotonic() - started)
                 await send(event)
 
             await app(scope, receive, sending)
 
         return counted
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count an answer.
+
+        Args:
+            route: its path, with placeholders.
+            status: of HTTP.
+            seconds: until it began.
+        """
         self._num_requests[route, status] += 1
         self._seconds += seconds
         self._num_within.update(bucket for bucket in BUCKETS if seconds <= bucket)

@@ -22,7 +22,7 @@ from loraloom.web.body_limit import Receive, Scope, Send
 from loraloom.web.connected_client import while_connected
 from loraloom.web.openai_api.allowed_adapters import allowed_folder, available_folders
 from loraloom.web.openai_api.answer_documents import Answer, ChatForm, CompletionForm, collect, stream, usage
-from loraloom.web.openai_api.api_errors import error_response, install_errors
+from loraloom.web.openai_api.api_errors import error_response, install_errors, unhealthy
 from loraloom.web.openai_api.documents import (
     ERRORS,
     FIGURES,
@@ -124,9 +124,9 @@ class Api:
     async def health(self) -> Response:
         """Whether requests are answered."""
         if self.is_stopping:
-            return JSONResponse({"status": "stopping"}, 503, {"retry-after": str(STOPPING_SECONDS)})
+            return unhealthy("stopping", STOPPING_SECONDS)
         if not self.model.is_ready:
-            return JSONResponse({"status": "loading"}, 503, {"retry-after": str(LOADING_SECONDS)})
+            return unhealthy("loading", LOADING_SECONDS)
         return JSONResponse({"status": "ok"})
 
     async def show_metrics(self) -> PlainTextResponse:

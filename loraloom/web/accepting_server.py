@@ -1,0 +1,135 @@
+"""A server of uvicorn whose connections another process accepts, which answers probes of one path itself."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.responses import Response
+
+from loraloom.text.message import Message
+from loraloom.web.accepting import IS_POSSIBLE, Accepting, Told
+from loraloom.web.connection_deadlines import ConnectionWithDeadlines
+from loraloom.web.security import Access, secured_headers
+
+TICKS_OF_A_BEAT = 2  # of uvicorn, ten a second
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A path that is answered at once, whatever the event loop does.
+
+    Args:
+        path: of the requests.
+        answer: returns the present answer.
+        stalled: answer while the event loop does nothing.
+        access: of the server; the path must be open.
+        count: called with path, status and seconds of each answer.
+    """
+
+    path: str
+    answer: Callable[[], Awaitable[Response]]
+    stalled: Response
+    access: Access
+    count: Callable[[str, int, float], None]
+
+
+class AcceptingServer(uvicorn.Server):
+    """Server behind an acceptor, where the system has what it needs; otherwise, or if it dies, uvicorn's own.
+
+    Args:
+        config: of uvicorn, with `ConnectionWithDeadlines`.
+        listening: socket that is accepted from.
+        probed: what the acceptor answers.
+        log: called with lines for the server's log.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listening: socket.socket,
+        probed: Probed,
+        log: Callable[[str], None],
+    ) -> None:
+        super().__init__(config)
+        self._listening, self._probed, self._log = listening, probed, log
+        self._loop = asyncio.get_running_loop()
+        self._accepting: Accepting | None = None
+        self._begun = set[asyncio.Task[Any]]()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let another process accept connections, where that is possible."""
+        await super().startup([] if IS_POSSIBLE else [self._listening])
+        if not IS_POSSIBLE:
+            return
+        self._listening.listen(self.config.backlog)
+        accepting = Accepting(self._listening, self._connect, self._count_probe, self._accept_here)
+        access, stalled = self._probed.access, self._told(self._probed.stalled)
+        try:
+            await accepting.start(self._probed.path, access.host, access.allowed_hosts, stalled)
+        except OSError:  # no process can be started
+            self._accept_here()
+        else:
+            self._accepting = accepting
+
+    async def on_tick(self, counter: int) -> bool:
+        """Show a few times a second that the event loop runs."""
+        is_ending = await super().on_tick(counter)
+        if counter % TICKS_OF_A_BEAT == 0:
+            await self.publish()
+        return is_ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no connection any more, and end those that there are."""
+        await self.stop_accepting()
+        await super().shutdown([self._listening])
+
+    async def stop_accepting(self) -> None:
+        """End the process that accepts connections."""
+        if self._accepting is not None:
+            await self._accepting.close()
+
+    async def publish(self) -> None:
+        """State what probes get, unless there are so many connections that uvicorn refuses all requests."""
+        if self._accepting is not None:
+            is_full = len(self.server_state.connections) >= (self.config.limit_concurrency or sys.maxsize)
+            self._accepting.publish(None if is_full else self._told(await self._probed.answer()))
+
+    def _told(self, response: Response) -> Told:
+        headers = [*self.server_state.default_headers, *secured_headers(response.raw_headers)]
+        return response.status_code, headers, bytes(response.body)
+
+    def _count_probe(self, status: int) -> None:
+        self._probed.count(self._probed.path, status, 0.0)  # within the smallest bucket
+
+    def _connect(self, connection: socket.socket, is_answered: bool) -> None:
+        def protocol() -> ConnectionWithDeadlines:
+            made = self._protocol()
+            made.is_answered = is_answered
+            return made
+
+        self._begin(self._loop.connect_accepted_socket(protocol, connection))
+
+    def _accept_here(self) -> None:
+        self._log(Message("no other process accepts connections; the server does so itself"))
+        self._accepting = None
+        self._begin(self._listen())
+
+    async def _listen(self) -> None:
+        listening = self._loop.create_server(
+            self._protocol, sock=self._listening, backlog=self.config.backlog
+        )
+        self.servers.append(await listening)
+
+    def _protocol(self) -> ConnectionWithDeadlines:
+        return ConnectionWithDeadlines(self.config, self.server_state, self.lifespan.state, self._loop)
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._loop.create_task(work)
+        self._begun.add(task)  # the loop alone would not keep it
+        task.add_done_callback(self._begun.discard)

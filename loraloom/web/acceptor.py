@@ -1,0 +1,217 @@
+"""The process that accepts a server's connections: it answers probes, and passes all others on to the server.
+
+    python -m loraloom.web.acceptor LISTENING CHANNEL
+
+Both are numbers of inherited sockets. A probe such as `/health` would wait for several turns of a busy event
+loop, and a thread for the interpreter's lock, which the loop holds also while it waits for a processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import h11
+
+from loraloom.web.hosts import names_server
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+NEW = b"new"
+MOST_MESSAGE_BYTES = 1 << 16
+MOST_PROBE_BYTES = 4096
+MOST_PENDING = 256
+SECONDS_UNTIL_STALLED = 5.0
+SECONDS_WITHOUT_RESOURCES = 0.1
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# A request with one of these is not answered here, because it may have a body or change the protocol.
+MATTERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a probe is told.
+
+    Args:
+        content: head and body.
+        status: of HTTP.
+        is_last: whether the connection is closed afterwards.
+    """
+
+    content: bytes
+    status: int
+    is_last: bool
+
+
+@dataclass
+class Probes:
+    """Answers to probes, as the server has published them last.
+
+    Args:
+        path: of a probe.
+        host, allowed_hosts: names of the server, as in `Access`.
+        stalled: status, headers and body once the server has published nothing for some seconds.
+        current: the same of now; None if all requests are passed on.
+        published: when that was published, in the time of `time.monotonic`.
+    """
+
+    path: str
+    host: str
+    allowed_hosts: list[str]
+    stalled: list[Any]
+    current: list[Any] | None = None
+    published: float = 0.0
+
+    def answer(self, first: bytes) -> Answer | None:
+        """Answer the first bytes of a connection if they are one whole and plain probe, and nothing else."""
+        starts = tuple(f"{method} {self.path} HTTP/1.1\r\n".encode() for method in ("GET", "HEAD"))
+        if self.current is None or not first.startswith(starts) or not first.endswith(b"\r\n\r\n"):
+            return None
+        connection = h11.Connection(h11.SERVER)
+        try:
+            connection.receive_data(first)
+            request, end = connection.next_event(), connection.next_event()
+        except h11.RemoteProtocolError:
+            return None
+        if not isinstance(request, h11.Request) or not isinstance(end, h11.EndOfMessage):
+            return None
+        if connection.trailing_data[0] or not self._is_plain(request):
+            return None
+        is_late = time.monotonic() - self.published > SECONDS_UNTIL_STALLED
+        return _written(connection, request, self.stalled if is_late else self.current)
+
+    def _is_plain(self, request: h11.Request) -> bool:
+        headers = [(bytes(name), bytes(value)) for name, value in request.headers]
+        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        options = {value.lower() for name, value in headers if name == b"connection"}
+        return (
+            MATTERS.isdisjoint(name for name, _ in headers)
+            and options <= {b"close", b"keep-alive"}
+            and len(hosts) == 1
+            and names_server(hosts[0], self.host, self.allowed_hosts)
+        )
+
+
+def _written(connection: h11.Connection, request: h11.Request, told: list[Any]) -> Answer:
+    """Write an answer as uvicorn does."""
+    status, named, body = told
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named]
+    parts = (
+        h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()),
+        h11.Data(data=b"" if request.method == b"HEAD" else body.encode()),
+        h11.EndOfMessage(),
+    )
+    content = b"".join(connection.send(part) or b"" for part in parts)
+    return Answer(content, status, connection.our_state is h11.MUST_CLOSE)
+
+
+class Acceptor:
+    """Accepts until the server closes the channel, and stays able to answer probes if the server stalls.
+
+    Args:
+        listening: socket to accept from.
+        channel: a SOCK_SEQPACKET pair's end. The server sends JSON: first the constant arguments of `Probes`,
+            then `current` at each beat. It gets a message for each connection, `NEW`, and one for each probe
+            that was answered, the status; with a connection unless that was closed.
+    """
+
+    def __init__(self, listening: socket.socket, channel: socket.socket) -> None:
+        self._listening, self._channel = listening, channel
+        self._pending: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._selector = selectors.DefaultSelector()
+        for each in (listening, channel):
+            each.setblocking(False)
+            self._selector.register(each, READ)
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):  # a connection comes when its first bytes are there
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        self._probes: Probes | None = None
+
+    def run(self) -> None:
+        """Accept until the server has left."""
+        with contextlib.suppress(ConnectionError, EOFError), self._channel, self._selector:
+            while True:
+                ready = {key.fileobj: events for key, events in self._selector.select()}
+                events = ready.get(self._channel, 0)  # first, so that no answer is older than it needs to be
+                if events & READ:
+                    self._learn()
+                if events & WRITE:
+                    self._send_pending()
+                if self._listening in ready:
+                    self._accept()
+
+    def _learn(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while message := self._channel.recv(MOST_MESSAGE_BYTES):
+                if self._probes is None:
+                    self._probes = Probes(**json.loads(message))
+                else:
+                    self._probes.current, self._probes.published = json.loads(message), time.monotonic()
+            raise EOFError
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except OSError as error:
+            if error.errno in OUT_OF_RESOURCES:
+                time.sleep(SECONDS_WITHOUT_RESOURCES)  # what has arrived waits in the system's queue
+            return
+        try:
+            first = connection.recv(MOST_PROBE_BYTES, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except BlockingIOError:
+            first = b""
+        except OSError:
+            connection.close()
+            return
+        answer = None if self._probes is None else self._probes.answer(first)
+        if answer is None:
+            self._pass_on(NEW, connection)
+            return
+        try:
+            connection.recv(len(first), socket.MSG_DONTWAIT)
+            is_open = connection.send(answer.content, socket.MSG_DONTWAIT) == len(answer.content)
+        except OSError:
+            is_open = False
+        if not is_open or answer.is_last:
+            connection.close()
+        self._pass_on(b"%d" % answer.status, connection if is_open and not answer.is_last else None)
+
+    def _pass_on(self, word: bytes, connection: socket.socket | None) -> None:
+        if len(self._pending) < MOST_PENDING:
+            self._pending.append((word, connection))
+        elif connection is not None:
+            connection.close()
+        self._send_pending()
+
+    def _send_pending(self) -> None:
+        """Send what the channel takes; the rest when it takes more."""
+        while self._pending:
+            word, connection = self._pending[0]
+            try:
+                socket.send_fds(self._channel, [word], [] if connection is None else [connection.fileno()])
+            except BlockingIOError:
+                break
+            self._pending.popleft()
+            if connection is not None:
+                connection.close()
+        self._selector.modify(self._channel, READ | WRITE if self._pending else READ)
+
+
+def main() -> None:
+    """Accept for the server that started this process."""
+    for each in (signal.SIGINT, signal.SIGTERM):  # the server lets answers finish, and ends this process
+        signal.signal(each, signal.SIG_IGN)
+    listening, channel = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
+    Acceptor(listening, channel).run()
+
+
+if __name__ == "__main__":
+    main()
