@@ -44,13 +44,11 @@ class Family(ABC):
         ends_sources: whether a source ends in EOS even if the tokenizer puts none there.
         packs_exactly: whether several examples in one row have the same losses as one example per row.
         counts_positions: whether a token's position within its example is an input of the pass.
-        without_base_dropout: why `training.base_dropout` cannot be drawn from an experiment's seed; "" if it
-            can.
+        without_base_dropout: why `training.base_dropout` cannot be drawn from a seed; "" if it can.
         float16: whether it computes in float16 without overflow.
         tokenizer_class: of transformers, which reads a sentencepiece file that AutoTokenizer cannot load.
         attention: the attention implementation to request from transformers.
-        has_static_passes: whether a training pass never waits for the host, so that a CUDA graph can record
-            it.
+        has_static_passes: whether a training pass never waits for the host, as a CUDA graph demands.
         head_bias: name of a buffer of the model that is added to the logits.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
         without_ctranslate2: why CTranslate2 does not compute what this family does; "" if it does.

@@ -21,7 +21,7 @@ TICKS_OF_A_BEAT = 2  # of uvicorn, ten a second
 
 
 @dataclass(frozen=True)
-class Probed:
+class Probe:
     """A path that is answered at once, whatever the event loop does.
 
     Args:
@@ -53,7 +53,7 @@ class AcceptingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         listening: socket.socket,
-        probed: Probed,
+        probed: Probe,
         log: Callable[[str], None],
     ) -> None:
         super().__init__(config)

@@ -20,7 +20,7 @@ from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import ModelProcess
 from loraloom.web import acceptor
 from loraloom.web.accepting import IS_POSSIBLE
-from loraloom.web.accepting_server import AcceptingServer, Probed
+from loraloom.web.accepting_server import AcceptingServer, Probe
 from loraloom.web.acceptor import NEW, Acceptor
 from loraloom.web.connection_deadlines import ConnectionWithDeadlines
 from loraloom.web.openai_api.api_errors import unhealthy
@@ -203,7 +203,7 @@ async def serving(access: Access, log: list[str]) -> AsyncIterator[tuple[Accepti
         limit_concurrency=100,
     )
     with bind("127.0.0.1", 0) as listening:
-        probed = Probed("/health", api.health, unhealthy("stalled", 1), access, api.metrics.count)
+        probed = Probe("/health", api.health, unhealthy("stalled", 1), access, api.metrics.count)
         server = AcceptingServer(config, listening, probed, log.append)
         running = asyncio.create_task(server._serve([]))
         address = listening.getsockname()

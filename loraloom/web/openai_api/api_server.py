@@ -15,7 +15,7 @@ import uvicorn
 
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import ModelProcess
-from loraloom.web.accepting_server import AcceptingServer, Probed
+from loraloom.web.accepting_server import AcceptingServer, Probe
 from loraloom.web.connection_deadlines import ConnectionWithDeadlines
 from loraloom.web.openai_api.api_errors import unhealthy
 from loraloom.web.openai_api.routes import Api
@@ -137,7 +137,7 @@ async def _serve(
         http=ConnectionWithDeadlines,
     )
     stalled = unhealthy("stalled", STALLED_SECONDS)
-    probed = Probed("/health", api.health, stalled, settings.access, api.metrics.count)
+    probed = Probe("/health", api.health, stalled, settings.access, api.metrics.count)
     server = _Server(api, settings.grace_seconds, config, listening, probed, log)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
