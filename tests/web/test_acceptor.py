@@ -26,7 +26,7 @@ from loraloom.web.connection_deadlines import ConnectionWithDeadlines
 from loraloom.web.openai_api.api_errors import unhealthy
 from loraloom.web.openai_api.routes import Api
 from loraloom.web.ports import bind
-from loraloom.web.security import Access, Secured
+from loraloom.web.security import Access, SecurityMiddleware
 
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="sockets are passed on only on Linux")
 GET = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
@@ -194,7 +194,7 @@ async def serving(access: Access, log: list[str]) -> AsyncIterator[tuple[Accepti
     """The application of the API behind an acceptor, without a model."""
     api = Api(ModelProcess(ModelConfiguration(run=None), max_waiting=4))
     config = uvicorn.Config(
-        Secured(api.counted, access),
+        SecurityMiddleware(api.counted, access),
         lifespan="off",
         server_header=False,
         date_header=False,  # it may differ by a second
