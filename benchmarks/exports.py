@@ -7,9 +7,10 @@ Folders of random weights and an adapter with random B are made in a temporary p
 and `loraloom export --format ctranslate2` on an mt0-large, float32 and int8; the peak is that of the process
 and all that it starts, over the size of the base in float32: what the kernel cannot drop, and all resident
 pages, with those of mapped files, which it can. Time: an export of mt5-small's shape to CTranslate2 with its
-proof, less the time that `loraloom merge` takes to merge and to check it, over CTranslate2's own converter on
-the merged folder; all in turn, whole processes. What both commands need of base + adapter is part of merging:
-an export computes it once, wherever that is. CPU time too, which other programs change less.
+proof, over CTranslate2's own converter on the merged folder; both in turn, whole processes. What the export
+spends in one function, `merge_proven`, is subtracted from it: the logits of base + adapter, W + s·B·A, and
+the logits and greedy answers of the merged model, which are compared. Base + adapter's own greedy answers,
+with which the export is compared too, are not subtracted. CPU time too, which other programs change less.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from benchmarks.rounds import options_of, ratio
 from tests.tiny import make_folder
 
 SECONDS_BETWEEN_LOOKS = 0.05
+MERGING = "merging.json"
 MAIN = "from loraloom.cli import main; main()"
 # The real converter, with the flag set right, as a user would call it.
 BARE = """
@@ -49,23 +51,21 @@ class Converter(TransformersConverter):
         return model
 Converter(sys.argv[1]).convert(sys.argv[2], quantization=sys.argv[3])
 """
-# A merge, and how long merging with the check of it took, of the clock and of the processor.
+# An export, and how long merging with the check of it took, of the clock and of the processor.
 TIMED = """
 import json, sys, time
 from pathlib import Path
-import loraloom.export.merged_folder as workflow
-merge, spent = workflow.merge_proven, []
+import loraloom.export.export_reference as reference
+from loraloom.cli import main
+merge, merging = reference.merge_proven, Path(sys.argv.pop(1))
 def timed(*given):
     begun = time.perf_counter(), time.process_time()
-    try:
-        return merge(*given)
-    finally:
-        spent.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-workflow.merge_proven = timed
-from loraloom.commands.merge import merge_foreign
-merge_foreign(sys.argv[1], sys.argv[2], Path(sys.argv[3]), dtype="float32")
-(only,) = spent
-print(json.dumps(only))
+    found = merge(*given)
+    spent = time.perf_counter() - begun[0], time.process_time() - begun[1]
+    merging.write_text(json.dumps(spent))
+    return found
+reference.merge_proven = timed
+main()
 """
 
 
@@ -205,10 +205,10 @@ def measure_time(folder: Path, shape: str, num_rounds: int) -> None:
         ours, bare, merging = [], [], []
         for _ in range(num_rounds):
             bare.append(spent("-c", BARE, folder / "merged", folder / "bare", quantization))
-            merging.append(spent_merging(folder))
             words = ["--format", "ctranslate2", "--quantization", quantization]
-            ours.append(spent("-c", MAIN, "export", *given, folder / "ct2", *words))
-            for made_folder in ("bare", "again", "ct2"):
+            ours.append(spent("-c", TIMED, folder / MERGING, "export", *given, folder / "ct2", *words))
+            merging.append(json.loads((folder / MERGING).read_text(encoding="utf-8")))
+            for made_folder in ("bare", "ct2"):
                 shutil.rmtree(folder / made_folder)
         own = [[whole[of] - part[of] for whole, part in zip(ours, merging, strict=True)] for of in range(2)]
         under = [[each[of] for each in bare] for of in range(2)]
@@ -225,19 +225,6 @@ def spent(*words: object) -> tuple[float, float]:
     seconds = python(*words).seconds
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def spent_merging(folder: Path) -> tuple[float, float]:
-    """Seconds of the clock and of the processor for merging and the check of it, in `loraloom merge`."""
-    done = subprocess.run(
-        [sys.executable, "-c", TIMED, *(str(folder / name) for name in ("base", "adapter", "again"))],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    wall, processor = json.loads(done.stdout.splitlines()[-1])
-    return wall, processor
 
 
 if __name__ == "__main__":

@@ -10,26 +10,24 @@ import ctranslate2
 from loraloom.export.runtime import (
     ProofRows,
     RuntimeOutputs,
+    answered_together,
     name_and_version,
     parts_of,
     target_to_end,
     until,
 )
 
+SIDES = ("source", "target")
+
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     """Load the folder as any user would, and answer."""
     loaded = _LoadedModel(folder)
-    answers: list[list[int]] = []
-    log_probabilities: list[list[float]] = []
-    for part in parts_of(rows):
-        answers += loaded.answers(part)
-        log_probabilities += loaded.log_probabilities(part)
     return RuntimeOutputs(
-        answers=answers,
+        answers=[each for part in answered_together(rows) for each in loaded.answers(part)],
         runtime=name_and_version(ctranslate2),
         computed_in=loaded.translator.compute_type,
-        log_probabilities=log_probabilities,
+        log_probabilities=[each for part in parts_of(rows) for each in loaded.log_probabilities(part)],
     )
 
 
@@ -39,12 +37,12 @@ class _LoadedModel:
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self._states_start = config["decoder_start_token"] is not None
-        self._sources, self._targets = _vocabulary(folder, "source"), _vocabulary(folder, "target")
+        self._sources, self._targets = _vocabularies(folder)
+        self._numbers = {token: number for number, token in enumerate(self._targets)}
         self.translator = ctranslate2.Translator(str(folder), device="cpu")
 
     def answers(self, rows: ProofRows) -> list[list[int]]:
         """Return greedy answers."""
-        numbers = {token: number for number, token in enumerate(self._targets)}
         forced = [[] if token is None else [self._targets[token]] for token in rows.forced_token_ids]
         results = self.translator.translate_batch(
             self._asked(rows),
@@ -55,7 +53,7 @@ class _LoadedModel:
             max_input_length=0,  # by default, a source is cut to 1,024 tokens
         )
         # A forced token is part of what it returns; a start that its caller gives is not.
-        said = ([numbers[token] for token in result.hypotheses[0]] for result in results)
+        said = ([self._numbers[token] for token in result.hypotheses[0]] for result in results)
         return [until(each, rows.eos_token_id)[: rows.max_new_tokens] for each in said]
 
     def log_probabilities(self, rows: ProofRows) -> list[list[float]]:
@@ -80,7 +78,9 @@ class _LoadedModel:
         return [[] if self._states_start else [self._targets[token]] for token in rows.start_token_ids]
 
 
-def _vocabulary(folder: Path, side: str) -> list[str]:
-    own, shared = folder / f"{side}_vocabulary.json", folder / "shared_vocabulary.json"
-    found: list[str] = json.loads((own if own.is_file() else shared).read_text(encoding="utf-8"))
-    return found
+def _vocabularies(folder: Path) -> tuple[list[str], list[str]]:
+    """Read the names of the tokens of sources and of targets; most models have one vocabulary for both."""
+    shared = folder / "shared_vocabulary.json"
+    files = [shared] if shared.is_file() else [folder / f"{side}_vocabulary.json" for side in SIDES]
+    found: list[list[str]] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return found[0], found[-1]

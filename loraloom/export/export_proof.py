@@ -7,48 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
-from torch import Tensor
-
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Rows, Share
-from loraloom.data.languages.codes import DecoderStart
 from loraloom.evaluate.comparison import ModelAnswers, compute_evidence
-from loraloom.evaluate.generation import answer
 from loraloom.evaluate.scoring import score_against
-from loraloom.export.fresh_process import teacher_forced
+from loraloom.export.export_reference import Reference
 from loraloom.export.proof import proof_failed
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, parts_of
-from loraloom.export.transformers_answers import of_targets
-from loraloom.recipe import GenerationSettings
+from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.text.message import Message
 
 # Rows whose answers are compared if the export is rounded, so that figures have an interval.
 NUM_ROUNDED_ROWS = 64
-ROWS_TOGETHER = 32
 # Nats of a token, relative to the largest that is expected: two runtimes add in different orders. A wrong
 # scale or a missing norm moves it by whole nats.
 TOLERANCE = 2e-3
-# Tokens whose probabilities are kept at each position, to tell a tie from a difference.
-NUM_NEAREST = 5
 EXPORT = "export"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Outputs of base + adapter in float32.
-
-    Args:
-        answers: greedy answers, without start and EOS.
-        log_probabilities: of each token of each target up to EOS.
-        nearest: of each answer at each position, EOS included, the likeliest tokens and their logits; empty
-            if nothing is demanded to be equal.
-    """
-
-    answers: list[list[int]]
-    log_probabilities: list[list[float]]
-    nearest: list[list[dict[int, float]]]
 
 
 @dataclass(frozen=True)
@@ -98,52 +71,6 @@ class ExportProof:
         """Convert what `dataclasses.asdict` made."""
         figures = [Difference(**own) for own in values["figures"]]
         return cls(**{**values, "measured": ProofMeasurement(**values["measured"]), "figures": figures})
-
-
-@torch.no_grad()
-def reference_answers(
-    bank: AdapterBank, slot: str, rows: ProofRows, *, with_nearest: bool
-) -> tuple[list[list[int]], list[list[dict[int, float]]]]:
-    """Compute greedy answers of base + adapter in float32, without start and EOS.
-
-    Args:
-        bank: with the adapter attached.
-        slot: the adapter.
-        rows: targets are not read.
-        with_nearest: keep what is needed to tell a tie from a difference.
-
-    Returns:
-        The answers, and the likeliest tokens as in `Reference`.
-    """
-    nearest: list[list[dict[int, float]]] = [[] for _ in rows.sources]
-
-    def keep(lines: Sequence[int], logits: Tensor) -> None:
-        found = logits.topk(NUM_NEAREST, dim=1)
-        for row, ids, own in zip(lines, found.indices.tolist(), found.values.tolist(), strict=True):
-            nearest[row].append(dict(zip(ids, own, strict=True)))
-
-    settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=ROWS_TOGETHER)
-    starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
-    on_logits = keep if with_nearest else None
-    found = answer(bank, [slot], rows.sources, settings, starts=starts, on_logits=on_logits)[slot]
-    return found, nearest if with_nearest else []
-
-
-@torch.no_grad()
-def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -> list[list[float]]:
-    """Compute the log-probability of each token of each target up to EOS, by base + adapter in float32.
-
-    Args:
-        bank: with the adapter attached.
-        slot: the adapter.
-        rows: with targets.
-    """
-    model = bank.base.model.eval()
-    found: list[list[float]] = []
-    for part in parts_of(rows):
-        with bank.rows(Rows((Share(slot, len(part.sources)),))):
-            found += of_targets(teacher_forced(model, part), part)
-    return found
 
 
 def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> ProofMeasurement:

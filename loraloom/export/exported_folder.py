@@ -26,23 +26,24 @@ from loraloom.export import runtime
 from loraloom.export.export_proof import (
     NUM_ROUNDED_ROWS,
     ExportProof,
-    Reference,
     check_encodings,
     check_exact,
     figure_differences,
     measure,
+)
+from loraloom.export.export_reference import (
+    Reference,
+    merge_scored,
     reference_answers,
     reference_log_probabilities,
 )
 from loraloom.export.export_text import export_card, export_remarks
 from loraloom.export.format import ExportSource, Form, Format
-from loraloom.export.merged_folder import merge_proven
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.merged_languages import language_notes
 from loraloom.export.proof import (
     NUM_ROWS,
     OF_RECIPE,
-    TARGET_TOKENS,
     Limits,
     proof_rows,
     rows_words,
@@ -158,13 +159,19 @@ def write_export(
     for note in notes:
         report(Note(message=note))
     shift = movement(bank, name)
-    limits = Limits() if asked.is_exact else OF_RECIPE
+    # Figures need whole answers; those to random tokens have none.
+    limits = Limits() if asked.is_exact or not asked.examples else OF_RECIPE
     rows = proof_rows(loaded, recipe, asked.examples, facts.languages, limits)
     answers, nearest = reference_answers(bank, name, rows, with_nearest=asked.is_exact)
     rows = with_answers(rows, asked.examples, answers)
-    reference = Reference(answers, reference_log_probabilities(bank, name, rows), nearest)
     stop_if_asked(stop)
-    merging = _merge(bank, name, asked, facts, rows, answers, stop)
+    merging: float | None = None
+    if asked.form == "merged":
+        folder = asked.staged / PROOF / "merging"
+        scored, merging = merge_scored(bank, facts, asked.examples, rows, answers, folder, stop)
+    else:
+        scored = reference_log_probabilities(bank, name, rows)
+    reference = Reference(answers, scored, nearest)
     source = ExportSource(
         base=loaded,
         facts=facts,
@@ -194,31 +201,6 @@ def write_export(
         "notes": [*notes, *written],
         "bytes": publish(asked.staged / MODEL, asked.out, stop),
     }
-
-
-def _merge(
-    bank: AdapterBank,
-    name: str,
-    asked: ExportRequest,
-    facts: Facts,
-    rows: ProofRows,
-    answers: list[list[int]],
-    stop: StopRequest,
-) -> float | None:
-    """Merge the adapter, if it is exported with its base; return the largest difference of a logit.
-
-    Args:
-        rows, answers: of the export's proof. Merging is tested on the first of them, cut to fewer tokens.
-    """
-    if asked.form == "adapter":
-        return None
-    examples = asked.examples[:NUM_ROWS]
-    few = proof_rows(bank.base, facts.recipe, examples, facts.languages)
-    few = with_answers(few, examples, answers, TARGET_TOKENS)
-    is_uncut = few.sources == rows.sources[: len(few.sources)]
-    known = [each[: few.max_new_tokens] for each in answers[: len(few.sources)]] if is_uncut else None
-    _, _, merging = merge_proven(bank, name, few, asked.staged / PROOF / "merging", stop, known)
-    return merging.max_difference
 
 
 def _write(source: ExportSource, asked: ExportRequest) -> list[str]:

@@ -12,9 +12,9 @@ import onnxruntime
 from loraloom.export.runtime import (
     ProofRows,
     RuntimeOutputs,
+    answered_together,
     log_probabilities_of,
     name_and_version,
-    parts_of,
     spans,
     target_to_end,
     until,
@@ -30,7 +30,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     sessions = _Sessions(_session(encoder), _session(decoder))
     answers: list[list[int]] = []
     log_probabilities: list[list[float]] = []
-    for part in parts_of(rows):
+    for part in answered_together(rows):
         states, mask = sessions.encode(_padded(part.sources, part.pad_token_id))
         answers += sessions.answers(states, mask, part)
         for number, target in enumerate(part.targets):

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from loraloom.export.fresh_process import greedy_answers, teacher_forced
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, parts_of, target_to_end
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, answered_together, parts_of, target_to_end
 
 
 def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> RuntimeOutputs:
     """Run a loaded model in eval mode."""
-    answers, log_probabilities = [], []
-    for part in parts_of(rows):
-        answers += greedy_answers(model, part)
-        log_probabilities += of_targets(teacher_forced(model, part), part)
+    answers = [each for part in answered_together(rows) for each in greedy_answers(model, part)]
+    log_probabilities = [
+        each for part in parts_of(rows) for each in of_targets(teacher_forced(model, part), part)
+    ]
     return RuntimeOutputs(answers, runtime, computed_in, log_probabilities)
 
 

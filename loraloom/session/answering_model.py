@@ -14,6 +14,7 @@ from loraloom.base.loading import Base
 from loraloom.errors import ModelError
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
+from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
@@ -86,11 +87,21 @@ def load_run(
     for name, adapter in adapters.items():
         bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
         notes += adapter.notes
+    if base.quantization != UNQUANTIZED:
+        notes.append(_on_quantized(base.quantization))
     if unused := describe_unused(base, recipe.generation):
         notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
     slots |= {name: name for name in names}
     return AnsweringModel(run.comparisons, recipe, base, bank, slots, adapters, notes)
+
+
+def _on_quantized(quantization: str) -> str:
+    return Message(
+        "the base is quantized to {quantization}, as in training; on its original weights, which a merged "
+        "model has, answers may differ",
+        quantization=quantization,
+    )
 
 
 def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:

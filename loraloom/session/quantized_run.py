@@ -1,4 +1,4 @@
-"""What a quantized base did to the losses of an adapter that is merged into the original weights."""
+"""What a quantized base did to the losses of an adapter that is given the original weights."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def loss_as_trained(
 
 
 def describe(quantization: str, trained: float | None, original: float | None, num_rows: int) -> str:
-    """Say that an adapter is merged into other weights than it was trained on, and what that changes."""
+    """Say that an adapter gets other weights than it was trained on, and what that changes."""
     said = Message(
-        "trained on a base quantized to {quantization}, and merged into its original weights",
+        "trained on a base quantized to {quantization}; its original weights are used here",
         quantization=quantization,
     )
     if trained is None or original is None:

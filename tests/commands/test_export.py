@@ -22,7 +22,7 @@ from loraloom.export.export_proof import ProofMeasurement, Reference, check_exac
 from loraloom.export.format import ExportSource
 from loraloom.export.formats import FORMATS
 from loraloom.export.peft_format import Peft
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, parts_of, spans
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, answered_together, parts_of, spans
 from loraloom.export.transformers_format import Transformers
 from loraloom.training.signals import StopRequest
 from tests.commands.exporting import assert_nothing_left, prove_here, run_example, run_here
@@ -311,6 +311,35 @@ def test_prompts_with_answers_give_figures(trained: Callable[..., Path], tmp_pat
     assert made["proof"]["figures"]
 
 
+@pytest.mark.parametrize("has_prompts", [False, True])
+def test_only_answers_that_figures_need_are_generated_to_their_end(
+    has_prompts: bool,
+    tiny: Callable[[str], Path],
+    trained: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[ProofRows] = []
+
+    def noting(format: Any, folder: Path, proof: Path, rows: ProofRows, *rest: Any) -> RuntimeOutputs:
+        asked.append(rows)
+        return run_here(format, folder, proof, rows, *rest)
+
+    monkeypatch.setattr(workflow, "run_export", noting)
+    (tmp_path / "asked.txt").write_text("我感到焦虑\n", encoding="utf-8")
+    export_foreign(
+        tiny("mt5"),
+        trained("mt5") / "adapters" / "main",
+        tmp_path / "out",
+        format="transformers",
+        quantization="bfloat16",
+        prompts=tmp_path / "asked.txt" if has_prompts else None,
+        sets=["generation.max_new_tokens=70"],
+    )
+    (rows,) = asked
+    assert rows.max_new_tokens == (70 if has_prompts else 64)
+
+
 def test_the_command_for_one_of_several_experiments_keeps_the_options(
     trained: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -324,3 +353,17 @@ def test_long_targets_are_cut_into_parts() -> None:
     assert [[len(own) for own in part.targets] for part in parts_of(rows)] == [[3, 4], [60], [70], [300], [5]]
     assert [len(part.targets) for part in parts_of(replace(rows, targets=[[1]] * 6))] == [6]
     assert [(own.start, own.stop) for own in spans(300)] == [(0, 128), (128, 256), (256, 300)]
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "longest", "sizes"),
+    [(70, 64, [32, 32, 6]), (8, 512, [7, 1]), (3, 5000, [1, 1, 1]), (0, 0, [])],
+)
+def test_so_many_rows_are_answered_at_once_as_their_keys_and_values_fit(
+    num_rows: int, longest: int, sizes: list[int]
+) -> None:
+    sources = [[number] * max(1, longest - number % 3) for number in range(num_rows)]
+    rows = ProofRows(sources, sources, [], 0, 1, [0] * num_rows, [None] * num_rows, 64)
+    parts = list(answered_together(rows))
+    assert [len(part.sources) for part in parts] == sizes
+    assert [source for part in parts for source in part.sources] == sources

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loraloom.commands.compare import compare
+from loraloom.commands.export import export
 from loraloom.commands.merge import merge
+from loraloom.commands.predict import predict
 from loraloom.commands.report import render_report
 from loraloom.commands.train import train
 from loraloom.errors import RunError
 from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import Note
 from loraloom.run.folder import open_run
+from loraloom.serving.configuration import ModelConfiguration
+from loraloom.serving.worker import load_models
 from loraloom.session.provenance_file import read_provenance
+from tests.commands.exporting import prove_here
 from tests.commands.trained import small_recipe
 from tests.quantized import QUIET, schemes, wide_folder
 
@@ -45,6 +52,37 @@ def test_a_run_says_on_which_base_its_figures_were_taken(
     assert f"on a base that is quantized to {quantization}" in render_report(run.folder, "md")
 
     merged = merge(run.folder, tmp_path / "merged", dtype="float32")
-    (said,) = [note for note in merged["notes"] if "merged into its original weights" in note]
+    (said,) = [note for note in merged["notes"] if "its original weights are used here" in note]
     assert f"quantized to {quantization}" in said
     assert "on the quantized base" in said
+
+
+@pytest.mark.parametrize("quantization", schemes()[:2])
+def test_answers_and_exports_say_on_which_base_they_were_taken(
+    quantization: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(tmp_path, wide_folder(tmp_path / "base"))
+    run = train(recipe.revised({"quantization": quantization}), out=tmp_path / "run").run.folder
+    answers_on = f"the base is quantized to {quantization}, as in training"
+
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("我感到焦虑\n", encoding="utf-8")
+    events: list[Any] = []
+    assert len(list(predict(run, prompts, report=events.append))) == 1
+    assert any(answers_on in event.message for event in events if isinstance(event, Note))
+
+    served, notes = load_models(ModelConfiguration(str(run)))
+    assert served.loaded.base.quantization == quantization
+    assert any(answers_on in note for note in notes)
+
+    prove_here(monkeypatch)
+    for format in ("transformers", "peft"):
+        exported = export(run, tmp_path / format, format=format)
+        (said,) = [note for note in exported["notes"] if "its original weights are used here" in note]
+        assert f"quantized to {quantization}" in said
+        found = re.search(r"is (\d+\.\d{4}), and (\d+\.\d{4}) on the quantized base", said)
+        assert found is not None
+        proof = exported["proof"]
+        assert proof is not None
+        assert proof["computed_in"] == "float32"
+        assert not any(answers_on in note for note in exported["notes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,22 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import Rows, Share
 from loraloom.base.loading import Base, load_base
 from loraloom.errors import ModelError
-from loraloom.export.export_proof import NUM_NEAREST, Reference, measure, reference_answers
+from loraloom.export import export_reference
+from loraloom.export.export_proof import measure
+from loraloom.export.export_reference import (
+    NUM_NEAREST,
+    Reference,
+    merge_scored,
+    reference_answers,
+    reference_log_probabilities,
+)
 from loraloom.export.fresh_process import teacher_forced
 from loraloom.export.merged_folder import merge_proven
+from loraloom.export.proof import NUM_ROWS as NUM_MERGED_ROWS
+from loraloom.export.proof import Limits, proof_rows
 from loraloom.export.runtime import ProofRows, RuntimeOutputs, each_alone
+from loraloom.recipe import DataSettings, Recipe
+from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
 from tests.parity.rig import attach_speaking, random_rows
 
@@ -87,3 +100,34 @@ def test_merging_is_compared_with_the_answers_that_are_known(
     answers[3][2] = list(nearest[3][2])[-1]
     with pytest.raises(ModelError, match=f"{NUM_ROWS - 1} of {NUM_ROWS} answers are the same"):
         merge_proven(bank, "a", rows, tmp_path / "outputs", StopRequest(), answers)
+
+
+@pytest.mark.parametrize(("longest", "are_all"), [(None, True), (6, False)])
+def test_log_probabilities_are_those_of_base_and_adapter_before_it_is_merged(
+    longest: int | None, are_all: bool, bank: AdapterBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are computed from the logits that merging is checked with, unless the proof has other rows."""
+    bank.drop("a")  # so strong that rounding alone moves its logits by more than a proof allows
+    attach_speaking(bank, "a", seed=5, r=3, target_modules=["q", "v", "wo"])
+    recipe = Recipe(model_name_or_path="mt5", data=DataSettings(train="starter"))
+    (experiment,) = recipe.resolved_experiments
+    facts = Facts(recipe, replace(experiment, name="a"), {}, [], (), {}, {})
+    rows = proof_rows(bank.base, recipe, [], limits=Limits())
+    if longest is not None:
+        rows = replace(rows, targets=[[*target[:longest], rows.eos_token_id] for target in rows.targets])
+    answers, _ = reference_answers(bank, "a", rows, with_nearest=False)
+    expected = reference_log_probabilities(bank, "a", rows)
+    more_passes = 0
+
+    def counted(*given: Any) -> list[list[float]]:
+        nonlocal more_passes
+        more_passes += 1
+        return reference_log_probabilities(*given)
+
+    monkeypatch.setattr(export_reference, "reference_log_probabilities", counted)
+    found, merging = merge_scored(bank, facts, [], rows, answers, tmp_path / "logits", StopRequest())
+    assert more_passes == (0 if are_all else 1)
+    assert len(found) == NUM_MERGED_ROWS
+    for own, wanted in zip(found, expected, strict=True):
+        assert own == pytest.approx(wanted, abs=1e-5)
+    assert 0 < merging < 1e-4

@@ -1,0 +1,133 @@
+"""What base + adapter answers for the proof of an export, in float32 and each of it computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import Rows, Share
+from loraloom.data.example import Example
+from loraloom.data.languages.codes import DecoderStart
+from loraloom.evaluate.generation import answer
+from loraloom.export.fresh_process import teacher_forced
+from loraloom.export.merged_folder import merge_proven
+from loraloom.export.proof import NUM_ROWS, TARGET_TOKENS, proof_rows, with_answers
+from loraloom.export.runtime import ANSWERS_AT_ONCE, ProofRows, each_alone, parts_of
+from loraloom.export.transformers_answers import of_targets
+from loraloom.recipe import GenerationSettings
+from loraloom.training.card_facts import Facts
+from loraloom.training.signals import StopRequest
+
+# Tokens whose probabilities are kept at each position, to tell a tie from a difference.
+NUM_NEAREST = 5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Outputs of base + adapter in float32.
+
+    Args:
+        answers: greedy answers, without start and EOS.
+        log_probabilities: of each token of each target up to EOS.
+        nearest: of each answer at each position, EOS included, the likeliest tokens and their logits; empty
+            if nothing is demanded to be equal.
+    """
+
+    answers: list[list[int]]
+    log_probabilities: list[list[float]]
+    nearest: list[list[dict[int, float]]]
+
+
+@torch.no_grad()
+def reference_answers(
+    bank: AdapterBank, slot: str, rows: ProofRows, *, with_nearest: bool
+) -> tuple[list[list[int]], list[list[dict[int, float]]]]:
+    """Compute greedy answers of base + adapter in float32, without start and EOS.
+
+    Args:
+        bank: with the adapter attached.
+        slot: the adapter.
+        rows: targets are not read.
+        with_nearest: keep what is needed to tell a tie from a difference.
+
+    Returns:
+        The answers, and the likeliest tokens as in `Reference`.
+    """
+    nearest: list[list[dict[int, float]]] = [[] for _ in rows.sources]
+
+    def keep(lines: Sequence[int], logits: Tensor) -> None:
+        found = logits.topk(NUM_NEAREST, dim=1)
+        for row, ids, own in zip(lines, found.indices.tolist(), found.values.tolist(), strict=True):
+            nearest[row].append(dict(zip(ids, own, strict=True)))
+
+    settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=ANSWERS_AT_ONCE)
+    starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
+    on_logits = keep if with_nearest else None
+    found = answer(bank, [slot], rows.sources, settings, starts=starts, on_logits=on_logits)[slot]
+    return found, nearest if with_nearest else []
+
+
+@torch.no_grad()
+def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -> list[list[float]]:
+    """Compute the log-probability of each token of each target up to EOS, by base + adapter in float32.
+
+    Args:
+        bank: with the adapter attached.
+        slot: the adapter.
+        rows: with targets.
+    """
+    model = bank.base.model.eval()
+    found: list[list[float]] = []
+    for part in parts_of(rows):
+        with bank.rows(Rows((Share(slot, len(part.sources)),))):
+            found += of_targets(teacher_forced(model, part), part)
+    return found
+
+
+def merge_scored(
+    bank: AdapterBank,
+    facts: Facts,
+    examples: Sequence[Example],
+    rows: ProofRows,
+    answers: list[list[int]],
+    folder: Path,
+    stop: StopRequest,
+) -> tuple[list[list[float]], float]:
+    """Compute the log-probabilities of the targets, merge the adapter, and check it by the logits.
+
+    Merging is checked on the first rows, cut to fewer tokens. If none is cut, as in an export that loses
+    nothing, the same logits give the log-probabilities.
+
+    Args:
+        bank: with the adapter attached, which is merged.
+        facts: of the adapter.
+        examples, rows, answers: of the export's proof.
+        folder: to create, for the logits of base + adapter.
+        stop: checked between parts of the work.
+
+    Returns:
+        The log-probability of each token of each target up to EOS by base + adapter, and the largest
+        difference of a logit by merging.
+
+    Raises:
+        ModelError: the merged model computes something else.
+        RunError: the logits could not be written.
+    """
+    name, first = facts.experiment.name, examples[:NUM_ROWS]
+    few = proof_rows(bank.base, facts.recipe, first, facts.languages)
+    few = with_answers(few, first, answers, TARGET_TOKENS)
+    number = len(few.sources)
+    known = [each[: few.max_new_tokens] for each in answers[:number]]
+    are_all = few.sources == rows.sources and few.targets == rows.targets
+    scored = [] if are_all else reference_log_probabilities(bank, name, rows)
+    is_uncut = few.sources == rows.sources[:number]
+    stored, _, merging = merge_proven(bank, name, few, folder, stop, known if is_uncut else None)
+    if are_all:
+        each = enumerate(each_alone(few))
+        scored = [own for at, row in each for own in of_targets(stored.logits(at), row)]
+    return scored, merging.max_difference
