@@ -174,7 +174,7 @@ class Comparison(Document):
 
 
 RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
-# Documented for every route; those of `Secured` come before any route.
+# Documented for every route; those of `SecurityMiddleware` come before any route.
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorDocument, "description": description, "headers": headers}
     for status, description, headers in (
