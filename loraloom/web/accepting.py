@@ -115,9 +115,8 @@ class Accepting:
                 return
             if word != NEW:
                 self._probed(int(word))
-            for (
-                descriptor
-            ) in descriptors:  # none if this process may open no more: the client is disconnected
+            # There is none if this process may open no more: the client is disconnected.
+            for descriptor in descriptors:
                 self._connected(socket.socket(fileno=descriptor), word != NEW)
 
 

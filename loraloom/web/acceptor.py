@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -137,7 +138,7 @@ class Acceptor:
 
     def run(self) -> None:
         """Accept until the server has left."""
-        with contextlib.suppress(ConnectionError, EOFError), self._channel, self._selector:
+        with contextlib.suppress(ConnectionError, EOFError), self._channel, self._selector, self._kept():
             while True:
                 ready = {key.fileobj: events for key, events in self._selector.select()}
                 events = ready.get(self._channel, 0)  # first, so that no answer is older than it needs to be
@@ -147,6 +148,16 @@ class Acceptor:
                     self._send_pending()
                 if self._listening in ready:
                     self._accept()
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Close connections that could not be passed on, in the end."""
+        try:
+            yield
+        finally:
+            for _, connection in self._pending:
+                if connection is not None:
+                    connection.close()
 
     def _learn(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -164,7 +164,7 @@ def test_processes_that_slurm_or_mpi_started_search_and_join_but_train_nothing_e
     env = {"PMI_SIZE": "8", "OMPI_COMM_WORLD_SIZE": "8"}
     holder = warm.start(*plain(recipe, tmp_path), "--out", tmp_path / "run", cwd=tmp_path, **env)
     joined = warm.call("search", "--join", tmp_path / "run", cwd=tmp_path, **env)
-    assert (joined.code, joined.stderr.count("takes part in")) == (0, 1)
+    assert (joined.code, joined.stderr.count("takes part in")) == (0, 1), joined.stderr
     assert holder.wait().code == 0
     refused = warm.call("train", recipe, "--out", tmp_path / "trained", cwd=tmp_path, **env)
     assert refused.code == 1

@@ -18,6 +18,23 @@ CHECKS = {
     "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503"]},
     # A prompt may be too long for the model, and two values may exclude each other: no schema can say so.
     "positive_data_acceptance": {"enabled": False},
+    # Some requests that are invalid are also too large, which is looked at first.
+    "negative_data_rejection": {
+        "expected-statuses": [
+            "400",
+            "401",
+            "403",
+            "404",
+            "405",
+            "406",
+            "409",
+            "413",
+            "415",
+            "422",
+            "429",
+            "503",
+        ]
+    },
 }
 
 
