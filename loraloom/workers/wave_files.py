@@ -81,11 +81,11 @@ class FileWorker:
 
     def dismiss(self) -> None:
         """Let it end; what a lost one still writes is of no use."""
-        self.beats.remove(self.folder / DRIVER_BEAT)
         if self.loss:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
             self._write(DISMISSED, b"")
+        self.beats.remove(self.folder / DRIVER_BEAT)  # last, because a driver without a beat has ended
 
     def _write(self, name: str, content: bytes) -> None:
         try:
@@ -149,7 +149,6 @@ class FileWorkers:
 
     def close(self) -> None:
         """Dismiss those that have not come yet, and give no signs of life any more."""
-        self._beats.stop()
         for folder in self.folder.glob("*"):
             if folder.name not in self._seen:
                 if Listener(folder / WORKER_BEAT).silent_seconds == float("inf"):
@@ -157,6 +156,7 @@ class FileWorkers:
                 else:
                     with contextlib.suppress(OSError):
                         replace_quickly(folder / DISMISSED, b"")
+        self._beats.stop()
         with contextlib.suppress(OSError):
             self.folder.rmdir()  # the last one to leave removes it
 
@@ -203,7 +203,12 @@ class FilePost:
             if (wave := self._next_wave()) is not None:
                 self._number = wave.number
                 return wave
-            self._require_driver()
+            try:
+                self._require_driver()
+            except RunError:
+                if exists_patiently(self.folder / DISMISSED):  # written just now, as its last act
+                    return None
+                raise
             time.sleep(POLL_SECONDS)
         return None
 

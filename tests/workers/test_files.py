@@ -14,7 +14,7 @@ from loraloom.run.folder import create_run
 from loraloom.training.signals import StopRequest
 from loraloom.training.waves import Wave
 from loraloom.workers import wave_files
-from loraloom.workers.wave_files import DRIVER_BEAT, FOLDER, FilePost, FileWorkers
+from loraloom.workers.wave_files import DISMISSED, DRIVER_BEAT, FOLDER, FilePost, FileWorkers
 
 SILENCE = 0.4
 
@@ -46,6 +46,30 @@ def test_a_worker_that_took_long_to_read_the_base_waits_for_the_driver(
     timer = threading.Timer(SILENCE / 2, stop.stop)
     timer.start()
     assert post.receive() is None
+    post.close()
+
+
+@pytest.mark.parametrize("is_dismissed", [True, False])
+def test_a_driver_that_ended_right_after_its_last_word_was_looked_for(
+    is_dismissed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = FilePost(tmp_path / "worker", "worker", StopRequest())
+
+    class Ended:
+        was_heard = True
+
+        @property
+        def silent_seconds(self) -> float:
+            if is_dismissed:
+                (post.folder / DISMISSED).touch()
+            return float("inf")
+
+    monkeypatch.setattr(post, "_driver", Ended())
+    if is_dismissed:
+        assert post.receive() is None
+    else:
+        with pytest.raises(RunError, match="has ended"):
+            post.receive()
     post.close()
 
 
