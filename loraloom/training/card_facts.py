@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from loraloom.architectures.families import family_of
 from loraloom.architectures.family import Family
@@ -19,6 +19,8 @@ from loraloom.run.folder import Run
 
 PARTS = ("train", "eval", "test")
 PACKAGES = ("loraloom", "torch", "transformers", "peft")
+_Content = TypeVar("_Content")
+_LAST: dict[Callable[[Path], Any], tuple[object, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def read_facts(
     Raises:
         RunError: these cannot be read.
     """
-    recipe = read_run_recipe(run.recipe_file)
-    split = SplitRecord.read(run.split_file)
+    recipe = _read_once(read_run_recipe, run.recipe_file)
+    split = _read_once(SplitRecord.read, run.split_file)
     return Facts(
         recipe=recipe,
         experiment=next(e for e in recipe.resolved_experiments if e.name == name),
@@ -96,6 +98,19 @@ def read_facts(
         num_rows=split.num_rows,
         versions=versions or {package: version(package) for package in PACKAGES},
     )
+
+
+def _read_once(read: Callable[[Path], _Content], file: Path) -> _Content:
+    """Read a file of a run, unless it is the one that was read last: many adapters are exported together."""
+    try:
+        found = file.stat()
+    except OSError:  # said by whatever reads it
+        return read(file)
+    key = (file.absolute(), found.st_ino, found.st_mtime_ns, found.st_size)
+    if _LAST.get(read, (None, None))[0] != key:
+        _LAST[read] = key, read(file)
+    content: _Content = _LAST[read][1]
+    return content
 
 
 def _portable(file: str) -> str:
