@@ -120,6 +120,19 @@ class Accepting:
                 self._connected(socket.socket(fileno=descriptor), word != NEW)
 
 
+def allow_open_files(most: int) -> None:
+    """Let this process and those that it starts open so many files, as far as the system allows it.
+
+    Often it is 1,024, and a connection that exceeds them is lost, while it is passed on.
+    """
+    import resource  # Windows has none
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _as_json(told: Told) -> list[Any]:
     status, headers, body = told
     named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
