@@ -382,6 +382,24 @@ def test_a_server_may_open_as_many_files_as_it_may_have_connections() -> None:
     assert all(answer.startswith(b"HTTP/1.1 200 OK") for answer in answers)
 
 
+def test_a_file_in_the_current_folder_is_no_library_of_the_acceptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "h11.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+
+    async def ask_once() -> tuple[bytes, list[str]]:
+        log: list[str] = []
+        async with serving(Access(), log) as (server, _, ask):
+            await _published(server)
+            return await ask(probe()), log
+
+    answer, log = asyncio.run(ask_once())
+    assert b'{"status":"loading"}' in answer
+    assert log == []
+    assert not (tmp_path / "was-run").exists()
+
+
 def no_channel(*_: Any) -> None:
     raise OSError(errno.EPROTONOSUPPORT, "")
 
