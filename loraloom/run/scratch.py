@@ -1,16 +1,19 @@
 """Temporary folders, and the removal of those whose process was killed.
 
-    /tmp/loraloom-k3x9q2/
+    /tmp/loraloom-MACHINE-k3x9q2/
       lock    locked by the process that uses the folder, and by nobody once that has ended, whatever ends it
       files/  what it needs; created when it has the lock, so that nobody else removes a folder that is new
 
-The name of a folder is not enough to remove it: it may be somebody else's.
+The name of a folder is not enough to remove it: it may be somebody else's. Nor is the lock, if machines share
+the folder of temporary files: on some file systems, such as BeeGFS, a lock holds on its own machine alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import shutil
 import tempfile
 import weakref
@@ -22,7 +25,8 @@ from loraloom.errors import RunError
 from loraloom.run.lock import locked
 from loraloom.text.message import Message
 
-PREFIX = "loraloom-"
+# Of this machine; what is random after the last "-" has none.
+PREFIX = f"loraloom-{re.sub('[^A-Za-z0-9.-]', '_', platform.node())[:64]}-"
 LOCK, FILES = "lock", "files"
 # Another process that looks for what is left may have the lock of a new folder for a moment.
 PATIENCE_SECONDS = 10.0
@@ -33,7 +37,7 @@ _NO_LOCK = (RunError, OSError, NotImplementedError)
 class ScratchFolder:
     """A temporary folder, removed when nothing refers to this object any more, or when the process ends.
 
-    Those that killed processes of this user have left are removed first.
+    Those that killed processes of this user have left on this machine are removed first.
 
     Raises:
         RunError: no folder can be created.
@@ -80,10 +84,10 @@ def _held(folder: Path) -> ExitStack:
 
 
 def remove_leftovers() -> None:
-    """Remove the temporary folders of this user's processes that were killed; links are not followed."""
+    """Remove those of this user's processes on this machine that were killed; links are not followed."""
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
-            if entry.name.startswith(PREFIX) and _is_own_folder(entry):
+            if entry.name.rpartition("-")[0] == PREFIX[:-1] and _is_own_folder(entry):
                 _remove_unused(Path(entry.path))
 
 

@@ -55,7 +55,7 @@ def lines_of(text: str, width: int) -> list[str]:
     """Return the lines of a paragraph, for a file: words stay whole, and white space is one space.
 
     In Chinese, there is none between sentences, and a word of letters is not alone on the last line: what is
-    before it comes along.
+    before it comes along if both fit.
 
     Args:
         text: one paragraph.
@@ -65,6 +65,8 @@ def lines_of(text: str, width: int) -> list[str]:
     starts = [0, *line_breaks(text, width, breaks_words=False)]
     units = [unit.start() for unit in _UNIT.finditer(text) if not unit.group().isspace()]
     if len(starts) > 1 and units[-1] == starts[-1] and _WIDE_CHARACTER.search(text):
-        starts[-1] = max(units[-2], starts[-2])
+        together = max(units[-2], starts[-2])
+        if cell_len(text[together:]) <= width:
+            starts[-1] = together
     ends = [*starts[1:], len(text)]
     return [text[start:end].strip() for start, end in zip(starts, ends, strict=True) if start < end]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import loraloom
 from loraloom.web.acceptor import NEW
 
 MOST_CONNECTIONS_A_TURN = 16
@@ -55,12 +58,15 @@ class Accepting:
         """
         self._channel.setblocking(False)
         own = (self._listening.fileno(), self._theirs.fileno())
+        paths = [str(Path(loraloom.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "loraloom.web.acceptor", *map(str, own)),
+                # -P: a file of the user in the current folder must not shadow a library
+                *(sys.executable, "-P", "-m", "loraloom.web.acceptor", *map(str, own)),
                 pass_fds=own,
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
         except OSError:
             self._leave()
@@ -118,6 +124,19 @@ class Accepting:
             # There is none if this process may open no more: the client is disconnected.
             for descriptor in descriptors:
                 self._connected(socket.socket(fileno=descriptor), word != NEW)
+
+
+def allow_open_files(most: int) -> None:
+    """Let this process and those that it starts open so many files, as far as the system allows it.
+
+    Often it is 1,024, and a connection that exceeds them is lost, while it is passed on.
+    """
+    import resource  # Windows has none
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _as_json(told: Told) -> list[Any]:

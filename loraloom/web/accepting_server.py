@@ -13,7 +13,7 @@ import uvicorn
 from starlette.responses import Response
 
 from loraloom.text.message import Message
-from loraloom.web.accepting import IS_POSSIBLE, Accepting, Told
+from loraloom.web.accepting import IS_POSSIBLE, Accepting, Told, allow_open_files
 from loraloom.web.connection_deadlines import ConnectionWithDeadlines
 from loraloom.web.security import Access, secured_headers
 
@@ -67,12 +67,13 @@ class AcceptingServer(uvicorn.Server):
         await super().startup([] if IS_POSSIBLE else [self._listening])
         if not IS_POSSIBLE:
             return
+        allow_open_files(2 * (self.config.limit_concurrency or 0))
         self._listening.listen(self.config.backlog)
-        accepting = Accepting(self._listening, self._connect, self._count_probe, self._accept_here)
         access, stalled = self._probed.access, self._told(self._probed.stalled)
         try:
+            accepting = Accepting(self._listening, self._connect, self._count_probe, self._accept_here)
             await accepting.start(self._probed.path, access.host, access.allowed_hosts, stalled)
-        except OSError:  # no process can be started
+        except OSError:  # no process can be started, or the system has no such channels
             self._accept_here()
         else:
             self._accepting = accepting

@@ -30,10 +30,10 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 NEW = b"new"
 MOST_MESSAGE_BYTES = 1 << 16
 MOST_PROBE_BYTES = 4096
-MOST_PENDING = 256
+MOST_PENDING = 2048  # as many as uvicorn lets wait in the system's queue
 SECONDS_UNTIL_STALLED = 5.0
 SECONDS_WITHOUT_RESOURCES = 0.1
-OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 # A request with one of these is not answered here, because it may have a body or change the protocol.
 MATTERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -209,6 +209,11 @@ class Acceptor:
             try:
                 socket.send_fds(self._channel, [word], [] if connection is None else [connection.fileno()])
             except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno not in OUT_OF_RESOURCES:
+                    raise
+                time.sleep(SECONDS_WITHOUT_RESOURCES)  # too many sockets of this user are on their way
                 break
             self._pending.popleft()
             if connection is not None:

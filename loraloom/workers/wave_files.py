@@ -81,11 +81,11 @@ class FileWorker:
 
     def dismiss(self) -> None:
         """Let it end; what a lost one still writes is of no use."""
-        if self.loss:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        else:
+        if not self.loss:
             self._write(DISMISSED, b"")
-        self.beats.remove(self.folder / DRIVER_BEAT)  # last, because a driver without a beat has ended
+        self.beats.remove(self.folder / DRIVER_BEAT)  # afterwards, because a driver without a beat has ended
+        if self.loss:  # and before, because a beat may keep a folder from being removed
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, name: str, content: bytes) -> None:
         try:

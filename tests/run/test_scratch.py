@@ -84,28 +84,42 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_n
 
 def test_what_is_no_folder_of_ours_stays(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     precious = temporary / "precious"
-    for folder in (precious, temporary / "loraloom-of-somebody", temporary / "loraloom-new"):
+    for folder in (precious, temporary / f"{scratch.PREFIX}somebody", temporary / f"{scratch.PREFIX}new"):
         (folder / scratch.FILES).mkdir(parents=True)
     (precious / scratch.LOCK).touch()
-    (temporary / "loraloom-link").symlink_to(precious)  # to a folder that looks like one that was left
-    inner = temporary / "loraloom-inner"
+    (temporary / f"{scratch.PREFIX}link").symlink_to(
+        precious
+    )  # to a folder that looks like one that was left
+    inner = temporary / f"{scratch.PREFIX}inner"
     inner.mkdir()
     (inner / scratch.LOCK).touch()
     (inner / scratch.FILES).symlink_to(precious / scratch.FILES)
     (precious / scratch.FILES / "file").touch()
-    (temporary / "loraloom-begun").mkdir()
-    (temporary / "loraloom-begun" / scratch.LOCK).touch()  # its process has not taken the lock yet
+    (temporary / f"{scratch.PREFIX}begun").mkdir()
+    (temporary / f"{scratch.PREFIX}begun" / scratch.LOCK).touch()  # its process has not taken the lock yet
     before = sorted(temporary.rglob("*"))
     remove_leftovers()
     assert [path for path in before if not path.exists()] == []
-    (temporary / "loraloom-of-somebody" / scratch.LOCK).touch()
+    (temporary / f"{scratch.PREFIX}somebody" / scratch.LOCK).touch()
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     remove_leftovers()
-    assert (temporary / "loraloom-of-somebody").is_dir()
+    assert (temporary / f"{scratch.PREFIX}somebody").is_dir()
     monkeypatch.undo()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     remove_leftovers()
-    assert not (temporary / "loraloom-of-somebody").exists()
+    assert not (temporary / f"{scratch.PREFIX}somebody").exists()
+
+
+def test_a_folder_of_another_machine_stays_though_nobody_here_holds_its_lock(temporary: Path) -> None:
+    for name in ("loraloom-elsewhere-abcd1234", f"{scratch.PREFIX}2-abcd1234", "loraloom-abcd1234"):
+        (temporary / name / scratch.FILES).mkdir(parents=True)
+        (temporary / name / scratch.LOCK).touch()
+    left = temporary / f"{scratch.PREFIX}abcd1234"
+    (left / scratch.FILES).mkdir(parents=True)
+    (left / scratch.LOCK).touch()
+    remove_leftovers()
+    assert len(list(temporary.iterdir())) == 3
+    assert not left.exists()
 
 
 def test_a_forked_child_that_ends_leaves_its_parents_folder(temporary: Path) -> None:

@@ -61,3 +61,8 @@ def test_the_comments_of_a_new_recipe_fit_their_lines() -> None:
     comments = [line for line in recipe.splitlines() if line.lstrip().startswith("# ")]
     assert any(line.startswith("  # LoRA 的变体，") for line in comments)
     assert max(map(cell_len, comments)) <= 104
+
+
+def test_what_is_before_a_long_last_word_stays_on_its_line() -> None:
+    address = "https://example.com/" + "x" * 15
+    assert lines_of(f"见文档 see {address}", 36) == ["见文档 see", address]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ import uvicorn
 
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import ModelProcess
-from loraloom.web import acceptor
+from loraloom.web import accepting, acceptor
 from loraloom.web.accepting import IS_POSSIBLE
 from loraloom.web.accepting_server import AcceptingServer, Probe
 from loraloom.web.acceptor import NEW, Acceptor
@@ -28,6 +30,7 @@ from loraloom.web.openai_api.routes import Api
 from loraloom.web.ports import bind
 from loraloom.web.security import Access, SecurityMiddleware
 
+resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="sockets are passed on only on Linux")
 GET = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 TOLD = [200, [["content-type", "text/plain"], ["content-length", "2"]], "ok"]
@@ -186,6 +189,42 @@ def test_a_server_that_takes_no_connection_keeps_no_probe_waiting(accepted: Acce
         client.close()
 
 
+def test_connections_that_come_together_all_wait_for_a_server_that_is_busy(accepted: Accepted) -> None:
+    most = 900  # of the client, and as many of the acceptor
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * most)), hard))
+    try:
+        clients = [accepted.connect(b"POST / HTTP/1.1\r\n") for _ in range(most)]
+        time.sleep(0.2)
+        for _ in clients:
+            word, connection = accepted.given()
+            assert word == NEW
+            assert connection is not None
+            connection.close()
+        for client in clients:
+            client.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_sockets_that_cannot_be_passed_on_for_a_moment_are_passed_on_later(
+    accepted: Accepted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, failures = socket.send_fds, [errno.ETOOMANYREFS, errno.ENOBUFS]
+
+    def send_fds(*arguments: Any) -> int:
+        if failures:
+            raise OSError(failures.pop(), "")
+        return send(*arguments)
+
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    with accepted.connect(b"POST / HTTP/1.1\r\n"):
+        word, connection = accepted.given()
+        assert (word, failures) == (NEW, [])
+        assert connection is not None
+        connection.close()
+
+
 Ask = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -325,12 +364,58 @@ def test_if_the_acceptor_dies_the_server_accepts_itself() -> None:
     assert log == ["no other process accepts connections; the server does so itself"]
 
 
-def test_if_no_process_can_be_started_the_server_accepts_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nothing/here")
+def test_a_server_may_open_as_many_files_as_it_may_have_connections() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def ask_together() -> list[bytes]:
+        async with serving(Access(), []) as (server, _, ask):
+            await _published(server)
+            parts = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n", b"connection: close\r\n\r\n"
+            return await asyncio.gather(*(ask(*parts) for _ in range(60)))
+
+    num_open = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (num_open + 60, before[1]))
+    try:
+        answers = asyncio.run(ask_together())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert all(answer.startswith(b"HTTP/1.1 200 OK") for answer in answers)
+
+
+def test_a_file_in_the_current_folder_is_no_library_of_the_acceptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "h11.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
 
     async def ask_once() -> tuple[bytes, list[str]]:
         log: list[str] = []
         async with serving(Access(), log) as (server, _, ask):
+            await _published(server)
+            return await ask(probe()), log
+
+    answer, log = asyncio.run(ask_once())
+    assert b'{"status":"loading"}' in answer
+    assert log == []
+    assert not (tmp_path / "was-run").exists()
+
+
+def no_channel(*_: Any) -> None:
+    raise OSError(errno.EPROTONOSUPPORT, "")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [(sys, "executable", "/nothing/here"), (accepting.socket, "socketpair", no_channel)],
+)
+def test_if_no_process_can_be_started_the_server_accepts_itself(
+    where: Any, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    async def ask_once() -> tuple[bytes, list[str]]:
+        log: list[str] = []
+        async with serving(Access(), log) as (server, _, ask):
+            monkeypatch.setattr(where, name, value)
             while not server.started or not server.servers:
                 await asyncio.sleep(0.01)
             return await ask(probe()), log

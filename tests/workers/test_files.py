@@ -49,6 +49,28 @@ def test_a_worker_that_took_long_to_read_the_base_waits_for_the_driver(
     post.close()
 
 
+def test_the_folder_of_a_lost_worker_is_removed_when_no_beat_is_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run(tmp_path / "run")
+    source = FileWorkers(run)
+    post = FilePost(run.folder / FOLDER / "worker", "worker", StopRequest())
+    post.ready(4, "cpu")
+    (worker,) = source.newcomers()
+    worker.loss = "it has given no sign of life"
+    beating: list[bool] = []
+
+    def rmtree(folder: Path, **_: object) -> None:
+        beating.append(folder / DRIVER_BEAT in source._beats._files)
+
+    monkeypatch.setattr(wave_files.shutil, "rmtree", rmtree)
+    worker.dismiss()
+    assert beating == [False]
+    monkeypatch.undo()
+    source.close()
+    post.close()
+
+
 @pytest.mark.parametrize("is_dismissed", [True, False])
 def test_a_driver_that_ended_right_after_its_last_word_was_looked_for(
     is_dismissed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
