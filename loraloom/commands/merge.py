@@ -11,7 +11,7 @@ from loraloom.commands.card import adapter_facts
 from loraloom.data.example import Example
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import DataError
-from loraloom.export.merge_text import MergeResult
+from loraloom.export.merge_text import MergeDocument
 from loraloom.export.merged_folder import write_merged
 from loraloom.export.proof import choose_rows
 from loraloom.export.staging import check_out, staged_beside
@@ -42,7 +42,7 @@ def merge(
     data: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> MergeResult:
+) -> MergeDocument:
     """Write base and adapter as one plain transformers folder, and verify it.
 
     Args:
@@ -92,7 +92,7 @@ def merge_foreign(
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> MergeResult:
+) -> MergeDocument:
     """Merge an adapter that belongs to no run.
 
     Args:

@@ -28,7 +28,7 @@ class MergeSummary(TypedDict):
     notes: list[str]
 
 
-class MergeResult(MergeSummary):
+class MergeDocument(MergeSummary):
     """The result of `merge`, with the size of the folder's files in bytes."""
 
     bytes: int

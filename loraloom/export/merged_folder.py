@@ -25,7 +25,7 @@ from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process
 from loraloom.export.fresh_process import ModelMeasurement, StoredOutputs, store_outputs
-from loraloom.export.merge_text import MergeResult, MergeSummary, merged_card, remarks
+from loraloom.export.merge_text import MergeDocument, MergeSummary, merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.merged_languages import language_notes
 from loraloom.export.proof import (
@@ -59,7 +59,7 @@ def write_merged(
     notes: list[str],
     report: Report,
     stop: StopRequest,
-) -> MergeResult:
+) -> MergeDocument:
     """Merge the bank's only adapter, verify the folder, and rename it.
 
     Args:

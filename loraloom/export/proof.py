@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 
-import loraloom
 from loraloom.base.loading import Base
 from loraloom.data.encoding import encode_texts
 from loraloom.data.example import Example
@@ -26,6 +23,7 @@ from loraloom.export.fresh_process import ModelMeasurement
 from loraloom.export.merged_languages import frame_of
 from loraloom.export.runtime import ProofRows
 from loraloom.recipe import Recipe
+from loraloom.run.own_process import module_command, module_environment
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
@@ -249,14 +247,11 @@ def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: Stop
         ModelError: the process failed.
         Interrupted: a signal was received; the process was ended.
     """
-    package = str(Path(loraloom.__file__).parents[1])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     given = [str(word.resolve()) if isinstance(word, Path) else word for word in words]
     with (proof / "stderr").open("wb") as stderr:
         child = subprocess.Popen(
-            # -P: a file of the user in the current folder must not shadow a library
-            [sys.executable, "-P", "-m", module, *given],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
+            module_command(module, *given),
+            env=module_environment(HF_HUB_OFFLINE="1"),
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,  # Ctrl-C reaches only this process, which ends the new one

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import itertools
 import json
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from loraloom import errors
 from loraloom.errors import LoRALoomError, ModelError
+from loraloom.run.own_process import module_command, module_environment
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.job import Job, JobError
 from loraloom.serving.open_request import Answering
@@ -202,7 +202,8 @@ class ModelProcess:
     async def _launch(self) -> None:
         """Start a process, and wait until its model is loaded."""
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "loraloom.serving.worker"),
+            *module_command("loraloom.serving.worker"),
+            env=module_environment(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE_BYTES,

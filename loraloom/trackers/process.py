@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +19,7 @@ from typing import Any
 import psutil
 
 from loraloom.run.events import Event
+from loraloom.run.own_process import module_command, module_environment
 from loraloom.text.message import Message, to_data
 
 # About 20 MB; a tracker that is this far behind misses events, which events.jsonl has anyway.
@@ -54,14 +53,14 @@ class TrackerProcess:
         self._num_missed = 0
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "loraloom.trackers.tracker_process"],
+                module_command("loraloom.trackers.tracker_process"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 encoding="utf-8",
                 start_new_session=True,  # Ctrl-C is for the training, which then ends the tracker
-                env=os.environ | ENVIRONMENT,
+                env=module_environment(**ENVIRONMENT),
             )
         self._queue.put(json.dumps({"tracker": tracker, **start}))
         self._reader = threading.Thread(target=self._read, daemon=True)

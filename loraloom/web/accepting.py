@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
-import loraloom
+from loraloom.run.own_process import module_command, module_environment
 from loraloom.web.acceptor import NEW
 
 MOST_CONNECTIONS_A_TURN = 16
@@ -58,15 +56,13 @@ class Accepting:
         """
         self._channel.setblocking(False)
         own = (self._listening.fileno(), self._theirs.fileno())
-        paths = [str(Path(loraloom.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             self._process = await asyncio.create_subprocess_exec(
-                # -P: a file of the user in the current folder must not shadow a library
-                *(sys.executable, "-P", "-m", "loraloom.web.acceptor", *map(str, own)),
+                *module_command("loraloom.web.acceptor", *map(str, own)),
                 pass_fds=own,
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env=module_environment(),
             )
         except OSError:
             self._leave()

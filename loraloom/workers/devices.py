@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from loraloom.run.folder import Run
+from loraloom.run.own_process import module_command, module_environment
 from loraloom.session.locations import Relocation
 from loraloom.text.message import Message
 from loraloom.workers.wave_files import FileWorker, FileWorkers
@@ -79,9 +79,10 @@ def _start(run: Run, device: str, moved: Relocation) -> subprocess.Popen[bytes]:
     for option, path in (("--base", moved.base), ("--data", moved.data)):
         if path is not None:
             words += [option, path.absolute()]
-    command = [sys.executable, "-m", "loraloom.workers", *map(str, words)]
+    command = module_command("loraloom.workers", *words)
     # What a worker has to say, it tells the process of the run.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=quiet, stdout=quiet, env=module_environment())
 
 
 def pid_of(folder: Path) -> int:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ import psutil
 from loraloom.errors import RunError
 from loraloom.run.documents.checks import Finding
 from loraloom.run.events import BaseChoices, CheckResults, Event, Note, RowCounts, WarningNote
+from loraloom.run.own_process import module_command, module_environment
 from loraloom.text.message import Message, from_data
 from loraloom.web.pages.job_process import EVENTS, LOG, OUTCOME, REQUEST
 
@@ -232,12 +231,12 @@ def _start(own: Path) -> subprocess.Popen[bytes]:
     """Start the process in a session of its own, so that Ctrl-C in the server's terminal does not end it."""
     with (own / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "loraloom.web.pages.job_process", str(own)],
+            module_command("loraloom.web.pages.job_process", own),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"},
+            env=module_environment(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_TELEMETRY="1"),
         )
     (own / PID).write_text(str(process.pid), encoding="ascii")
     return process

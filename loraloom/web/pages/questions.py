@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import subprocess
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from loraloom.run.folder import Run
+from loraloom.run.own_process import module_command, module_environment
 from loraloom.text.message import Message, from_data
 from loraloom.web.pages.jobs import PAGES_FOLDER
 
@@ -150,12 +149,12 @@ class Questions:
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with log.open("wb") as errors:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "loraloom.web.pages.answering_process", str(run.folder.resolve())],
+                module_command("loraloom.web.pages.answering_process", run.folder.resolve()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 encoding="utf-8",
-                env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "PYTHONIOENCODING": "utf-8"},
+                env=module_environment(TOKENIZERS_PARALLELISM="false", PYTHONIOENCODING="utf-8"),
             )
         started = _Process(key, popen)
         threading.Thread(target=self._read, args=(started, log), daemon=True).start()
