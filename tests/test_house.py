@@ -9,7 +9,11 @@ import pytest
 
 from tools import house
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "architecture.md"
+PARTS = ("loraloom", "tests", "tools", "benchmarks")
+# `lock.py`, `web/security.py`; not an example such as `train.py:17` or `NAME_format.py`.
+NAMED = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)`")
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +55,14 @@ def test_a_function_of_one_return_is_an_accessor_and_nested_functions_are_part_o
     assert False in kinds
     lines = [line for each in functions for line in each.lines]
     assert len(lines) == len(set(lines))
+
+
+def test_files_that_texts_name_are_there() -> None:
+    """A file keeps its name in docstrings, comments and pages after it has got another one."""
+    there = [
+        f"/{path.relative_to(ROOT).as_posix()}" for part in PARTS for path in (ROOT / part).rglob("*.py")
+    ]
+    texts = [*(ROOT / "loraloom").rglob("*.py"), *(ROOT / "docs").glob("*.md")]
+    named = [(text.name, name) for text in texts for name in NAMED.findall(text.read_text(encoding="utf-8"))]
+    assert len(named) > 50
+    assert [each for each in named if not any(path.endswith(f"/{each[1]}") for path in there)] == []

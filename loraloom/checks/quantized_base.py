@@ -53,8 +53,7 @@ def check_quantization(gate: Gate) -> list[Finding]:
         wanted=wanted,
         error=percent(error) if math.isfinite(error) else str(error),
     )
-    is_near = abs(loss - wanted) <= gate.tolerance * abs(wanted)
-    if is_near and error <= OF_GRADIENTS * gate.tolerance:
+    if gate.are_near(loss, wanted) and error <= OF_GRADIENTS * gate.tolerance:
         return [Finding("ok", "quantization", "base", said)]
     fix = Message(
         "Remove `quantization`, or choose another one; the installed version computes something else."

@@ -29,7 +29,7 @@ def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch)
         ),
     )
     reasons = {reason: None for name in silent if (reason := _reason(bank, name, batch))}
-    why = f": {'; '.join(reasons)}" if reasons else ""
+    why = Message(": {reasons}", reasons=joined("; ", reasons)) if reasons else ""
     return Message(
         "{num_silent} of {num_norms} modules get no gradient, {counted}; the first one is {silent}{why}",
         num_silent=len(silent),

@@ -127,7 +127,7 @@ def compare_adapters(
         adapters: folders in PEFT's format, each with or without `NAME=` in front.
         data: rows with known answers, which the answers are compared with.
         prompts, prompts_file: rows to answer instead.
-        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        sets: `key=value` each, of `data`, `generation`, `dtype`, `quantization`, `device` or `seed`.
         source_lang, target_lang, spbleu_model: as in `compare`.
         out: the JSON file to store the comparison in; without one, it is not stored.
         report, stop: as in `compare`.

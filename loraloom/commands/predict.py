@@ -106,7 +106,7 @@ def predict_with_adapter(
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
         file, keep, source_lang, target_lang, report, stop: as in `predict`.
-        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        sets: `key=value` each, of `data`, `generation`, `dtype`, `quantization`, `device` or `seed`.
 
     Yields:
         As `predict`.

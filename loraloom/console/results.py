@@ -197,9 +197,7 @@ def _with_difference(text: str, key: str, group: str, pair: LanguagePair) -> str
 
 def _print_paragraph(stdout: Stdout, text: str, style: str = "") -> None:
     """Print a text in lines that fit the terminal, or a pipe's 80 or $COLUMNS columns."""
-    for line in Text(text, style=style).wrap(stdout, text_width(stdout)):
-        line.rstrip()
-        stdout.print(line)
+    stdout.print(*BreakableText(text, style=style).wrap(stdout, text_width(stdout)), sep="\n")
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:

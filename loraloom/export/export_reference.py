@@ -17,7 +17,7 @@ from loraloom.evaluate.generation import answer
 from loraloom.export.fresh_process import teacher_forced
 from loraloom.export.merged_folder import merge_proven
 from loraloom.export.proof import NUM_ROWS, TARGET_TOKENS, proof_rows, with_answers
-from loraloom.export.runtime import ANSWERS_AT_ONCE, ProofRows, each_alone, parts_of
+from loraloom.export.runtime import ProofRows, answered_at_once, each_alone, parts_of
 from loraloom.export.transformers_answers import of_targets
 from loraloom.recipe import GenerationSettings
 from loraloom.training.card_facts import Facts
@@ -65,7 +65,7 @@ def reference_answers(
         for row, ids, own in zip(lines, found.indices.tolist(), found.values.tolist(), strict=True):
             nearest[row].append(dict(zip(ids, own, strict=True)))
 
-    settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=ANSWERS_AT_ONCE)
+    settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=answered_at_once(rows))
     starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
     on_logits = keep if with_nearest else None
     found = answer(bank, [slot], rows.sources, settings, starts=starts, on_logits=on_logits)[slot]

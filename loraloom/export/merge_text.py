@@ -76,7 +76,7 @@ def figures(result: MergeSummary) -> list[tuple[str, str]]:
     """Format the result as rows of a table."""
     proof, reload, rounding = result["proof"], result["proof"]["reload"], result["proof"]["rounding"]
     rows = [
-        ("dtype", f"{result['dtype']} ({result['dtype_reason']})"),
+        ("dtype", Message("{dtype} ({reason})", dtype=result["dtype"], reason=result["dtype_reason"])),
         (
             Message("linears with W + s·B·A"),
             Message(

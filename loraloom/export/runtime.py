@@ -99,10 +99,15 @@ def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
         start = end
 
 
+def answered_at_once(rows: ProofRows) -> int:
+    """Return how many of these rows are answered at once."""
+    longest = max((len(source) for source in rows.sources), default=0) + rows.max_new_tokens
+    return max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest))
+
+
 def answered_together(rows: ProofRows) -> Iterator[ProofRows]:
     """Cut rows into parts that are answered at once."""
-    longest = max((len(source) for source in rows.sources), default=0) + rows.max_new_tokens
-    step = max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest))
+    step = answered_at_once(rows)
     for start in range(0, len(rows.sources), step):
         yield _part(rows, slice(start, start + step))
 

@@ -63,10 +63,13 @@ def comparison_lines(comparison: Comparison, name: str) -> list[str]:
 def _interval(difference: Difference | None) -> tuple[str, str]:
     if difference is None:
         return "", ""
-    low, high = difference.low, difference.high
-    return f"{difference.difference:+.4f} ({low:+.4f} to {high:+.4f})", rendered(
-        shown_word(difference.verdict)
+    with_interval = filled(
+        "{difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        difference=difference.difference,
+        low=difference.low,
+        high=difference.high,
     )
+    return with_interval, rendered(shown_word(difference.verdict))
 
 
 def movement_line(moved: Movement) -> str:

@@ -66,7 +66,8 @@ def adapters_of(
     finished = [name for name in listed if (run.adapters / name).is_dir()]
     there = [name for name in listed if name in finished or name in so_far]
     endings = endings_of(run)
-    chosen, notes, problems = there if wanted is None else [], [], []
+    notes: list[str] = []
+    chosen, problems = there if wanted is None else [], []
     for given in wanted or []:
         names = groups.get(given, [given])
         usable = [name for name in names if name in there]
@@ -74,7 +75,9 @@ def adapters_of(
             problems.append(_problem(run, given, names, groups, endings))
         chosen += usable
         lacking = [_lacking(name, endings) for name in names if name not in usable]
-        notes += [f"{reason}; {given} means the others" for reason in lacking]
+        notes += [
+            Message("{reason}; {given} means the others", reason=reason, given=given) for reason in lacking
+        ]
     if problems:
         raise RunError(problems)
     if wanted is None and not there:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -12,14 +13,16 @@ from transformers import GenerationConfig
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, load_base
 from loraloom.checks import gate as gate_module
 from loraloom.checks.finding import Finding, raise_errors
 from loraloom.checks.gate import run_gate
 from loraloom.checks.model_suite import GATE
-from loraloom.data.encoding import EncodedSet
+from loraloom.data.encoding import EncodedSet, encode
 from loraloom.errors import CheckError, TargetError
 from loraloom.recipe import Experiment
+from loraloom.starter import data_file, model_folder
+from tests.checks.data_rows import examples
 from tests.families import TINY_FAMILIES
 from tests.parity.rig import EOS, experiment, random_rows, speaking_tensors, train_all
 
@@ -147,6 +150,17 @@ def test_a_mask_that_lets_packed_rows_see_each_other_is_found(
         lambda q, k: (k[:, None, :] > 0)[:, None].expand(-1, -1, q.shape[1], -1),
     )
     assert "loss" in errors(findings(mt5))
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_rows_that_the_base_knows_pass_although_rounding_is_much_of_their_loss(packing: bool) -> None:
+    base = load_base(str(model_folder()), dtype="float32", device="cpu")
+    probes = json.loads(data_file("probe").read_text(encoding="utf-8"))[:30]
+    known = examples([(probe["instruction"], probe["response"]) for probe in probes])
+    rows = encode(known, base.tokenizer, max_source_length=64, max_target_length=64)
+    (finding,) = run_gate(base, [], {}, rows, packing=packing, checks=[gate_module.check_loss])
+    assert finding.level == "ok"
+    assert finding.message.startswith("0.0060 by the model's own forward")
 
 
 def test_a_base_whose_loss_is_not_finite_is_found(mt5: Base) -> None:

@@ -18,6 +18,8 @@ from loraloom.commands.train import train
 from loraloom.errors import RunError
 from loraloom.run.folder import Run
 from loraloom.session.adapter_names import adapters_of, one_adapter
+from loraloom.text.catalogue import rendered
+from loraloom.text.language import catalogue_of
 from tests.commands.trained import ROWS
 
 TWO_SEEDS: dict[str, Any] = {"experiments": {"wide": {}, "narrow": {"lora": {"r": 2}}}, "seeds": 2}
@@ -63,6 +65,7 @@ def test_an_experiment_stands_for_all_its_seeds_where_several_may_answer(seeded:
     chosen, notes = adapters_of(seeded, recipe, ["narrow"])
     assert chosen == ["narrow@42"]
     assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow means the others"]
+    assert rendered(notes[0], catalogue_of("zh")).endswith("；narrow 表示其余的")
     chosen, notes = adapters_of(seeded, recipe, None)
     assert chosen == ["wide@42", "wide@43", "narrow@42"]
     assert notes == ["narrow@43 failed after step 3: its loss is not finite"]

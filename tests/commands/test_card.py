@@ -18,6 +18,9 @@ from loraloom.commands.card import card
 from loraloom.commands.compare import compare
 from loraloom.commands.merge import merge
 from loraloom.errors import RunError
+from loraloom.export.merge_text import figures
+from loraloom.text.catalogue import rendered, use_catalogue
+from loraloom.text.language import catalogue_of
 from tests.commands.trained import ROWS, machine_paths, train_small
 from tests.families import TINY_FAMILIES
 
@@ -115,13 +118,16 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     assert found.sentences[0] in body
     (chrf,) = [each for each in found.differences if each.metric == "chrf"]
     assert f"{chrf.difference:+.4f} ({chrf.low:+.4f} to {chrf.high:+.4f})" in body
+    with use_catalogue(catalogue_of("zh")):
+        assert f"{chrf.difference:+.4f}（{chrf.low:+.4f} 至 {chrf.high:+.4f}）" in card(run)["card"]
     assert "These rows selected the checkpoint, so the figures are optimistic." in body
     assert re.search(r"Movement, ‖ΔW‖ / ‖W‖: 0\.\d+ over all adapted linears", body)
     assert_gives_nothing_away(text, run, tiny("mt5"), tmp_path)
     columns = {line.count("|") - line.count("\\|") for line in body.splitlines() if line.startswith("| ")}
     assert columns == {3, 6}
 
-    merge(run, run / "merged")
+    (dtype, *_) = figures(merge(run, run / "merged"))
+    assert rendered(dtype[1], catalogue_of("zh")) == "float32（与基座的文件相同）"
     (run / "mt5").symlink_to(tiny("mt5"))
     with_peft, after_merge = code_blocks(text)
     answers = [run_code(block, run, monkeypatch)["answer"].tolist() for block in (with_peft, after_merge)]

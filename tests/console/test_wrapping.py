@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loraloom.console.results import print_range_test
 from loraloom.console.wrapping import BreakableText, wrapped
+from loraloom.run.documents.range_test import RangeTest
 
 CHINESE = "训练集的 token 中有 15.2 % 是单个字节（93.5 %），因为词表缺少“某些”字符；用 `--all` 显示。"
 
@@ -42,6 +44,24 @@ def test_english_breaks_between_words_and_figures_keep_their_sign() -> None:
     assert lines("no text is cut: 3 % of it", 17) == ["no text is cut:", "3 % of it"]
     assert lines("cut to 3 % of it", 8) == ["cut to", "3 % of", "it"]
     assert lines("a verylongword", 6) == ["a", "verylo", "ngword"]
+
+
+def test_a_sentence_of_a_result_breaks_as_other_text_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    found = RangeTest(
+        format=1,
+        experiment="main",
+        num_steps=8,
+        num_eval_rows=8,
+        base_eval_loss=2.0,
+        results=[],
+        suggestion=None,
+        reason=CHINESE,
+    )
+    print_range_test(found)
+    assert capsys.readouterr().out.splitlines()[-4:] == lines(CHINESE, 30)
 
 
 def test_styles_are_kept() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import Rows, Share
 from loraloom.base.loading import Base, load_base
 from loraloom.errors import ModelError
+from loraloom.evaluate.row_decoding import RowDecoding
 from loraloom.export import export_reference
 from loraloom.export.export_proof import measure
 from loraloom.export.export_reference import (
@@ -27,7 +28,7 @@ from loraloom.export.fresh_process import teacher_forced
 from loraloom.export.merged_folder import merge_proven
 from loraloom.export.proof import NUM_ROWS as NUM_MERGED_ROWS
 from loraloom.export.proof import Limits, proof_rows
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, each_alone
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, answered_together, each_alone
 from loraloom.recipe import DataSettings, Recipe
 from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
@@ -78,6 +79,25 @@ def test_the_likeliest_tokens_of_decoding_are_those_of_a_pass_over_the_answer(
         for at in range(min(len(answer) + 1, LIMIT)):
             assert list(found[at]) == wanted.indices[at].tolist()
             assert list(found[at].values()) == pytest.approx(wanted.values[at].tolist(), abs=1e-4)
+
+
+def test_as_many_rows_are_answered_at_once_as_their_keys_and_values_fit(
+    bank: AdapterBank, rows: ProofRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the runtimes, whose answers these are compared with."""
+    monkeypatch.setattr("loraloom.export.runtime.ANSWER_POSITIONS_AT_ONCE", 5 * (40 + LIMIT))
+    rows = replace(rows, sources=[*rows.sources[:-1], [5] * 40])
+    together = [len(part.sources) for part in answered_together(rows)]
+    batches: list[int] = []
+    answered = RowDecoding.answer
+
+    def counted(decoding: RowDecoding, chosen: Sequence[int]) -> None:
+        batches.append(len(chosen))
+        answered(decoding, chosen)
+
+    monkeypatch.setattr(RowDecoding, "answer", counted)
+    reference_answers(bank, "a", rows, with_nearest=False)
+    assert batches == together == [5, 5, 2]
 
 
 def test_the_gap_of_another_answer_is_the_difference_of_two_logits(

@@ -1,4 +1,4 @@
-"""The answers of the API, for its OpenAPI document; `answers.py` writes them."""
+"""The answers of the API, for its OpenAPI document; `answer_documents.py` writes them."""
 
 from __future__ import annotations
 
