@@ -1,6 +1,6 @@
 """Processes of this package: the command and environment of one of its modules.
 
-`python -m` puts the current folder first, where a user's `datasets.py` or `json.py` would stand for the
+`python -m` puts the current folder first, where a file of the user called "datasets" or "json" would stand for the
 library of that name. So it is left out (`-P`), and the place of the package is named instead.
 """
 
