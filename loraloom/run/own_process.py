@@ -1,7 +1,7 @@
 """Processes of this package: the command and environment of one of its modules.
 
-`python -m` puts the current folder first, where a file of the user called "datasets" or "json" would stand for the
-library of that name. So it is left out (`-P`), and the place of the package is named instead.
+`python -m` puts the current folder first, where a file of the user called "datasets" or "json" would stand
+for the library of that name. So it is left out (`-P`), and the place of the package is named instead.
 """
 
 from __future__ import annotations
