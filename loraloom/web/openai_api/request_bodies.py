@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from loraloom.serving.job import MAX_ANSWERS, MAX_LOGPROBS, MAX_STOPS, Decoding
 from loraloom.text.message import Message
@@ -16,6 +24,13 @@ MAX_STOP_CHARACTERS = 256
 MAX_TOKENS = 4096
 MAX_SEED = 2**63 - 1
 
+
+def _only_false(value: bool) -> bool:
+    if value:
+        raise ValueError(Message("must be false"))
+    return value
+
+
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
 Content = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
@@ -23,6 +38,9 @@ Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Language = Annotated[str, Field(min_length=1, max_length=32)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
+# Not `Literal[False]` and `Literal[1]`, which take 0 and true too, because those are equal in Python.
+No = Annotated[bool, AfterValidator(_only_false), Field(json_schema_extra={"const": False})]
+One = Annotated[int, Field(ge=1, le=1)]
 
 
 class Strict(BaseModel):
@@ -35,7 +53,7 @@ class StreamOptions(Strict):
     """What a stream has at its end."""
 
     include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: No = False
 
 
 class Sampling(Strict):
@@ -94,8 +112,8 @@ class CompletionRequest(Generation):
 
     prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROMPTS)]
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    echo: Literal[False] | None = None
-    best_of: Literal[1] | None = None
+    echo: No | None = None
+    best_of: One | None = None
 
     @property
     def prompts(self) -> list[str]:
