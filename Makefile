@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests run beside each other, with one thread each. One process more than two cores, because some tests wait.
-JOBS ?= 3
+# Tests run beside each other; with one thread each they do not wait for one another.
+JOBS ?= 2
 # Half of the files for each, and what is left at the end is shared: neighbours use the same runs and servers,
 # which each process makes for itself.
 BESIDE := --numprocesses $(JOBS) --dist worksteal

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import house
+from tools import house, house_trace
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
@@ -18,14 +18,14 @@ NAMED = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)`")
 
 @pytest.fixture(scope="module")
 def reading() -> dict[str, object]:
-    return house.trace_all()["reading"]
+    return house_trace.trace_all()["reading"]
 
 
 def test_a_step_is_understood_from_the_files_that_the_page_lists(reading: dict[str, object]) -> None:
     section = PAGE.read_text(encoding="utf-8").partition("## How a step works")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| `([a-z_/]+\.py)` \|", section, flags=re.MULTILINE)
     assert sorted(listed) == sorted(reading["which"])  # type: ignore[call-overload]
-    assert listed[0] == house.FIRST_READ
+    assert listed[0] == house_trace.FIRST_READ
 
 
 def test_the_files_to_read_become_no_more(reading: dict[str, object]) -> None:
@@ -49,7 +49,7 @@ def test_the_house_stays_as_it_was_cleaned() -> None:
 
 
 def test_a_function_of_one_return_is_an_accessor_and_nested_functions_are_part_of_theirs() -> None:
-    functions = list(house.outer_functions("training/engine.py"))
+    functions = list(house_trace.outer_functions("training/engine.py"))
     kinds = [each.is_accessor for each in functions]
     assert True in kinds
     assert False in kinds

@@ -31,7 +31,7 @@ from loraloom.session.leading import (
 )
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
-from loraloom.session.outcome import experiment_outcome, run_outcome
+from loraloom.session.outcome import Outcome, experiment_outcome, outcome_of, run_outcome
 from loraloom.session.repair import (
     find_resume_point,
     is_exported,
@@ -40,7 +40,6 @@ from loraloom.session.repair import (
     repair,
 )
 from loraloom.session.resource_plan import predict_resources
-from loraloom.session.run_outcome import Outcome, outcome_of
 from loraloom.session.run_session import (
     RunSession,
     create_session,

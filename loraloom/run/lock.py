@@ -219,7 +219,7 @@ def holder(path: Path) -> int | None:
 
 
 def holder_note(path: Path) -> str:
-    """Return the note of the holder of a lock file; empty if it has none, or if nobody holds the lock.
+    """Return the note of the process that holds a lock file; empty if it left none, or if no process does.
 
     A holder writes it just after it has the lock, so for a moment it is still that of the holder before.
     """
@@ -227,7 +227,7 @@ def holder_note(path: Path) -> str:
 
 
 def _lines(path: Path) -> tuple[str, str]:
-    """Return what a lock file has: process id and note; empty where there is none."""
+    """Return the process id and the note in a lock file; each is empty if the file has none."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:

@@ -1,8 +1,8 @@
 """Temporary folders, and the removal of those whose process was killed.
 
-    /tmp/loraloom-MACHINE-k3x9q2/
-      lock    locked by the process that uses the folder, and by nobody once that has ended, whatever ends it
-      files/  what it needs; created when it has the lock, so that nobody else removes a folder that is new
+    loraloom-MACHINE-k3x9q2/   in the folder of temporary files
+      lock    held by the process that uses the folder; the system releases it, however that process ends
+      files/  its files; created once the lock is held, so that no other process removes a new folder
 
 The name of a folder is not enough to remove it: it may be somebody else's. Nor is the lock, if machines share
 the folder of temporary files: on some file systems, such as BeeGFS, a lock holds on its own machine alone.

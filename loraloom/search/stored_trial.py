@@ -23,13 +23,11 @@ class StoredTrial:
     """A trial as the database has it.
 
     Args:
-        id: of the trial in the database.
         labels: of its values.
         rungs: the steps whose figures it has.
         is_finished: whether it has ended.
     """
 
-    id: int
     labels: Parameters
     rungs: set[int]
     is_finished: bool
@@ -37,9 +35,7 @@ class StoredTrial:
     @classmethod
     def of(cls, frozen: FrozenTrial) -> StoredTrial:
         """Take what matters of one of Optuna's trials."""
-        return cls(
-            frozen._trial_id, frozen.params, set(frozen.intermediate_values), frozen.state.is_finished()
-        )
+        return cls(frozen.params, set(frozen.intermediate_values), frozen.state.is_finished())
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

@@ -12,7 +12,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -196,26 +195,20 @@ class Study:
                 where=str(self.file),
                 fix=Message("Move it away; it is created again from {ledger_file}.", ledger_file=LEDGER_FILE),
             )
-        for stored, trial in zip(self._stored, trials, strict=False):
+        for number, (stored, trial) in enumerate(zip(self._stored, trials, strict=False)):
             if not stored.is_finished:
-                self._tell(study, stored, trial)
-        added = [self._frozen(trial) for trial in trials[len(self._stored) :]]
-        for frozen in added:
+                self._tell(study, number, stored, trial)
+        for trial in trials[len(self._stored) :]:
+            frozen = self._frozen(trial)
             study.add_trial(frozen)
-        if added:
-            numbers = range(len(self._stored), len(trials))
-            ids = [
-                study._storage.get_trial_id_from_study_id_trial_number(study._study_id, n) for n in numbers
-            ]
-            self._stored += [
-                replace(StoredTrial.of(frozen), id=id) for id, frozen in zip(ids, added, strict=True)
-            ]
+            self._stored.append(StoredTrial.of(frozen))
 
-    def _tell(self, study: optuna.Study, stored: StoredTrial, trial: Trial) -> None:
+    def _tell(self, study: optuna.Study, number: int, stored: StoredTrial, trial: Trial) -> None:
         figures = {int(rung): figure for rung, figure in trial.rungs.items() if int(rung) not in stored.rungs}
         if not figures and not trial.has_ended:
             return
-        known = optuna.trial.Trial(study, stored.id)
+        id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        known = optuna.trial.Trial(study, id)
         for rung, figure in figures.items():
             known.report(figure, rung)
             stored.rungs.add(rung)
@@ -223,7 +216,7 @@ class Study:
             known.set_user_attr("reason", trial.reason)
             state = STATES[trial.status]
             values = trial.figure if state is TrialState.COMPLETE else None
-            study.tell(known.number, values, state=state)
+            study.tell(number, values, state=state)
             stored.is_finished = True
 
     def _frozen(self, trial: Trial) -> FrozenTrial:

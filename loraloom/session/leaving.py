@@ -20,8 +20,8 @@ FRUITFUL = (TrainStep, TrialStart)
 def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_resumable: bool) -> None:
     """Remove a new run, unless a command can go on with it; say what becomes of rows that were read to files.
 
-    After an error, a corrected command starts a new run. In the same folder, it goes on with the rows that
-    were read, as far as the files of the data and the settings of reading are the same.
+    After an error, a corrected command starts a new run. In the same folder, it reuses the rows that were
+    read, if the data files and the settings for reading them are unchanged.
 
     Args:
         run: the locked run.
@@ -39,8 +39,8 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
     elif is_resumable and is_named and has_rows:
         _remove_all_but_rows(run)
         kept = Message(
-            "the rows read so far are kept in {rows}; the corrected command goes on with them, if it has the "
-            "same data and the same --out",
+            "the rows read so far are kept in {rows}; the corrected command reuses them if it has the same "
+            "data and the same --out",
             rows=run.rows,
         )
         report(Note(message=kept))
@@ -50,7 +50,7 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
         if has_rows and is_resumable:
             removed = Message(
                 "the rows read so far are removed, and the next command reads the data again; with --out, it "
-                "would go on with them"
+                "would reuse them"
             )
             report(Note(message=removed))
 

@@ -1,12 +1,34 @@
-"""The outcome of a run, as result.json contains it."""
+"""The outcome of a run, as result.json contains it and as `train` returns it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from loraloom.base.available_memory import peak_process_bytes
+from loraloom.errors import TrainingError
 from loraloom.run.documents.result import ExperimentResult, Result
+from loraloom.run.folder import Run
+from loraloom.text.message import Message, joined
 from loraloom.training.state import Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Args:
+        run: the run directory.
+        result: content of result.json: how each experiment ended, and what the run took.
+    """
+
+    run: Run
+    result: Result
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the experiments that failed."""
+        return self.result.failed
 
 
 def experiment_outcome(progress: Progress) -> ExperimentResult:
@@ -37,3 +59,26 @@ def run_outcome(experiments: Mapping[str, ExperimentResult], num_steps: int, sec
         wall_seconds=round(seconds, 2),
         peak_bytes=peak_process_bytes(),
     )
+
+
+def outcome_of(run: Run) -> Outcome:
+    """Return how a finished run ended.
+
+    Raises:
+        TrainingError: every experiment failed.
+    """
+    outcome = Outcome(run, Result.read(run.result_file))
+    entries = outcome.result.experiments
+    if len(outcome.failed) == len(entries):
+        raise TrainingError(
+            joined(
+                "; ",
+                (
+                    Message("{name}: {reason}", name=name, reason=entries[name].reason)
+                    for name in outcome.failed
+                ),
+            ),
+            where=str(run.folder),
+            fix=Message("Lower the learning rate, or set dtype: float32."),
+        )
+    return outcome

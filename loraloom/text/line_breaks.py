@@ -54,8 +54,8 @@ def line_breaks(text: str, width: int, *, breaks_words: bool = True) -> Iterator
 def lines_of(text: str, width: int) -> list[str]:
     """Return the lines of a paragraph, for a file: words stay whole, and white space is one space.
 
-    In Chinese, there is none between sentences, and a word of letters is not alone on the last line: what is
-    before it comes along if both fit.
+    Chinese has no space between sentences, and does not leave one Latin word alone on the last line: the
+    character before it moves down with it if both fit.
 
     Args:
         text: one paragraph.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,6 @@ from loraloom.run.folder import Run
 PARTS = ("train", "eval", "test")
 PACKAGES = ("loraloom", "torch", "transformers", "peft")
 _Content = TypeVar("_Content")
-_LAST: dict[Callable[[Path], Any], tuple[object, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,18 @@ def read_facts(
 
 
 def _read_once(read: Callable[[Path], _Content], file: Path) -> _Content:
-    """Read a file of a run, unless it is the one that was read last: many adapters are exported together."""
+    """Read a file of a run, unless it was just read and is the same: many adapters are exported together."""
     try:
         found = file.stat()
     except OSError:  # said by whatever reads it
         return read(file)
-    key = (file.absolute(), found.st_ino, found.st_mtime_ns, found.st_size)
-    if _LAST.get(read, (None, None))[0] != key:
-        _LAST[read] = key, read(file)
-    content: _Content = _LAST[read][1]
+    content: _Content = _read_again(read, file.absolute(), (found.st_ino, found.st_mtime_ns, found.st_size))
     return content
+
+
+@lru_cache(maxsize=2)
+def _read_again(read: Callable[[Path], Any], file: Path, state: tuple[int, ...]) -> Any:
+    return read(file)
 
 
 def _portable(file: str) -> str:

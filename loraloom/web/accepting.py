@@ -15,7 +15,7 @@ from loraloom.web.acceptor import NEW
 
 MOST_CONNECTIONS_A_TURN = 16
 END_SECONDS = 5.0
-IS_POSSIBLE = sys.platform == "linux"  # elsewhere nobody has tried to pass on sockets
+IS_POSSIBLE = sys.platform == "linux"  # passing sockets on was not tried on other systems
 
 Told = tuple[int, Iterable[tuple[bytes, bytes]], bytes]
 

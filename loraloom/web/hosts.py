@@ -58,6 +58,6 @@ def names_server(host_header: str, host: str, allowed_hosts: Iterable[str]) -> b
         return True
     if is_loopback(host):
         return is_loopback(name)
-    if is_wildcard(host):  # an address is no name, so DNS cannot rebind it
+    if is_wildcard(host):  # DNS cannot rebind an address
         return is_loopback(name) or is_address(name)
     return name == host.lower()

@@ -92,7 +92,7 @@ def _wait_for(folder: Path) -> Run:
     """Wait until a run is ready for others.
 
     Raises:
-        LoRALoomError: it does not exist, has finished, nobody holds it, nobody can join it, or it is damaged.
+        LoRALoomError: it does not exist, has finished, is not being trained, cannot be joined, or is damaged.
     """
     deadline, refusal = time.monotonic() + _join_seconds(), None
     while True:

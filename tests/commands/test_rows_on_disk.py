@@ -189,7 +189,7 @@ class TestEndingEarly:
         with pytest.raises(ModelError):
             train(wrong, out=out, report=notes.append)
         assert {path.name for path in out.iterdir()} == {".lock", "rows"}
-        said = f"the rows read so far are kept in {out / 'rows'}; the corrected command goes on with them"
+        said = f"the rows read so far are kept in {out / 'rows'}; the corrected command reuses them"
         assert str(notes[-1].message).startswith(said)  # type: ignore[attr-defined]
         with monkeypatch.context() as during:
             self.ending(during, row_files, "read_examples", 1, AssertionError("a file is read again"))
@@ -212,7 +212,7 @@ class TestEndingEarly:
         with pytest.raises(ModelError):
             train(wrong, report=notes.append)
         assert list((tmp_path / "runs").iterdir()) == []
-        assert "reads the data again; with --out, it would go on" in str(notes[-1].message)  # type: ignore[attr-defined]
+        assert "reads the data again; with --out, it would reuse them" in str(notes[-1].message)  # type: ignore[attr-defined]
 
     def test_an_encoding_of_a_range_test_ends_at_once_and_leaves_nothing(
         self, two_files: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
