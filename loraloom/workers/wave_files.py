@@ -22,13 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loraloom.errors import RunError
-from loraloom.run.folder import Run
+from loraloom.run.folder import LOCK_FILE, Run
+from loraloom.run.lock import is_held
 from loraloom.run.packing import packed, unpacked
 from loraloom.run.patience import exists_patiently, read_bytes_patiently
 from loraloom.text.message import Message, from_data, to_data
 from loraloom.training.signals import StopRequest
 from loraloom.training.waves import Update, Wave
-from loraloom.workers.beats import Beats, Listener, replace_quickly, silence_seconds
+from loraloom.workers.beats import BEAT_SECONDS, Beats, Listener, replace_quickly, silence_seconds
 
 FOLDER = "workers"
 READY, REFUSED, DISMISSED = "ready.json", "refused.json", "dismissed"
@@ -173,6 +174,8 @@ class FilePost:
     def __init__(self, folder: Path, name: str, stop: StopRequest) -> None:
         self.folder, self.name, self.stop = folder, name, stop
         folder.mkdir(parents=True)
+        self._run = Run(folder.parent.parent)
+        self._looked, self._is_held = time.monotonic(), True
         self._driver = Listener(folder / DRIVER_BEAT)
         self._beats = Beats()
         self._beats.add(folder / WORKER_BEAT)
@@ -192,7 +195,7 @@ class FilePost:
             replace_quickly(self.folder / REFUSED, json.dumps(said).encode())
 
     def receive(self) -> Wave | None:
-        """Wait for a wave; None if the worker is dismissed or asked to stop.
+        """Wait for a wave; None if the worker is dismissed or asked to stop, or if the run has finished.
 
         Raises:
             RunError: the driver has ended, or does not answer, or its wave cannot be read.
@@ -207,6 +210,8 @@ class FilePost:
                 self._require_driver()
             except RunError:
                 if exists_patiently(self.folder / DISMISSED):  # written just now, as its last act
+                    return None
+                if self._run.is_finished and not self._driver.was_heard:  # this worker came after that
                     return None
                 raise
             time.sleep(POLL_SECONDS)
@@ -262,7 +267,9 @@ class FilePost:
             RunError: it has ended, or does not answer.
         """
         silence, is_there = self._driver.silent_seconds, exists_patiently(self.folder)
-        if is_there and silence < silence_seconds():
+        # A driver that has not seen this worker yet may be in an evaluation, or write its result.
+        is_alive = silence < silence_seconds() if self._driver.was_heard else self._is_run_held()
+        if is_there and is_alive:
             return
         raise RunError(
             Message("the process that writes the run has ended, or does not answer")
@@ -271,6 +278,12 @@ class FilePost:
             where=str(self.folder.parent.parent),
             fix=Message("Resume the run with --resume, then join it again."),
         )
+
+    def _is_run_held(self) -> bool:
+        """Return whether a process has the run's lock, asked once a second at most."""
+        if time.monotonic() - self._looked > BEAT_SECONDS:
+            self._is_held, self._looked = is_held(self._run.folder / LOCK_FILE), time.monotonic()
+        return self._is_held
 
     def _flush(self) -> None:
         self._flushed = time.monotonic()

@@ -50,6 +50,11 @@ class Fuzzed:
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def succeeded(self) -> set[str]:
+        """Operations that succeeded at least once."""
+        return {label for (label, status) in self.statuses if status < 300}
+
 
 def fuzz(server: LiveServer, phases: dict[str, int], *, seed: int | None) -> Fuzzed:
     """Send requests, and check every answer against the OpenAPI document.

@@ -49,6 +49,49 @@ def test_a_worker_that_took_long_to_read_the_base_waits_for_the_driver(
     post.close()
 
 
+def test_a_worker_waits_for_a_driver_that_has_the_lock_and_is_busy_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in an evaluation, and gives signs of life in a worker's folder after it has seen it."""
+    monkeypatch.setattr(wave_files, "silence_seconds", lambda: SILENCE)
+    monkeypatch.setattr(wave_files, "BEAT_SECONDS", SILENCE / 4)
+    run = create_run(tmp_path / "run")
+    with run.locked():
+        post = FilePost(run.folder / FOLDER / "worker", "worker", StopRequest())
+        post.ready(4, "cpu")
+        time.sleep(2 * SILENCE)
+        source = FileWorkers(run)
+        threading.Timer(2 * SILENCE, source.newcomers).start()
+        wave = Wave(1, "recipe", {}).packed()
+        threading.Timer(3 * SILENCE, lambda: (post.folder / "wave-000001").write_bytes(wave)).start()
+        assert post.receive() is not None
+        source.close()
+        post.close()
+
+
+@pytest.mark.parametrize("has_finished", [True, False])
+def test_a_worker_that_comes_after_the_last_trial_ends_with_the_run(
+    has_finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver does not look for workers any more, and has the lock until its result is written."""
+    monkeypatch.setattr(wave_files, "BEAT_SECONDS", SILENCE / 4)
+    run = create_run(tmp_path / "run")
+    with run.locked():
+        post = FilePost(run.folder / FOLDER / "worker", "worker", StopRequest())
+        post.ready(4, "cpu")
+        time.sleep(SILENCE)
+        assert post._is_run_held()
+        if has_finished:
+            run.result_file.touch()
+    if has_finished:
+        assert post.receive() is None
+    else:
+        with pytest.raises(RunError, match="has ended"):
+            post.receive()
+    post.close()
+    assert not (run.folder / FOLDER).exists()
+
+
 def test_the_folder_of_a_lost_worker_is_removed_when_no_beat_is_written_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
