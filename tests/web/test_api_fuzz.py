@@ -23,8 +23,8 @@ def test_every_answer_is_one_that_the_document_allows(served: Served) -> None:
             else {"stateful": SEQUENCES}
         )
         fuzzed = fuzz(server, phases, seed=None if CASES else 0)
-        # Schemathesis may end its sequences early, and which requests follow depends on answers before; what is
-        # missing is asked for again, with other requests.
+        # Schemathesis may end its sequences early, and which requests follow depends on answers before; what
+        # is missing is asked for again, with other requests.
         for _ in range(MOST_ROUNDS):
             is_enough = fuzzed.statuses.total() >= (CASES or LEAST) and fuzzed.succeeded >= SUCCESSES
             if fuzzed.problems or is_enough:
