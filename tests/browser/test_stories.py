@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,43 @@ def test_a_training_that_cannot_start_says_why(page: Any, tmp_path: Path) -> Non
     page.get_by_role("button", name="Dismiss").click()
     page.wait_for_load_state()
     assert page.get_by_text("A training could not start.").count() == 0
+
+
+def test_a_training_that_fails_midway_or_is_killed_says_why_and_is_resumed(
+    page: Any, runs: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "midway.json"
+    file.write_text(json.dumps(ROWS), encoding="utf-8")
+    page.goto("/new")
+    page.set_input_files("#data", file)
+    page.get_by_role("button", name="Examine the data").click()
+    page.get_by_text("The recipe is valid.").wait_for()
+    long = RECIPE.replace("rows.json", "midway.json").replace("num_train_epochs: 3", "num_train_epochs: 40")
+    type_recipe(page, long, page.get_by_text("The recipe is valid."))
+    page.click("#start")
+    page.wait_for_url("**/runs/midway-*")
+    run = runs / page.url.rpartition("/")[2]
+    learning = page.locator("table.live tbody tr", has_text=re.compile(r"\d / 200")).first
+    learning.wait_for()
+    (run / "checkpoints").rename(run / "aside")
+    (run / "checkpoints").touch()  # as a disk that fails: no checkpoint can be written
+
+    page.get_by_text("The training failed.").wait_for()
+    assert "Not a directory" in page.locator(".failed-start").inner_text()
+    assert page.locator("svg.plot").count() == 3  # what it had learned until then stays to be seen
+    (run / "checkpoints").unlink()
+    (run / "aside").rename(run / "checkpoints")
+    page.click("#resume")
+    page.locator("#stop").wait_for()
+    assert page.get_by_text("The training failed.").count() == 0
+
+    os.kill(int((run / ".lock").read_text().split()[0]), signal.SIGKILL)
+    page.get_by_text("Resuming failed.").wait_for()
+    assert "killed, possibly for lack of memory" in page.locator(".failed-start").inner_text()
+    page.click("#resume")
+    page.locator("#compare-rows").wait_for()
+    assert page.locator(".failed-start").count() == 0
+    assert page.locator("table.live tbody tr", has_text="200 / 200").count() == 2
 
 
 def test_a_refused_button_says_why(browser: Any, address: str, tmp_path: Path) -> None:

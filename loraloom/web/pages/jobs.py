@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -202,9 +203,7 @@ class Jobs:
             outcome = json.loads((own / OUTCOME).read_text(encoding="utf-8"))
             status, problems = outcome["status"], tuple(map(from_data, outcome["problems"]))
         elif not self._is_running(own):
-            last = _text(own / LOG).strip()[-_LAST_CHARACTERS:]
-            status = "failed"
-            problems = (Message("the process ended without a result: {last}", last=last or "–"),)
+            status, problems = "failed", (self._end(own),)
         return Job(
             own.name,
             request["kind"],
@@ -215,6 +214,17 @@ class Jobs:
             outcome,
             request.get("draft", ""),
         )
+
+    def _end(self, own: Path) -> Message:
+        """Return how a process ended that left no outcome."""
+        process = self._processes.get(own.name)
+        code = 0 if process is None or process.returncode is None else process.returncode
+        if code == -signal.SIGKILL:
+            return Message("the process was killed, possibly for lack of memory")
+        if code < 0:
+            return Message("the process was ended by signal {code}", code=-code)
+        last = _text(own / LOG).strip()[-_LAST_CHARACTERS:]
+        return Message("the process ended without a result: {last}", last=last or "–")
 
     def _is_running(self, own: Path) -> bool:
         process = self._processes.get(own.name)
