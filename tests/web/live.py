@@ -79,6 +79,9 @@ class LiveServer:
         self.child("loraloom.serving.worker").kill()
 
     def terminate(self) -> None:
+        """End it as systemd does, which sends SIGTERM to all processes of a service at once."""
+        for process in psutil.Process(self.process.pid).children():
+            process.terminate()
         self.process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
