@@ -19,18 +19,24 @@ import pytest
 from loraloom.base.loading import Base
 from loraloom.export import merged_folder
 from tests.families import KINDS
-from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
+from tests.fast_process import FullCollections, skip_waiting_for_disk
 from tests.faults.warm import Warm
 from tests.parity.rig import loaded_once, unwrap
 from tests.proof import measure_here
 from tests.tiny import make_folder
 
 skip_waiting_for_disk()
+full_collections = FullCollections()
 
 
 def pytest_collection_finish() -> None:
     """All test files are imported by now, and with them the libraries."""
-    exempt_imports_from_collection()
+    full_collections.exempt_all()
+
+
+def pytest_runtest_setup() -> None:
+    """Between two tests, when neither's objects are alive."""
+    full_collections.exempt_if_slow()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+SLOW_SECONDS = 0.05
 
 
 def skip_waiting_for_disk() -> None:
@@ -15,7 +20,33 @@ def skip_waiting_for_disk() -> None:
     os.fsync = os.fstat  # type: ignore[assignment]  # an invalid descriptor is still an error
 
 
-def exempt_imports_from_collection() -> None:
-    """Keep the garbage collector from visiting the libraries' million objects in each full collection."""
-    gc.collect()
-    gc.freeze()
+class FullCollections:
+    """Keeps the garbage collector from visiting a million objects in each full collection.
+
+    A training collects all garbage several times, and each time visits what tests and lazy imports of
+    libraries have left: before, that was a sixth of the whole suite's time. What is alive is exempted, again
+    whenever a collection was slow.
+    """
+
+    def __init__(self) -> None:
+        self._begun, self._was_slow = 0.0, False
+        gc.callbacks.append(self._watch)
+
+    def _watch(self, phase: Literal["start", "stop"], info: Mapping[str, int]) -> None:
+        if info["generation"] < 2:
+            return
+        if phase == "start":
+            self._begun = time.perf_counter()
+        else:
+            self._was_slow |= time.perf_counter() - self._begun > SLOW_SECONDS
+
+    def exempt_all(self) -> None:
+        """Exempt all objects that are alive."""
+        gc.collect()
+        gc.freeze()
+        self._was_slow = False
+
+    def exempt_if_slow(self) -> None:
+        """Exempt them if a full collection has taken long."""
+        if self._was_slow:
+            self.exempt_all()

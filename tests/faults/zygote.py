@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
+from tests.fast_process import FullCollections, skip_waiting_for_disk
 from tests.proof import measure_here
 
 UNREAD = "|"  # in the place of a path: a pipe whose reader has left
@@ -33,7 +33,7 @@ def main() -> None:
     from loraloom.export import merged_folder
 
     skip_waiting_for_disk()
-    exempt_imports_from_collection()
+    FullCollections().exempt_all()
     if os.environ.get("HF_HUB_OFFLINE"):  # as the fresh process of a merge is
         merged_folder.run_fresh_process = measure_here
     for line in sys.stdin:

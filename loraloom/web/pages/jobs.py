@@ -219,7 +219,7 @@ class Jobs:
         """Return how a process ended that left no outcome."""
         process = self._processes.get(own.name)
         code = 0 if process is None or process.returncode is None else process.returncode
-        if code == -signal.SIGKILL:
+        if code == -getattr(signal, "SIGKILL", 9):  # Windows lacks it
             return Message("the process was killed, possibly for lack of memory")
         if code < 0:
             return Message("the process was ended by signal {code}", code=-code)
