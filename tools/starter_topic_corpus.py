@@ -20,7 +20,12 @@ class TopicCorpus(Corpus):
 
     def __init__(self, material: Path = NEXT_MATERIAL) -> None:
         super().__init__(material)
-        self.styles: list[str] = read_yaml("generated.yaml", material)["styles"]
+        generated = read_yaml("generated.yaml", material)
+        self.styles: list[str] = generated["styles"]
+        self.openers: list[str] = generated["openers"]
+        for name in self.phrases.topics:
+            self.patterns[name] += generated["phrases"][name]
+            self.nouns[name] += generated["more_nouns"][name]
         self.tasks: Tasks = {
             self.terse: 14,
             self.fact: 12,
@@ -33,7 +38,7 @@ class TopicCorpus(Corpus):
             self.fill: 8,
             self.go_on: 4,
             self.advise: 5,
-            self.classify: 5,
+            self.classify: 12,
         }
         self.copying: Tasks = {
             self.repeat: 60,
@@ -52,6 +57,8 @@ class TopicCorpus(Corpus):
         else:
             name, is_noun = rng.choice(list(self.phrases.topics)), rng.random() < 0.25
             key = self.fill_slots(rng, rng.choice((self.nouns if is_noun else self.patterns)[name]))
+            if not is_noun and rng.random() < 0.2:
+                key = rng.choice(self.openers) + key
             if any(key in other or other in key for other in self.unseen):
                 return self.asked(rng)
         topic = self.phrases.topics[name]
@@ -82,7 +89,7 @@ class TopicCorpus(Corpus):
     def classify(self, rng: random.Random) -> Pair:
         """话题：a question or a situation -> the name of its topic."""
         asked = self.asked(rng)
-        text = asked.key if rng.random() < 0.5 else self.question(rng, asked)[0]
+        text = asked.key if rng.random() < 0.7 else self.question(rng, asked)[0]
         return f"话题：{text}", asked.topic.label
 
     def pieces(self, rng: random.Random) -> list[str]:
