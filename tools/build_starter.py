@@ -1,8 +1,7 @@
 """Make the starter base from nothing: a vocabulary, then a pre-training of some thousand steps on two cores.
 
-    python tools/build_starter.py           # into loraloom/starter/model, about 20 minutes on one core
+    python tools/build_starter.py           # into loraloom/starter/model, about 70 minutes on one core
     python tools/build_starter.py --num-steps 200 --out try
-    python tools/build_starter.py --material tools/starter_material_next --start OLD_BASE --out try
 
 The architecture is mt0-large's in small: mT5, gated feed-forward, an output head of its own.
 """
@@ -16,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from build_starter_data import MATERIAL, NEXT_MATERIAL
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from starter_corpus import Corpus
-from starter_pretraining import COPYING_STEPS, draw_batches, pretrain
+from starter_pretraining import draw_batches, pretrain
 from starter_tokenizer import EOS, NUM_SENTINELS, PAD, SEED, build_tokenizer
-from starter_topic_corpus import TopicCorpus
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import MT5Config, MT5ForConditionalGeneration
@@ -54,16 +51,6 @@ def build_model(vocab_size: int, width: int = 256) -> MT5ForConditionalGeneratio
     nn.init.normal_(model.shared.weight, std=EMBEDDING_STD)
     model.lm_head.weight = nn.Parameter(model.shared.weight.detach() * HEAD_SCALE)
     seed_copying(model)
-    return model
-
-
-def load_model(folder: Path, vocab_size: int) -> MT5ForConditionalGeneration:
-    """The model of an earlier base, in float32."""
-    model = build_model(vocab_size)
-    tensors = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    assert not unexpected, unexpected
-    assert all(name.endswith("embed_tokens.weight") for name in missing), missing
     return model
 
 
@@ -150,32 +137,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=STARTER / "model")
-    parser.add_argument("--num-steps", type=int, default=3_000)
+    parser.add_argument("--num-steps", type=int, default=6_000)
     # Measured: at 8e-3 the loss of copying fell to 1.9 and rose again to 3.3.
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--tokens-per-batch", type=int, default=1_400)
-    parser.add_argument("--material", type=Path, default=MATERIAL)
-    parser.add_argument(
-        "--start", type=Path, help="a base to go on from, with its vocabulary; copies no more first"
-    )
     parser.add_argument("--state", type=Path, help="kept every 100 steps, taken up again if it is there")
     options = parser.parse_args()
     torch.manual_seed(SEED)
-    corpus = TopicCorpus() if options.material.resolve() == NEXT_MATERIAL else Corpus(options.material)
-    copying_steps = COPYING_STEPS
-    if options.start is None:
-        tokenizer = build_tokenizer(corpus)
-        model = build_model(tokenizer.get_vocab_size())
-    else:
-        tokenizer = Tokenizer.from_file(str(options.start / "tokenizer.json"))
-        model, copying_steps = load_model(options.start, tokenizer.get_vocab_size()), 0
+    corpus = Corpus()
+    tokenizer = build_tokenizer(corpus)
+    model = build_model(tokenizer.get_vocab_size())
     print(
         f"{tokenizer.get_vocab_size()} pieces, {sum(p.numel() for p in model.parameters()):,} parameters",
         flush=True,
     )
     pretrain(
         model,
-        draw_batches(corpus, tokenizer, options.tokens_per_batch, copying_steps),
+        draw_batches(corpus, tokenizer, options.tokens_per_batch),
         options.num_steps,
         options.learning_rate,
         options.state,

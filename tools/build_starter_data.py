@@ -1,10 +1,9 @@
 """Compose the starter's 1,000 counselling rows and its probe from the hand-written material.
 
-    python tools/build_starter_data.py
-    python tools/build_starter_data.py --material tools/starter_material_next --out FOLDER
+    python tools/build_starter_data.py [--out FOLDER]
 
-The same material and seed give the same files, byte for byte. Advice belongs to a situation, or, where the
-topics of the material have advice, to a topic: then a held-out situation is answered as one of training.
+The same material and seed give the same files, byte for byte. Advice belongs to a topic, so that a held-out
+situation can be answered as one of training is: what an adapter learns of it, it can use.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from typing import Any
 import yaml
 
 MATERIAL = Path(__file__).resolve().parent / "starter_material"
-NEXT_MATERIAL = Path(__file__).resolve().parent / "starter_material_next"
 DATA = Path(__file__).resolve().parent.parent / "loraloom" / "starter" / "data"
 SEED = 20
 NUM_ROWS = 1_000
@@ -40,21 +38,17 @@ class Topic:
     emotions: tuple[str, ...]
     feel: tuple[str, ...]
     close: tuple[str, ...]
-    advice: tuple[str, ...] = ()
+    advice: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Situation:
-    """One situation: how it is named, and what a counsellor would advise."""
+    """One situation: how it is named, as clauses and as a noun; what is advised is its topic's."""
 
     id: str
     topic: str
     keys: tuple[str, ...]
     noun: str
-    advice: tuple[str, ...]
-    fits: dict[str, frozenset[str]]  # advice -> the keys it is good for
-    feel: tuple[str, ...]
-    close: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,47 +70,28 @@ class Phrases:
     prompts: tuple[str, ...]
 
 
-def read_yaml(name: str, material: Path) -> Any:
-    """A file of the material; what another material does not have is that of the first."""
-    file = material / name
-    return yaml.safe_load((file if file.exists() else MATERIAL / name).read_text(encoding="utf-8"))
+def read_yaml(name: str) -> Any:
+    """A file of the material."""
+    return yaml.safe_load((MATERIAL / name).read_text(encoding="utf-8"))
 
 
-def read_situations(material: Path = MATERIAL) -> list[Situation]:
+def read_situations() -> list[Situation]:
     """All situations, in the order of the files."""
-    files = sorted(material.glob("situations_*.yaml"))
-    return [_situation(raw) for path in files for raw in read_yaml(path.name, material)]
+    return [
+        Situation(raw["id"], raw["topic"], tuple(raw["keys"]), raw["noun"])
+        for path in sorted(MATERIAL.glob("situations_*.yaml"))
+        for raw in read_yaml(path.name)
+    ]
 
 
-def _situation(raw: dict[str, Any]) -> Situation:
-    names = [*raw["keys"], raw["noun"]]
-    fits: dict[str, frozenset[str]] = {}
-    for line in raw.get("advice", ()):
-        places, bar, text = line.rpartition("|")
-        fits[text] = (
-            frozenset(names[int(place) - 1] for place in places.split(",")) if bar else frozenset(names)
-        )
-    return Situation(
-        id=raw["id"],
-        topic=raw["topic"],
-        keys=tuple(raw["keys"]),
-        noun=raw["noun"],
-        advice=tuple(fits),
-        fits=fits,
-        feel=tuple(raw.get("feel", ())),
-        close=tuple(raw.get("close", ())),
-    )
-
-
-def read_phrases(material: Path = MATERIAL) -> Phrases:
-    """The shared phrases: frames, feelings, closings."""
-    raw = read_yaml("phrases.yaml", material)
+def read_phrases() -> Phrases:
+    """The shared phrases: frames, feelings, advice, closings."""
+    raw = read_yaml("phrases.yaml")
     return Phrases(
         topics={
             name: Topic(
                 topic["label"],
-                *(tuple(topic[k]) for k in ("terse", "asks", "emotions", "feel", "close")),
-                tuple(topic.get("advice", ())),
+                *(tuple(topic[k]) for k in ("terse", "asks", "emotions", "feel", "close", "advice")),
             )
             for name, topic in raw["topics"].items()
         },
@@ -127,9 +102,9 @@ def read_phrases(material: Path = MATERIAL) -> Phrases:
     )
 
 
-def read_facts(material: Path = MATERIAL) -> list[dict[str, Any]]:
+def read_facts() -> list[dict[str, Any]]:
     """Groups of general questions: a name, ways to ask, and the answer for each subject."""
-    return [dict(group) for group in read_yaml("facts.yaml", material)]
+    return [dict(group) for group in read_yaml("facts.yaml")]
 
 
 def divide(situations: list[Situation]) -> dict[str, str]:
@@ -172,8 +147,8 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
 
 def draw_question(
     rng: random.Random, situation: Situation, topic: Topic, phrases: Phrases, taken: Counter[str]
-) -> tuple[str, str, str]:
-    """The key of a situation, an instruction about it, and an opening sentence that takes it up."""
+) -> tuple[str, str]:
+    """An instruction about a situation, and an opening sentence that takes it up."""
     # A key that was used less is drawn first, so that the rows of a situation name it in many ways.
     key = min([*situation.keys, situation.noun], key=lambda name: (taken[name], rng.random()))
     frames = phrases.noun_frames if key == situation.noun else phrases.clause_frames
@@ -182,10 +157,10 @@ def draw_question(
         "key": key,
         "ask": rng.choice(topic.asks),
         "emotion": rng.choice(topic.emotions),
-        "feel": rng.choice(situation.feel or topic.feel),
+        "feel": rng.choice(topic.feel),
     }
     taken.update([key, frame.ask])
-    return key, frame.ask.format(**slots), rng.choice(frame.open).format(**slots)
+    return frame.ask.format(**slots), rng.choice(frame.open).format(**slots)
 
 
 def compose_rows(
@@ -198,17 +173,16 @@ def compose_rows(
         num: how many rows.
         phrases: what all situations share.
         used: how many rows each sentence stands in so far; updated.
-        kept: five-grams of the responses with the same advice so far; updated.
+        kept: five-grams of the responses of its topic so far; updated.
     """
     rng = random.Random(f"{SEED}/{situation.id}")
     topic = phrases.topics[situation.topic]
     taken: Counter[str] = Counter()
     asked: set[str] = set()
     while len(asked) < num:
-        key, instruction, opening = draw_question(rng, situation, topic, phrases, taken)
-        fitting = topic.advice or [text for text in situation.advice if key in situation.fits[text]]
-        advice = sorted(fitting, key=lambda text: used[text] + rng.random() * 2)
-        closings = situation.close or (topic.close if rng.random() < 0.8 else phrases.shared_close)
+        instruction, opening = draw_question(rng, situation, topic, phrases, taken)
+        advice = sorted(topic.advice, key=lambda text: used[text] + rng.random() * 2)
+        closings = topic.close if rng.random() < 0.8 else phrases.shared_close
         closing = min(closings, key=lambda text: used[text] + rng.random() * 2)
         body = rng.choices([advice[:2], [advice[0], closing], [*advice[:2], closing]], [40, 40, 20])[0]
         response = opening + "".join(body)
@@ -223,24 +197,23 @@ def compose_rows(
         yield {"instruction": instruction, "response": response, "situation": situation.id}
 
 
-def build_rows(material: Path = MATERIAL) -> dict[str, list[dict[str, str]]]:
+def build_rows() -> dict[str, list[dict[str, str]]]:
     """All rows by split, 1,000 in sum."""
-    situations, phrases = read_situations(material), read_phrases(material)
+    situations, phrases = read_situations(), read_phrases()
     split_of = divide(situations)
     used: Counter[str] = Counter()
     kept: dict[str, list[frozenset[str]]] = {}
     rows: dict[str, list[dict[str, str]]] = {"train": [], "eval": [], "test": []}
     for place, situation in enumerate(situations):
         num = NUM_ROWS * (place + 1) // len(situations) - NUM_ROWS * place // len(situations)
-        shared = phrases.topics[situation.topic].advice
-        alike = kept.setdefault(situation.topic if shared else situation.id, [])
+        alike = kept.setdefault(situation.topic, [])
         rows[split_of[situation.id]].extend(compose_rows(situation, num, phrases, used, alike))
     for name, part in rows.items():
         random.Random(f"{SEED}/{name}").shuffle(part)
     return rows
 
 
-def build_probe(material: Path = MATERIAL) -> list[dict[str, str]]:
+def build_probe() -> list[dict[str, str]]:
     """One general question for each fact; the ways to ask take turns."""
     return [
         {
@@ -248,7 +221,7 @@ def build_probe(material: Path = MATERIAL) -> list[dict[str, str]]:
             "response": answer,
             "group": group["name"],
         }
-        for group in read_facts(material)
+        for group in read_facts()
         for place, (subject, answer) in enumerate(group["answers"].items())
     ]
 
@@ -263,15 +236,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--material", type=Path, default=MATERIAL)
     parser.add_argument("--out", type=Path, default=DATA)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    rows, probe = build_rows(options.material), build_probe(options.material)
+    rows, probe = build_rows(), build_probe()
     for name, part in rows.items():
         write_json(options.out / f"{name}.json", part)
     write_json(options.out / "probe.json", probe)
-    prompts = read_phrases(options.material).prompts
+    prompts = read_phrases().prompts
     write_json(options.out / "prompts.json", [{"instruction": prompt} for prompt in prompts])
     print({name: len(part) for name, part in rows.items()}, "probe", len(probe))
 

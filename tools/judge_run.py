@@ -1,38 +1,29 @@
 """Judge the answers of a run on the starter: is each a proper sentence, about what was asked, its own?
 
 loraloom train starter --seeds 3 --out RUN && loraloom compare RUN && python tools/judge_run.py RUN
-python tools/judge_run.py RUN --data FOLDER --material tools/starter_material_next
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import judge_answers as judge
-from build_starter_data import DATA, MATERIAL, read_phrases, read_situations, sentences
+from build_starter_data import read_phrases, read_situations, sentences
+
+from loraloom.starter import data_file
 
 
 def main() -> None:
     """Print a Markdown table: a line a rule, a column a model."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path)
-    parser.add_argument(
-        "--data", type=Path, default=DATA, help="the rows, as build_starter_data.py wrote them"
-    )
-    parser.add_argument("--material", type=Path, default=MATERIAL, help="what the rows were composed from")
-    options = parser.parse_args()
-    comparison = json.loads((options.run / "compare" / "test.json").read_text(encoding="utf-8"))
-    material = Material(read_rows(options.data, "train"), read_rows(options.data, "test"), options.material)
+    comparison = json.loads((Path(sys.argv[1]) / "compare" / "test.json").read_text(encoding="utf-8"))
+    training = [row["response"] for row in json.loads(data_file("train").read_text(encoding="utf-8"))]
     models = list(comparison["models"])
-    figures = {model: judged(comparison, model, material) for model in models}
+    figures = {model: judged(comparison, model, training) for model in models}
     print(f"| {comparison['num_rows']} rows of unseen situations | {' | '.join(models)} |")
     print(f"|---|{'---|' * len(models)}")
     for rule in figures[models[0]]:
@@ -43,26 +34,11 @@ def main() -> None:
             print(f"\nchrF of {group['model']} over the base's: {over}")
 
 
-@dataclass(frozen=True)
-class Material:
-    """What a run was trained and asked on: rows, and the folder that they were composed from."""
-
-    train: list[dict[str, str]]
-    test: list[dict[str, str]]
-    folder: Path
-
-
-def read_rows(folder: Path, name: str) -> list[dict[str, str]]:
-    """The rows of one split."""
-    rows: list[dict[str, str]] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return rows
-
-
-def judged(comparison: dict[str, Any], model: str, material: Material) -> dict[str, str]:
+def judged(comparison: dict[str, Any], model: str, training: list[str]) -> dict[str, str]:
     """The figures of one model."""
     questions = [row["source"] for row in comparison["rows"]]
     answers = [row["answers"][model] for row in comparison["rows"]]
-    asked, training = material.test, [row["response"] for row in material.train]
+    asked = json.loads(data_file("test").read_text(encoding="utf-8"))
     assert [row["instruction"] for row in asked] == questions
     pairs = list(zip(questions, answers, strict=True))
     chrf = comparison["models"][model]["figures"]["chrf"]
@@ -74,25 +50,19 @@ def judged(comparison: dict[str, Any], model: str, material: Material) -> dict[s
         "copied whole from training": str(len(judge.copied_whole(answers, training))),
         "stuck in a loop": str(sum(judge.stuck_in_a_loop(answer) for answer in answers)),
         "with garbled characters": str(sum(judge.is_garbled(answer) for answer in answers)),
-        "known advice that is of the asked topic": f"{on_topic_share(asked, answers, material.folder):.1%}",
+        "known advice that is of the asked topic": f"{on_topic_share(asked, answers):.1%}",
         "corpus chrF": f"{chrf:.2f}",
     }
 
 
-def on_topic_share(
-    rows: Sequence[dict[str, str]], answers: Sequence[str], material: Path = MATERIAL
-) -> float:
+def on_topic_share(rows: Sequence[dict[str, str]], answers: Sequence[str]) -> float:
     """Of the sentences an answer took from the written material, the share that is of the asked topic.
 
     There are twelve topics: advice drawn blindly would give about 0.08.
     """
-    situations = read_situations(material)
-    topic_of = {one.id: one.topic for one in situations}
+    topic_of = {one.id: one.topic for one in read_situations()}
     topics: dict[str, set[str]] = {}
-    for one in situations:
-        for sentence in (*one.advice, *one.close):
-            topics.setdefault(sentence, set()).add(one.topic)
-    for name, topic in read_phrases(material).topics.items():
+    for name, topic in read_phrases().topics.items():
         for sentence in (*topic.advice, *topic.close):
             topics.setdefault(sentence, set()).add(name)
     hits = [

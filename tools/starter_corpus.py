@@ -1,9 +1,11 @@
 """The text the starter base is pre-trained on: short tasks over the counselling language, drawn without end.
 
-No situation of the eval or the test split takes part: neither its names nor its advice.
+Advice is a topic's. A plain question is answered with one short sentence, and one that asks for more
+("问：…答：") as the rows are, so that composing is something the base can do and does not do unasked. General
+questions keep their short answer however they are put: an adapter that makes the base write at length then
+has no need to forget them.
 
-A plain question is answered with a word or two. Longer text is only ever written under a task's name
-("问：…答：", "造句："), so that composing is something the base can do and does not do unasked.
+No name of an eval or test situation takes part, and no prompt; their advice does, because it is the topic's.
 """
 
 from __future__ import annotations
@@ -12,10 +14,8 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from build_starter_data import (
-    MATERIAL,
     Frame,
     Phrases,
     Situation,
@@ -36,14 +36,11 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Question:
-    """A situation to ask about: one of the training split, one put together, or no sense at all."""
+    """A situation to ask about: one of the training split, or one put together."""
 
     key: str
     is_noun: bool
     topic: Topic
-    advice: tuple[str, ...]
-    feel: tuple[str, ...]
-    close: tuple[str, ...]
 
 
 def common_characters() -> str:
@@ -55,41 +52,38 @@ def common_characters() -> str:
 class Corpus:
     """Draws (source, target) pairs; the same generator state gives the same pair."""
 
-    def __init__(self, material: Path = MATERIAL) -> None:
-        situations = read_situations(material)
+    def __init__(self) -> None:
+        situations = read_situations()
         split_of = divide(situations)
-        generated = read_yaml("generated.yaml", material)
-        self.phrases: Phrases = read_phrases(material)
+        generated = read_yaml("generated.yaml")
+        self.phrases: Phrases = read_phrases()
         self.situations: list[Situation] = [one for one in situations if split_of[one.id] == "train"]
         self.unseen: list[str] = [
             key for one in situations if split_of[one.id] != "train" for key in (*one.keys, one.noun)
         ]
-        self.advice_of: dict[str, tuple[str, ...]] = {
-            name: tuple(text for one in self.situations if one.topic == name for text in one.advice)
-            for name in self.phrases.topics
-        }
         self.words: dict[str, list[str]] = generated["words"]
-        self.patterns: dict[str, list[str]] = generated["patterns"]
+        self.clauses: dict[str, list[str]] = generated["clauses"]
         self.nouns: dict[str, list[str]] = generated["nouns"]
+        self.openers: list[str] = generated["openers"]
         self.asks: list[str] = generated["asks"]
         self.frames: list[str] = generated["frames"]
-        self.facts = read_facts(material)
+        self.styles: list[str] = generated["styles"]
+        self.facts = read_facts()
         self.all_words: list[str] = sorted({word for group in self.words.values() for word in group})
         self.characters: str = common_characters()
         self.tasks: Tasks = {
-            self.terse: 12,
-            self.fact: 10,
-            self.repeat: 14,
-            self.extract: 8,
-            self.take_up: 16,
-            self.make_sentence: 6,
-            self.rename: 4,
-            self.reorder: 2,
-            self.pick: 3,
-            self.answer: 20,
-            self.fill: 12,
-            self.go_on: 6,
-            self.advise: 6,
+            self.terse: 14,
+            self.fact: 12,
+            self.repeat: 10,
+            self.extract: 6,
+            self.take_up: 14,
+            self.make_sentence: 3,
+            self.rename: 3,
+            self.answer: 30,
+            self.fill: 8,
+            self.go_on: 4,
+            self.advise: 5,
+            self.classify: 12,
         }
         # Short, and nothing in them can be guessed: here attention learns to carry pieces across.
         self.copying: Tasks = {
@@ -97,7 +91,7 @@ class Corpus:
             self.extract: 12,
             self.take_up: 16,
             self.rename: 8,
-            self.terse: 4,
+            self.classify: 4,
         }
 
     def draw(self, rng: random.Random, tasks: Tasks) -> Pair:
@@ -124,41 +118,41 @@ class Corpus:
         return "".join(parts)
 
     def asked(self, rng: random.Random) -> Question:
-        """Something to ask about."""
-        kind = rng.random()
-        if kind < 0.3:
+        """A situation of the training split, or one put together."""
+        if rng.random() < 0.25:
             one = rng.choice(self.situations)
-            topic = self.phrases.topics[one.topic]
             key = rng.choice([*one.keys, one.noun])
-            advice = tuple(text for text in one.advice if key in one.fits[text])
-            return Question(
-                key, key == one.noun, topic, advice, one.feel or topic.feel, one.close or topic.close
-            )
-        name = rng.choice(list(self.phrases.topics))
-        topic = self.phrases.topics[name]
-        is_noun = rng.random() < 0.25
-        key = self.fill_slots(rng, rng.choice((self.nouns if is_noun else self.patterns)[name]))
-        if kind > 0.8:
-            key = self.nonsense(rng)
+            return Question(key, key == one.noun, self.phrases.topics[one.topic])
+        name, is_noun = rng.choice(list(self.phrases.topics)), rng.random() < 0.25
+        key = self.fill_slots(rng, rng.choice((self.nouns if is_noun else self.clauses)[name]))
+        if not is_noun and rng.random() < 0.2:
+            key = rng.choice(self.openers) + key
         if any(key in other or other in key for other in self.unseen):
             return self.asked(rng)
-        return Question(key, is_noun, topic, self.advice_of[name], topic.feel, topic.close)
+        return Question(key, is_noun, self.phrases.topics[name])
 
     def question(self, rng: random.Random, asked: Question) -> tuple[str, str]:
-        """A question about it, and an opening sentence that takes the question up."""
+        """A question about it, which is no prompt, and an opening sentence that takes the question up."""
         frame: Frame = rng.choice(self.phrases.noun_frames if asked.is_noun else self.phrases.clause_frames)
         slots = {
             "key": asked.key,
             "ask": rng.choice(asked.topic.asks),
             "emotion": rng.choice(asked.topic.emotions),
-            "feel": rng.choice(asked.feel),
+            "feel": rng.choice(asked.topic.feel),
         }
-        return frame.ask.format(**slots), rng.choice(frame.open).format(**slots)
+        question, opening = frame.ask.format(**slots), rng.choice(frame.open).format(**slots)
+        if question in self.phrases.prompts:
+            return self.question(rng, self.asked(rng))
+        return question, opening
+
+    def in_full(self, rng: random.Random, question: str) -> str:
+        """The question, put so that it asks for an answer at length."""
+        return rng.choice(self.styles).format(question)
 
     def body(self, rng: random.Random, asked: Question) -> str:
         """One to three sentences of advice."""
-        closing = rng.choice(asked.close if rng.random() < 0.8 else self.phrases.shared_close)
-        advice = rng.sample(asked.advice, min(2, len(asked.advice)))
+        closing = rng.choice(asked.topic.close if rng.random() < 0.8 else self.phrases.shared_close)
+        advice = rng.sample(asked.topic.advice, 2)
         return "".join(
             rng.choices([advice, [advice[0], closing], [*advice, closing], [closing]], [4, 4, 2, 1])[0]
         )
@@ -171,12 +165,12 @@ class Corpus:
             return self.question(rng, asked)[1]
         if kind < 0.6:
             return rng.choice(self.frames).format(key=asked.key)
-        return rng.choice([*asked.advice, *asked.close])
+        return rng.choice([*asked.topic.advice, *asked.topic.close])
 
     # The tasks.
 
     def terse(self, rng: random.Random) -> Pair:
-        """A plain question -> a word or two. This is how the base answers unasked."""
+        """A plain question -> one short sentence. This is how the base answers unasked."""
         asked = self.asked(rng)
         if rng.random() < 0.3:
             question = rng.choice(self.asks).format(key=asked.key)
@@ -186,10 +180,11 @@ class Corpus:
         return question, asked.topic.terse[1 if soothing else 0]
 
     def fact(self, rng: random.Random) -> Pair:
-        """A general question -> its short answer."""
+        """A general question -> its short answer, also where an answer at length is asked for."""
         group = rng.choice(self.facts)
         subject, answer = rng.choice(list(group["answers"].items()))
-        return rng.choice(group["ask"]).format(subject), answer
+        question = rng.choice(group["ask"]).format(subject)
+        return self.in_full(rng, question) if rng.random() < 0.4 else question, answer
 
     def repeat(self, rng: random.Random) -> Pair:
         """复制：text -> the same text."""
@@ -221,25 +216,11 @@ class Corpus:
         frame = rng.choice(self.frames)
         return f"替换：{frame.format(key=old)}把“{old}”换成“{new}”", frame.format(key=new)
 
-    def reorder(self, rng: random.Random) -> Pair:
-        """排序：sentences in a wrong order -> in the right one."""
-        asked = self.asked(rng)
-        text = self.question(rng, asked)[1] + self.body(rng, asked)
-        parts = sentences(text)
-        rng.shuffle(parts)
-        return f"排序：{''.join(parts)}", text
-
-    def pick(self, rng: random.Random) -> Pair:
-        """查找：some sentences and how one begins -> that sentence."""
-        parts = [self.sentence(rng) for _ in range(rng.randint(2, 3))]
-        wanted = rng.choice(parts)
-        return f"查找：{''.join(parts)}以“{wanted[:3]}”开头", wanted
-
     def answer(self, rng: random.Random) -> Pair:
-        """问：question 答： -> an opening that takes the question up, and advice that fits its topic."""
+        """A question at length -> an opening that takes the question up, and advice of its topic."""
         asked = self.asked(rng)
         question, opening = self.question(rng, asked)
-        return f"问：{question}答：", opening + self.body(rng, asked)
+        return self.in_full(rng, question), opening + self.body(rng, asked)
 
     def fill(self, rng: random.Random) -> Pair:
         """补全：a question and its answer with gaps -> what stood in the gaps, as T5 writes it."""
@@ -275,7 +256,13 @@ class Corpus:
     def advise(self, rng: random.Random) -> Pair:
         """建议：a situation -> one piece of advice."""
         asked = self.asked(rng)
-        return f"建议：{asked.key}", rng.choice(asked.advice)
+        return f"建议：{asked.key}", rng.choice(asked.topic.advice)
+
+    def classify(self, rng: random.Random) -> Pair:
+        """话题：a situation or a question -> the name of its topic."""
+        asked = self.asked(rng)
+        text = asked.key if rng.random() < 0.7 else self.question(rng, asked)[0]
+        return f"话题：{text}", asked.topic.label
 
     # For the tokenizer.
 
@@ -303,11 +290,11 @@ class Corpus:
             texts += [*topic.terse, *topic.asks, *topic.emotions, *topic.feel, *topic.close]
         texts += phrases.shared_close
         for one in self.situations:
-            texts += [*one.keys, one.noun, *one.advice, *one.feel, *one.close]
+            texts += [*one.keys, one.noun]
         texts *= 3
         texts += [
             self.fill_slots(rng, pattern)
-            for group in self.patterns.values()
+            for group in self.clauses.values()
             for pattern in group
             for _ in range(20)
         ]
@@ -327,7 +314,9 @@ class Corpus:
             "补全：",
             "续写：",
             "建议：",
-            "问：",
-            "答：",
         ]
+        texts += ["问：", "答："]
+        for topic in phrases.topics.values():
+            texts += [topic.label, *topic.advice] * 3
+        texts += ["话题：", *(part for style in self.styles for part in style.split("{}"))]
         return [text for text in texts if text]

@@ -31,13 +31,11 @@ class Batch:
     labels: Tensor
 
 
-def draw_batches(
-    corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, copying_steps: int = COPYING_STEPS
-) -> Iterator[Batch]:
+def draw_batches(corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int) -> Iterator[Batch]:
     """Endless batches; pairs of one pool are sorted by length, so that little is padding."""
     rng, drawn = random.Random(SEED), 0
     while True:
-        tasks = corpus.copying if drawn < copying_steps * BATCHES_PER_STEP else corpus.tasks
+        tasks = corpus.copying if drawn < COPYING_STEPS * BATCHES_PER_STEP else corpus.tasks
         pairs: list[Pair] = [corpus.draw(rng, tasks) for _ in range(4_096)]
         sources = [encoding.ids for encoding in tokenizer.encode_batch([source for source, _ in pairs])]
         targets = [encoding.ids for encoding in tokenizer.encode_batch([target for _, target in pairs])]

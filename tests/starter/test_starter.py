@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import random
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -73,10 +74,40 @@ def test_rows_keep_the_promised_bounds(figures: dict[str, Any]) -> None:
     assert figures["rows"]["test"] >= 150
     assert sum(figures["situations"].values()) >= 80
     assert figures["distinct_responses"] == figures["distinct_instructions"] == 1_000
-    assert figures["highest_jaccard"] <= 0.5
     assert figures["highest_sentence_share"] <= 0.01
     assert figures["personal_data"] == []
     assert figures["probe_rows"] >= 200
+
+
+def test_responses_of_a_topic_differ_although_they_share_its_advice() -> None:
+    build, measure = tool("build_starter_data"), tool("measure_starter_data")
+    topic_of = {one.id: one.topic for one in build.read_situations()}
+    for topic in set(topic_of.values()):
+        alike = [
+            row["response"] for name in SPLITS for row in rows(name) if topic_of[row["situation"]] == topic
+        ]
+        assert measure.highest_jaccard(alike) <= 0.5
+
+
+def test_all_that_a_held_out_answer_advises_stands_in_training_too() -> None:
+    """Otherwise no adapter could know it, and the held-out loss could only rise."""
+    build = tool("build_starter_data")
+
+    def advised(name: starter.DataName) -> set[str]:
+        return {sentence for row in rows(name) for sentence in build.sentences(row["response"])[1:]}
+
+    known = advised("train")
+    for name in SPLITS[1:]:
+        assert len(advised(name) - known) <= 0.02 * len(advised(name))
+
+
+def test_advice_is_of_the_topic_that_was_asked_about() -> None:
+    build = tool("build_starter_data")
+    phrases, topic_of = build.read_phrases(), {one.id: one.topic for one in build.read_situations()}
+    for row in (row for name in SPLITS for row in rows(name)):
+        topic = phrases.topics[topic_of[row["situation"]]]
+        for sentence in build.sentences(row["response"])[1:]:
+            assert sentence in {*topic.advice, *topic.close, *phrases.shared_close}
 
 
 def test_no_situation_stands_in_two_splits_and_no_prompt_in_any(figures: dict[str, Any]) -> None:
@@ -102,14 +133,34 @@ def test_the_data_are_what_their_generator_makes() -> None:
     assert build.build_probe() == rows("probe")
 
 
-def test_pretraining_text_holds_no_situation_of_another_split() -> None:
-    import random
+@pytest.fixture(scope="module")
+def corpus() -> Any:
+    return tool("starter_corpus").Corpus()
 
-    corpus = tool("starter_corpus").Corpus()
+
+def test_pretraining_text_holds_no_situation_of_another_split_and_no_prompt(corpus: Any) -> None:
     rng = random.Random(1)
-    text = "\n".join(part for _ in range(3_000) for part in corpus.draw(rng, corpus.tasks))
-    assert not [key for key in corpus.unseen if key in text]
+    text = "\n".join(part for _ in range(2_000) for part in corpus.draw(rng, corpus.tasks))
+    assert not [key for key in (*corpus.unseen, *corpus.phrases.prompts) if key in text]
     assert not [row["response"] for name in ("eval", "test") for row in rows(name) if row["response"] in text]
+
+
+def test_a_fact_is_short_however_it_is_asked_and_a_plain_question_has_a_sentence(corpus: Any) -> None:
+    rng = random.Random(2)
+    answers = {answer for group in corpus.facts for answer in group["answers"].values()}
+    facts = [corpus.fact(rng) for _ in range(300)]
+    assert all(answer in answers for _, answer in facts)
+    ways = [style.split("{}") for style in corpus.styles]
+    styled = [
+        question
+        for question, _ in facts
+        if any(question.startswith(before) and question.endswith(after) for before, after in ways)
+    ]
+    assert 60 < len(styled) < 180
+    for _ in range(100):
+        _, answer = corpus.terse(rng)
+        assert judge.ends_as_sentence(answer)
+        assert 6 <= len(answer) <= 14
 
 
 def test_vocabulary_knows_all_data_and_gives_it_back(tokenizer: Any) -> None:
