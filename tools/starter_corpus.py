@@ -64,6 +64,8 @@ class Corpus:
         self.words: dict[str, list[str]] = generated["words"]
         self.clauses: dict[str, list[str]] = generated["clauses"]
         self.nouns: dict[str, list[str]] = generated["nouns"]
+        self.lexicon: dict[str, list[str]] = generated["lexicon"]
+        self.links: list[str] = generated["links"]
         self.openers: list[str] = generated["openers"]
         self.asks: list[str] = generated["asks"]
         self.frames: list[str] = generated["frames"]
@@ -124,12 +126,20 @@ class Corpus:
             key = rng.choice([*one.keys, one.noun])
             return Question(key, key == one.noun, self.phrases.topics[one.topic])
         name, is_noun = rng.choice(list(self.phrases.topics)), rng.random() < 0.25
-        key = self.fill_slots(rng, rng.choice((self.nouns if is_noun else self.clauses)[name]))
+        if rng.random() < 0.3:
+            key = self.of_words(rng, name)
+        else:
+            key = self.fill_slots(rng, rng.choice((self.nouns if is_noun else self.clauses)[name]))
         if not is_noun and rng.random() < 0.2:
             key = rng.choice(self.openers) + key
         if any(key in other or other in key for other in self.unseen):
             return self.asked(rng)
         return Question(key, is_noun, self.phrases.topics[name])
+
+    def of_words(self, rng: random.Random, topic: str) -> str:
+        """One to three words of a topic and what may stand between them: a topic is known by its words."""
+        words = rng.sample(self.lexicon[topic], rng.choice([1, 2, 2, 3]))
+        return "".join(rng.choice(self.links) + word for word in words) + rng.choice(["", "", "了", "的事"])
 
     def question(self, rng: random.Random, asked: Question) -> tuple[str, str]:
         """A question about it, which is no prompt, and an opening sentence that takes the question up."""
@@ -299,6 +309,7 @@ class Corpus:
             for _ in range(20)
         ]
         texts += self.all_words * 3
+        texts += [word for words in self.lexicon.values() for word in words] * 5
         for group in self.facts:
             for subject, answer in group["answers"].items():
                 texts += [subject, answer]
