@@ -85,7 +85,7 @@ class Corpus:
             self.fill: 8,
             self.go_on: 4,
             self.advise: 5,
-            self.classify: 12,
+            self.classify: 40,
         }
         # Short, and nothing in them can be guessed: here attention learns to carry pieces across.
         self.copying: Tasks = {
