@@ -24,9 +24,11 @@ from loraloom.commands.train import train
 from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
-from loraloom.evaluate.movement import movement, percent
+from loraloom.evaluate.movement import movement
 from loraloom.recipe import Experiment, GenerationSettings
+from loraloom.run.events import Event, ExperimentEnd
 from loraloom.session.material import Material, load_recipe_base, prepare
+from loraloom.text.units import percent
 
 FEW, ALL = ["q", "v"], "all-linear"
 COLUMNS = (
@@ -129,9 +131,9 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     )
 
 
-def _progress(event: str, **fields: Any) -> None:
-    if event == "end":
-        print(f"{fields['experiment']} has ended", file=sys.stderr, flush=True)
+def _progress(event: Event) -> None:
+    if isinstance(event, ExperimentEnd):
+        print(f"{event.experiment} has ended", file=sys.stderr, flush=True)
 
 
 def _share_changed(material: Material, bank: AdapterBank, num_rows: int) -> dict[str, float]:
