@@ -21,6 +21,7 @@ from loraloom.commands.compare import compare
 from loraloom.commands.train import train
 from loraloom.data.examples import read_examples
 from loraloom.recipe import DataSettings
+from loraloom.run.events import TrainStep
 from loraloom.run.folder import Run
 
 SMALL = {
@@ -47,20 +48,19 @@ def run_job(
         }
     )
     outcome = train(recipe.in_folder(data.parent), out=out)
-    events = Run(out).events()
-    steps = [event for event in events if event["event"] == "train"]
-    models = compare(out)["models"]
-    base, own = models["base"]["figures"], models["main"]["figures"]
+    steps = [event for event in Run(out).events() if isinstance(event, TrainStep)]
+    models = compare(out).models
+    base, own = models["base"].figures, models["main"].figures
     return {
         "steps": len(steps),
-        "first_loss": steps[0]["loss"],
-        "last_loss": steps[-1]["loss"],
-        "tokens_per_second": sum(step["tokens_per_second"] for step in steps) / len(steps),
+        "first_loss": steps[0].loss,
+        "last_loss": steps[-1].loss,
+        "tokens_per_second": sum(step.tokens_per_second for step in steps) / len(steps),
         "base_eval_loss": base["eval_loss"],
         "eval_loss": own["eval_loss"],
         "share_changed": own["share_changed"],
-        "peak_gib": outcome.result["peak_bytes"] / 2**30,
-        "wall_seconds": outcome.result["wall_seconds"],
+        "peak_gib": outcome.result.peak_bytes / 2**30,
+        "wall_seconds": outcome.result.wall_seconds,
     }
 
 
