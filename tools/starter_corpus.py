@@ -142,7 +142,7 @@ class Corpus:
         return "".join(rng.choice(self.links) + word for word in words) + rng.choice(["", "", "了", "的事"])
 
     def question(self, rng: random.Random, asked: Question) -> tuple[str, str]:
-        """A question about it, which is no prompt, and an opening sentence that takes the question up."""
+        """A question about it, never one of the prompts, and the opening sentence of its answer."""
         frame: Frame = rng.choice(self.phrases.noun_frames if asked.is_noun else self.phrases.clause_frames)
         slots = {
             "key": asked.key,

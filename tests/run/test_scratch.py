@@ -110,7 +110,7 @@ def test_what_is_no_folder_of_ours_stays(temporary: Path, monkeypatch: pytest.Mo
     assert not (temporary / f"{scratch.PREFIX}somebody").exists()
 
 
-def test_a_folder_of_another_machine_stays_though_nobody_here_holds_its_lock(temporary: Path) -> None:
+def test_a_folder_of_another_machine_is_kept_even_if_its_lock_is_free(temporary: Path) -> None:
     for name in ("loraloom-elsewhere-abcd1234", f"{scratch.PREFIX}2-abcd1234", "loraloom-abcd1234"):
         (temporary / name / scratch.FILES).mkdir(parents=True)
         (temporary / name / scratch.LOCK).touch()

@@ -218,7 +218,7 @@ class Jobs:
     def _end(self, own: Path) -> Message:
         """Return how a process ended that left no outcome."""
         process = self._processes.get(own.name)
-        code = 0 if process is None or process.returncode is None else process.returncode
+        code = (process and process.returncode) or 0
         if code == -getattr(signal, "SIGKILL", 9):  # Windows lacks it
             return Message("the process was killed, possibly for lack of memory")
         if code < 0:
