@@ -23,6 +23,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 SEEDS = 3
 RANK, RANKS = 16, (4, 64)
+# The loss of the starter's eval rows is lowest after the second epoch; the recipe's five cost two hours more.
+STARTER_EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def starter() -> Model:
     from loraloom.recipe.reading import shipped_recipes
 
     recipe = yaml.safe_load(shipped_recipes()["starter"].read_text(encoding="utf-8"))
+    recipe["training"]["num_train_epochs"] = STARTER_EPOCHS
     targets = {"attention": ["q", "k", "v", "o"], "feed-forward": ["wi_0", "wi_1", "wo"]}
     title, chinese = "The starter (an mT5 of 6 million weights)", "内置小模型（600 万权重的 mT5）"
     return Model(title, chinese, recipe, "chrf", targets)
