@@ -164,7 +164,8 @@ class Side:
         if not answer:
             messages = Path(self._messages.name).read_text(encoding="utf-8")
             raise SystemExit(f"{messages[-2000:]}\n{self._checkout}: `{job}` failed")
-        return json.loads(answer)  # type: ignore[no-any-return]
+        seconds: list[float] = json.loads(answer)
+        return seconds
 
     def close(self) -> None:
         """End its process."""

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def _ctranslate2(
         print("CTranslate2 is not installed (`make extras`), so that side is missing")
         return {}
 
-    class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[name-defined,misc]
+    class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[misc]
         def load_model(self, model_class: Any, name: str, **more: Any) -> Any:
             loaded = super().load_model(model_class, name, **more)
             loaded.config.tie_word_embeddings = False  # transformers forces it, and logits would be scaled
@@ -168,7 +169,7 @@ def _ctranslate2(
         )
         return [[numbers[token] for token in result.hypotheses[0]] for result in results]
 
-    return {f"CTranslate2 int8, batch {size}": (lambda size=size: run(size)) for size in options.batches}
+    return {f"CTranslate2 int8, batch {size}": partial(run, size) for size in options.batches}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import statistics
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def step_flops(machine: Machine, lengths: Lengths) -> float:
         machine: its shape is the model's.
         lengths: of the examples of the step.
     """
-    shape, inner = machine.shape, machine.shape["num_heads"] * machine.shape["d_kv"]
+    shape = machine.shape
+    inner = shape["num_heads"] * shape["d_kv"]
     sources, targets = (sum(length) for length in zip(*lengths, strict=True))
     products = 4.0 * sum(
         count * wide * narrow * {"source": sources, "target": targets}[side]
@@ -32,7 +34,8 @@ def step_flops(machine: Machine, lengths: Lengths) -> float:
     layers = shape["num_layers"], shape["num_decoder_layers"]
     # Two products forward and four backward, each of 2 · queries · keys · inner.
     pairs = sum(layers[0] * s * s + layers[1] * (t * t + t * s) for s, t in lengths)
-    return products + 6 * 2 * inner * pairs
+    found: float = products + 6 * 2 * inner * pairs
+    return found
 
 
 def gemm_rate(machine: Machine, lengths: Lengths) -> float:
@@ -46,8 +49,8 @@ def gemm_rate(machine: Machine, lengths: Lengths) -> float:
         )
         weight = torch.randn(narrow, wide).to(machine.device, machine.dtype)
         y = x @ weight.t()
-        each = _median_seconds(machine, lambda x=x, w=weight: x @ w.t())  # type: ignore[misc]
-        each += _median_seconds(machine, lambda y=y, w=weight: y @ w)  # type: ignore[misc]
+        each = _median_seconds(machine, partial(torch.matmul, x, weight.t()))
+        each += _median_seconds(machine, partial(torch.matmul, y, weight))
         flops += count * 4.0 * tokens * wide * narrow
         seconds += count * each * tokens / len(x)
     return flops / seconds
@@ -114,7 +117,7 @@ def profile(machine: Machine, side: Ours | Stock, folder: Path | None, name: str
         side.step()
         machine.wait()
     averages = found.key_averages()
-    kernels = [e for e in averages if e.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [e for e in averages if e.device_type.name == "CUDA"]
     if folder:
         folder.mkdir(exist_ok=True, parents=True)
         busy = sum(e.self_device_time_total for e in kernels)

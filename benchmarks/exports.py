@@ -115,10 +115,11 @@ def float32_bytes(folder: Path) -> int:
     """The size of a base's weights in float32."""
     with torch.device("meta"):
         model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder))
-    num_weights = sum(parameter.numel() for parameter in model.parameters())
+    num_weights: int = sum(parameter.numel() for parameter in model.parameters())
     head = model.get_output_embeddings().weight
     tied = head is model.get_input_embeddings().weight
-    return 4 * (num_weights + (head.numel() if tied else 0))  # the folder has a head of its own
+    num_of_head: int = head.numel() if tied else 0
+    return 4 * (num_weights + num_of_head)  # the folder has a head of its own
 
 
 def measure_memory(folder: Path, shape: str) -> None:

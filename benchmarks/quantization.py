@@ -30,7 +30,7 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import LoraSettings
 from loraloom.recipe.reading import parse_recipe
-from loraloom.session.material import encode_rows
+from loraloom.session.encoded_rows import encode_rows
 from tests.tiny import make_tokenizer
 
 SIDES = ("none", "int8", "nf4", "torchao_int8")

@@ -98,7 +98,7 @@ def train_on(size: int, recipe: Path, run: Path, is_shared: bool) -> list[dict[s
         port = listening.getsockname()[1]
     ranks = []
     for rank in range(size):
-        where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+        where = dict[str, object](RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
         where |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         where |= {"MALLOC_MMAP_THRESHOLD_": 2**20}  # glibc returns what is released, as a GPU's allocator can
         words = ["-m", "benchmarks.rank_worker", f"{run}-{rank}.json", "train", recipe, "--out", run]

@@ -73,7 +73,7 @@ def processes(side: str, model: str) -> list[str]:
     size = 1 if SIDES[side] is None else RANKS
     begun = []
     for rank in range(size):
-        where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+        where = dict[str, object](RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
         where |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         where |= {"MALLOC_MMAP_THRESHOLD_": 2**20}  # glibc returns what is released, as a GPU's allocator can
         words = [

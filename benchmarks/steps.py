@@ -246,8 +246,8 @@ def _timed(machine: Machine, work: Any) -> float:
 
 def print_rows(rows: list[Row], *, with_head: bool) -> None:
     """Print lines of the table."""
-    titles = ("shape", "data", "dtype", "side", "ms a step: least, median", "spread", "stock / this")
-    titles += ("roofline", "GFLOP/s", "load")
+    titles = ["shape", "data", "dtype", "side", "ms a step: least, median", "spread", "stock / this"]
+    titles += ["roofline", "GFLOP/s", "load"]
     if with_head:
         print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for row in rows:

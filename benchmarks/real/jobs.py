@@ -110,7 +110,8 @@ def lemmatizer_difference(package: Path, folder: Path, sources: Sequence[str]) -
 
     def embedded(side: str, ids: Tensor) -> Tensor:
         tokens = state[f"{side}_tok_emb.embedding.weight"][ids] * math.sqrt(256)
-        return tokens + state["positional_encoding.pe"][:, : ids.shape[1]]
+        found: Tensor = tokens + state["positional_encoding.pe"][:, : ids.shape[1]]
+        return found
 
     largest, difference = 0.0, 0.0
     for source in sources:

@@ -217,8 +217,6 @@ def _verdict(difference: Difference, verdicts: Mapping[str, str]) -> str:
 def _figure(found: Found, name: str, texts: Mapping[str, str], *, is_second: bool = False) -> str:
     compared = found.compared_second if is_second else found.compared
     own = compared.groups[name].figures[found.model.figure]
-    if own.low is None or own.high is None:
-        return f"{own.mean:.3f}"
     return f"{own.mean:.3f} ({own.low:.3f}{texts['to']}{own.high:.3f})"
 
 
