@@ -15,6 +15,7 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import linears
 from loraloom.errors import AdapterError
 from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.text.hub_name import repository_of
 from loraloom.text.message import Message, joined
 from loraloom.text.visible import one_line
 
@@ -128,7 +129,8 @@ def is_same_name(named: str, other: str) -> bool:
 def _parts(name: str) -> list[str]:
     if snapshot := SNAPSHOT.search(name):
         return [snapshot[1].casefold(), snapshot[2].casefold()]
-    return [part.casefold() for part in re.split(r"[/\\]+", name.strip()) if part not in ("", ".")]
+    repository = repository_of(name.strip())
+    return [part.casefold() for part in re.split(r"[/\\]+", repository) if part not in ("", ".")]
 
 
 def _is_hub_name(name: str, parts: list[str]) -> bool:

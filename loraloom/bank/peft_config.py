@@ -15,6 +15,7 @@ from loraloom.bank.updates.kinds import kind_of, kind_of_config
 from loraloom.bank.updates.update import UpdateKind
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
+from loraloom.text.hub_name import split_hub_name
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
@@ -95,8 +96,10 @@ def config_values(
         target_modules: these, as PEFT matches them.
         base: the base's name, without a path of this machine.
     """
+    repository, revision = split_hub_name(base)
     values = {
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": repository,
+        **({"revision": revision} if revision else {}),
         "inference_mode": True,
         "target_modules": sorted(target_modules),
         "task_type": "SEQ_2_SEQ_LM",

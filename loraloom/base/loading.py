@@ -21,6 +21,7 @@ from loraloom.base.determinism import check_deterministic, freeze
 from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
+from loraloom.base.hub_snapshot import commit_of, snapshot_of
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
 from loraloom.base.quantization import quantize, require_package
@@ -62,6 +63,7 @@ class Base:
         choices: device, dtype and, if its linears are quantized, how, with their reasons.
         notes: settings in its files that are not applied.
         languages: whose codes its rows carry; None if they carry none.
+        commit: of its files on the hub; None for a folder.
         is_sharded: whether ranks share its weights, so that all of them must compute the same passes.
         occupancy: ensures that one thread uses it, with one pass at a time.
         current_pass: gives its modules access to the pass.
@@ -78,6 +80,7 @@ class Base:
     choices: dict[str, Choice]
     notes: tuple[str, ...] = ()
     languages: Languages | None = None
+    commit: str | None = None
     is_sharded: bool = False
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
     current_pass: CurrentPass[Any] = field(default_factory=CurrentPass, compare=False, repr=False)
@@ -166,7 +169,7 @@ def load_base(
     """Load a folder, a hub name, or the embedded starter; freeze it.
 
     Args:
-        name: `starter`, a folder, or a hub name.
+        name: `starter`, a folder, or a hub name, which a revision may follow (`owner/name@revision`).
         dtype: `auto`, `float32` or `bfloat16`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         quantization: `none`, or how to quantize the linears of its layers (`base/quantization.py`).
@@ -181,7 +184,7 @@ def load_base(
     """
     bound_kernel_caches()
     require_package(quantization)
-    path = _locate(name)
+    path = model_path(name, allow_bin_weights=allow_bin_weights)
     config = _read_config(path, name)
     family = _family(config, name)
     dimensions = family.dimensions(config)
@@ -232,16 +235,25 @@ def load_base(
         choices=choices,
         notes=notes,
         languages=languages,
+        commit=commit_of(path),
         is_sharded=is_sharded,
     )
 
 
-def _locate(name: str) -> str:
+def model_path(name: str, *, allow_bin_weights: bool) -> str:
+    """Return the folder of a model, or its hub name if it says no revision.
+
+    Args:
+        name, allow_bin_weights: as in `load_base`.
+
+    Raises:
+        ModelError: as in `locate` and `snapshot_of`.
+    """
     if name == STARTER:
         from loraloom.starter import model_folder
 
         return str(model_folder())
-    return locate(name)
+    return snapshot_of(locate(name), allow_bin_weights=allow_bin_weights)
 
 
 def _read_config(path: str, name: str) -> Any:

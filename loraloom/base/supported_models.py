@@ -14,6 +14,7 @@ from typing import Any
 
 from loraloom.architectures.families import FAMILIES
 from loraloom.errors import ModelError
+from loraloom.text.hub_name import looks_local
 from loraloom.text.message import Message, marked
 
 STARTER = "starter"
@@ -98,8 +99,7 @@ def locate(name: str) -> str:
         return str(path)
     if path.exists():
         raise ModelError(Message("a model is a folder, but this is a file"), where=name)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local:
+    if looks_local(name):
         raise ModelError(
             Message("there is no such folder"),
             where=name,

@@ -140,8 +140,8 @@ MovedBase = Annotated[
         "--base",
         metavar="FOLDER",
         help=Message(
-            "The present folder of the run's base, if it was moved; it must be unchanged. With "
-            "--adapter: the base."
+            "The present folder of the run's base, if it was moved, or owner/name@revision on the hub; it "
+            "must be unchanged. With --adapter: the base."
         ),
     ),
 ]

@@ -22,6 +22,7 @@ from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
 from loraloom.text.catalogue import filled
+from loraloom.text.hub_name import repository_of, split_hub_name
 from loraloom.text.message import Message
 from loraloom.training.card_facts import Facts
 
@@ -152,7 +153,9 @@ def _config(material: _Material) -> dict[str, bytes]:
     if not file.is_file():
         return {}
     config = json.loads(file.read_text(encoding="utf-8"))
-    config[BASE_KEY] = material.facts.base
+    config[BASE_KEY], revision = split_hub_name(material.facts.base)
+    if revision is not None:
+        config["revision"] = revision
     return {CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
 
 
@@ -186,7 +189,7 @@ def _with_results(text: str, material: _Material, *, is_exported: bool = False) 
     split = split_card(text)
     assert split is not None
     metadata, body = split
-    metadata = with_base(metadata, material.base)
+    metadata = with_base(metadata, None if material.base is None else repository_of(material.base))
     run, facts = material.run, material.facts
     comparison = best_comparison(run, facts.experiment.name)
     if comparison is None or not comparison.num_judged:

@@ -29,7 +29,7 @@ class DataSettings(LocatedSection):
         description=Message(
             "A file (json, jsonl, csv, tsv, parquet, arrow; text formats also as .gz, .bz2, .xz), "
             "a folder of such files or written by save_to_disk, a pattern (data/*.jsonl), a hub "
-            "dataset (hub:owner/name), or `starter`; or a list of these."
+            "dataset (hub:owner/name, or hub:owner/name@revision), or `starter`; or a list of these."
         )
     )
     eval: Part = Field(

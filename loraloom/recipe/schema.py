@@ -40,7 +40,9 @@ class Recipe(LocatedSection):
     """What to do, as one document."""
 
     model_name_or_path: str = Field(
-        description=Message("A folder, a hub name, or `starter` for the embedded base.")
+        description=Message(
+            "A folder, a hub name (owner/name, or owner/name@revision), or `starter` for the embedded base."
+        )
     )
     data: DataSettings
     lora: LoraSettings = Field(default_factory=lambda: LoraSettings())

@@ -23,6 +23,7 @@ from loraloom.session.adapter_names import adapters_of
 from loraloom.session.locations import explain_base_location
 from loraloom.session.material import load_recipe_base
 from loraloom.session.provenance_file import read_provenance
+from loraloom.session.same_base import check_same_base
 from loraloom.text.message import Message
 from loraloom.training.lanes import read_lanes
 from loraloom.training.state import SlotTensors
@@ -139,7 +140,7 @@ def load_run_base(
     choices = known.decided if choices is None else choices
     with explain_base_location(recipe, known):
         base = load_recipe_base(recipe, choices, shares_base=shares_base)
-    origin.check_same_base(known, base)
+    check_same_base(known, base)
     recorded = None if known.base is None else known.base.name
     # Adapters and cards keep the base's original name.
     return base if recipe.locations.base is None or recorded is None else replace(base, name=recorded)

@@ -20,6 +20,7 @@ from loraloom.data.splitting.split import PARTS, STARTER, Split
 from loraloom.data.stored.example_file import count_entries_together
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
+from loraloom.text.hub_name import split_hub_name
 from loraloom.text.message import Message, said_by
 
 
@@ -170,8 +171,12 @@ def tokenizer_folder(recipe: Recipe) -> Path:
         return path
     from huggingface_hub import try_to_load_from_cache
 
+    repository, revision = split_hub_name(name)
     try:
-        found = [try_to_load_from_cache(name, file) for file in (TOKENIZER_FILE, CONFIG_FILE)]
+        found = [
+            try_to_load_from_cache(repository, file, revision=revision)
+            for file in (TOKENIZER_FILE, CONFIG_FILE)
+        ]
     except ValueError:  # not a valid hub name, which loading the base reports
         found = []
     cached = next((path for path in found if isinstance(path, str)), None)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loraloom.base.hub_snapshot import snapshot_of
 from loraloom.data.files.relocation import find_moved
 from loraloom.errors import DataError, ModelError, Problem, RunError
 from loraloom.recipe import Recipe
@@ -49,6 +50,8 @@ def relocated(
     here = recipe.folder
     moved: dict[str, Path] = {}
     notes: list[str] = []
+    if base is not None:  # a folder, or owner/name@revision
+        base = Path(snapshot_of(str(base), allow_bin_weights=recipe.allow_bin_weights))
     if base is not None and not base.is_dir():
         what = (
             Message("a model is a folder, but this is a file")

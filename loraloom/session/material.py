@@ -11,10 +11,10 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.device_and_dtype import rank_device
-from loraloom.base.loading import Base, load_base
+from loraloom.base.loading import Base, load_base, model_path
 from loraloom.base.recomputation import recompute_activations
 from loraloom.base.safety import read_config
-from loraloom.base.supported_models import STARTER, locate
+from loraloom.base.supported_models import STARTER
 from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, describe_cuts
 from loraloom.data.files.part_files import PartContents
@@ -28,6 +28,7 @@ from loraloom.recipe.values import UNQUANTIZED
 from loraloom.run.folder import Run
 from loraloom.session.encoded_rows import encode_rows, train_rows
 from loraloom.session.initial_adapters import initial_tensors
+from loraloom.text.hub_name import looks_local
 from loraloom.text.message import Message
 from loraloom.training.setup import Setup
 from loraloom.training.signals import AgreedStop, StopRequest
@@ -137,10 +138,9 @@ def locate_model(recipe: Recipe) -> str:
             ),
             fix=Message("Give its path relative to the recipe's folder, or its absolute path."),
         )
-    looks_local = name.startswith((".", "~")) or name.count("/") > 1
     if relative.exists():
         return str(relative)
-    return str(relative.absolute()) if looks_local and folder.resolve() != Path.cwd() else name
+    return str(relative.absolute()) if looks_local(name) and folder.resolve() != Path.cwd() else name
 
 
 def _folder_from_here(recipe: Recipe) -> Path:
@@ -169,12 +169,7 @@ def config_of(recipe: Recipe) -> dict[str, Any]:
 
 def base_path(recipe: Recipe) -> str:
     """Return the folder or hub name of a recipe's base."""
-    name = locate_model(recipe)
-    if name == STARTER:
-        from loraloom.starter import model_folder
-
-        name = str(model_folder())
-    return locate(name)
+    return model_path(locate_model(recipe), allow_bin_weights=recipe.allow_bin_weights)
 
 
 def load_recipe_base(

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from loraloom.bank.peft_base import portable_name
-from loraloom.base.loading import Base
 from loraloom.base.quantization import SCHEMES
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
@@ -124,6 +123,7 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
             fingerprint=base.fingerprint,
             tokenizer_fingerprint=base.tokenizer_fingerprint,
             head_is_tied=base.head_is_tied,
+            commit=base.commit,
         ),
         choices=choices,
         waves=[list(wave) for wave in plan.waves],
@@ -151,28 +151,6 @@ def _devices(material: Material, plan: Plan) -> dict[str, Choice]:
     shown = " | ".join(f"{device}: {', '.join(own) or '-'}" for device, own in begins)
     reason = Message("a base on each; what waits goes to the first device with room")
     return {"devices": Choice(shown, reason)}
-
-
-def check_same_base(provenance: Provenance, base: Base) -> None:
-    """Refuse to continue with another base than the run's.
-
-    Raises:
-        RunError: base or tokenizer differ.
-    """
-    known = provenance.base
-    if known is None:
-        return
-    for what, recorded, own in (
-        (Message("base model"), known.fingerprint, base.fingerprint),
-        (Message("tokenizer"), known.tokenizer_fingerprint, base.tokenizer_fingerprint),
-    ):
-        if recorded != own:
-            raise RunError(
-                Message("the run was trained on another {what}", what=what),
-                where="model_name_or_path",
-                found=f"{own[:12]} ({base.name})",
-                allowed=f"{recorded[:12]} ({known.name})",
-            )
 
 
 def run_recipe(run: Run) -> tuple[Recipe, Provenance]:

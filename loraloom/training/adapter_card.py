@@ -11,6 +11,7 @@ import yaml
 
 from loraloom.recipe import Recipe
 from loraloom.text.catalogue import filled
+from loraloom.text.hub_name import repository_of
 from loraloom.text.visible import shown_value
 from loraloom.training.card_code import peft_code
 from loraloom.training.card_facts import Facts
@@ -47,12 +48,12 @@ def title(facts: Facts) -> str:
 
 def front_matter(facts: Facts, library: str, *tags: str) -> str:
     """Write the YAML that Hugging Face reads."""
-    relation = {"peft": "adapter"}.get(library, "finetune")
+    relation, base = {"peft": "adapter"}.get(library, "finetune"), repository_of(facts.base)
     values = {
-        "base_model": facts.base,
+        "base_model": base,
         "library_name": library,
         "pipeline_tag": "text2text-generation",
-        "tags": [f"base_model:{relation}:{facts.base}", "lora", "loraloom", "transformers", *tags],
+        "tags": [f"base_model:{relation}:{base}", "lora", "loraloom", "transformers", *tags],
     }
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n"
 

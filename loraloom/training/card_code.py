@@ -8,6 +8,7 @@ from loraloom.base.supported_models import STARTER
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.recipe import GenerationSettings
 from loraloom.text.catalogue import filled
+from loraloom.text.hub_name import split_hub_name
 from loraloom.training.card_facts import Facts
 from loraloom.training.language_code import begins_with_code, language_code
 
@@ -16,7 +17,9 @@ PLACEHOLDER = "Your text here"
 
 def peft_code(facts: Facts, adapter: str, comment: str) -> str:
     """Write Python that loads base and adapter with PEFT and answers."""
-    base, imported = json.dumps(facts.base, ensure_ascii=False), ""
+    repository, revision = split_hub_name(facts.base)
+    base, imported = json.dumps(repository, ensure_ascii=False), ""
+    pinned = f", revision={json.dumps(revision)}" if revision else ""
     if facts.base == STARTER:
         base, imported = "model_folder()", "from loraloom.starter import model_folder\n"
     return (
@@ -25,8 +28,8 @@ def peft_code(facts: Facts, adapter: str, comment: str) -> str:
         f"{imported}\n"
         f"base = {base}\n"
         f"adapter = {json.dumps(adapter, ensure_ascii=False)}  # {comment}\n"
-        "tokenizer = AutoTokenizer.from_pretrained(base)\n"
-        f"model = AutoModelForSeq2SeqLM.from_pretrained(base{_attention(facts)})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained(base{pinned})\n"
+        f"model = AutoModelForSeq2SeqLM.from_pretrained(base{pinned}{_attention(facts)})\n"
         f"{_flag_line(facts)}"
         "model = PeftModel.from_pretrained(model, adapter).eval()\n"
         f"{_answer_code(facts)}"

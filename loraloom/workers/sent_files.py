@@ -10,7 +10,7 @@ from pathlib import Path
 from loraloom.data.files.data_names import STARTER
 from loraloom.data.files.relocation import data_entries
 from loraloom.recipe import Recipe
-from loraloom.session.material import base_path
+from loraloom.session.material import locate_model
 
 
 def files_to_send(recipe: Recipe) -> dict[str, Path]:
@@ -22,7 +22,7 @@ def files_to_send(recipe: Recipe) -> dict[str, Path]:
         recipe: with present locations of base and data.
     """
     found: dict[str, Path] = {}
-    base = Path(base_path(recipe))
+    base = Path(locate_model(recipe))
     if recipe.model_name_or_path != STARTER and base.is_dir():
         found |= {f"base/{path.relative_to(base)}": path for path in _files_below(base)}
     for entry in data_entries(recipe.data):

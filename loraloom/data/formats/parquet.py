@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.hub_name import is_hub_name, split_hub_name
 from loraloom.text.message import Message
 from loraloom.text.visible import one_line
 
 HUB_PREFIX = "hub:"
 PARQUET_BATCH_ROWS = 1_024
-_HUB_NAME = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
+_HUB_NAMES = ("hub:owner/name", "hub:owner/name@revision")
 
 
 def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
@@ -74,10 +74,12 @@ def hub_bytes(shown_as: str, settings: DataSettings) -> int:
 
 
 def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Read the rows of a hub dataset, `hub:owner/name`; the hub library caches it."""
+    """Read the rows of a hub dataset, `hub:owner/name[@revision]`; the hub library caches it."""
     name = shown_as.removeprefix(HUB_PREFIX)
-    if not _HUB_NAME.fullmatch(name):
-        raise DataError(Message("is not the name of a hub dataset"), where=shown_as, allowed="hub:owner/name")
+    if not is_hub_name(name):
+        raise DataError(
+            Message("is not the name of a hub dataset"), where=shown_as, allowed=", ".join(_HUB_NAMES)
+        )
     dataset = _load_hub(name, settings, shown_as)
     findings.num_rows = len(dataset)
     features = getattr(dataset, "features", None)
@@ -97,7 +99,10 @@ def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
         raise missing_package(error, shown_as) from None
 
     try:
-        return datasets.load_dataset(name, settings.hub_config, split=settings.hub_split)
+        repository, revision = split_hub_name(name)
+        return datasets.load_dataset(
+            repository, settings.hub_config, split=settings.hub_split, revision=revision
+        )
     except ConnectionError:
         what = Message("the hub cannot be reached, and the dataset is not in the local cache")
         fix = Message("Go online once, or save the dataset as a .parquet or .jsonl file and use that.")

@@ -33,12 +33,14 @@ class BaseIdentity(Part):
         name: as the recipe has it, without folders of this machine.
         fingerprint, tokenizer_fingerprint: of its weights and of its vocabulary.
         head_is_tied: whether the output head is the embedding.
+        commit: of its files on the hub; None for a folder.
     """
 
     name: str
     fingerprint: str
     tokenizer_fingerprint: str
     head_is_tied: bool | None = None
+    commit: str | None = None
 
 
 class ProcessRecord(Part):

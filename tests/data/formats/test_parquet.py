@@ -48,7 +48,7 @@ def test_a_hub_dataset_is_asked_for_what_the_recipe_says(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "datasets", hub_that(load))
     assert [row.values for row in hub_rows(hub_config="zh", hub_split="validation")] == good_rows()
-    assert asked == [(("owner/name", "zh"), {"split": "validation"})]
+    assert asked == [(("owner/name", "zh"), {"split": "validation", "revision": None})]
 
 
 @pytest.mark.parametrize(

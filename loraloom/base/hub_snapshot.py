@@ -1,0 +1,83 @@
+"""The files of a model on the hub at one revision: `owner/name@revision` becomes a folder of the hub's cache.
+
+Everything after that reads this folder, so that config, tokenizer and weights are of one commit.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from loraloom.base.safety import CONFIG, describe_source, file_beside
+from loraloom.errors import ModelError
+from loraloom.text.hub_name import split_hub_name
+from loraloom.text.message import Message
+
+SAFETENSORS, PICKLES = "*.safetensors", "*.bin"
+# What a base is read from. Its repository may have the same weights for other frameworks too.
+READ = ("*.json", "*.model", "*.spm", "*.txt", "*.jinja", SAFETENSORS)
+
+_SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/([0-9a-f]{40})$")
+
+
+def snapshot_of(name: str, *, allow_bin_weights: bool) -> str:
+    """Return the folder of a pinned hub model, downloaded if it is not in the cache; other names unchanged.
+
+    Args:
+        name: a folder, a hub name, or `owner/name@revision`.
+        allow_bin_weights: download .bin weights if there are no others.
+
+    Raises:
+        ModelError: there is no such repository or revision, or it can neither be reached nor is in the cache.
+    """
+    repository, revision = split_hub_name(name)
+    if revision is None or Path(name).is_dir():
+        return name
+    return _download(name, repository, revision, allow_bin_weights=allow_bin_weights)
+
+
+def commit_of(path: str) -> str | None:
+    """Return the commit of a hub model's files, by its folder or hub name; None for other folders."""
+    file = file_beside(path, CONFIG)
+    found = None if file is None else _SNAPSHOT.search(file.parent.as_posix())
+    return None if found is None else found[1]
+
+
+@cache
+def _download(name: str, repository: str, revision: str, *, allow_bin_weights: bool) -> str:
+    try:
+        patterns = [*READ, *(_pickles(repository, revision) if allow_bin_weights else [])]
+        # At the top of the repository alone: folders contain exports and checkpoints.
+        return snapshot_download(
+            repository, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"
+        )
+    except RepositoryNotFoundError:
+        what = Message("the hub has no such model, or it requires a login")
+        fix = Message("Check the name; for a private model, log in with `hf auth login`.")
+    except RevisionNotFoundError:
+        what = Message("the hub has no revision `{revision}` of this model", revision=revision)
+        fix = Message("Name a branch, a tag, a commit, or a pull request such as refs/pr/1.")
+    except LocalEntryNotFoundError:
+        what = Message("the hub cannot be reached, and this revision is not in the local cache")
+        fix = Message("Go online once, or name a local folder, or `starter`.")
+    except (OSError, ValueError) as error:  # a full disk, an invalid name
+        what = Message("cannot be loaded from the hub ({found})", found=describe_source(error))
+        fix = Message("A hub name has the form owner/name, or owner/name@revision.")
+    raise ModelError(what, where=name, fix=fix)
+
+
+def _pickles(repository: str, revision: str) -> list[str]:
+    """Return the pattern of .bin weights if a repository has no others."""
+    try:
+        files = HfApi().list_repo_files(repository, revision=revision)
+    except Exception:  # the download that follows says what is wrong, or takes what is in the cache
+        return []
+    return [] if any(file.endswith(".safetensors") for file in files) else [PICKLES]
