@@ -27,6 +27,9 @@ class KnownModel:
         is_gap_filler: whether it was only trained to fill gaps, and answers no instruction.
         divides_by_tokens: whether its loss is divided by the number of tokens that the Trainer counts over
             the micro-batches of a step; other models ignore it (transformers 5.23).
+        calls_input_embeddings: whether a pass calls the module that `get_input_embeddings` returns, on which
+            the Trainer hooks noise; of T5 and BART it is `shared`, which none calls (transformers 5.24).
+        starts_with_end: whether the decoder starts with the token that ends answers.
     """
 
     title: str
@@ -36,6 +39,8 @@ class KnownModel:
     peft_targets: tuple[str, ...] = ()
     is_gap_filler: bool = False
     divides_by_tokens: bool = False
+    calls_input_embeddings: bool = False
+    starts_with_end: bool = False
 
 
 _QV = ("q", "v")
@@ -48,12 +53,12 @@ _MT5 = KnownModel("mT5", _GATED, is_t5=True, peft_targets=_QV, is_gap_filler=Tru
 _MT0 = KnownModel("mt0", _GATED, is_t5=True, peft_targets=_QV)
 _BYT5 = KnownModel("ByT5", _GATED, is_t5=True, peft_targets=_QV, is_gap_filler=True)
 _UMT5 = KnownModel("UMT5", _GATED, is_t5=True, is_gap_filler=True)
-_T5GEMMA = KnownModel("T5Gemma", _GEMMA, divides_by_tokens=True)
-_BART_ = KnownModel("BART", _BART, peft_targets=("q_proj", "v_proj"))
+_T5GEMMA = KnownModel("T5Gemma", _GEMMA, divides_by_tokens=True, calls_input_embeddings=True)
+_BART_ = KnownModel("BART", _BART, peft_targets=("q_proj", "v_proj"), starts_with_end=True)
 _MBART = KnownModel("mBART", _BART, languages="de_DE")
-_NLLB = KnownModel("NLLB", _BART, languages="deu_Latn")
-_M2M100 = KnownModel("M2M100", _BART, languages="de")
-_MARIAN = KnownModel("Marian", _BART)
+_NLLB = KnownModel("NLLB", _BART, languages="deu_Latn", starts_with_end=True)
+_M2M100 = KnownModel("M2M100", _BART, languages="de", starts_with_end=True)
+_MARIAN = KnownModel("Marian", _BART, calls_input_embeddings=True)
 _PEGASUS = KnownModel("Pegasus", _BART)
 
 # The first pattern that a name, in small letters, matches.

@@ -219,9 +219,10 @@ def check_loss(gate: Gate) -> list[Finding]:
 
 def check_generation(gate: Gate) -> list[Finding]:
     """Report what the base's own generation settings request and answers here do not follow."""
+    penalized = _penalized_end(gate)
     unused = describe_unused(gate.base, gate.generation)
     if not unused:
-        return [
+        return penalized or [
             Finding(
                 "ok",
                 "generation",
@@ -237,4 +238,23 @@ def check_generation(gate: Gate) -> list[Finding]:
         if ours
         else ""
     )
-    return [Finding("note", "generation", "base", unused, fix)]
+    return [*penalized, Finding("note", "generation", "base", unused, fix)]
+
+
+def _penalized_end(gate: Gate) -> list[Finding]:
+    """Note that a repetition penalty lowers the end of answers that begin with the same token.
+
+    transformers' `generate` counts the decoder's start token among those that occurred, and so do we, because
+    a merged model answers by it. It is EOS of BART, M2M100 and NLLB (transformers 5.24).
+    """
+    base, penalty = gate.base, gate.generation.repetition_penalty
+    starts = {base.decoder_start_of(row.labels.tolist()).start_token_id for row in gate.rows}
+    if penalty <= 1 or base.eos_token_id not in starts:
+        return []
+    message = Message(
+        "answers of this base begin with {end}, which is also how they end, and the penalty lowers what "
+        "occurred: answers become longer, though nothing is repeated",
+        end=repr(base.tokenizer.convert_ids_to_tokens(base.eos_token_id)),
+    )
+    fix = Message("Use generation.no_repeat_ngram_size instead.")
+    return [Finding("note", "generation", "generation.repetition_penalty", message, fix)]

@@ -63,6 +63,26 @@ def answer_length(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def penalized_end(facts: Facts) -> Iterator[Finding]:
+    """Find a repetition penalty with a base whose decoder starts with the token that ends answers."""
+    if facts.known is None or not facts.known.starts_with_end:
+        return
+    for call in (*generations(facts), *facts.script.calls_of("GenerationConfig")):
+        penalty = facts.script.value(call, "repetition_penalty")
+        if isinstance(penalty, int | float) and penalty > 1:
+            yield Finding(
+                "note",
+                "answers",
+                facts.script.where(call.argument("repetition_penalty")),
+                Message(
+                    "`repetition_penalty` lowers the end of the answer from the first token on, because "
+                    "{model} starts with it: answers become longer",
+                    model=facts.known.title,
+                ),
+                Message("Use `no_repeat_ngram_size`."),
+            )
+
+
 def special_tokens(facts: Facts) -> Iterator[Finding]:
     """Find answers that are decoded with padding and EOS."""
     for call in facts.script.calls_of("decode", "batch_decode"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
-from loraloom.scripts.script_values import Call
+from loraloom.scripts.script_values import MISSING, Call, Symbol
 from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
@@ -51,6 +51,27 @@ def ignored_arguments(facts: Facts) -> Iterator[Finding]:
             ),
             Message("Set them where the optimizer is made."),
         )
+
+
+def scaled_steps(facts: Facts) -> Iterator[Finding]:
+    """Find Adafactor with steps in proportion to the weights, which are zero in LoRA's B at the start."""
+    if facts.lora is None:
+        return
+    for call in facts.script.calls_of("Adafactor"):
+        made = facts.script.read(call.node.func)
+        package = made.name.partition(".")[0] if isinstance(made, Symbol) else ""
+        scales = call.is_complete and facts.script.value(call, "scale_parameter") in (True, MISSING)
+        if package == "torch" or (package == "transformers" and scales):
+            yield Finding(
+                "warning",
+                "optimizer",
+                facts.script.where(call),
+                Message(
+                    "Adafactor multiplies the learning rate by the size of each matrix, at least by 0.001: "
+                    "LoRA's B begins at zero, so its steps are a thousand times smaller than the rate says"
+                ),
+                Message("Use AdamW, or transformers' Adafactor with `scale_parameter=False`."),
+            )
 
 
 def _attributes_read(facts: Facts, arguments: Call) -> set[str]:

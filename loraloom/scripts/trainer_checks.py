@@ -139,6 +139,24 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def embedding_noise(facts: Facts) -> Iterator[Finding]:
+    """Find NEFTune's noise on a base whose passes do not call the module that the Trainer hooks it on."""
+    alpha = facts.setting("neftune_noise_alpha")
+    is_missed = facts.known is not None and not facts.known.calls_input_embeddings
+    if is_missed and not facts.is_of_old_version and isinstance(alpha, int | float) and alpha > 0:
+        yield Finding(
+            "warning",
+            "optimizer",
+            facts.script.where(facts.arguments and facts.arguments.argument("neftune_noise_alpha")),
+            Message(
+                "`neftune_noise_alpha` adds no noise with {model}: transformers 5 hooks it on `shared`, "
+                "which no pass calls",
+                model=facts.known.title if facts.known else "",
+            ),
+            Message("Remove it; what is trained is the same."),
+        )
+
+
 def _divides_itself(facts: Facts) -> bool:
     """Return whether the script has its own loss, or has told the Trainer that the base ignores its count."""
     for owner, value in facts.assigned("accepts_loss_kwargs", "model_accepts_loss_kwargs"):

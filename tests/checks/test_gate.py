@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,11 +17,11 @@ from loraloom.bank.linear import BankLinear
 from loraloom.base.loading import Base, load_base
 from loraloom.checks import gate as gate_module
 from loraloom.checks.finding import Finding, raise_errors
-from loraloom.checks.gate import run_gate
+from loraloom.checks.gate import check_generation, run_gate
 from loraloom.checks.model_suite import GATE
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.errors import CheckError, TargetError
-from loraloom.recipe import Experiment
+from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.starter import data_file, model_folder
 from tests.checks.data_rows import examples
 from tests.families import TINY_FAMILIES
@@ -252,6 +253,20 @@ def test_a_target_that_matches_nothing_stops_the_gate(mt5: Base) -> None:
     with pytest.raises(TargetError, match="wi_0 and wi_1"):
         findings(mt5, experiments=[experiment("a", lora={"target_modules": ["q", "wi"]})])
     assert not any(isinstance(module, BankLinear) for module in mt5.model.modules())
+
+
+@pytest.mark.parametrize(("kind", "is_noted"), [("bart", True), ("m2m100", True), ("mt5", False)])
+def test_a_repetition_penalty_on_how_answers_end_is_noted(
+    loaded: Callable[[str], Base], kind: str, is_noted: bool
+) -> None:
+    """transformers 5.24 counts the start token among those that occurred; of BART it is EOS."""
+    base = loaded(kind)
+    settings = GenerationSettings(repetition_penalty=1.2)
+    rows = random_rows(9, seed=3, eos=base.eos_token_id)
+    found = run_gate(base, [], {}, rows, packing=True, generation=settings, checks=[check_generation])
+    noted = [finding for finding in found if finding.where == "generation.repetition_penalty"]
+    assert bool(noted) == is_noted
+    assert all("'</s>', which is also how they end" in finding.message for finding in noted)
 
 
 def test_what_the_base_asks_for_and_answers_do_not_follow_is_noted(

@@ -639,6 +639,49 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
         "merge_and_unload",
         (('model.save_pretrained("adapter")', "model.merge_and_unload()"),),
     ),
+    "noise on an embedding that no pass calls": (
+        "warning",
+        "optimizer",
+        "`neftune_noise_alpha` adds no noise with flan-T5",
+        "neftune_noise_alpha=5",
+        (("    learning_rate=", "    neftune_noise_alpha=5,\n    learning_rate="),),
+    ),
+    "torch's Adafactor for LoRA": (
+        "warning",
+        "optimizer",
+        "LoRA's B begins at zero, so its steps are a thousand times smaller",
+        "torch.optim.Adafactor(",
+        (
+            (
+                "trainer = Seq2SeqTrainer(",
+                "optimizer = torch.optim.Adafactor(model.parameters(), lr=3e-4)\ntrainer = Seq2SeqTrainer(",
+            ),
+        ),
+    ),
+    "transformers' Adafactor as it comes, for LoRA": (
+        "warning",
+        "optimizer",
+        "LoRA's B begins at zero",
+        "= Adafactor(",
+        (
+            (
+                "import numpy as np\n",
+                "import numpy as np\nfrom transformers.optimization import Adafactor\n",
+            ),
+            (
+                "trainer = Seq2SeqTrainer(",
+                "optimizer = Adafactor(model.parameters(), lr=3e-4, relative_step=False)\n"
+                "trainer = Seq2SeqTrainer(",
+            ),
+        ),
+    ),
+    "a penalty on how answers end": (
+        "note",
+        "answers",
+        "`repetition_penalty` lowers the end of the answer from the first token on, because NLLB starts",
+        "repetition_penalty=1.2",
+        (*NLLB, ("max_new_tokens=LENGTH", "max_new_tokens=LENGTH, repetition_penalty=1.2")),
+    ),
     "a decay that LoRA+ overrides": (
         "warning",
         "optimizer",
@@ -743,6 +786,22 @@ MBART = (
 )
 # Other ways to write a script in which nothing is wrong.
 RIGHT: dict[str, tuple[Change, ...]] = {
+    "a repetition penalty with a base that starts otherwise": (
+        ("max_new_tokens=LENGTH", "max_new_tokens=LENGTH, repetition_penalty=1.2"),
+    ),
+    "noise with a base whose embedding is called": (
+        (MODEL, 'MODEL = "google/t5gemma-2b-2b-ul2-it"'),
+        ('["q", "v"]', '["q_proj", "v_proj"]'),
+        ("    learning_rate=", "    neftune_noise_alpha=5,\n    learning_rate="),
+    ),
+    "Adafactor without scaled steps": (
+        ("import numpy as np\n", "import numpy as np\nfrom transformers.optimization import Adafactor\n"),
+        (
+            "trainer = Seq2SeqTrainer(",
+            "optimizer = Adafactor(model.parameters(), lr=3e-4, scale_parameter=False)\n"
+            "trainer = Seq2SeqTrainer(",
+        ),
+    ),
     "LoRA+ with its own decay": (
         (
             "trainer = Seq2SeqTrainer(",
