@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from loraloom.export.decoding import BEAMS, SAMPLING, beyond_greedy
 from loraloom.export.format import ExportSource
 from loraloom.export.merged_languages import only
+from loraloom.recipe import GenerationSettings
 from loraloom.text.catalogue import filled
 from loraloom.training.card_code import question_text
 
@@ -17,12 +19,12 @@ def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
     if not base.family.ends_sources:
         ids += " + [tokenizer.eos_token_id]"
     prefix = _prefix(source)
-    limit = facts.recipe.generation.max_new_tokens
+    settings = facts.recipe.generation
     options = [
-        "beam_size=1",
+        *(f"{name}={value:g}" for name, value in _decoding(settings).items()),
         "min_decoding_length=0",
         "max_input_length=0",
-        f"max_decoding_length={limit}",
+        f"max_decoding_length={settings.max_new_tokens}",
         *([f"target_prefix=[{json.dumps(prefix, ensure_ascii=False)}]"] if prefix else []),
     ]
     is_returned = base.languages is not None and base.languages.begins_target
@@ -39,6 +41,23 @@ def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
         f"ids = tokenizer.convert_tokens_to_ids(answer.hypotheses[0]{skipped})\n"
         "print(tokenizer.decode(ids, skip_special_tokens=True))\n"
     )
+
+
+def _decoding(settings: GenerationSettings) -> dict[str, float]:
+    """The recipe's decoding, by CTranslate2's names; it has none for what is its default."""
+    found = beyond_greedy(settings)
+    if not settings.do_sample:
+        return {"beam_size": settings.num_beams, **{key: found[key] for key in found if key != "num_beams"}}
+    sampling = {
+        "sampling_topk": settings.top_k or 0,  # 0: of all tokens
+        "sampling_topp": settings.top_p or 1,
+        "sampling_temperature": settings.temperature or 1,
+    }
+    return {
+        "beam_size": 1,
+        **{key: found[key] for key in found if key not in (*BEAMS, *SAMPLING)},
+        **sampling,
+    }
 
 
 def _prefix(source: ExportSource) -> list[str]:

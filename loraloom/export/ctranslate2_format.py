@@ -13,6 +13,7 @@ from loraloom.base.loading import Base
 from loraloom.errors import ModelError
 from loraloom.export.ctranslate2_example import translating_code
 from loraloom.export.ctranslate2_weights import save_quantized
+from loraloom.export.decoding import EVERY
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
 from loraloom.export.merged_tokenizer import copy_tokenizer
@@ -36,6 +37,7 @@ class CTranslate2(Format):
     runs_with: ClassVar[tuple[str, ...]] = ("ctranslate2",)
     runtime = "loraloom.export.ctranslate2_runtime"
     library = "ctranslate2"
+    decodes = EVERY
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
         """Refuse families that its converter does not compute right, and float16 where it overflows."""

@@ -18,6 +18,8 @@ from loraloom.export.runtime import (
 )
 
 SIDES = ("source", "target")
+# Settings of `generation` that have another name there.
+OPTIONS = {"num_beams": "beam_size"}
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -28,7 +30,15 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
         runtime=name_and_version(ctranslate2),
         computed_in=loaded.translator.compute_type,
         log_probabilities=[each for part in parts_of(rows) for each in loaded.log_probabilities(part)],
+        decoded=[each for part in answered_together(rows) for each in loaded.answers(part, **_options(rows))]
+        if rows.decoding
+        else None,
     )
+
+
+def _options(rows: ProofRows) -> dict[str, float]:
+    """The settings that are tried, by CTranslate2's names."""
+    return {OPTIONS.get(name, name): value for name, value in rows.decoding.items()}
 
 
 class _LoadedModel:
@@ -41,13 +51,13 @@ class _LoadedModel:
         self._numbers = {token: number for number, token in enumerate(self._targets)}
         self.translator = ctranslate2.Translator(str(folder), device="cpu")
 
-    def answers(self, rows: ProofRows) -> list[list[int]]:
-        """Return greedy answers."""
+    def answers(self, rows: ProofRows, **options: float) -> list[list[int]]:
+        """Return answers; without options, greedy ones."""
         forced = [[] if token is None else [self._targets[token]] for token in rows.forced_token_ids]
         results = self.translator.translate_batch(
             self._asked(rows),
             target_prefix=[[*start, *first] for start, first in zip(self._starts(rows), forced, strict=True)],
-            beam_size=1,
+            **{"beam_size": 1, **options},
             min_decoding_length=0,  # by default, no answer is empty
             max_decoding_length=rows.max_new_tokens,
             max_input_length=0,  # by default, a source is cut to 1,024 tokens

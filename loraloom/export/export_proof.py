@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.evaluate.comparison import ModelAnswers, compute_evidence
 from loraloom.evaluate.scoring import score_against
+from loraloom.export.decoding import num_equal
 from loraloom.export.export_reference import Reference
 from loraloom.export.proof import proof_failed
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
@@ -35,6 +36,7 @@ class ProofMeasurement:
         largest_difference: largest difference of the log-probability of any token of the targets, in nats;
             None if the runtime gives none.
         mean_expected, mean_found: mean log-probability of the targets' tokens.
+        num_same_decoded: number of equal answers with the recipe's decoding; None if it was not tried.
     """
 
     num_answers: int
@@ -43,6 +45,7 @@ class ProofMeasurement:
     largest_difference: float | None
     mean_expected: float
     mean_found: float | None
+    num_same_decoded: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class ExportProof:
         measured: how its outputs differ from those of base + adapter in float32.
         figures: how its figures differ, if responses are known and the export is rounded.
         merging: largest difference of a logit by merging in float32; None if nothing was merged.
+        decoding: the recipe's settings of decoding beyond greedy.
     """
 
     rows: str
@@ -65,6 +69,7 @@ class ExportProof:
     measured: ProofMeasurement
     figures: list[Difference]
     merging: float | None
+    decoding: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -105,6 +110,7 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
         else max((abs(a - b) for a, b in zip(given, expected, strict=True)), default=0.0),
         mean_expected=sum(expected) / max(1, len(expected)),
         mean_found=None if given is None else sum(given) / max(1, len(given)),
+        num_same_decoded=num_equal(outputs.decoded, reference.decoded),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -36,11 +36,13 @@ class Reference:
         log_probabilities: of each token of each target up to EOS.
         nearest: of each answer at each position, EOS included, the likeliest tokens and their logits; empty
             if nothing is demanded to be equal.
+        decoded: answers with the recipe's decoding, if that is tried.
     """
 
     answers: list[list[int]]
     log_probabilities: list[list[float]]
     nearest: list[list[dict[int, float]]]
+    decoded: list[list[int]] = field(default_factory=list)
 
 
 @torch.no_grad()

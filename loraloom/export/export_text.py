@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from loraloom.export.decoding import beyond_greedy, shown_settings
 from loraloom.export.export_proof import ExportProof
 from loraloom.export.format import ExportSource, Format
 from loraloom.export.formats import FORMATS
+from loraloom.recipe import GenerationSettings
 from loraloom.run.documents.comparison import Difference
 from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import filled, rendered
@@ -43,6 +45,32 @@ def export_remarks(format: Format, proof: ExportProof | None) -> list[str]:
         if own.verdict == "worse"
     ]
     return found
+
+
+def decoding_remarks(format: Format, settings: GenerationSettings, proof: ExportProof | None) -> list[str]:
+    """Say what the recipe's decoding means for an export."""
+    beyond = beyond_greedy(settings)
+    if not beyond.keys() <= format.decodes:
+        return [
+            Message(
+                "its example answers greedily, while the figures of the run were measured with {decoding}; "
+                "answers differ by that",
+                decoding=shown_settings(beyond),
+            )
+        ]
+    same = None if proof is None else proof.measured.num_same_decoded
+    if proof is None or same is None or same == proof.measured.num_answers or not proof.is_exact:
+        return []
+    return [
+        Message(
+            "with {decoding}, {num_changed} of {num_answers} answers differ from those of base + adapter: "
+            "{title} decodes so by rules of its own",
+            decoding=shown_settings(beyond),
+            num_changed=proof.measured.num_answers - same,
+            num_answers=proof.measured.num_answers,
+            title=format.title,
+        )
+    ]
 
 
 def not_proven(format: Format) -> str:
@@ -91,6 +119,17 @@ def export_figures(proof: ExportProof | None, format: Format) -> list[tuple[str,
             ),
         )
     )
+    if measured.num_same_decoded is not None:
+        rows.append(
+            (
+                Message("same answers with {decoding}", decoding=shown_settings(proof.decoding)),
+                Message(
+                    "{num_same} of {num_answers}",
+                    num_same=measured.num_same_decoded,
+                    num_answers=measured.num_answers,
+                ),
+            )
+        )
     if measured.largest_difference is not None and measured.mean_found is not None:
         rows += [
             (Message("largest difference of a log-probability"), f"{measured.largest_difference:.2g}"),

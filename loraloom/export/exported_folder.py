@@ -9,7 +9,7 @@ Only one copy of the weights exists at a time, on the CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -23,6 +23,7 @@ from loraloom.data.example import Example
 from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import runtime
+from loraloom.export.decoding import beyond_greedy, comparable, reference_decoded
 from loraloom.export.export_proof import (
     NUM_ROUNDED_ROWS,
     ExportProof,
@@ -37,7 +38,7 @@ from loraloom.export.export_reference import (
     reference_answers,
     reference_log_probabilities,
 )
-from loraloom.export.export_text import export_card, export_remarks
+from loraloom.export.export_text import decoding_remarks, export_card, export_remarks
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.merged_languages import language_notes
@@ -162,7 +163,9 @@ def write_export(
     # Figures need whole answers; those to random tokens have none.
     limits = Limits() if asked.is_exact or not asked.examples else OF_RECIPE
     rows = proof_rows(loaded, recipe, asked.examples, facts.languages, limits)
+    rows = replace(rows, decoding=comparable(recipe.generation, asked.format.decodes))
     answers, nearest = reference_answers(bank, name, rows, with_nearest=asked.is_exact)
+    decoded = reference_decoded(bank, name, rows, recipe.generation) if asked.can_run else []
     rows = with_answers(rows, asked.examples, answers)
     stop_if_asked(stop)
     merging: float | None = None
@@ -171,7 +174,7 @@ def write_export(
         scored, merging = merge_scored(bank, facts, asked.examples, rows, answers, folder, stop)
     else:
         scored = reference_log_probabilities(bank, name, rows)
-    reference = Reference(answers, scored, nearest)
+    reference = Reference(answers, scored, nearest, decoded)
     source = ExportSource(
         base=loaded,
         facts=facts,
@@ -186,6 +189,7 @@ def write_export(
     release_memory()
     proof = _prove(bank, reference, rows, asked, base_path, facts, merging, report, stop)
     written += export_remarks(asked.format, proof)
+    written += decoding_remarks(asked.format, recipe.generation, proof)
     for note in written:
         report(Note(message=note))
     card = export_card(facts, asked.format, source, proof)
@@ -255,6 +259,7 @@ def _prove(
         measured=measured,
         figures=figure_differences(outputs, reference, responses, bank) if has_figures else [],
         merging=merging,
+        decoding=beyond_greedy(facts.recipe.generation),
     )
 
 

@@ -60,6 +60,8 @@ class Format(ABC):
         runtime: module of this folder with
             `run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs`; see `runtime.py`.
         library: `library_name` of the folder's card.
+        decodes: settings of `generation` beyond greedy that its runtime knows, which the proof then tries and
+            `example` passes.
     """
 
     name: ClassVar[str]
@@ -73,6 +75,7 @@ class Format(ABC):
     runtime_extra: ClassVar[str] = ""
     runtime: ClassVar[str]
     library: ClassVar[str] = "transformers"
+    decodes: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:

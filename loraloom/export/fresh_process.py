@@ -16,7 +16,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from transformers import (
 from loraloom.export.runtime import ProofRows, each_alone, until
 
 QUESTION, MEASURED, LOGITS = "question.json", "measured.json", "logits"
+GREEDY = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
 @dataclass(frozen=True)
@@ -118,17 +119,20 @@ def store_outputs(
 @torch.no_grad()
 def greedy_answers(model: Any, rows: ProofRows) -> list[list[int]]:
     """Generate greedy answers, whatever the model's own generation settings say; without start and EOS."""
+    return generated_answers(model, rows, {})
+
+
+@torch.no_grad()
+def generated_answers(model: Any, rows: ProofRows, decoding: Mapping[str, float]) -> list[list[int]]:
+    """Generate answers with some settings, and greedily but for those; without start and EOS."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     starts = list(rows.start_token_ids)
     generated = model.generate(
         input_ids=input_ids,
         attention_mask=mask,
         generation_config=GenerationConfig(
+            **{**GREEDY, **decoding},
             max_new_tokens=rows.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
             eos_token_id=rows.eos_token_id,
             pad_token_id=rows.pad_token_id,
             decoder_start_token_id=starts[0] if len(set(starts)) == 1 else starts,
@@ -253,13 +257,8 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: StoredOutputs)
     flag_matters = _flag_matters(model, rows, is_tied)
     model.config.tie_word_embeddings = is_tied
     measured = difference(model, rows, expected)
-    return ModelMeasurement(
-        **{
-            **asdict(measured),
-            "flag_matters": flag_matters,
-            "num_same_encodings": _num_same_encodings(folder, rows),
-        }
-    )
+    same_encodings = _num_same_encodings(folder, rows)
+    return replace(measured, flag_matters=flag_matters, num_same_encodings=same_encodings)
 
 
 def _flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from loraloom.architectures.family import Family
 from loraloom.bank.peft_folder import write_adapter
+from loraloom.export.decoding import EVERY
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.text.catalogue import filled
 from loraloom.training.card_code import peft_code
@@ -21,6 +22,7 @@ class Peft(Format):
     quantizations: ClassVar[tuple[str, ...]] = ("float32",)
     forms: ClassVar[tuple[Form, ...]] = ("adapter",)
     runtime = "loraloom.export.peft_runtime"
+    decodes = EVERY
     library = "peft"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,6 +44,7 @@ class ProofRows:
         attention: the implementation that transformers is asked for.
         text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
         frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
+        decoding: settings of `generation` beyond greedy that are tried too, if the runtime knows them.
     """
 
     sources: Sequence[Sequence[int]]
@@ -57,6 +58,7 @@ class ProofRows:
     attention: str = "sdpa"
     text_at: int | None = None
     frame: Sequence[int] | None = None
+    decoding: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class RuntimeOutputs:
         log_probabilities: of each token of each target up to EOS, in nats; None if the runtime gives none.
         encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
             runtime has no tokenizer of its own.
+        decoded: answers with `rows.decoding`, in the same way; None if there is none.
     """
 
     answers: list[list[int]]
@@ -78,6 +81,7 @@ class RuntimeOutputs:
     computed_in: str = ""
     log_probabilities: list[list[float]] | None = None
     encodings: list[list[int]] | None = None
+    decoded: list[list[int]] | None = None
 
 
 def name_and_version(module: ModuleType) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loraloom.export.fresh_process import greedy_answers, teacher_forced
+from loraloom.export.fresh_process import generated_answers, greedy_answers, teacher_forced
 from loraloom.export.runtime import ProofRows, RuntimeOutputs, answered_together, parts_of, target_to_end
 
 
@@ -17,7 +17,11 @@ def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> R
     log_probabilities = [
         each for part in parts_of(rows) for each in of_targets(teacher_forced(model, part), part)
     ]
-    return RuntimeOutputs(answers, runtime, computed_in, log_probabilities)
+    decoded = None
+    if rows.decoding:
+        parts = answered_together(rows)
+        decoded = [each for part in parts for each in generated_answers(model, part, rows.decoding)]
+    return RuntimeOutputs(answers, runtime, computed_in, log_probabilities, decoded=decoded)
 
 
 def of_targets(logits: Tensor, rows: ProofRows) -> list[list[float]]:

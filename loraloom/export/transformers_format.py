@@ -11,6 +11,7 @@ import torch
 from loraloom.architectures.family import Family
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import Pairs
+from loraloom.export.decoding import EVERY
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
 from loraloom.export.transformers_folder import save_model
@@ -26,6 +27,7 @@ class Transformers(Format):
     title = "transformers"
     quantizations: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "float16")
     runtime = "loraloom.export.transformers_runtime"
+    decodes = EVERY
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
         """Refuse float16 for families that overflow in it."""

@@ -6,9 +6,12 @@ import contextlib
 import importlib
 import io
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from loraloom.export import exported_folder as workflow
 from loraloom.export.format import Format
@@ -26,6 +29,15 @@ def run_here(
 
 def prove_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "run_export", run_here)
+
+
+def with_generation(run: Path, copy: Path, settings: Mapping[str, object]) -> Path:
+    """Copy a run, whose recipe then decodes with some settings."""
+    copied = Path(shutil.copytree(run, copy))
+    recipe = yaml.safe_load((copied / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["generation"] = {**recipe["generation"], **settings}
+    (copied / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+    return copied
 
 
 def example_in(folder: Path) -> str:

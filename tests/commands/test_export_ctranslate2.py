@@ -11,7 +11,7 @@ import pytest
 
 from loraloom.commands.export import export
 from loraloom.errors import ModelError
-from tests.commands.exporting import assert_nothing_left, prove_here, run_example
+from tests.commands.exporting import assert_nothing_left, example_in, prove_here, run_example, with_generation
 from tests.commands.trained import train_small, train_token_rows
 from tests.tiny import make_folder
 
@@ -37,6 +37,67 @@ def test_every_family_answers_as_base_and_adapter(
     export(trained(kind), tmp_path / "plain", format="transformers")
     said = [run_example(tmp_path / name, monkeypatch) for name in ("ct2", "plain")]
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("kind", ["mt5", "bart", "mbart"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 3, "length_penalty": 0.5},
+        {"no_repeat_ngram_size": 2},
+        {"repetition_penalty": 1.5},
+    ],
+    ids=str,
+)
+def test_it_decodes_as_the_recipe_says(
+    kind: str,
+    settings: dict[str, float],
+    trained: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prove_here(monkeypatch)
+    run = with_generation(trained(kind), tmp_path / "run", settings)
+    made = {name: export(run, tmp_path / name, format=name) for name in ("ctranslate2", "transformers")}
+    for each in made.values():
+        assert each["proof"] is not None
+        assert each["proof"]["decoding"] == settings
+        assert each["proof"]["measured"]["num_same_decoded"] == 6
+    said = [run_example(tmp_path / name, monkeypatch) for name in made]
+    assert said[0] == said[1]
+    assert "rules of its own" not in " ".join(made["ctranslate2"]["notes"])
+
+
+@pytest.mark.parametrize("settings", [{"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}], ids=str)
+def test_decoding_that_it_does_in_another_way_is_said(
+    settings: dict[str, float], trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With beams, transformers 5.23 changes log-probabilities, and CTranslate2 4.8.5 logits: other sums."""
+    prove_here(monkeypatch)
+    run = with_generation(trained("bart"), tmp_path / "run", {"num_beams": 4, **settings})
+    made = export(run, tmp_path / "out", format="ctranslate2")
+    assert made["proof"] is not None
+    num_same = made["proof"]["measured"]["num_same_decoded"]
+    assert num_same < 6
+    ((name, value),) = settings.items()
+    said = (
+        f"with num_beams 4, {name} {value:g}, {6 - num_same} of 6 answers differ from those of base + adapter"
+    )
+    assert any(note.startswith(said) for note in made["notes"])
+
+
+def test_sampling_is_passed_and_not_compared(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove_here(monkeypatch)
+    settings = {"do_sample": True, "top_k": 5, "temperature": 0.5}
+    run = with_generation(trained("mt5"), tmp_path / "run", settings)
+    made = export(run, tmp_path / "out", format="ctranslate2")
+    assert made["proof"] is not None
+    assert made["proof"]["measured"]["num_same_decoded"] is None
+    code = example_in(tmp_path / "out")
+    assert "beam_size=1, sampling_topk=5, sampling_topp=1, sampling_temperature=0.5, " in code
+    assert run_example(tmp_path / "out", monkeypatch)
 
 
 @pytest.mark.parametrize("kind", ["t5", "mt5", "bart"])

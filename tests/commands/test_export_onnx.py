@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from loraloom.commands.export import export
-from tests.commands.exporting import prove_here, run_example
+from tests.commands.exporting import prove_here, run_example, with_generation
 from tests.commands.trained import train_token_rows
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="`make extras` installs it")
@@ -37,6 +37,17 @@ def answers_as_base_and_adapter(result: Any) -> bool:
     measured = result["proof"]["measured"]
     same = measured["num_same_answers"] == measured["num_answers"] == 6
     return bool(same and measured["largest_difference"] < 1e-4)
+
+
+def test_decoding_that_its_example_leaves_out_is_said(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove_here(monkeypatch)
+    run = with_generation(trained("t5"), tmp_path / "run", {"num_beams": 4})
+    made = export(run, tmp_path / "out", format="onnx")
+    assert "greedily, while the figures of the run were measured with num_beams 4" in " ".join(made["notes"])
+    assert made["proof"] is not None
+    assert made["proof"]["measured"]["num_same_decoded"] is None
 
 
 def test_onnxruntime_answers_as_base_and_adapter_and_so_does_the_example(

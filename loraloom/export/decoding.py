@@ -1,0 +1,64 @@
+"""The recipe's decoding in an export: which of it a format's runtime knows, and how its answers then agree.
+
+The proof compares greedy answers, because those are equal up to ties. The figures of a run are measured with
+the recipe's `generation`, so a user of the export should know how to get the same, and how far that goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.data.languages.codes import DecoderStart
+from loraloom.evaluate.generation import answer
+from loraloom.export.runtime import ProofRows, answered_at_once
+from loraloom.recipe import GenerationSettings
+
+BEAMS = ("num_beams", "length_penalty")
+SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
+EVERY = frozenset({*BEAMS, *SAMPLING, "repetition_penalty", "no_repeat_ngram_size"})
+
+
+def beyond_greedy(settings: GenerationSettings) -> dict[str, float]:
+    """Return the settings with which decoding is other than greedy; without those that have no effect."""
+    names = [*(BEAMS if settings.num_beams > 1 else ()), "repetition_penalty", "no_repeat_ngram_size"]
+    names += SAMPLING if settings.do_sample else []
+    usual = GenerationSettings()
+    given = {name: getattr(settings, name) for name in names}
+    return {name: value for name, value in given.items() if value not in (None, getattr(usual, name))}
+
+
+def shown_settings(settings: Mapping[str, float]) -> str:
+    """Format settings: `num_beams 4, no_repeat_ngram_size 6`."""
+    return ", ".join(name if value is True else f"{name} {value:g}" for name, value in settings.items())
+
+
+def comparable(settings: GenerationSettings, known: Set[str]) -> dict[str, float]:
+    """Return what is beyond greedy if a runtime knows all of it and its answers do not depend on chance."""
+    found = beyond_greedy(settings)
+    return found if known >= found.keys() and not settings.do_sample else {}
+
+
+def reference_decoded(
+    bank: AdapterBank, slot: str, rows: ProofRows, settings: GenerationSettings
+) -> list[list[int]]:
+    """Compute the answers of base + adapter in float32 with the recipe's decoding, without start and EOS.
+
+    Args:
+        bank: with the adapter attached.
+        slot: the adapter.
+        rows: with `decoding`; targets are not read.
+        settings: of the recipe.
+    """
+    if not rows.decoding:
+        return []
+    limits = {"max_new_tokens": rows.max_new_tokens, "batch_size": answered_at_once(rows)}
+    starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
+    return answer(bank, [slot], rows.sources, settings.model_copy(update=limits), starts=starts)[slot]
+
+
+def num_equal(found: Sequence[Sequence[int]] | None, wanted: Sequence[Sequence[int]]) -> int | None:
+    """Count equal answers; None if there are none to compare."""
+    if not found or not wanted:
+        return None
+    return sum(list(own) == list(other) for own, other in zip(found, wanted, strict=True))
