@@ -40,6 +40,11 @@ ENGLISH = {
         "between {low:g} and {high:g}; at plain LoRA's own, {rate:g}, {worse} would end with an eval loss "
         "more than 10 % above plain LoRA's, and {diverged} with more than ten times as much."
     ),
+    "shared rate, higher is better": (
+        "The best rates lie between {low:g} and {high:g}; at plain LoRA's own, {rate:g}, {worse} would end with "
+        "a {metric} more than 10 % below plain LoRA's, and {diverged} with less than half of it."
+    ),
+    "epochs": "Each training takes {epochs} epochs.",
     "nobody": "none",
     "base": "base, untrained",
     "written": "Written by:",
@@ -69,6 +74,11 @@ CHINESE = {
         "看上去是变体之间的差异，其实是学习率之间的差异。最佳学习率在 {low:g} 和 {high:g} 之间；若都用普通 "
         "LoRA 自己的 {rate:g}，{worse} 的评估损失会比普通 LoRA 高 10 % 以上，其中 {diverged} 高出十倍以上。"
     ),
+    "shared rate, higher is better": (
+        "最佳学习率在 {low:g} 和 {high:g} 之间；若都用普通 LoRA 自己的 {rate:g}，{worse} 的 {metric} 会比普通 "
+        "LoRA 低 10 % 以上，{diverged} 不到它的一半。"
+    ),
+    "epochs": "每次训练 {epochs} 轮。",
     "nobody": "没有变体",
     "base": "基座，未训练",
     "written": "由以下命令写出：",
@@ -79,6 +89,7 @@ CHINESE = {
     "to": " 至 ",
 }
 WORSE, DIVERGED = 1.1, 10  # times the eval loss of plain LoRA
+LOWER, FALLEN = 0.9, 0.5  # times its figure, where higher is better
 VERDICTS = {
     "better": "更好",
     "worse": "更差",
@@ -134,12 +145,12 @@ def _page(
 
 
 def _model(found: Found, texts: Mapping[str, str], verdicts: Mapping[str, str]) -> list[str]:
-    metric = found.model.recipe["training"].get("metric_for_best_model", "eval_loss")
-    figure = found.model.figure
+    metric, figure = _metric(found), found.model.figure
+    epochs = found.model.recipe["training"]["num_train_epochs"]
     return [
         _conclusion(found, texts, verdicts),
         "",
-        _at_one_rate(found, texts),
+        f"{_at_one_rate(found, texts)} {texts['epochs'].format(epochs=epochs)}",
         "",
         texts["test"].format(rows=found.compared.num_rows),
         "",
@@ -169,24 +180,34 @@ def _conclusion(found: Found, texts: Mapping[str, str], verdicts: Mapping[str, s
 
 
 def _at_one_rate(found: Found, texts: Mapping[str, str]) -> str:
-    """Say what all variants would come to at plain LoRA's learning rate; of losses, where lower is better."""
+    """Say what all variants would come to at plain LoRA's learning rate, on the eval rows."""
     rate = found.best[LORA]
 
     def mean(variant: str) -> float:
         scores = scores_of(found.grid, cells.cell(variant, rate))
         known = [score for score in scores if score is not None]
-        return statistics.mean(known) if len(known) == len(scores) else math.inf
+        failed = math.inf if found.model.lower_is_better else -math.inf
+        return statistics.mean(known) if len(known) == len(scores) else failed
 
     others = [variant for variant in found.best if variant != LORA]
-    worse = [variant for variant in others if mean(variant) > WORSE * mean(LORA)]
-    diverged = [variant for variant in others if mean(variant) > DIVERGED * mean(LORA)]
-    return texts["shared rate"].format(
+    lower = found.model.lower_is_better
+    limits = [mean(LORA) * each for each in ((WORSE, DIVERGED) if lower else (LOWER, FALLEN))]
+    worse, diverged = (
+        [variant for variant in others if (mean(variant) > limit if lower else mean(variant) < limit)]
+        for limit in limits
+    )
+    return texts["shared rate" if lower else "shared rate, higher is better"].format(
         low=min(found.best.values()),
         high=max(found.best.values()),
         rate=rate,
         worse=", ".join(worse) or texts["nobody"],
         diverged=", ".join(diverged) or texts["nobody"],
+        metric=_metric(found),
     )
+
+
+def _metric(found: Found) -> str:
+    return str(found.model.recipe["training"].get("metric_for_best_model", "eval_loss"))
 
 
 def _beside_lora(found: Found, variant: str) -> Difference | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from loraloom.export.decoding import BEAMS, SAMPLING, beyond_greedy
 from loraloom.export.format import ExportSource
 from loraloom.export.merged_languages import only
+from loraloom.export.recipe_decoding import BEAMS, SAMPLING, beyond_greedy
 from loraloom.recipe import GenerationSettings
 from loraloom.text.catalogue import filled
 from loraloom.training.card_code import question_text

@@ -13,10 +13,10 @@ from loraloom.base.loading import Base
 from loraloom.errors import ModelError
 from loraloom.export.ctranslate2_example import translating_code
 from loraloom.export.ctranslate2_weights import save_quantized
-from loraloom.export.decoding import EVERY
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
 from loraloom.export.merged_tokenizer import copy_tokenizer
+from loraloom.export.recipe_decoding import EVERY
 from loraloom.export.transformers_format import float16_overflows
 from loraloom.text.message import Message
 from loraloom.text.visible import one_line

@@ -10,9 +10,9 @@ from typing import Any, Self
 from loraloom.bank.bank import AdapterBank
 from loraloom.evaluate.comparison import ModelAnswers, compute_evidence
 from loraloom.evaluate.scoring import score_against
-from loraloom.export.decoding import num_equal
 from loraloom.export.export_reference import Reference
 from loraloom.export.proof import proof_failed
+from loraloom.export.recipe_decoding import num_equal
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.text.message import Message

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from loraloom.export.decoding import beyond_greedy, shown_settings
 from loraloom.export.export_proof import ExportProof
 from loraloom.export.format import ExportSource, Format
 from loraloom.export.formats import FORMATS
+from loraloom.export.recipe_decoding import beyond_greedy, shown_settings
 from loraloom.recipe import GenerationSettings
 from loraloom.run.documents.comparison import Difference
 from loraloom.run.documents.words import shown_word

@@ -23,7 +23,6 @@ from loraloom.data.example import Example
 from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import runtime
-from loraloom.export.decoding import beyond_greedy, comparable, reference_decoded
 from loraloom.export.export_proof import (
     NUM_ROUNDED_ROWS,
     ExportProof,
@@ -52,6 +51,7 @@ from loraloom.export.proof import (
     stop_if_asked,
     with_answers,
 )
+from loraloom.export.recipe_decoding import beyond_greedy, comparable, reference_decoded
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.export.staging import MODEL, PROOF, publish
 from loraloom.export.transformers_folder import check_space

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from loraloom.architectures.family import Family
 from loraloom.bank.peft_folder import write_adapter
-from loraloom.export.decoding import EVERY
 from loraloom.export.format import ExportSource, Form, Format
+from loraloom.export.recipe_decoding import EVERY
 from loraloom.text.catalogue import filled
 from loraloom.training.card_code import peft_code
 

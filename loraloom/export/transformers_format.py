@@ -11,9 +11,9 @@ import torch
 from loraloom.architectures.family import Family
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import Pairs
-from loraloom.export.decoding import EVERY
 from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_languages import set_languages
+from loraloom.export.recipe_decoding import EVERY
 from loraloom.export.transformers_folder import save_model
 from loraloom.text.catalogue import filled
 from loraloom.text.message import Message
