@@ -41,8 +41,8 @@ ENGLISH = {
         "more than 10 % above plain LoRA's, and {diverged} with more than ten times as much."
     ),
     "shared rate, higher is better": (
-        "The best rates lie between {low:g} and {high:g}; at plain LoRA's own, {rate:g}, {worse} would end with "
-        "a {metric} more than 10 % below plain LoRA's, and {diverged} with less than half of it."
+        "The best rates lie between {low:g} and {high:g}; at plain LoRA's own, {rate:g}, {worse} would end "
+        "with a {metric} more than 10 % below plain LoRA's, and {diverged} with less than half of it."
     ),
     "epochs": "Each training takes {epochs} epochs.",
     "nobody": "none",
@@ -75,8 +75,8 @@ CHINESE = {
         "LoRA 自己的 {rate:g}，{worse} 的评估损失会比普通 LoRA 高 10 % 以上，其中 {diverged} 高出十倍以上。"
     ),
     "shared rate, higher is better": (
-        "最佳学习率在 {low:g} 和 {high:g} 之间；若都用普通 LoRA 自己的 {rate:g}，{worse} 的 {metric} 会比普通 "
-        "LoRA 低 10 % 以上，{diverged} 不到它的一半。"
+        "最佳学习率在 {low:g} 和 {high:g} 之间；若都用普通 LoRA 自己的 {rate:g}，{worse} 的 {metric} 会"
+        "比普通 LoRA 低 10 % 以上，{diverged} 不到它的一半。"
     ),
     "epochs": "每次训练 {epochs} 轮。",
     "nobody": "没有变体",
