@@ -45,7 +45,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("hub")
     with hub_files_server() as server:
         bases = [files_of(make_folder(folder / f"base{seed}", "mt5", seed=seed)) for seed in (0, 1)]
-        old_base = server.commit(BASE, {**bases[0], "onnx/model.onnx": b"another", "tf_model.h5": b"form"})
+        old_base = server.commit(
+            BASE, {**bases[0], "onnx/model.onnx": b"another", "tf_model.h5": b"form", "modeling.py": b"1/0"}
+        )
         server.commit(BASE, bases[1])
         old_data = server.commit(DATA, parquet_files(folder / "old", ROWS))
         server.commit(DATA, parquet_files(folder / "new", ROWS[:8]))
@@ -104,7 +106,8 @@ def test_a_revision_gives_the_files_of_its_commit(hub: Hub, pinned: str) -> None
     snapshot = hub.folder / f"cache/hub/models--acme--tiny/snapshots/{hub.old_base}"
     theirs, ours = (load_file(folder / "model.safetensors") for folder in (snapshot, hub.folder / "base0"))
     assert all(theirs[name].equal(ours[name]) for name in ours)
-    # What other frameworks would read is left on the hub.
+    # Code is left on the hub, and so is what other frameworks would read.
+    assert not (snapshot / "modeling.py").exists()
     assert not (snapshot / "tf_model.h5").exists()
     assert not (snapshot / "onnx").exists()
 

@@ -51,6 +51,8 @@ ASKS_NOBODY = {
 }
 # `push --send`: the hub's own client.
 SENDS = {"export/hub_upload.py"}
+# A base that is named `owner/name@revision`: files of data alone, by the hub's own client.
+DOWNLOADS = {"base/hub_snapshot.py"}
 # The public API: names from a table of its own.
 # The proof of an export: the module of a format's runtime, from a table too.
 IMPORTS_BY_NAME = {"__init__.py", "export/runtime.py"}
@@ -80,7 +82,7 @@ def faults(source: str, name: str = "x.py") -> list[str]:
         if module.split(".")[0] in PICKLES | NETWORK
         and not module.startswith(ONLY_PARSES)
         and not (module == "socket" and name in LISTENS | CONNECTS)
-        and not (module.startswith("huggingface_hub.") and name in SENDS)
+        and not (module.startswith("huggingface_hub.") and name in SENDS | DOWNLOADS)
     ]
     for called, node in calls(tree):
         allowed = {"importlib.import_module"} if name in IMPORTS_BY_NAME else set()
