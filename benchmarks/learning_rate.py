@@ -89,10 +89,10 @@ def base_of(width: int, folder: Path, num_steps: int) -> Path:
         return out
     sys.path.insert(0, str(TOOLS))
     import torch
-    from build_starter import build_model, save  # type: ignore[import-not-found]
-    from starter_corpus import Corpus  # type: ignore[import-not-found]
-    from starter_pretraining import draw_batches, pretrain  # type: ignore[import-not-found]
-    from starter_tokenizer import SEED, build_tokenizer  # type: ignore[import-not-found]
+    from build_starter import build_model, save
+    from starter_corpus import Corpus
+    from starter_pretraining import draw_batches, pretrain
+    from starter_tokenizer import SEED, build_tokenizer
 
     torch.manual_seed(SEED)
     corpus = Corpus()

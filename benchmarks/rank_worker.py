@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
@@ -48,8 +49,8 @@ def count_calls(counts: dict[str, Any]) -> None:
         counts["gathered"] += own.nbytes - own.to_local().nbytes
         return whole(own, **options)
 
-    setattr(dist, "all_reduce", all_reduce)  # noqa: B010
-    setattr(DTensor, "full_tensor", full_tensor)  # noqa: B010
+    mock.patch.object(dist, "all_reduce", all_reduce).start()
+    mock.patch.object(DTensor, "full_tensor", full_tensor).start()
     for name in ("all_gather_single", "all_gather_into_tensor"):  # torch 2.13 and older ones
         if hasattr(dist, name):
             setattr(dist, name, counted(getattr(dist, name), counts))
@@ -79,7 +80,7 @@ def count_steps(counts: dict[str, Any]) -> None:
         counts["of_steps"] = {key: counts[key] for key in ("reduced", "gathered")}
         counts["seconds"].append(time.perf_counter() - started)
 
-    setattr(loop, "take_step", take_step)  # noqa: B010
+    mock.patch.object(loop, "take_step", take_step).start()
 
 
 def status(name: str) -> int:

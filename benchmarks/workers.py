@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from loraloom.commands.search import search
 from loraloom.recipe.reading import read_recipe
@@ -94,11 +95,8 @@ class Watch:
                 self.last_end[id(worker)] = now
             take(pool, worker, update)
 
-        WavePool.send, WavePool._take = sending, taking  # type: ignore[method-assign, assignment]
-        try:
+        with mock.patch.object(WavePool, "send", sending), mock.patch.object(WavePool, "_take", taking):
             yield
-        finally:
-            WavePool.send, WavePool._take = send, take  # type: ignore[method-assign]
 
 
 def measure(folder: Path, num_workers: int, num_trials: int) -> dict[str, float]:

@@ -24,7 +24,7 @@ from loraloom.commands.export import export
 from tests.commands.trained import train_small
 from tests.tiny import make_folder
 
-PACKAGES = ("optimum-onnx==0.1.0", "optimum==2.0.0", "transformers==4.57.6", "onnxruntime==1.32.0")
+PACKAGES = ("optimum-onnx==0.1.0", "optimum==2.1.0", "transformers==4.57.6", "onnxruntime==1.32.0")
 # mT5 as mt5-small has it: d_kv is not d_model // heads.
 KINDS: dict[str, dict[str, Any]] = {"mt5": {"d_kv": 12}, "t5": {}, "bart": {}}
 SOURCES, MASK = [[20, 30, 40, 50, 1], [50, 60, 1, 0, 0]], [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]

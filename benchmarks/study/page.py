@@ -48,6 +48,10 @@ ENGLISH = {
     "nobody": "none",
     "base": "base, untrained",
     "written": "Written by:",
+    "no rows": (
+        "annalog, the other trained model of [these](real.md), is not in it: "
+        "no rows with answers are at hand."
+    ),
     "missing": "Not in it yet: {models}, for which the same command takes some hours.",
     "starter": "the starter",
     "real": "the lemmatizer of `make real`",
@@ -82,6 +86,7 @@ CHINESE = {
     "nobody": "没有变体",
     "base": "基座，未训练",
     "written": "由以下命令写出：",
+    "no rows": "[这几个](real.zh.md)训练过的模型中，annalog 不在其内：手头没有带答案的数据行。",
     "missing": "尚未包括：{models}；对它，同样的命令需要数小时。",
     "starter": "内置小模型",
     "real": "`make real` 的词形还原模型",
@@ -135,6 +140,7 @@ def _page(
         f"    {command}",
         "",
     ]
+    lines += [texts["no rows"], ""]
     if missing:
         models = ", ".join(texts[each] for each in missing)
         lines += [texts["missing"].format(models=models), ""]
@@ -256,7 +262,7 @@ def _num_weights(adapter: Path) -> int:
     from safetensors import safe_open
 
     with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-        return sum(_product(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        return sum(_product(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (it cannot be iterated)
 
 
 def _product(shape: Sequence[int]) -> int:

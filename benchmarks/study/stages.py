@@ -41,19 +41,19 @@ class Found:
     compared_second: Comparison
 
 
-def study(model: Model, out: Path) -> Found:
+def study(model: Model, out: Path, stop: loraloom.StopRequest) -> Found:
     """Run or resume the study of one model in a folder."""
     out.mkdir(parents=True, exist_ok=True)
     lower = model.lower_is_better
-    first = trained(cells.grid(model), out / "grid")
+    first = trained(cells.grid(model), out / "grid", stop)
     best = best_rates(first, lower_is_better=lower)
-    compared = compared_once(first, [cells.cell(name, rate) for name, rate in best.items()], "best")
+    compared = compared_once(first, [cells.cell(name, rate) for name, rate in best.items()], "best", stop)
     chosen = {name: best[name] for name in (LORA, *strongest(first, best, lower_is_better=lower))}
-    second = trained(cells.second_stage(model, chosen), out / "second")
-    return Found(model, first, second, best, compared, compared_once(second, None, "second"))
+    second = trained(cells.second_stage(model, chosen), out / "second", stop)
+    return Found(model, first, second, best, compared, compared_once(second, None, "second", stop))
 
 
-def trained(recipe: Mapping[str, Any], out: Path) -> TrainResult:
+def trained(recipe: Mapping[str, Any], out: Path, stop: loraloom.StopRequest) -> TrainResult:
     """Train a recipe, resume it, or read its result."""
     file = out.with_suffix(".yaml")
     text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
@@ -62,11 +62,11 @@ def trained(recipe: Mapping[str, Any], out: Path) -> TrainResult:
     file.write_text(text, encoding="utf-8")
     print(f"$ loraloom train {file.name} --out {out.name}", flush=True)
     if not out.is_dir():
-        return loraloom.train(file, out=out)
+        return loraloom.train(file, out=out, stop=stop)
     result = out / "result.json"
     if result.is_file():
         return TrainResult.of(out, Result.read(result, Message("Remove the run.")))
-    return loraloom.train(resume=out)
+    return loraloom.train(resume=out, stop=stop)
 
 
 def best_rates(stage: TrainResult, *, lower_is_better: bool) -> dict[str, float]:
@@ -103,13 +103,15 @@ def scores_of(stage: TrainResult, experiment: str) -> list[float | None]:
     return [own.best_metric for name, own in stage.experiments.items() if name.split("@")[0] == experiment]
 
 
-def compared_once(stage: TrainResult, experiments: list[str] | None, name: str) -> Comparison:
+def compared_once(
+    stage: TrainResult, experiments: list[str] | None, name: str, stop: loraloom.StopRequest
+) -> Comparison:
     """Compare on the test rows, or read the comparison if there is one of these experiments."""
     file = stage.run / "compare" / f"{name}.json"
     wanted = set(experiments) if experiments else {each.split("@")[0] for each in stage.experiments}
     print(f"$ loraloom compare {stage.run.name} --name {name}", flush=True)
     if not file.is_file() or set(_read(file).groups) - {"base"} != wanted:
-        loraloom.compare(stage.run, split="test", experiments=experiments, name=name)
+        loraloom.compare(stage.run, split="test", experiments=experiments, name=name, stop=stop)
     return _read(file)
 
 

@@ -6,6 +6,7 @@ Everything after that reads this folder, so that config, tokenizer and weights a
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from loraloom.base.safety import CONFIG, describe_source, file_beside
+from loraloom.base.weights import only_pickles
 from loraloom.errors import ModelError
 from loraloom.text.hub_name import split_hub_name
 from loraloom.text.message import Message
@@ -36,7 +38,8 @@ def snapshot_of(name: str, *, allow_bin_weights: bool) -> str:
         allow_bin_weights: download .bin weights if there are no others.
 
     Raises:
-        ModelError: there is no such repository or revision, or it can neither be reached nor is in the cache.
+        ModelError: the repository or revision does not exist, has only .bin weights that are not allowed, or
+            is not in the cache while the hub cannot be reached.
     """
     repository, revision = split_hub_name(name)
     if revision is None or Path(name).is_dir():
@@ -53,8 +56,12 @@ def commit_of(path: str) -> str | None:
 
 @cache
 def _download(name: str, repository: str, revision: str, *, allow_bin_weights: bool) -> str:
+    patterns = list(READ)
+    if _has_only_pickles(repository, revision):
+        if not allow_bin_weights:
+            raise only_pickles(name)
+        patterns.append(PICKLES)
     try:
-        patterns = [*READ, *(_pickles(repository, revision) if allow_bin_weights else [])]
         # At the top of the repository alone: folders contain exports and checkpoints.
         return snapshot_download(
             repository, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"
@@ -74,10 +81,10 @@ def _download(name: str, repository: str, revision: str, *, allow_bin_weights: b
     raise ModelError(what, where=name, fix=fix)
 
 
-def _pickles(repository: str, revision: str) -> list[str]:
-    """Return the pattern of .bin weights if a repository has no others."""
+def _has_only_pickles(repository: str, revision: str) -> bool:
+    """Return whether a repository has .bin weights and no others."""
     try:
         files = HfApi().list_repo_files(repository, revision=revision)
     except Exception:  # the download that follows says what is wrong, or takes what is in the cache
-        return []
-    return [] if any(file.endswith(".safetensors") for file in files) else [PICKLES]
+        return False
+    return any(fnmatch(file, PICKLES) for file in files) and not any(fnmatch(f, SAFETENSORS) for f in files)

@@ -14,6 +14,15 @@ from loraloom.errors import ModelError
 from loraloom.text.message import Message
 
 
+def only_pickles(name: str) -> ModelError:
+    """Return the error for a base whose only weights are pickles, which were not allowed."""
+    return ModelError(
+        Message("has only .bin weights, which are pickles"),
+        where=name,
+        fix=Message("Set allow_bin_weights: true to load them weights-only, or convert them to safetensors."),
+    )
+
+
 def load_weights(
     path: str, name: str, dtype: torch.dtype | str, family: Family, allow_bin_weights: bool
 ) -> PreTrainedModel:
@@ -47,13 +56,7 @@ def load_weights(
             and not any(Path(path).glob("*.safetensors"))
         )
         if only_bin and not allow_bin_weights:
-            raise ModelError(
-                Message("has only .bin weights, which are pickles"),
-                where=name,
-                fix=Message(
-                    "Set allow_bin_weights: true to load them weights-only, or convert them to safetensors."
-                ),
-            ) from None
+            raise only_pickles(name) from None
         check_generation(path, name)
         raise ModelError(
             Message("its weights cannot be loaded"), where=name, found=describe_source(error)

@@ -6,7 +6,7 @@ import json
 
 from loraloom.export.format import ExportSource
 from loraloom.export.merged_languages import only
-from loraloom.export.recipe_decoding import BEAMS, SAMPLING, beyond_greedy
+from loraloom.export.recipe_decoding import SAMPLING, beyond_greedy
 from loraloom.recipe import GenerationSettings
 from loraloom.text.catalogue import filled
 from loraloom.training.card_code import question_text
@@ -44,20 +44,14 @@ def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
 
 
 def _decoding(settings: GenerationSettings) -> dict[str, float]:
-    """The recipe's decoding, by CTranslate2's names; it has none for what is its default."""
-    found = beyond_greedy(settings)
-    if not settings.do_sample:
-        return {"beam_size": settings.num_beams, **{key: found[key] for key in found if key != "num_beams"}}
-    sampling = {
-        "sampling_topk": settings.top_k or 0,  # 0: of all tokens
-        "sampling_topp": settings.top_p or 1,
-        "sampling_temperature": settings.temperature or 1,
-    }
-    return {
-        "beam_size": 1,
-        **{key: found[key] for key in found if key not in (*BEAMS, *SAMPLING)},
-        **sampling,
-    }
+    """The recipe's decoding, by CTranslate2's names; what has no effect is left out."""
+    given = {name: value for name, value in beyond_greedy(settings).items() if name not in SAMPLING}
+    found = {"beam_size": given.pop("num_beams", 1), **given}
+    if settings.do_sample:
+        found["sampling_topk"] = settings.top_k or 0  # 0: of all tokens
+        found["sampling_topp"] = settings.top_p or 1
+        found["sampling_temperature"] = settings.temperature or 1
+    return found
 
 
 def _prefix(source: ExportSource) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import ctranslate2
@@ -11,6 +13,7 @@ from loraloom.export.runtime import (
     ProofRows,
     RuntimeOutputs,
     answered_together,
+    decoded_by,
     name_and_version,
     parts_of,
     target_to_end,
@@ -20,25 +23,20 @@ from loraloom.export.runtime import (
 SIDES = ("source", "target")
 # Settings of `generation` that have another name there.
 OPTIONS = {"num_beams": "beam_size"}
+GREEDY = {"beam_size": 1}
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     """Load the folder as any user would, and answer."""
     loaded = _LoadedModel(folder)
+    options = {OPTIONS.get(name, name): value for name, value in rows.decoding.items()}
     return RuntimeOutputs(
         answers=[each for part in answered_together(rows) for each in loaded.answers(part)],
         runtime=name_and_version(ctranslate2),
         computed_in=loaded.translator.compute_type,
         log_probabilities=[each for part in parts_of(rows) for each in loaded.log_probabilities(part)],
-        decoded=[each for part in answered_together(rows) for each in loaded.answers(part, **_options(rows))]
-        if rows.decoding
-        else None,
+        decoded=decoded_by(rows, partial(loaded.answers, options=options)),
     )
-
-
-def _options(rows: ProofRows) -> dict[str, float]:
-    """The settings that are tried, by CTranslate2's names."""
-    return {OPTIONS.get(name, name): value for name, value in rows.decoding.items()}
 
 
 class _LoadedModel:
@@ -51,13 +49,13 @@ class _LoadedModel:
         self._numbers = {token: number for number, token in enumerate(self._targets)}
         self.translator = ctranslate2.Translator(str(folder), device="cpu")
 
-    def answers(self, rows: ProofRows, **options: float) -> list[list[int]]:
+    def answers(self, rows: ProofRows, options: Mapping[str, float] = GREEDY) -> list[list[int]]:
         """Return answers; without options, greedy ones."""
         forced = [[] if token is None else [self._targets[token]] for token in rows.forced_token_ids]
         results = self.translator.translate_batch(
             self._asked(rows),
             target_prefix=[[*start, *first] for start, first in zip(self._starts(rows), forced, strict=True)],
-            **{"beam_size": 1, **options},
+            **{**GREEDY, **options},
             min_decoding_length=0,  # by default, no answer is empty
             max_decoding_length=rows.max_new_tokens,
             max_input_length=0,  # by default, a source is cut to 1,024 tokens

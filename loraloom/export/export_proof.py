@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import eq
 from typing import Any, Self
 
 from loraloom.bank.bank import AdapterBank
@@ -12,7 +13,6 @@ from loraloom.evaluate.comparison import ModelAnswers, compute_evidence
 from loraloom.evaluate.scoring import score_against
 from loraloom.export.export_reference import Reference
 from loraloom.export.proof import proof_failed
-from loraloom.export.recipe_decoding import num_equal
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.text.message import Message
@@ -84,9 +84,14 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
     Raises:
         ModelError: it gives NaN, infinity, or another number of rows or tokens.
     """
-    found = outputs.log_probabilities
-    if len(outputs.answers) != len(reference.answers) or (
-        found is not None and [len(own) for own in found] != [len(own) for own in reference.log_probabilities]
+    found, decoded = outputs.log_probabilities, outputs.decoded
+    if (
+        len(outputs.answers) != len(reference.answers)
+        or (decoded is not None and len(decoded) != len(reference.decoded))
+        or (
+            found is not None
+            and [len(own) for own in found] != [len(own) for own in reference.log_probabilities]
+        )
     ):
         raise proof_failed(Message("its own runtime gives another number of answers or tokens"))
     pairs = list(zip(outputs.answers, reference.answers, strict=True))
@@ -110,7 +115,7 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
         else max((abs(a - b) for a, b in zip(given, expected, strict=True)), default=0.0),
         mean_expected=sum(expected) / max(1, len(expected)),
         mean_found=None if given is None else sum(given) / max(1, len(given)),
-        num_same_decoded=num_equal(outputs.decoded, reference.decoded),
+        num_same_decoded=None if decoded is None else sum(map(eq, decoded, reference.decoded)),
     )
 
 

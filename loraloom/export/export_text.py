@@ -53,8 +53,7 @@ def decoding_remarks(format: Format, settings: GenerationSettings, proof: Export
     if not beyond.keys() <= format.decodes:
         return [
             Message(
-                "its example answers greedily, while the figures of the run were measured with {decoding}; "
-                "answers differ by that",
+                "its example answers greedily, but the run answers with {decoding}, so answers can differ",
                 decoding=shown_settings(beyond),
             )
         ]

@@ -6,7 +6,7 @@ the recipe's `generation`, so a user of the export should know how to get the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.languages.codes import DecoderStart
@@ -52,13 +52,7 @@ def reference_decoded(
     """
     if not rows.decoding:
         return []
-    limits = {"max_new_tokens": rows.max_new_tokens, "batch_size": answered_at_once(rows)}
+    at_once = answered_at_once(rows, settings.num_beams)
+    limits = {"max_new_tokens": rows.max_new_tokens, "batch_size": at_once}
     starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
     return answer(bank, [slot], rows.sources, settings.model_copy(update=limits), starts=starts)[slot]
-
-
-def num_equal(found: Sequence[Sequence[int]] | None, wanted: Sequence[Sequence[int]]) -> int | None:
-    """Count equal answers; None if there are none to compare."""
-    if not found or not wanted:
-        return None
-    return sum(list(own) == list(other) for own, other in zip(found, wanted, strict=True))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -103,15 +103,15 @@ def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
         start = end
 
 
-def answered_at_once(rows: ProofRows) -> int:
-    """Return how many of these rows are answered at once."""
+def answered_at_once(rows: ProofRows, num_beams: int = 1) -> int:
+    """Return how many of these rows are answered at once; each beam has keys and values of its own."""
     longest = max((len(source) for source in rows.sources), default=0) + rows.max_new_tokens
-    return max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest))
+    return max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest) // num_beams)
 
 
-def answered_together(rows: ProofRows) -> Iterator[ProofRows]:
+def answered_together(rows: ProofRows, num_beams: int = 1) -> Iterator[ProofRows]:
     """Cut rows into parts that are answered at once."""
-    step = answered_at_once(rows)
+    step = answered_at_once(rows, num_beams)
     for start in range(0, len(rows.sources), step):
         yield _part(rows, slice(start, start + step))
 
@@ -131,6 +131,14 @@ def _part(rows: ProofRows, own: slice) -> ProofRows:
         start_token_ids=rows.start_token_ids[own],
         forced_token_ids=rows.forced_token_ids[own],
     )
+
+
+def decoded_by(rows: ProofRows, answers: Callable[[ProofRows], list[list[int]]]) -> list[list[int]] | None:
+    """Answer rows with `rows.decoding`, by a function of a part of them; None if there is none to try."""
+    if not rows.decoding:
+        return None
+    parts = answered_together(rows, int(rows.decoding.get("num_beams", 1)))
+    return [each for part in parts for each in answers(part)]
 
 
 def spans(length: int) -> Iterator[slice]:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from loraloom.export.fresh_process import generated_answers, greedy_answers, teacher_forced
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, answered_together, parts_of, target_to_end
+from loraloom.export.runtime import (
+    ProofRows,
+    RuntimeOutputs,
+    answered_together,
+    decoded_by,
+    parts_of,
+    target_to_end,
+)
 
 
 def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> RuntimeOutputs:
@@ -17,10 +24,7 @@ def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> R
     log_probabilities = [
         each for part in parts_of(rows) for each in of_targets(teacher_forced(model, part), part)
     ]
-    decoded = None
-    if rows.decoding:
-        parts = answered_together(rows)
-        decoded = [each for part in parts for each in generated_answers(model, part, rows.decoding)]
+    decoded = decoded_by(rows, lambda part: generated_answers(model, part, rows.decoding))
     return RuntimeOutputs(answers, runtime, computed_in, log_probabilities, decoded=decoded)
 
 

@@ -51,7 +51,7 @@ def relocated(
     moved: dict[str, Path] = {}
     notes: list[str] = []
     if base is not None:  # a folder, or owner/name@revision
-        base = Path(snapshot_of(str(base), allow_bin_weights=recipe.allow_bin_weights))
+        base = Path(snapshot_of(base.as_posix(), allow_bin_weights=recipe.allow_bin_weights))
     if base is not None and not base.is_dir():
         what = (
             Message("a model is a folder, but this is a file")

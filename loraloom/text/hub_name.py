@@ -40,7 +40,7 @@ def is_hub_name(name: str) -> bool:
 
 
 def looks_local(name: str) -> bool:
-    """Return whether a name that is no folder was meant as one.
+    """Return whether a name is written like a path, and not like a name on the hub.
 
     >>> looks_local("models/t5/small"), looks_local("google/mt5-small@refs/pr/3")
     (True, False)

@@ -45,7 +45,7 @@ def test_decoding_that_its_example_leaves_out_is_said(
     prove_here(monkeypatch)
     run = with_generation(trained("t5"), tmp_path / "run", {"num_beams": 4})
     made = export(run, tmp_path / "out", format="onnx")
-    assert "greedily, while the figures of the run were measured with num_beams 4" in " ".join(made["notes"])
+    assert "greedily, but the run answers with num_beams 4" in " ".join(made["notes"])
     assert made["proof"] is not None
     assert made["proof"]["measured"]["num_same_decoded"] is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.hub_files import Files, HubFiles, files_of, hub_files_server
@@ -173,6 +175,35 @@ def test_what_the_hub_does_not_have_is_named(hub: Hub, base: str, data: str, sai
     assert refused.returncode == 1
     assert said in on_one_line(refused.stderr)
     assert "Traceback" not in refused.stderr
+
+
+def test_pickles_are_downloaded_only_if_they_are_allowed(hub: Hub) -> None:
+    """google/mt5-small has no other weights, but for a pull request."""
+    pickled = dict(files_of(hub.folder / "base0"))
+    weights = io.BytesIO()
+    torch.save(load_file(hub.folder / "base0" / "model.safetensors"), weights)
+    del pickled["model.safetensors"]
+    sha = hub.server.commit("models/acme/old", {**pickled, "pytorch_model.bin": weights.getvalue()})
+    name = recipe(hub, "pickled", f"acme/old@{sha}", "hub:acme/pairs")
+    refused = loraloom(hub, "train", name, "--out", "runs/pickled")
+    assert refused.returncode == 1
+    assert "has only .bin weights, which are pickles" in on_one_line(refused.stderr)
+    assert not list((hub.folder / "cache").rglob("pytorch_model.bin"))
+    trained = loraloom(hub, "train", name, "--out", "runs/pickled", "--set", "allow_bin_weights=true")
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_the_card_that_is_pushed_names_the_repository(hub: Hub, pinned: str) -> None:
+    pushed = loraloom(hub, "push", pinned, "me/mine", "--json")
+    assert pushed.returncode == 0, pushed.stderr
+    assert "base_model: acme/tiny\n" in json.loads(pushed.stdout)["card"]
+
+
+def test_an_adapter_without_its_run_takes_a_pinned_base(hub: Hub, pinned: str) -> None:
+    (hub.folder / "questions.txt").write_text("say 3\n", encoding="utf-8")
+    words = ("--base", f"acme/tiny@{hub.old_base}", "--adapter", f"{pinned}/adapters/main")
+    predicted = loraloom(hub, "predict", *words, "questions.txt", offline=True)
+    assert predicted.returncode == 0, predicted.stderr
 
 
 def test_without_connection_and_cache_it_says_so(hub: Hub, tmp_path: Path) -> None:
