@@ -6,6 +6,7 @@ Everything after that reads this folder, so that config, tokenizer and weights a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -56,16 +57,13 @@ def commit_of(path: str) -> str | None:
 
 @cache
 def _download(name: str, repository: str, revision: str, *, allow_bin_weights: bool) -> str:
-    patterns = list(READ)
-    if _has_only_pickles(repository, revision):
-        if not allow_bin_weights:
-            raise only_pickles(name)
-        patterns.append(PICKLES)
     try:
-        # At the top of the repository alone: folders contain exports and checkpoints.
-        return snapshot_download(
-            repository, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"
-        )
+        folder = _snapshot(repository, revision, READ)
+        if not any(Path(folder).glob(SAFETENSORS)) and _has_pickles(repository, revision):
+            if not allow_bin_weights:
+                raise only_pickles(name)
+            folder = _snapshot(repository, revision, (*READ, PICKLES))
+        return folder
     except RepositoryNotFoundError:
         what = Message("the hub has no such model, or it requires a login")
         fix = Message("Check the name; for a private model, log in with `hf auth login`.")
@@ -81,10 +79,16 @@ def _download(name: str, repository: str, revision: str, *, allow_bin_weights: b
     raise ModelError(what, where=name, fix=fix)
 
 
-def _has_only_pickles(repository: str, revision: str) -> bool:
-    """Return whether a repository has .bin weights and no others."""
+def _snapshot(repository: str, revision: str, patterns: Sequence[str]) -> str:
+    # At the top of the repository alone: folders contain exports and checkpoints.
+    return snapshot_download(
+        repository, revision=revision, allow_patterns=list(patterns), ignore_patterns="*/*"
+    )
+
+
+def _has_pickles(repository: str, revision: str) -> bool:
     try:
         files = HfApi().list_repo_files(repository, revision=revision)
-    except Exception:  # the download that follows says what is wrong, or takes what is in the cache
+    except Exception:  # offline, the cache has what it has, and loading says what is missing
         return False
-    return any(fnmatch(file, PICKLES) for file in files) and not any(fnmatch(f, SAFETENSORS) for f in files)
+    return any(fnmatch(file, PICKLES) for file in files)
