@@ -1,4 +1,4 @@
-"""Label smoothing within the sweep over the vocabulary (`objective.py`).
+"""Label smoothing within the sweep over the vocabulary (`full_sweep.py`).
 
 Smoothing by ε (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, as in torch's `cross_entropy`)
 distributes the share ε of the target equally over all V tokens: W_y h becomes (1 − ε) W_y h + ε/V Σ_v W_v h.

@@ -155,6 +155,13 @@ class Base:
         """The weight of the output head, [vocabulary, d]; if ranks share it, all of them must ask for it."""
         return whole(self.head.weight)
 
+    @cached_property
+    def head_bias(self) -> torch.Tensor | None:
+        """What is added to its logits, [vocabulary]; None if that is nothing, as in most of BART's models."""
+        name = self.family.head_bias
+        bias = getattr(self.model, name).reshape(-1) if name else None
+        return None if bias is None or not bool(bias.any()) else bias
+
 
 def load_base(
     name: str,

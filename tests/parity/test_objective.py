@@ -151,6 +151,30 @@ def test_bfloat16_is_within_its_own_precision() -> None:
     assert_equal_to_reference(hidden.bfloat16(), labels, head, tolerance=2e-2)
 
 
+def test_a_plain_head_in_bfloat16_loses_nothing_to_the_rounding_of_logits() -> None:
+    """The label's logit is subtracted before a product is rounded, and its own word is in no sum."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (torch.randn(V, 256, generator=generator) * 0.3).bfloat16()
+    labels = torch.randint(0, V, (N,), generator=generator)
+    hidden = (weight[labels] + torch.randn(N, 256, generator=generator) * 0.3).bfloat16()
+    exact = F.cross_entropy(hidden.double() @ weight.double().t(), labels, reduction="none")
+    rounded = F.cross_entropy((hidden @ weight.t()).float(), labels, reduction="none").double()
+    losses = token_losses(hidden, labels, OutputHead(weight)).double()
+    torch.testing.assert_close(losses, exact, rtol=1e-2, atol=1e-5)
+    assert float((losses - exact).abs().max()) < 0.1 * float((rounded - exact).abs().max())
+
+
+def test_a_label_far_below_another_word_is_left_to_the_full_sweep() -> None:
+    """exp(logit - label's logit) overflows float32 from 89 on; one such row takes its block along."""
+    weight = torch.eye(V, D)
+    hidden, labels = torch.zeros(3, D), torch.tensor([1, 1, 0])
+    hidden[0, 0] = hidden[2, 0] = 60.0
+    assert objective._sweep(hidden, labels, OutputHead(weight), None) is not None
+    hidden[0, 0] = 90.0
+    assert objective._sweep(hidden, labels, OutputHead(weight), None) is None
+    assert_equal_to_reference(hidden, labels, OutputHead(weight))
+
+
 def test_without_a_gradient_the_losses_are_the_same() -> None:
     hidden, labels, weight = material()
     head = OutputHead(weight, softcap=3.0)
