@@ -55,11 +55,10 @@ class T5(Family):
     forces_tied_flag = True
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Fuse norms and feed-forwards on a GPU."""
-        if model.device.type == "cuda":
-            from loraloom.architectures.t5_layers import fuse_layers
+        """Fuse norms, and feed-forwards on a GPU; on a processor torch's own are as fast."""
+        from loraloom.architectures.t5_layers import fuse_layers, fuse_norms
 
-            fuse_layers(model)
+        (fuse_layers if model.device.type == "cuda" else fuse_norms)(model)
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
         """Compute q, k and v of T5 and mT5, and the feed-forward's two inner linears, together."""

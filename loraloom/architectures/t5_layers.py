@@ -6,29 +6,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loraloom.kernels.attention import attend
 from loraloom.kernels.gated_gelu import gated_gelu
-from loraloom.kernels.norm import norm_and_keep
+from loraloom.kernels.norm import norm, norm_and_keep
 
 
 class FusedNorm(nn.Module):
-    """T5's root mean square norm (Zhang & Sennrich, 2019) as a single kernel of torch.
+    """T5's root mean square norm (Zhang & Sennrich, 2019) as one node of autograd, on a GPU as one kernel.
 
     Args:
-        norm: transformers' norm; the weight stays the same parameter.
+        stock: transformers' norm; the weight stays the same parameter.
     """
 
-    def __init__(self, norm: Any) -> None:
+    def __init__(self, stock: Any) -> None:
         super().__init__()
-        self.weight: nn.Parameter = norm.weight
-        self.variance_epsilon: float = norm.variance_epsilon
+        self.weight: nn.Parameter = stock.weight
+        self.variance_epsilon: float = stock.variance_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize […, d]."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon)
+        return norm(x, self.weight, self.variance_epsilon)
 
 
 class FusedFeedForward(nn.Module):
@@ -48,6 +47,14 @@ class FusedFeedForward(nn.Module):
         return self.wo(self.dropout(inner))  # type: ignore[no-any-return]
 
 
+def fuse_norms(model: nn.Module) -> None:
+    """Replace the norms of a T5-family model by fused ones; the names of weights are unchanged."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child).__name__.endswith("LayerNorm") and hasattr(child, "variance_epsilon"):
+                setattr(module, name, FusedNorm(child))
+
+
 def fuse_layers(model: nn.Module) -> None:
     """Replace norms and gated feed-forwards by fused ones; the names of weights are unchanged.
 
@@ -56,12 +63,10 @@ def fuse_layers(model: nn.Module) -> None:
     Args:
         model: a T5-family model after `fuse_activations`.
     """
+    fuse_norms(model)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            kind = type(child).__name__
-            if kind.endswith("LayerNorm") and hasattr(child, "variance_epsilon"):
-                setattr(module, name, FusedNorm(child))
-            elif kind.endswith("DenseGatedActDense") and _is_tanh_gelu(child):
+            if type(child).__name__.endswith("DenseGatedActDense") and _is_tanh_gelu(child):
                 setattr(module, name, FusedFeedForward(child))
 
 

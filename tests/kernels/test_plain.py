@@ -47,6 +47,22 @@ def test_a_norm_and_what_passes_it_by() -> None:
     assert_alike(gradients(FusedNorm(norm), x), gradients(norm, x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_on_a_processor_is_transformers_own(dtype: torch.dtype) -> None:
+    """To the last bit; its gradient is computed in float32, and that of a trained weight by autograd."""
+    norm = MT5LayerNorm(24, eps=1e-6).to(dtype).requires_grad_(False)
+    norm.weight.data.uniform_(0.5, 1.5)
+    x = torch.randn(2, 3, 24).to(dtype)
+    assert torch.equal(FusedNorm(norm)(x.requires_grad_()), norm(x))
+    exact = gradients(copy.deepcopy(norm).float(), x.detach().float())
+    (found, *_) = gradients(FusedNorm(norm), x.detach())[1:]
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(found.float(), exact[1], rtol=tolerance, atol=tolerance)
+    norm.weight.requires_grad_(True)
+    FusedNorm(norm)(x).sum().backward()
+    assert norm.weight.grad is not None
+
+
 def test_a_gate() -> None:
     gate, value = torch.randn(2, 3, 40), torch.randn(2, 3, 40)
     expected = gradients(lambda g, v: F.gelu(g, approximate="tanh") * v, gate, value)

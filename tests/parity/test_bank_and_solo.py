@@ -2,7 +2,8 @@
 
 Not bit for bit: the shape of a product changes its last bits, and AdamW divides by the size of a
 gradient, so that an element whose gradient is mere rounding may step either way. Losses are held at
-1e-5 relative over 20 steps; adapters at 1e-3 of the largest element of each tensor.
+1e-5 relative over 20 steps; adapters at 1e-4 of the largest element of each tensor, but for one element in
+fifty, which is held at 5e-3.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from loraloom.bank.updates import lora_stack
@@ -81,10 +81,9 @@ def assert_same_training(actual: TrainedRun, alone: TrainedRun, name: str) -> No
     expected = alone.adapter(name)
     assert actual.adapter(name).keys() == expected.keys()
     for key, tensor in actual.adapter(name).items():
-        largest = float(expected[key].abs().max())
-        torch.testing.assert_close(
-            tensor, expected[key], rtol=0, atol=1e-3 * largest, msg=lambda text, k=key: f"{name} {k}: {text}"
-        )
+        differences = ((tensor - expected[key]).abs() / expected[key].abs().max()).flatten()
+        assert float(differences.quantile(0.98)) <= 1e-4, (name, key)
+        assert float(differences.max()) <= 5e-3, (name, key)
 
 
 @pytest.mark.parametrize(

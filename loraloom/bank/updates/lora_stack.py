@@ -222,10 +222,12 @@ class Group:
 
     def drop(self, x: Tensor) -> Tensor:
         """Set dropped inputs to 0, [adapters, tokens, in] → the same."""
-        if self.kept is None:
-            return x
-        # As bytes, because on a CPU a product with bool takes thirty times as long.
-        return x * self.kept.view(torch.uint8).to(x.dtype).view_as(x)
+        return x if (mask := self.mask(x)) is None else x * mask
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Return 0 for inputs that are dropped and 1 for others, in shape and dtype of its rows `x`."""
+        # By way of bytes, because on a CPU a product with bool takes thirty times as long.
+        return None if self.kept is None else self.kept.view(torch.uint8).to(x.dtype).view_as(x)
 
     def add_to(self, x: Tensor, out: Tensor) -> Tensor:
         """Add s · B A dropout(x) to its rows of `out`, which is contiguous; return A dropout(x)."""
@@ -234,7 +236,7 @@ class Group:
         if low.dtype == out.dtype:
             own.baddbmm_(low * self.scaling, self.B.mT)
         else:
-            own += torch.bmm(low * self.scaling, self.B.mT)
+            own.copy_(own.to(low.dtype).baddbmm_(low * self.scaling, self.B.mT))
         return low
 
 
@@ -262,12 +264,15 @@ class _AddLowRanks(torch.autograd.Function):
         for unmasked, low, kept in zip(ctx.groups, lows, masks, strict=True):
             group = replace(unmasked, kept=kept)
             own, upstream_own = group.share(x), group.share(upstream)
+            mask = group.mask(own)
             upstream_low = torch.bmm(upstream_own, group.B).mul_(group.scaling)
-            into_A = torch.bmm(upstream_low.mT, group.drop(own))
+            into_A = torch.bmm(upstream_low.mT, own if mask is None else own * mask)
             into_B = torch.bmm((low * group.scaling).mT, upstream_own).mT
             into_parameters += _by_parameter(group, into_A, into_B)
             if into_x is not None:
-                through = group.drop(torch.bmm(upstream_low, group.A))
+                through = torch.bmm(upstream_low, group.A)
+                if mask is not None:
+                    through *= mask
                 into_x[group.start : group.stop] = through.view_as(into_x[group.start : group.stop])
         return into_x, upstream, None, *into_parameters
 
