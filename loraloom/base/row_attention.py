@@ -2,8 +2,8 @@
 
 Five rows of 52 tokens in bfloat16, six heads of 64, one thread: torch's `scaled_dot_product_attention` takes
 0.8 ms forward and 7.4 ms backward, ten times the time of its products. Here scores are computed in float32 by
-plain products, which are those of a library that compiles no kernel for every new length, as oneDNN does for
-bfloat16. The backward pass computes the weights again, as the fused kernel does, unless they are small.
+plain products, and again in the backward pass, so that no more is kept than the fused kernel keeps. float32
+products are those of a library that compiles no kernel for every new length, as oneDNN does for bfloat16.
 
 Passes without gradients, and rows so long that their scores take much memory, use torch's. So do passes in
 float32, with the sum of mask and bias that all layers share: sixteen rows of 64 tokens take 8.9 ms with
@@ -26,7 +26,6 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "loraloom_rows"
 FASTER_IN_TORCH = frozenset({torch.float32})
-SMALL = 1.0  # bytes of weights that are kept, beside those of q, k and v: rows of up to some 100 tokens
 LARGEST = 2**23  # scores of a layer; three tensors of so many float32 exist at a time
 
 # A mask -> the position bias that it was joined with, and the sum of both; all layers of a stack share them.
@@ -48,20 +47,17 @@ class _RowAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
-        q, k, v = (_flat(x) for x in (query, key, value))
-        weights = _weights(q, k, bias, scaling)
-        is_small = weights.nbytes <= SMALL * (query.nbytes + key.nbytes + value.nbytes)
-        ctx.save_for_backward(query, key, value, bias, weights if is_small else None)
+        ctx.save_for_backward(query, key, value, bias)
         ctx.scaling = scaling
-        return _like(weights @ v, query)
+        q, k, v = (_flat(x) for x in (query, key, value))
+        return _like(_weights(q, k, bias, scaling) @ v, query)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias, weights = ctx.saved_tensors
+        query, key, value, bias = ctx.saved_tensors
         q, k, v, into_out = (_flat(x) for x in (query, key, value, upstream))
-        if weights is None:
-            weights = _weights(q, k, bias, ctx.scaling)
+        weights = _weights(q, k, bias, ctx.scaling)
         into_v = weights.mT @ into_out
         into_scores = torch._softmax_backward_data(into_out @ v.mT, weights, -1, torch.float32)
         into_scores = into_scores.mul_(ctx.scaling) if ctx.scaling != 1.0 else into_scores

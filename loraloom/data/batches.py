@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 from loraloom.data.encoding import IGNORED, EncodedExample
-from loraloom.errors import DataError
-from loraloom.text.message import Message
+from loraloom.data.row_packing import arrange
 
 Side = Literal["source", "target"]
 MOST_IN_MEMORY = 2_000_000  # rows of an epoch's order; orders of more are in files
@@ -157,46 +156,6 @@ def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
         return order
 
 
-def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:
-    """Assign examples to rows so that little is padding.
-
-    First-fit decreasing by target length (Johnson, 1973: at most 11/9 of the optimum plus a constant).
-
-    Args:
-        examples: token ids without padding; lengths differ.
-        capacity: source tokens and target tokens that fit in a row.
-
-    Returns:
-        For each row, the indices of its examples.
-
-    Raises:
-        DataError: a single example is longer than a row.
-    """
-    rows: list[list[int]] = []
-    room: list[list[int]] = []
-    order = sorted(
-        range(len(examples)), key=lambda i: (-len(examples[i].labels), -len(examples[i].input_ids), i)
-    )
-    for index in order:
-        lengths = len(examples[index].input_ids), len(examples[index].labels)
-        if lengths[0] > capacity[0] or lengths[1] > capacity[1]:
-            raise DataError(
-                Message("an example is longer than a row"),
-                found=Message("{lengths} tokens", lengths=lengths),
-                allowed=Message("at most {capacity}", capacity=capacity),
-            )
-        for row, free in zip(rows, room, strict=True):
-            if lengths[0] <= free[0] and lengths[1] <= free[1]:
-                row.append(index)
-                free[0] -= lengths[0]
-                free[1] -= lengths[1]
-                break
-        else:
-            rows.append([index])
-            room.append([capacity[0] - lengths[0], capacity[1] - lengths[1]])
-    return rows
-
-
 def collate(
     parts: Sequence[Part],
     layout: BatchLayout,
@@ -206,25 +165,16 @@ def collate(
 ) -> Batch:
     """Lay out the examples of every part in rows.
 
-    No row is wider than the longest example of the batch, so packing never costs more than padding.
-
     Args:
         parts: at least one, each with at least one example.
         layout: layout of the model.
-        packing: whether a row may contain several examples, if the layout can; otherwise each has its own.
+        packing: whether a row may contain several examples, if the layout can (`row_packing.py`); otherwise
+            each has its own.
         min_width: minimum number of source tokens and of target tokens in a row.
     """
-    capacity = (
-        max(len(example.input_ids) for part in parts for example in part.examples),
-        max(len(example.labels) for part in parts for example in part.examples),
-    )
-    packed = packing and layout.can_pack
-    rows_of_parts = [
-        pack(part.examples, capacity) if packed else [[index] for index in range(len(part.examples))]
-        for part in parts
-    ]
+    rows_of_parts, width = arrange([part.examples for part in parts], packing=packing and layout.can_pack)
     num_rows = tuple(len(rows) for rows in rows_of_parts)
-    source_len, target_len = (max(pair) for pair in zip(capacity, min_width, strict=True))
+    source_len, target_len = (max(pair) for pair in zip(width, min_width, strict=True))
     examples = [example for part in parts for example in part.examples]
     placed = [_place(part.examples, rows) for part, rows in zip(parts, rows_of_parts, strict=True)]
     numbers = [number for part in placed for _, _, number in part]

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.bank.ownership import seed_for
-from loraloom.data.batches import epoch_order, pack
+from loraloom.data.batches import epoch_order
 from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.data.row_packing import arrange
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
@@ -75,14 +76,8 @@ def largest_passes(
 
 def lay_out(parts: dict[str, list[EncodedExample]], *, packing: bool) -> Shares:
     """Compute the rows of each part's examples, arranged as in `collate`."""
-    everything = [example for part in parts.values() for example in part]
-    width = (
-        max(len(example.input_ids) for example in everything),
-        max(len(example.labels) for example in everything),
-    )
-    return {
-        name: Shape(len(pack(part, width)) if packing else len(part), *width) for name, part in parts.items()
-    }
+    rows, width = arrange(list(parts.values()), packing=packing)
+    return {name: Shape(len(own), *width) for name, own in zip(parts, rows, strict=True)}
 
 
 def _heaviest_steps(timetables: Sequence[Timetable], examples: EncodedSet) -> list[int]:

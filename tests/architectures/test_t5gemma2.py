@@ -100,7 +100,7 @@ def test_dropout_in_a_linear_that_is_used_twice_is_that_of_its_own_tokens(
     monkeypatch.setattr(T5Gemma2, "sides", lambda self, place: (place.side,))
     other = AdapterBank(t5gemma2)
     attach_speaking(other, "a", seed=1, **DROPPING)
-    wrong, _ = losses_and_gradients(other, packed)
+    wrong, _ = losses_and_gradients(other, batch_of(t5gemma2, {"a": ROWS}, min_width=(200, 200)))
     assert wrong["a"] != pytest.approx(losses["a"], rel=1e-3)
     other.drop("a")
 

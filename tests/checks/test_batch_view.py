@@ -7,10 +7,17 @@ from rich.cells import cell_len
 
 from loraloom.base.loading import Base
 from loraloom.checks.batch_view import RowView, view_lines, view_rows
+from loraloom.data import row_packing
 from loraloom.data.encoding import encode
 from tests.checks.data_rows import examples
 
 PAIRS = [("好" * n, "学" * (n + 2)) for n in (9, 3, 30, 5, 12)]
+
+
+@pytest.fixture(autouse=True)
+def narrow_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows as wide as the longest, or these few would all share one."""
+    monkeypatch.setattr(row_packing, "WIDENINGS", (1.0,))
 
 
 def views(base: Base, *, packing: bool, limit: int = 100) -> list[RowView]:

@@ -19,6 +19,7 @@ from loraloom.checks import gate as gate_module
 from loraloom.checks.finding import Finding, raise_errors
 from loraloom.checks.gate import check_generation, run_gate
 from loraloom.checks.model_suite import GATE
+from loraloom.data import row_packing
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.errors import CheckError, TargetError
 from loraloom.recipe import Experiment, GenerationSettings
@@ -99,6 +100,7 @@ def test_a_row_without_eos_is_found_wherever_it_lies(mt5: Base) -> None:
 @pytest.mark.parametrize("packing", [True, False])
 def test_labels_on_padding_are_found(mt5: Base, packing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a data collator that pads labels with <pad> does: the loss then teaches padding."""
+    monkeypatch.setattr(row_packing, "WIDENINGS", (1.0,))  # or no row has padding
     batch = gate_module.batch_of
 
     def padded(*args: Any) -> Any:

@@ -148,7 +148,7 @@ def test_experiments_whose_passes_are_limited_share_these_and_not_whole_ones(mt5
 
 def test_the_reason_says_what_is_needed_and_what_is_free(mt5: Base) -> None:
     together = make_plan(experiments(2), mt5, ROWS, budget=2**30).reason
-    assert together == "all experiments fit in memory together: 3.4 MiB in addition to the base, 1.0 GiB free"
+    assert together == "all experiments fit in memory together: 3.1 MiB in addition to the base, 1.0 GiB free"
     assert make_plan(experiments(2), mt5, ROWS, budget=0).reason.startswith(
         "fewer waves do not fit in memory"
     )

@@ -62,7 +62,8 @@ def test_packed_padded_and_wider_rows_agree(base: Base) -> None:
             losses, gradients = losses_and_gradients(bank, batch_of(base, shares(), **options))
             for slot in ("a", "b"):
                 assert losses[slot] == pytest.approx(packed[0][slot], rel=1e-5)
-                assert_same_gradients(gradients[slot], packed[1][slot])
+                # Sums over the same tokens in rows of other widths, each with a rounding of its own.
+                assert_same_gradients(gradients[slot], packed[1][slot], tolerance=2e-5)
 
 
 def test_packed_rows_are_rows_alone(base: Base) -> None:
@@ -95,7 +96,7 @@ def test_packed_equals_padded_with_dropout(base: Base, lora: float, of_base: flo
             other, _ = losses_and_gradients(bank, batch_of(base, shares()), seed=8)
         for slot in ("a", "b"):
             assert packed[0][slot] == pytest.approx(padded[0][slot], rel=1e-5)
-            assert_same_gradients(packed[1][slot], padded[1][slot])
+            assert_same_gradients(packed[1][slot], padded[1][slot], tolerance=5e-5)
             assert packed[0][slot] != pytest.approx(other[slot], rel=1e-4)  # something was dropped
     if of_base:
         assert packed[0]["a"] != pytest.approx(without["a"], rel=1e-4)

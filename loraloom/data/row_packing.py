@@ -1,0 +1,108 @@
+"""Arrangement of examples in rows, so that little is padding and attention over a row stays cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from loraloom.data.encoding import EncodedExample
+from loraloom.errors import DataError
+from loraloom.text.message import Message
+
+# Source and target tokens of a row.
+Width = tuple[int, int]
+# Rows as wide as the longest example, and up to so many times as wide.
+WIDENINGS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
+# Tokens of a row over which attention takes as long as all that is done for each token by itself. About that
+# of mt5-small on a processor; larger models have more to do for a token.
+LONG_ROW = 900
+
+
+class Arrangement(NamedTuple):
+    """The rows of a batch.
+
+    Args:
+        rows: of each part, for each row the indices of its examples.
+        width: of all rows.
+    """
+
+    rows: list[list[list[int]]]
+    width: Width
+
+    @property
+    def cost(self) -> float:
+        """The work of a pass over its rows, padding included, in tokens of a short row."""
+        source, target = self.width
+        attention = (source**2 + target**2 + source * target) / LONG_ROW
+        return sum(map(len, self.rows)) * (source + target + attention)
+
+
+def arrange(parts: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arrangement:
+    """Arrange the examples of every part in rows.
+
+    Rows as wide as the longest example leave a quarter of a batch of five empty, and wider ones less, but
+    attention grows with the square of the width. Of a few widths, the one of the least work is taken.
+
+    Args:
+        parts: at least one, each with at least one example.
+        packing: whether a row may contain several examples; otherwise each has its own.
+    """
+    longest = _width([[example] for part in parts for example in part])
+    if not packing:
+        return Arrangement([[[index] for index in range(len(part))] for part in parts], longest)
+    one_row = _width(parts)
+    candidates = []
+    for widening in WIDENINGS:
+        capacity = int(longest[0] * widening), int(longest[1] * widening)
+        rows = [pack(part, capacity) for part in parts]
+        used = [[part[index] for index in row] for part, own in zip(parts, rows, strict=True) for row in own]
+        candidates.append(Arrangement(rows, _width(used)))
+        if capacity[0] >= one_row[0] and capacity[1] >= one_row[1]:
+            break
+    return min(candidates, key=lambda each: each.cost)
+
+
+def _width(rows: Sequence[Sequence[EncodedExample]]) -> Width:
+    """Return the most tokens of a row, of its sources and of its targets."""
+    sources = max(sum(len(example.input_ids) for example in row) for row in rows)
+    return sources, max(sum(len(example.labels) for example in row) for row in rows)
+
+
+def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:
+    """Assign examples to rows so that little is padding.
+
+    First-fit decreasing by target length (Johnson, 1973: at most 11/9 of the optimum plus a constant).
+
+    Args:
+        examples: token ids without padding; lengths differ.
+        capacity: source tokens and target tokens that fit in a row.
+
+    Returns:
+        For each row, the indices of its examples.
+
+    Raises:
+        DataError: a single example is longer than a row.
+    """
+    rows: list[list[int]] = []
+    room: list[list[int]] = []
+    order = sorted(
+        range(len(examples)), key=lambda i: (-len(examples[i].labels), -len(examples[i].input_ids), i)
+    )
+    for index in order:
+        lengths = len(examples[index].input_ids), len(examples[index].labels)
+        if lengths[0] > capacity[0] or lengths[1] > capacity[1]:
+            raise DataError(
+                Message("an example is longer than a row"),
+                found=Message("{lengths} tokens", lengths=lengths),
+                allowed=Message("at most {capacity}", capacity=capacity),
+            )
+        for row, free in zip(rows, room, strict=True):
+            if lengths[0] <= free[0] and lengths[1] <= free[1]:
+                row.append(index)
+                free[0] -= lengths[0]
+                free[1] -= lengths[1]
+                break
+        else:
+            rows.append([index])
+            room.append([capacity[0] - lengths[0], capacity[1] - lengths[1]])
+    return rows
