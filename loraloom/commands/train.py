@@ -26,11 +26,10 @@ from loraloom.session.leading import (
     announce_plan,
     announce_result,
     announce_run,
-    shares_base_of,
     start_together,
 )
 from loraloom.session.locations import Relocation
-from loraloom.session.material import Material
+from loraloom.session.material import Material, shares_base_of
 from loraloom.session.outcome import Outcome, experiment_outcome, outcome_of, run_outcome
 from loraloom.session.repair import (
     find_resume_point,
