@@ -201,7 +201,7 @@ def _train(
     base = material.base.name
     with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
         record = run.recorder(tracked_report)
-        with device_errors_explained(run):
+        with device_errors_explained(run), ranks.named_gatherings():
             if ranks.size > 1 or not is_spread(run, session.recipe, ray):
                 train_loop(setup, state, record)
             else:

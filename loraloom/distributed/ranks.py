@@ -69,6 +69,11 @@ class Ranks:
         return report
 
     @contextmanager
+    def named_gatherings(self) -> Iterator[None]:
+        """Name the rank that ended if the weights of a divided base cannot be gathered."""
+        yield
+
+    @contextmanager
     def staying_alive(self) -> Iterator[None]:
         """Tell the other ranks for the duration that this one is alive, whatever it does."""
         yield

@@ -87,7 +87,7 @@ def follow(own: Following) -> tuple[Run, Result]:
         ranks.announce(f"ready/{ranks.rank}", True)
         own.stop.leaves_at_once = False
         state = read_state(unpacked(ranks.send(None)), run.folder)
-        with device_errors_explained(run):
+        with device_errors_explained(run), ranks.named_gatherings():
             train(setup, state, quiet)
         if material.base.is_sharded:
             measure_movements(setup, state, quiet)

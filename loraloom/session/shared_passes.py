@@ -238,7 +238,7 @@ def _answer(
         on_token()
         agreement.heed()
 
-    with _memory_explained():
+    with _failures_explained(agreement.ranks):
         found = answer(
             bank,
             slots,
@@ -266,26 +266,29 @@ def _losses(
         agreement.heed()
 
     examples = EncodedSet([source for source, _ in rows], [target for _, target in rows])
-    with _memory_explained():
+    with _failures_explained(agreement.ranks):
         return row_losses(bank, slots, examples, batch_size=batch_size, on_rows=after_batch)
 
 
 def _movement(bank: AdapterBank, agreement: Agreement, *, slot: str) -> Movement:
-    with _memory_explained():
+    with _failures_explained(agreement.ranks):
         found = movement(bank, slot)
     agreement.compare()
     return found
 
 
 @contextmanager
-def _memory_explained() -> Iterator[None]:
-    """Raise a clear error if memory runs out: the other ranks cannot start a pass over.
+def _failures_explained(ranks: Ranks) -> Iterator[None]:
+    """Raise a clear error if a rank ends, or memory runs out: the other ranks cannot start a pass over.
 
     Raises:
+        RankError: a rank has ended, or does not answer.
         RunError: memory ran out.
     """
     try:
-        yield
+        # Here, where a signal does not end the command at once: torchrun sends one as soon as a rank ends.
+        with ranks.named_gatherings():
+            yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
