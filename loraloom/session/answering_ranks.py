@@ -24,7 +24,7 @@ from loraloom.base.loading import Base
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.recipe import LoraSettings, Recipe
 from loraloom.recipe.reading import parse_recipe, write_recipe
-from loraloom.recipe.relative_paths import Locations
+from loraloom.recipe.relative_paths import RUN_RECIPE, Locations
 from loraloom.run.packing import packed, unpacked
 from loraloom.session import provenance as origin
 from loraloom.session.material import load_recipe_base, shares_base_of
@@ -135,7 +135,7 @@ def _follow_shared(ranks: Ranks, announced: dict[str, Any], stop: StopRequest) -
     require_same_versions(announced["versions"])
     origin.set_threads(announced["choices"])
     moved = None if announced["base"] is None else Path(announced["base"])
-    recipe = parse_recipe(announced["recipe"], name="recipe.yaml")
+    recipe = parse_recipe(announced["recipe"], name=RUN_RECIPE)
     recipe = recipe.located(Locations(Path(announced["folder"]), moved))
     base = load_recipe_base(recipe, announced["choices"], shares_base=True)
     require_same(base_identity(base), ranks.wait_for("base"))

@@ -6,14 +6,18 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from loraloom.distributed.launch import Launch
+from loraloom.distributed.process_group import ProcessGroup
 from loraloom.distributed.ranks import Ranks
 from loraloom.errors import RunError
 from loraloom.session import provenance as origin
@@ -194,3 +198,15 @@ def test_ranks_that_choose_different_tokens_are_named() -> None:
     """Otherwise one of them would end a row before the others, and wait for other weights than they."""
     with pytest.raises(RunError, match="the answers of rank 1 are not those of rank 0"):
         Agreement(ToldRanks({}), StopRequest()).compare_newest([[7]])
+
+
+def test_a_rank_that_works_for_long_gives_signs_of_life_until_it_is_done() -> None:
+    """As while a reader of the answers pauses; others wait for as long as signs come."""
+    signs = threading.Semaphore(0)
+    group: Any = ProcessGroup.__new__(ProcessGroup)
+    group.meeting = SimpleNamespace(launch=Launch(timeout=0.04), count=signs.release)
+    with group.staying_alive():
+        assert all(signs.acquire(timeout=60) for _ in range(3))
+    while signs.acquire(blocking=False):
+        pass
+    assert not signs.acquire(timeout=0.1)
