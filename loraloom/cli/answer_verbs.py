@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loraloom.cli.rank_steps import answering_ranks
+from loraloom.cli.rank_steps import answering_ranks, on_ranks
 from loraloom.cli.shared_options import (
     Adapters,
     AnswerSets,
@@ -130,7 +130,7 @@ def compare(
         display.next_command(
             command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
             if run is None
-            else _predict_command(run, base)
+            else on_ranks(_predict_command(run, base), shares_base=ranks.shares_base)
         )
 
 
@@ -263,7 +263,8 @@ def predict(
                         break
         words = ["--adapter", adapter] if adapter else []
         which = [run] if run is not None else []
-        display.next_command(command("compare", *which, "--prompts", file, *moved_words(base), *words))
+        compared = command("compare", *which, "--prompts", file, *moved_words(base), *words)
+        display.next_command(on_ranks(compared, shares_base=ranks.shares_base))
 
 
 def runs(

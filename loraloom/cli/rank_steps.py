@@ -39,6 +39,19 @@ def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
     return False
 
 
+def on_ranks(words: str, *, shares_base: bool) -> str:
+    """Return the next command, for as many processes as this one's if it needs them for the base.
+
+    Args:
+        words: `loraloom VERB …`.
+        shares_base: whether the processes of this command divide the base.
+    """
+    launch = read_launch()
+    if not shares_base or launch.is_alone or launch.size != launch.local_size:
+        return words
+    return " ".join(("torchrun", "--nproc-per-node", str(launch.size), "-m", words))
+
+
 @contextmanager
 def answering_ranks() -> Iterator[tuple[AnsweringRanks | None, StopRequest | None]]:
     """Join the processes of a command that answers, for the duration.

@@ -47,6 +47,11 @@ class AnsweringRanks:
         self.ranks = ranks
         self._shared: SharedPasses | None = None
 
+    @property
+    def shares_base(self) -> bool:
+        """Whether the ranks have divided the base."""
+        return self._shared is not None
+
     def divide_base(self, recipe: Recipe, choices: Mapping[str, str], notes: list[str]) -> bool:
         """Return whether the ranks divide the base, and tell the followers which; otherwise these end.
 
@@ -57,13 +62,13 @@ class AnsweringRanks:
         """
         if self.ranks.size == 1:
             return False
-        if not shares_base_of(recipe, self.ranks):
+        if reason := _why_alone(recipe, self.ranks):
             self.ranks.announce("answering", {"alone": True})
             notes.append(
                 Message(
-                    "rank 0 answers alone, and the other {number} end, because only the base of a run with "
-                    "training.shard_base is divided",
+                    "rank 0 answers alone, and the other {number} end: {reason}",
                     number=self.ranks.size - 1,
+                    reason=reason,
                 )
             )
             return False
@@ -110,6 +115,16 @@ class AnsweringRanks:
 
 
 ALONE = AnsweringRanks()
+
+
+def _why_alone(recipe: Recipe, ranks: Ranks) -> str:
+    """Return why the ranks do not divide the base; "" if they do."""
+    if not shares_base_of(recipe, ranks):
+        return Message("the base is divided only for a run with training.shard_base")
+    settings = [experiment.lora for experiment in recipe.resolved_experiments]
+    if any(own.modules_to_save or own.trainable_token_indices for own in settings):  # trained by one process
+        return Message("an adapter has trained norms or rows of the embeddings, for which the base is whole")
+    return ""
 
 
 def follow_answers(ranks: Ranks, stop: StopRequest) -> None:
