@@ -156,7 +156,7 @@ class ProcessGroup(Ranks):
             yield
         finally:
             has_ended.set()
-            thread.join()
+            thread.join(SIGN_SECONDS)
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by the sum over all ranks."""

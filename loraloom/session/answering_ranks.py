@@ -64,6 +64,7 @@ class AnsweringRanks:
             return False
         if reason := _why_alone(recipe, self.ranks):
             self.ranks.announce("answering", {"alone": True})
+            self.ranks.exchange("ended")
             notes.append(
                 Message(
                     "rank 0 answers alone, and the other {number} end: {reason}",
@@ -111,7 +112,7 @@ class AnsweringRanks:
         """Let the others end, after the last pass."""
         if self._shared is not None:
             self._shared.end()
-        self.ranks.exchange("ended")
+            self.ranks.exchange("ended")
 
 
 ALONE = AnsweringRanks()

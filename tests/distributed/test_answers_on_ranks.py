@@ -150,7 +150,14 @@ def test_a_rank_that_is_killed_is_named_and_answers_are_kept(
 def test_without_shard_base_rank_0_answers_alone_and_says_so(
     alone: Path, rows: Path, ranks: RankGroup, tmp_path: Path
 ) -> None:
-    leader, follower = ranks.call("predict", alone, rows, "--experiment", "short", cwd=tmp_path)
+    reached, go = tmp_path / "reached", tmp_path / "go"
+    faults = {0: {"call": ANSWER, "number": 1, "reached": str(reached), "go": str(go)}}
+    words = ["predict", alone, rows, "--experiment", "short"]
+    started = ranks.start(*words, cwd=tmp_path, faults=faults)
+    started[0].until(reached.exists)
+    follower = started[1].wait()  # while the leader works, for however long
+    go.touch()
+    leader = started[0].wait()
     assert (leader.code, len(leader.stdout.splitlines())) == (0, 8), leader.stderr
     why = "the base is divided only for a run with training.shard_base"
     assert f"rank 0 answers alone, and the other 1 end: {why}" in leader.stderr
