@@ -22,7 +22,7 @@ from loraloom.distributed.ranks import Ranks
 from loraloom.errors import RunError
 from loraloom.session import provenance as origin
 from loraloom.session.answering_ranks import follow_answers
-from loraloom.session.shared_passes import Agreement
+from loraloom.session.rank_agreement import Agreement
 from loraloom.training.signals import StopRequest
 from tests.distributed.launched import RankGroup
 from tests.faults.reference import is_long
