@@ -155,7 +155,8 @@ def test_without_shard_base_rank_0_answers_alone_and_says_so(
     words = ["predict", alone, rows, "--experiment", "short"]
     started = ranks.start(*words, cwd=tmp_path, faults=faults)
     started[0].until(reached.exists)
-    follower = started[1].wait()  # while the leader works, for however long
+    follower = started[1].wait()
+    assert started[0].stdout.read_text(encoding="utf-8") == ""  # it does not wait for the leader's work
     go.touch()
     leader = started[0].wait()
     assert (leader.code, len(leader.stdout.splitlines())) == (0, 8), leader.stderr
