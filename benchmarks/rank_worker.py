@@ -1,10 +1,12 @@
 """A rank of `loraloom train` that counts: bytes summed and gathered, and its memory while it trains.
 
     RANK=… WORLD_SIZE=… python -m benchmarks.rank_worker OUT.json train recipe.yaml --out run
+    RANK=… WORLD_SIZE=… python -m benchmarks.rank_worker OUT.json compare run
 
 Used by `benchmarks.scale`. The kernel's count of the peak is reset at the second step, so that neither
 loading nor the checks, which only rank 0 computes, are in it. Bytes are those of steps, without what is
-gathered after the last one to measure movement.
+gathered after the last one to measure movement. Of `compare`, it counts resident memory from the first pass
+on, because the whole base may be pages of a file.
 """
 
 from __future__ import annotations
@@ -21,19 +23,43 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from loraloom.cli import main as command
+from loraloom.evaluate import generation
 from loraloom.training import loop, step
 
 
 def main() -> None:
     out = Path(sys.argv[1])
+    sys.argv = ["loraloom", *sys.argv[2:]]
+    if sys.argv[1] == "compare":
+        count_answers(out)
+        return
     counts: dict[str, Any] = {"reduced": 0, "gathered": 0, "steps": 0, "seconds": []}
     count_calls(counts)
     count_steps(counts)
-    sys.argv = ["loraloom", *sys.argv[2:]]
     try:
         command()
     finally:
         counts["peak"] = status("VmHWM")
+        out.write_text(json.dumps(counts), encoding="utf-8")
+
+
+def count_answers(out: Path) -> None:
+    """Run the command, and watch resident memory from the first pass on."""
+    counts: dict[str, float] = {"imports": status("VmRSS")}
+    compute = generation.answer
+
+    def answer(*args: Any, **options: Any) -> Any:
+        if "loaded" not in counts:
+            counts.update(loaded=status("VmRSS"), seconds=time.perf_counter())
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
+        return compute(*args, **options)
+
+    mock.patch("loraloom.session.shared_passes.answer", answer).start()
+    try:
+        command()
+    finally:
+        counts["peak"] = status("VmHWM")
+        counts["seconds"] = time.perf_counter() - counts["seconds"]
         out.write_text(json.dumps(counts), encoding="utf-8")
 
 

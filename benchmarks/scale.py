@@ -1,11 +1,16 @@
 """One training on 1, 2, 4 processes: bytes summed a step, memory a rank, and both as the plan predicts them.
 
     python -m benchmarks.scale [--ranks 1 2 4] [--layers 12] [--d-model 768] [--dtype float32] [--steps 4]
+    python -m benchmarks.scale --answers [--ranks 1 2 4] [--layers 12] [--d-model 768]
 
 Every rank is a process of this machine with one thread, connected by gloo. Each number of processes is tried
 with the base whole on each rank, and divided among them (`training.shard_base`). Memory is the peak of a rank
 from its second step on, less what imports alone take, the largest of all ranks; losses are compared with
 those of one process. Seconds say little if there are fewer cores than ranks.
+
+With --answers, `compare` is measured instead, on the base whole in one process and divided among several:
+what a rank has when it begins to answer, and its peak from then on, both less what imports alone take.
+Answers and losses are compared with those of one process.
 """
 
 from __future__ import annotations
@@ -39,6 +44,15 @@ COLUMNS = (
     "largest difference of a loss",
     "median step",
 )
+OF_ANSWERS = (
+    "processes",
+    "base",
+    "a rank before the first pass",
+    "at its peak",
+    "equal answers",
+    "largest difference of a loss",
+    "seconds",
+)
 
 
 def main() -> None:
@@ -50,7 +64,11 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--answers", action="store_true")
     options = parser.parse_args()
+    if options.answers:
+        measure_answers(options)
+        return
     imports = python("-c", IMPORTS).peak_bytes
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -91,8 +109,53 @@ def write_recipe(folder: Path, options: argparse.Namespace) -> Path:
     return file
 
 
+def measure_answers(options: argparse.Namespace) -> None:
+    """Train once, then compare base and adapter on each number of processes."""
+    print(f"| {' | '.join(OF_ANSWERS)} |\n|{'---|' * len(OF_ANSWERS)}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        run = folder / "run"
+        train_on(1, write_recipe(folder, options), run, is_shared=True)
+        expected: dict[str, Any] = {}
+        for size in options.ranks:
+            file = run / "compare" / "eval.json"
+            file.unlink(missing_ok=True)
+            counts = on_ranks(size, folder / f"answers-{size}", ["compare", run])
+            found = json.loads(file.read_text(encoding="utf-8"))
+            expected = expected or found
+            print(line_of_answers(size, counts, found, expected), flush=True)
+
+
+def line_of_answers(
+    size: int, counts: list[dict[str, Any]], found: dict[str, Any], expected: dict[str, Any]
+) -> str:
+    """A row of the table of answers."""
+    same = [
+        own["answers"] == row["answers"] for own, row in zip(found["rows"], expected["rows"], strict=True)
+    ]
+    losses, wanted = (
+        [model["figures"]["eval_loss"] for model in each["models"].values()] for each in (found, expected)
+    )
+    cells = (
+        size,
+        "divided" if size > 1 else "whole",
+        mib(max(each["loaded"] - each["imports"] for each in counts)),
+        mib(max(each["peak"] - each["imports"] for each in counts)),
+        f"{sum(same)} of {len(same)}",
+        f"{max(abs(one - other) for one, other in zip(losses, wanted, strict=True)):.1e}",
+        f"{counts[0]['seconds']:.1f}",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def train_on(size: int, recipe: Path, run: Path, is_shared: bool) -> list[dict[str, Any]]:
-    """What each rank has counted."""
+    """What each rank of a training has counted."""
+    words = ["train", recipe, "--out", run, "--set", f"training.shard_base={str(is_shared).lower()}"]
+    return on_ranks(size, run, words)
+
+
+def on_ranks(size: int, out: Path, command: list[object]) -> list[dict[str, Any]]:
+    """What each rank of a command has counted, in files that begin with a path."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
@@ -101,8 +164,7 @@ def train_on(size: int, recipe: Path, run: Path, is_shared: bool) -> list[dict[s
         where = dict[str, object](RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
         where |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         where |= {"MALLOC_MMAP_THRESHOLD_": 2**20}  # glibc returns what is released, as a GPU's allocator can
-        words = ["-m", "benchmarks.rank_worker", f"{run}-{rank}.json", "train", recipe, "--out", run]
-        words += ["--set", f"training.shard_base={str(is_shared).lower()}"]
+        words = ["-m", "benchmarks.rank_worker", f"{out}-{rank}.json", *command]
         ranks.append(
             subprocess.Popen(
                 [sys.executable, *map(str, words)],
@@ -115,7 +177,7 @@ def train_on(size: int, recipe: Path, run: Path, is_shared: bool) -> list[dict[s
     said = [rank.communicate()[1] for rank in ranks]
     if any(rank.returncode for rank in ranks):
         raise SystemExit("\n".join(each[-500:] for each in said))
-    return [json.loads(Path(f"{run}-{rank}.json").read_text(encoding="utf-8")) for rank in range(size)]
+    return [json.loads(Path(f"{out}-{rank}.json").read_text(encoding="utf-8")) for rank in range(size)]
 
 
 def losses_of(run: Path) -> list[float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loraloom.cli.rank_steps import answering_ranks, on_ranks
 from loraloom.cli.shared_options import (
     Adapters,
     AnswerSets,
@@ -82,36 +83,43 @@ def compare(
             from loraloom.commands.compare import compare as run_comparison
             from loraloom.commands.compare import compare_adapters
 
-        if run is None:
-            assert base is not None
-            comparison = compare_adapters(
-                base,
-                adapters,
-                data=data,
-                prompts=prompt,
-                prompts_file=prompts,
-                sets=sets,
-                source_lang=source_lang,
-                target_lang=target_lang,
-                spbleu_model=spbleu_model,
-                out=out,
-                report=display,
-            )
-        else:
-            comparison = run_comparison(
-                run,
-                split=split,  # type: ignore[arg-type]
-                prompts=prompt,
-                prompts_file=prompts,
-                experiments=experiment or None,
-                name=name,
-                base=base,
-                data=data,
-                source_lang=source_lang,
-                target_lang=target_lang,
-                spbleu_model=spbleu_model,
-                report=display,
-            )
+        with answering_ranks() as (ranks, stop):
+            if ranks is None:
+                return
+            if run is None:
+                assert base is not None
+                comparison = compare_adapters(
+                    base,
+                    adapters,
+                    data=data,
+                    prompts=prompt,
+                    prompts_file=prompts,
+                    sets=sets,
+                    source_lang=source_lang,
+                    target_lang=target_lang,
+                    spbleu_model=spbleu_model,
+                    out=out,
+                    report=display,
+                    stop=stop,
+                    ranks=ranks,
+                )
+            else:
+                comparison = run_comparison(
+                    run,
+                    split=split,  # type: ignore[arg-type]
+                    prompts=prompt,
+                    prompts_file=prompts,
+                    experiments=experiment or None,
+                    name=name,
+                    base=base,
+                    data=data,
+                    source_lang=source_lang,
+                    target_lang=target_lang,
+                    spbleu_model=spbleu_model,
+                    report=display,
+                    stop=stop,
+                    ranks=ranks,
+                )
         if as_json:
             print_json(comparison.to_json())
         else:
@@ -122,7 +130,7 @@ def compare(
         display.next_command(
             command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
             if run is None
-            else _predict_command(run, base)
+            else on_ranks(_predict_command(run, base), shares_base=ranks.shares_base)
         )
 
 
@@ -216,39 +224,47 @@ def predict(
             from loraloom.commands.predict import predict as run_prediction
             from loraloom.commands.predict import predict_with_adapter
 
-        if run is not None:
-            answers = run_prediction(
-                run,
-                file,
-                experiment=experiment,
-                keep=keep,
-                base=base,
-                source_lang=source_lang,
-                target_lang=target_lang,
-                report=display,
-            )
-        else:
-            assert base is not None
-            assert adapter is not None
-            answers = predict_with_adapter(
-                base,
-                adapter,
-                file,
-                keep=keep,
-                source_lang=source_lang,
-                target_lang=target_lang,
-                sets=sets,
-                report=display,
-            )
-        if as_json:
-            print_json({"answers": list(answers)})
-        else:
-            for line in answers:
-                if not put(json.dumps(line, ensure_ascii=False) + "\n"):
-                    break
+        with answering_ranks() as (ranks, stop):
+            if ranks is None:
+                return
+            if run is not None:
+                answers = run_prediction(
+                    run,
+                    file,
+                    experiment=experiment,
+                    keep=keep,
+                    base=base,
+                    source_lang=source_lang,
+                    target_lang=target_lang,
+                    report=display,
+                    stop=stop,
+                    ranks=ranks,
+                )
+            else:
+                assert base is not None
+                assert adapter is not None
+                answers = predict_with_adapter(
+                    base,
+                    adapter,
+                    file,
+                    keep=keep,
+                    source_lang=source_lang,
+                    target_lang=target_lang,
+                    sets=sets,
+                    report=display,
+                    stop=stop,
+                    ranks=ranks,
+                )
+            if as_json:
+                print_json({"answers": list(answers)})
+            else:
+                for line in answers:
+                    if not put(json.dumps(line, ensure_ascii=False) + "\n"):
+                        break
         words = ["--adapter", adapter] if adapter else []
         which = [run] if run is not None else []
-        display.next_command(command("compare", *which, "--prompts", file, *moved_words(base), *words))
+        compared = command("compare", *which, "--prompts", file, *moved_words(base), *words)
+        display.next_command(on_ranks(compared, shares_base=ranks.shares_base))
 
 
 def runs(

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from loraloom.distributed.launch import Launch
+from loraloom.distributed.joining import joined_ranks
+from loraloom.distributed.launch import Launch, read_launch
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
+from loraloom.training.signals import StopRequest, stop_on_signals
 
-SHARED_VERBS = ("train",)
+if TYPE_CHECKING:
+    from loraloom.session.answering_ranks import AnsweringRanks
+
+SHARED_VERBS = ("train", "compare", "predict")
 
 
 def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
@@ -23,9 +31,48 @@ def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
     if launch.is_follower:
         return True
     said = Message(
-        "note: only `train` shares its work among processes; rank 0 does this alone, and the "
-        "other {number} end",
+        "note: only `train`, `compare` and `predict` share their work among processes; rank 0 does this "
+        "alone, and the other {number} end",
         number=launch.size - 1,
     )
     print(rendered(said), file=sys.stderr)
     return False
+
+
+def on_ranks(words: str, *, shares_base: bool) -> str:
+    """Return the next command, for as many processes as this one's if it needs them for the base.
+
+    Args:
+        words: `loraloom VERB …`.
+        shares_base: whether the processes of this command divide the base.
+    """
+    launch = read_launch()
+    if not shares_base or launch.is_alone or launch.size != launch.local_size:
+        return words
+    return " ".join(("torchrun", "--nproc-per-node", str(launch.size), "-m", words))
+
+
+@contextmanager
+def answering_ranks() -> Iterator[tuple[AnsweringRanks | None, StopRequest | None]]:
+    """Join the processes of a command that answers, for the duration.
+
+    Yields:
+        The ranks and the request to stop to give to the command. A follower gets no ranks: it has answered
+        along with the leader, and has nothing more to do.
+    """
+    from loraloom.session.answering_ranks import ALONE, AnsweringRanks, follow_answers
+
+    launch = read_launch()
+    if launch.is_alone:
+        yield ALONE, None
+        return
+    early = Message("stopped before the first answer")
+    with joined_ranks(launch) as ranks, stop_on_signals(leaves_at_once=True, early=early) as stop:
+        if not ranks.is_leader:
+            follow_answers(ranks, stop)
+            yield None, stop
+            return
+        with ranks.staying_alive():
+            answering = AnsweringRanks(ranks)
+            yield answering, stop
+            answering.end()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loraloom.cli.rank_steps import on_ranks
 from loraloom.cli.shared_options import (
     Allow,
     AsJson,
@@ -108,7 +109,8 @@ def train(
                 ],
             )
         if not display.is_silent:
-            display.next_command(command("compare", outcome.run.folder, *moved_words(base, data)))
+            compared = command("compare", outcome.run.folder, *moved_words(base, data))
+            display.next_command(on_ranks(compared, shares_base=settings.training.shard_base))
         if outcome.failed:
             raise typer.Exit(SOME_FAILED)
 

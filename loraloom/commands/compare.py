@@ -44,6 +44,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, load_run
+from loraloom.session.answering_ranks import ALONE, AnsweringRanks
 from loraloom.session.locations import Relocation, relocated
 from loraloom.training.signals import StopRequest
 
@@ -63,6 +64,7 @@ def compare(
     spbleu_model: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
+    ranks: AnsweringRanks = ALONE,
 ) -> Comparison:
     """Answer the same rows with the base and adapters of a run; write `compare/<name>.json` in it.
 
@@ -77,6 +79,7 @@ def compare(
             as in training.
         spbleu_model: a sentencepiece model, for spBLEU, which is not computed without one.
         report, stop: called with progress; token to stop by, instead of SIGINT and SIGTERM.
+        ranks: the processes of the command; the others follow this one.
 
     Returns:
         The content of the file, and its path.
@@ -99,7 +102,7 @@ def compare(
     name = checked_name(name) if name else free_name(opened, what, rows, report)
     with alone(opened.comparisons, name):
         then = now()  # training that continues from here on is not in the adapters that answer
-        loaded = load_run(run, experiments, recipe=recipe)
+        loaded = load_run(run, experiments, recipe=recipe, ranks=ranks)
         for note in [*moved, *loaded.notes]:
             report(Note(message=note))
         return _compare(loaded, rows, retained, what, name, then, more, report, stop)
@@ -119,6 +122,7 @@ def compare_adapters(
     out: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
+    ranks: AnsweringRanks = ALONE,
 ) -> Comparison:
     """Answer the same rows with a base and adapters that belong to no run.
 
@@ -130,7 +134,7 @@ def compare_adapters(
         sets: `key=value` each, of `data`, `generation`, `dtype`, `quantization`, `device` or `seed`.
         source_lang, target_lang, spbleu_model: as in `compare`.
         out: the JSON file to store the comparison in; without one, it is not stored.
-        report, stop: as in `compare`.
+        report, stop, ranks: as in `compare`.
 
     Returns:
         As `compare`; `file` is empty if the comparison is not stored.
@@ -144,7 +148,7 @@ def compare_adapters(
     given = replace(given, recipe=in_languages(given.recipe, source_lang, target_lang))
     rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
     with kept_at(out) as (folder, name):
-        loaded = load_adapters(given, folder)
+        loaded = load_adapters(given, folder, ranks=ranks)
         for note in [*given.notes, *loaded.notes]:
             report(Note(message=note))
         result = _compare(loaded, rows, None, what, name, now(), more, report, stop)

@@ -15,7 +15,7 @@ from loraloom.data.prompts.passthrough_columns import output_name
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, read_prompts
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.evaluate.generation import answer, cut_words
+from loraloom.evaluate.generation import cut_words
 from loraloom.recipe import Recipe
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.documents.document import JsonObject
@@ -26,6 +26,7 @@ from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answer_languages import decoder_starts, in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
+from loraloom.session.answering_ranks import ALONE, AnsweringRanks
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
 from loraloom.text.message import Message
@@ -45,6 +46,7 @@ def predict(
     target_lang: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
+    ranks: AnsweringRanks = ALONE,
 ) -> Iterator[dict[str, object]]:
     """Answer every row of a file.
 
@@ -60,6 +62,7 @@ def predict(
             as in training.
         report: called with progress, and with the column used as id.
         stop: token to stop by.
+        ranks: the processes of the command; the others follow this one.
 
     Yields:
         `{"row": from 1, …, "source", "answer"}` in the order of the file, with its id and the kept columns
@@ -81,7 +84,7 @@ def predict(
         usage = ["predict", str(run), str(file)]
         wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
     prompts = _prompts(file, recipe, keep, OF_RUN, report)
-    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
+    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe, ranks=ranks)
     for note in [*moved, *loaded.notes]:
         report(Note(message=note))
     prompts = with_languages(loaded, prompts, report)
@@ -99,13 +102,14 @@ def predict_with_adapter(
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
+    ranks: AnsweringRanks = ALONE,
 ) -> Iterator[JsonObject]:
     """Answer every row of a file with an adapter that belongs to no run.
 
     Args:
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
-        file, keep, source_lang, target_lang, report, stop: as in `predict`.
+        file, keep, source_lang, target_lang, report, stop, ranks: as in `predict`.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `quantization`, `device` or `seed`.
 
     Yields:
@@ -118,7 +122,7 @@ def predict_with_adapter(
     given = find_adapters(base, [adapter], sets=sets)
     given = replace(given, recipe=in_languages(given.recipe, source_lang, target_lang))
     prompts = _prompts(file, given.recipe, keep, OF_ADAPTERS, report)
-    loaded = load_adapters(given, file.parent, with_base=False)
+    loaded = load_adapters(given, file.parent, with_base=False, ranks=ranks)
     for note in [*given.notes, *loaded.notes]:
         report(Note(message=note))
     prompts = with_languages(loaded, prompts, report)
@@ -167,7 +171,7 @@ def _report_kept_columns(prompts: Sequence[Prompt], keep: Sequence[str], report:
 def _answers(
     loaded: AnsweringModel, prompts: list[Prompt], report: Report, stop: StopRequest
 ) -> Iterator[dict[str, object]]:
-    tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
+    tokenizer, recipe, stop = loaded.base.tokenizer, loaded.recipe, loaded.passes.agreed(stop)
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)
     limit, cuts = recipe.data.max_source_length, []
@@ -189,8 +193,7 @@ def _answers(
         sources, cut = encode_sources(chunk, tokenizer, limit, truncation, base.languages, base.frame)
         cuts.append(cut)
         held += [controls_in(ids, controls) for ids in sources]
-        tokens = answer(
-            loaded.bank,
+        tokens = loaded.passes.answer(
             [slot],
             sources,
             recipe.generation,

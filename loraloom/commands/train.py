@@ -26,11 +26,10 @@ from loraloom.session.leading import (
     announce_plan,
     announce_result,
     announce_run,
-    shares_base_of,
     start_together,
 )
 from loraloom.session.locations import Relocation
-from loraloom.session.material import Material
+from loraloom.session.material import Material, shares_base_of
 from loraloom.session.outcome import Outcome, experiment_outcome, outcome_of, run_outcome
 from loraloom.session.repair import (
     find_resume_point,
@@ -202,7 +201,7 @@ def _train(
     base = material.base.name
     with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
         record = run.recorder(tracked_report)
-        with device_errors_explained(run):
+        with device_errors_explained(run), ranks.named_gatherings():
             if ranks.size > 1 or not is_spread(run, session.recipe, ray):
                 train_loop(setup, state, record)
             else:

@@ -14,9 +14,8 @@ from loraloom.data.languages.codes import DecoderStart
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.errors import Interrupted
 from loraloom.evaluate.comparison import ModelAnswers
-from loraloom.evaluate.generation import answer, cut_words
+from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.label_numbers import describe_label_mismatch
-from loraloom.evaluate.loss import row_losses
 from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import AnswerProgress, Note, Report, WarningNote
@@ -75,25 +74,31 @@ def answers_of(
     done = sum(len(own[BASE_NAME].texts) for own in answered.values())
     if done:
         report(Note(message=Message("resuming after {done} rows that were already answered", done=done)))
-    with stop_on_signals(stop) as stop:
+    with stop_on_signals(stop) as own_stop:
+        stop = loaded.passes.agreed(own_stop)
         for chunk in chunks:
             if chunk.start in answered:
                 continue
             starts = decoder_starts(loaded, rows[chunk])
-            answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], starts, kept)
+            try:
+                answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], starts, kept)
+            except Interrupted as interrupted:  # ranks that share a base do not finish the chunk
+                raise _stopped(interrupted.signal_number, done, len(rows)) from None
             partial.add(names[chunk], answered[chunk.start])
             done += len(names[chunk])
             report(AnswerProgress(done=done, total=len(rows)))
             if stop and done < len(rows):
-                raise Interrupted(
-                    stop.signal_number,
-                    Message(
-                        "stopped after {done} of {num_rows} rows; run the same command again to resume",
-                        done=done,
-                        num_rows=len(rows),
-                    ),
-                )
+                raise _stopped(stop.signal_number, done, len(rows))
     return _joined([answered[chunk.start] for chunk in chunks])
+
+
+def _stopped(signal_number: int, done: int, num_rows: int) -> Interrupted:
+    message = Message(
+        "stopped after {done} of {num_rows} rows; run the same command again to resume",
+        done=done,
+        num_rows=num_rows,
+    )
+    return Interrupted(signal_number, message)
 
 
 def report_answers(
@@ -151,12 +156,12 @@ def _answer_chunk(
 ) -> Answers:
     """Compute answers and losses of every model for some rows, each in one pass."""
     slots, recipe = list(loaded.slots.values()), loaded.recipe
-    tokens = answer(loaded.bank, slots, sources, recipe.generation, starts=starts, seed=recipe.seed)
+    tokens = loaded.passes.answer(slots, sources, recipe.generation, starts=starts, seed=recipe.seed)
     losses = [[0.0] * len(sources) for _ in slots]
     if judged := [number for number, target in enumerate(targets) if target]:
         size = recipe.training.per_device_eval_batch_size
         known = EncodedSet([sources[n] for n in judged], [targets[n] for n in judged])
-        for own, found in zip(losses, row_losses(loaded.bank, slots, known, batch_size=size), strict=True):
+        for own, found in zip(losses, loaded.passes.losses(slots, known, batch_size=size), strict=True):
             for number, loss in zip(judged, found.tolist(), strict=True):
                 own[number] = loss
     texts_of = loaded.base.answer_text.texts

@@ -10,7 +10,6 @@ from loraloom.data.files.part_files import PartContents
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.evaluate import comparison, conclusions
 from loraloom.evaluate.metrics import Metric
-from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import Scoring, score_against
 from loraloom.run.documents.comparison import BASE_NAME, Comparison, ModelRecord, Recommendation
 from loraloom.session.answering_model import AnsweringModel
@@ -100,7 +99,7 @@ def _models(
         figures = comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)
         if model in losses:
             figures["retain_loss"] = losses[model]
-        moved = {"movement": movement(loaded.bank, model)} if model in loaded.adapters else {}
+        moved = {"movement": loaded.passes.movement(model)} if model in loaded.adapters else {}
         records[model] = ModelRecord(figures=figures, **moved)
     return records
 

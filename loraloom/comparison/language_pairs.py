@@ -12,7 +12,6 @@ from loraloom.data.languages.codes import rows_of_pairs
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import ModelAnswers
-from loraloom.evaluate.loss import row_losses
 from loraloom.evaluate.metrics import Metric
 from loraloom.evaluate.scoring import score_against
 from loraloom.run.documents.comparison import BASE_NAME, LanguagePair
@@ -82,7 +81,7 @@ def retain_losses(
         return {}, {}
     size = loaded.recipe.training.per_device_eval_batch_size
     rows = encode_rows(retained.examples, loaded.base, loaded.recipe)
-    losses = row_losses(loaded.bank, list(loaded.slots.values()), rows, batch_size=size)
+    losses = loaded.passes.losses(list(loaded.slots.values()), rows, batch_size=size)
     every = list(range(len(rows)))
     pairs = rows_of_pairs(retained.examples) if loaded.base.languages is not None else {}
 

@@ -153,7 +153,9 @@ class Meeting:
             Message(
                 "{ranks} ended without a reason, as a process does that is killed", ranks=_named(missing)
             ),
-            fix=Message("See whether the machine ran out of memory, then resume the run."),
+            fix=Message(
+                "See whether the machine ran out of memory, then resume the run or repeat the command."
+            ),
         )
 
     def no_answer(self, missing: list[int]) -> RankError:

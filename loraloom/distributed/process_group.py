@@ -7,6 +7,7 @@ summed by NCCL. A rank that hangs is found in an exchange, which precedes every 
 from __future__ import annotations
 
 import json
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ from loraloom.text.message import Message
 # Nearly every message fits, so that an exchange is one collective.
 MESSAGE_BYTES = 1024
 LENGTH_BYTES = 8
+# Between two signs of life of a rank that others wait for, at most.
+SIGN_SECONDS = 10.0
 
 
 class ProcessGroup(Ranks):
@@ -137,6 +140,24 @@ class ProcessGroup(Ranks):
 
         return counted
 
+    @contextmanager
+    def staying_alive(self) -> Iterator[None]:
+        """Tell the other ranks for the duration that this one is alive; a process that is killed does not."""
+        has_ended = threading.Event()
+
+        def count() -> None:
+            with suppress(dist.DistError, RuntimeError):  # the store was in a process that has ended
+                while not has_ended.wait(min(self.meeting.launch.timeout / 4, SIGN_SECONDS)):
+                    self.meeting.count()
+
+        thread = threading.Thread(target=count, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            has_ended.set()
+            thread.join(SIGN_SECONDS)
+
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by the sum over all ranks."""
         with self._named_failures():
@@ -174,7 +195,8 @@ class ProcessGroup(Ranks):
     def _broken(self, error: Exception, seconds: float) -> LoRALoomError:
         def missing() -> list[int]:
             arrived = {rank: int(self.meeting.posted(f"arrived/{rank}") or 0) for rank in range(self.size)}
-            return [rank for rank, number in arrived.items() if number < self._num_exchanges]
+            absent = [rank for rank, number in arrived.items() if number < self._num_exchanges]
+            return absent or ([1 - self.rank] if self.size == 2 else [])
 
         try:
             return self.meeting.broken(missing, seconds)

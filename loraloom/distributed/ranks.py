@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ class Ranks:
     def counting(self, report: Report) -> Report:
         """Return a `Report` that also tells the other ranks that this one is alive."""
         return report
+
+    @contextmanager
+    def named_gatherings(self) -> Iterator[None]:
+        """Name the rank that ended if the weights of a divided base cannot be gathered."""
+        yield
+
+    @contextmanager
+    def staying_alive(self) -> Iterator[None]:
+        """Tell the other ranks for the duration that this one is alive, whatever it does."""
+        yield
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by the sum over all ranks, which is the same on each, to the last bit."""

@@ -93,7 +93,8 @@ class RowDecoding:
         self._processors = logits_processors(settings)
         self._top_token: TopToken | None = None
         chooses_alone = on_logits is None and not settings.do_sample and not self._processors
-        if chooses_alone and not isinstance(bank.base.head, TiedHead):
+        # A head that ranks share is gathered for each token: kept, it would be more than the plan predicts.
+        if chooses_alone and not isinstance(bank.base.head, TiedHead) and not bank.base.is_sharded:
             self._top_token = top_token(bank.base, len(slots) * len(sources) * settings.max_new_tokens)
 
     def answer(self, rows: Sequence[int]) -> None:

@@ -27,7 +27,9 @@ from loraloom.recipe.reading import parse_recipe_with_notes
 from loraloom.recipe.relative_paths import Section
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.session.answering_model import AnsweringModel
+from loraloom.session.answering_ranks import ALONE, AnsweringRanks
 from loraloom.session.material import load_recipe_base
+from loraloom.session.shared_passes import Passes
 from loraloom.text.message import Message
 from loraloom.training.card_facts import PACKAGES, Facts
 
@@ -227,14 +229,20 @@ def attach(
     return bank, adapters, [note for adapter in adapters.values() for note in adapter.notes]
 
 
-def load_adapters(given: AdapterFolders, comparisons: Path, *, with_base: bool = True) -> AnsweringModel:
+def load_adapters(
+    given: AdapterFolders, comparisons: Path, *, with_base: bool = True, ranks: AnsweringRanks = ALONE
+) -> AnsweringModel:
     """Load the base and its adapters, ready to answer.
 
     Args:
         given: what to load.
         comparisons: folder in which answers are stored.
         with_base: whether the base answers too.
+        ranks: the processes of the command, of which only the first answers: what an adapter of another
+            kind is as LoRA may depend on weights that no rank has alone.
     """
+    alone: list[str] = []
+    ranks.divide_base(given.recipe, {}, alone)
     bank, adapters, notes = attach(given.recipe, given.folders)
     chosen = [
         Message("{key}: {value} ({reason})", key=key, value=choice.value, reason=choice.reason)
@@ -244,7 +252,8 @@ def load_adapters(given: AdapterFolders, comparisons: Path, *, with_base: bool =
         notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
     slots |= {name: name for name in adapters}
-    return AnsweringModel(comparisons, given.recipe, bank.base, bank, slots, adapters, [*chosen, *notes])
+    said = [*alone, *chosen, *notes]
+    return AnsweringModel(comparisons, given.recipe, bank.base, Passes(bank), slots, adapters, said)
 
 
 def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Facts:

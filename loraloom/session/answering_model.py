@@ -10,7 +10,9 @@ from loraloom.bank.adapter_tensors import adapted_linears
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import Adapter, read_adapter
+from loraloom.base.device_and_dtype import choose_device, rank_device
 from loraloom.base.loading import Base
+from loraloom.distributed.launch import read_launch
 from loraloom.errors import ModelError
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
@@ -20,10 +22,12 @@ from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import adapters_of
+from loraloom.session.answering_ranks import ALONE, AnsweringRanks
 from loraloom.session.locations import explain_base_location
 from loraloom.session.material import load_recipe_base
 from loraloom.session.provenance_file import read_provenance
 from loraloom.session.same_base import check_same_base
+from loraloom.session.shared_passes import Passes
 from loraloom.text.message import Message
 from loraloom.training.lanes import read_lanes
 from loraloom.training.state import SlotTensors
@@ -36,6 +40,7 @@ class AnsweringModel:
     Args:
         comparisons: folder in which its answers are stored.
         recipe: how rows are read and answers generated.
+        passes: what computes with the base and its adapters.
         slots: names as in results (`base` first) → slots of the bank.
         adapters: the adapters as read from their folders.
         notes: notes on what was loaded.
@@ -44,10 +49,15 @@ class AnsweringModel:
     comparisons: Path
     recipe: Recipe
     base: Base
-    bank: AdapterBank
+    passes: Passes
     slots: dict[str, str | None]
     adapters: dict[str, Adapter]
     notes: list[str]
+
+    @property
+    def bank(self) -> AdapterBank:
+        """The bank with the adapters attached."""
+        return self.passes.bank
 
     @property
     def answer_tokens(self) -> frozenset[str]:
@@ -62,6 +72,7 @@ def load_run(
     *,
     with_base: bool = True,
     recipe: Recipe | None = None,
+    ranks: AnsweringRanks = ALONE,
 ) -> AnsweringModel:
     """Load a run's base and attach its adapters.
 
@@ -70,10 +81,12 @@ def load_run(
         experiments: experiments whose adapters to load; None for all that exist.
         with_base: whether the base answers too.
         recipe: the run's recipe with present locations; by default, the locations recorded in the run.
+        ranks: the processes of the command; they divide the base if the recipe says so.
 
     Raises:
         RunError: it is not a run, or has no such adapter.
         AdapterError: an adapter is damaged or belongs to another base.
+        RankError: another rank ended, or does not answer.
     """
     run = open_run(folder)
     if recipe is None:
@@ -82,19 +95,19 @@ def load_run(
         known = read_provenance(run, recipe)
     so_far = {} if run.is_finished else best_so_far(run, recipe)
     names, notes = adapters_of(run, recipe, experiments, so_far)
-    base = _load_base(recipe, known, notes)
-    bank = AdapterBank(base)
+    choices = _usable_choices(recipe, known, notes)
+    is_divided = ranks.divide_base(recipe, choices, notes)
+    base = load_run_base(recipe, known, choices, shares_base=is_divided)
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
-    for name, adapter in adapters.items():
-        bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
-        notes += adapter.notes
+    passes = ranks.attach(base, adapters)
+    notes += (note for adapter in adapters.values() for note in adapter.notes)
     if base.quantization != UNQUANTIZED:
         notes.append(_on_quantized(base.quantization))
     if unused := describe_unused(base, recipe.generation):
         notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
     slots |= {name: name for name in names}
-    return AnsweringModel(run.comparisons, recipe, base, bank, slots, adapters, notes)
+    return AnsweringModel(run.comparisons, recipe, base, passes, slots, adapters, notes)
 
 
 def _on_quantized(quantization: str) -> str:
@@ -146,18 +159,19 @@ def load_run_base(
     return base if recipe.locations.base is None or recorded is None else replace(base, name=recorded)
 
 
-def _load_base(recipe: Recipe, known: Provenance, notes: list[str]) -> Base:
+def _usable_choices(recipe: Recipe, known: Provenance, notes: list[str]) -> dict[str, str]:
+    """Return the run's dtype and device; none, with a note, if that device is not available here."""
     choices = known.decided
     try:
-        return load_run_base(recipe, known)
+        choose_device(rank_device(choices.get("device", recipe.first_device), read_launch()))
     except ModelError as error:
         if error.problems[0].where != "device":
             raise
-        device = choices.get("device")
         notes.append(
             Message(
                 "the run's device, {device}, is not available; figures may differ in the last digits",
-                device=device,
+                device=choices.get("device"),
             )
         )
-        return load_run_base(recipe, known, {})
+        return {}
+    return choices

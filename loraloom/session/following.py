@@ -21,13 +21,12 @@ from loraloom.run.packing import unpacked
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.data_checks import DataCheckReport, check_data
-from loraloom.session.leading import shares_base_of
 from loraloom.session.locations import Relocation
-from loraloom.session.material import Material, load_recipe_base, prepare
+from loraloom.session.material import Material, load_recipe_base, prepare, shares_base_of
 from loraloom.session.material_checks import check_material
 from loraloom.session.rank_identity import (
-    base_identity,
     differing,
+    material_identity,
     require_same,
     require_same_versions,
     rows_identity,
@@ -88,7 +87,7 @@ def follow(own: Following) -> tuple[Run, Result]:
         ranks.announce(f"ready/{ranks.rank}", True)
         own.stop.leaves_at_once = False
         state = read_state(unpacked(ranks.send(None)), run.folder)
-        with device_errors_explained(run):
+        with device_errors_explained(run), ranks.named_gatherings():
             train(setup, state, quiet)
         if material.base.is_sharded:
             measure_movements(setup, state, quiet)
@@ -135,5 +134,5 @@ def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material,
     # Before, because the leader then has written the tokens of rows that are kept in files.
     leaders_base = own.ranks.wait_for("base") if split.is_stored else None
     material = prepare(recipe, split, base, retained)
-    require_same(base_identity(material), leaders_base or own.ranks.wait_for("base"))
+    require_same(material_identity(material), leaders_base or own.ranks.wait_for("base"))
     return material, of_data

@@ -15,23 +15,17 @@ from collections.abc import Sequence
 
 from loraloom.distributed.ranks import Ranks
 from loraloom.errors import RunError
-from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.documents.result import Result
 from loraloom.run.folder import Run
 from loraloom.run.packing import packed
 from loraloom.session import provenance as origin
 from loraloom.session.material import Material
-from loraloom.session.rank_identity import base_identity, rows_identity
+from loraloom.session.rank_identity import material_identity, rows_identity
 from loraloom.session.run_session import RunSession
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import state_files
 from loraloom.training.state import TrainingState
-
-
-def shares_base_of(recipe: Recipe, ranks: Ranks) -> bool:
-    """Return whether the ranks divide the base's weights among them."""
-    return recipe.training.shard_base and ranks.size > 1
 
 
 def announce_run(ranks: Ranks, session: RunSession) -> None:
@@ -63,7 +57,7 @@ def announce_run(ranks: Ranks, session: RunSession) -> None:
 def announce_base(ranks: Ranks, material: Material) -> None:
     """Tell the followers which base and which tokens the leader has loaded."""
     if ranks.size > 1:
-        ranks.announce("base", base_identity(material))
+        ranks.announce("base", material_identity(material))
 
 
 def announce_plan(ranks: Ranks, waves: Sequence[Sequence[str]], sizes: dict[str, int | None]) -> None:

@@ -172,6 +172,11 @@ def base_path(recipe: Recipe) -> str:
     return model_path(locate_model(recipe), allow_bin_weights=recipe.allow_bin_weights)
 
 
+def shares_base_of(recipe: Recipe, ranks: Ranks) -> bool:
+    """Return whether the ranks divide the base's weights among them."""
+    return recipe.training.shard_base and ranks.size > 1
+
+
 def load_recipe_base(
     recipe: Recipe, decided: dict[str, str] | None = None, *, shares_base: bool = False
 ) -> Base:

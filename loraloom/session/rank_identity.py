@@ -1,4 +1,4 @@
-"""What must be equal on all ranks of a training, beside the recipe: rows, base, tokens, versions."""
+"""What must be equal on all ranks, beside the recipe: rows, base, tokens, versions."""
 
 from __future__ import annotations
 
@@ -63,14 +63,20 @@ def rows_identity(split: Split) -> dict[str, str]:
     return {**split.files, "split": hashlib.sha256(split.record().text().encode()).hexdigest()}
 
 
-def base_identity(material: Material) -> dict[str, str]:
-    """Return what the computed figures depend on, beside the recipe."""
-    base: Base = material.base
+def base_identity(base: Base) -> dict[str, str]:
+    """Return what whatever is computed with a base depends on."""
     return {
         "base": base.fingerprint,
         "tokenizer": base.tokenizer_fingerprint,
         "dtype": base.choices["dtype"].value,
         "device": base.device.type,
+    }
+
+
+def material_identity(material: Material) -> dict[str, str]:
+    """Return what the figures of a training depend on, beside the recipe."""
+    return {
+        **base_identity(material.base),
         "train_rows": _digest(material.train_set),
         "eval_rows": _digest(material.eval_set),
         "retain_rows": _digest(material.retain_set),

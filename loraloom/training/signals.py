@@ -95,7 +95,10 @@ class AgreedStop(StopRequest):
 
 @contextmanager
 def stop_on_signals(
-    stop: StopRequest | None = None, *, leaves_at_once: bool = False
+    stop: StopRequest | None = None,
+    *,
+    leaves_at_once: bool = False,
+    early: str = Message("stopped before the first step"),
 ) -> Iterator[StopRequest]:
     """Let the first SIGINT or SIGTERM set a request, and the second end the process, for the duration.
 
@@ -105,6 +108,7 @@ def stop_on_signals(
         stop: the caller's own token; then no handler is installed, and the caller handles signals.
         leaves_at_once: let the first signal end the command, until the request says otherwise, because
             loading a large base takes longer than anybody waits for a process to end.
+        early: what happened then, for the user.
 
     Raises:
         Interrupted: a signal ended the command at once.
@@ -118,7 +122,7 @@ def stop_on_signals(
         except BaseException:
             # Any exception, because libraries convert what is raised while they are imported.
             if request and request.leaves_at_once:
-                raise Interrupted(request.signal_number, Message("stopped before the first step")) from None
+                raise Interrupted(request.signal_number, early) from None
             raise
 
 

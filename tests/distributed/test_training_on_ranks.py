@@ -243,5 +243,5 @@ def test_an_address_that_does_not_answer_and_a_port_in_use(
 def test_other_verbs_are_left_to_rank_0(alone: Path, ranks: RankGroup, tmp_path: Path) -> None:
     leader, follower = ranks.call("runs", cwd=alone.parent)
     assert (leader.code, follower.code) == (0, 0)
-    assert "only `train` shares its work" in leader.stderr
+    assert "only `train`, `compare` and `predict` share their work" in leader.stderr
     assert follower.stdout == follower.stderr == ""

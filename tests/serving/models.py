@@ -12,6 +12,7 @@ from loraloom.base.loading import Base
 from loraloom.recipe import DataSettings, GenerationSettings, LoraSettings, Recipe
 from loraloom.serving.served_model import ServedModel
 from loraloom.session.answering_model import AnsweringModel
+from loraloom.session.shared_passes import Passes
 
 MAX_NEW_TOKENS = 14
 
@@ -37,4 +38,4 @@ def served(base: Base, num_adapters: int, **generation: object) -> ServedModel:
     recipe = Recipe(model_name_or_path="tiny", data=DataSettings(train="none.json"), generation=answers)
     adapters = {slot: Adapter(Path(), bank.settings(slot), {}, {}) for slot in bank.slots}
     slots: dict[str, str | None] = {"base": None, **{slot: slot for slot in bank.slots}}
-    return ServedModel(AnsweringModel(Path(), recipe, base, bank, slots, adapters, []))
+    return ServedModel(AnsweringModel(Path(), recipe, base, Passes(bank), slots, adapters, []))

@@ -1,0 +1,58 @@
+"""What ranks that compute the same passes compare: the tokens that they have chosen, and whether to stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from loraloom.distributed.ranks import Ranks
+from loraloom.errors import RunError
+from loraloom.text.message import Message
+from loraloom.training.signals import AgreedStop, StopRequest
+
+STOPPED = Message("stopped before it was done")
+
+
+class Agreement:
+    """What ranks that compute the same passes compare between them.
+
+    Args:
+        ranks: the processes.
+        stop: the request to this one.
+    """
+
+    def __init__(self, ranks: Ranks, stop: StopRequest) -> None:
+        self.ranks, self.stop = ranks, AgreedStop(stop)
+
+    def compare(self, tokens: object = None) -> None:
+        """Compare what all ranks have chosen, and agree on whether to stop.
+
+        Args:
+            tokens: a value of JSON that must be equal on all ranks.
+
+        Raises:
+            RunError: it is not.
+        """
+        asked = self.stop.own.signal_number if self.stop.has_arrived else None
+        digest = hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
+        found = self.ranks.exchange([asked, digest])
+        different = [str(rank) for rank, (_, own) in enumerate(found) if own != found[0][1]]
+        if different:
+            raise RunError(
+                Message("the answers of rank {ranks} are not those of rank 0", ranks=", ".join(different)),
+                fix=Message("Give all ranks the same kind of processor or GPU and the same versions."),
+            )
+        self.stop.agree([number for number, _ in found])
+
+    def compare_newest(self, answers: Sequence[Sequence[int]]) -> None:
+        """Compare the newest token of each answer."""
+        self.compare([[len(tokens), *tokens[-1:]] for tokens in answers])
+
+    def heed(self) -> None:
+        """Stop if the ranks have agreed to.
+
+        Raises:
+            Interrupted: they have.
+        """
+        self.stop.raise_if_set(STOPPED)
