@@ -26,7 +26,18 @@ def restart_positions(table: nn.Embedding) -> None:
     Args:
         table: its `offset` is the row of position 0, which is the first of a table without one.
     """
+    table.register_forward_pre_hook(_ask_for_one, with_kwargs=True)
     table.register_forward_hook(_answer)
+
+
+def _ask_for_one(
+    table: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Let the table number one token only, because a packed row may be wider than it has positions."""
+    if _POSITIONS.get() is None:
+        return None
+    row = args[0]  # token ids; of Marian and Pegasus their shape
+    return (row[:1, :1] if isinstance(row, Tensor) else torch.Size((1, 1)),), {}
 
 
 def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from loraloom.text.message import Message
 Width = tuple[int, int]
 # Rows as wide as the longest example, and up to so many times as wide.
 WIDENINGS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
+FULL = 1.04  # positions for each token, from which on wider rows are not tried
 # Tokens of a row over which attention takes as long as all that is done for each token by itself. About that
 # of mt5-small on a processor; larger models have more to do for a token.
 LONG_ROW = 900
@@ -30,11 +31,16 @@ class Arrangement(NamedTuple):
     width: Width
 
     @property
+    def num_positions(self) -> int:
+        """Source and target positions of all rows, padding included."""
+        return sum(map(len, self.rows)) * sum(self.width)
+
+    @property
     def cost(self) -> float:
         """The work of a pass over its rows, padding included, in tokens of a short row."""
         source, target = self.width
-        attention = (source**2 + target**2 + source * target) / LONG_ROW
-        return sum(map(len, self.rows)) * (source + target + attention)
+        pairs = source**2 + target**2 + source * target
+        return self.num_positions + sum(map(len, self.rows)) * pairs / LONG_ROW
 
 
 def arrange(parts: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arrangement:
@@ -50,14 +56,15 @@ def arrange(parts: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arra
     longest = _width([[example] for part in parts for example in part])
     if not packing:
         return Arrangement([[[index] for index in range(len(part))] for part in parts], longest)
-    one_row = _width(parts)
-    candidates = []
+    one_row, candidates = _width(parts), []
+    num_tokens = sum(len(example.input_ids) + len(example.labels) for part in parts for example in part)
     for widening in WIDENINGS:
         capacity = int(longest[0] * widening), int(longest[1] * widening)
         rows = [pack(part, capacity) for part in parts]
         used = [[part[index] for index in row] for part, own in zip(parts, rows, strict=True) for row in own]
         candidates.append(Arrangement(rows, _width(used)))
-        if capacity[0] >= one_row[0] and capacity[1] >= one_row[1]:
+        is_full = candidates[-1].num_positions <= FULL * num_tokens
+        if is_full or (capacity[0] >= one_row[0] and capacity[1] >= one_row[1]):
             break
     return min(candidates, key=lambda each: each.cost)
 

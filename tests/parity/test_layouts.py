@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import base_dropout
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, load_base
 from loraloom.data.encoding import EncodedExample
 from tests.parity.rig import (
     assert_same_gradients,
@@ -20,6 +22,7 @@ from tests.parity.rig import (
     random_rows,
     recomputing,
 )
+from tests.tiny import make_folder
 
 ROWS = list(random_rows(9, seed=3))
 
@@ -81,6 +84,25 @@ def test_packed_rows_are_rows_alone(base: Base) -> None:
             assert losses[str(slot)] == pytest.approx(total_loss, rel=1e-5)
             # The sum of as many passes as there are rows, each with a rounding of its own.
             assert_same_gradients(gradients[str(slot)], total, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["bart", "mbart", "marian", "pegasus", "m2m100"])
+def test_a_packed_row_may_be_wider_than_a_table_of_positions(kind: str, tmp_path: Path) -> None:
+    """Forty positions, for examples of up to 38 tokens that share rows of more than forty."""
+    base = load_base(str(make_folder(tmp_path, kind, max_position_embeddings=40)), device="cpu")
+    lengths = [(10, 38), (9, 31), (8, 25), (7, 20), (5, 14), (36, 5), (3, 30)]
+    rows = [
+        EncodedExample(np.arange(5, 5 + source, dtype=np.int32), np.arange(9, 9 + target, dtype=np.int32))
+        for source, target in lengths
+    ]
+    bank = AdapterBank(base)
+    attach_speaking(bank, "a", seed=1, r=4)
+    packed, padded = (batch_of(base, {"a": rows}, packing=packing) for packing in (True, False))
+    assert packed.labels.shape[1] > 40
+    losses, gradients = losses_and_gradients(bank, packed)
+    wanted, expected = losses_and_gradients(bank, padded)
+    assert losses["a"] == pytest.approx(wanted["a"], rel=1e-5)
+    assert_same_gradients(gradients["a"], expected["a"], tolerance=2e-5)
 
 
 @pytest.mark.parametrize(("lora", "of_base"), [(0.3, 0.0), (0.0, 0.2), (0.3, 0.2)])
