@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from torch.distributed import TCPStore
 
 from loraloom.data.encoding import EncodedSet
 from loraloom.distributed.launch import Launch, read_launch, require_known_place
+from loraloom.distributed.meeting import Meeting, RankError
+from loraloom.distributed.process_group import ProcessGroup
 from loraloom.distributed.ranks import divide
 from loraloom.errors import RunError
 from loraloom.training.signals import AgreedStop, StopRequest
@@ -116,3 +121,13 @@ def test_ranks_stop_when_they_have_agreed_and_not_before() -> None:
     stop.agree([15, None])
     assert stop
     assert stop.signal_number == 15
+
+
+def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own wait for it would run no signal handler, and read no reason."""
+    agent = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun's
+    where = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": agent.port}
+    for name, value in {**where, "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(RankError, match="rank 1"):
+        ProcessGroup(Meeting(replace(read_launch(), timeout=1.0)))
