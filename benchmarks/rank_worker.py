@@ -51,7 +51,7 @@ def count_answers(out: Path) -> None:
     def answer(*args: Any, **options: Any) -> Any:
         if "loaded" not in counts:
             counts.update(loaded=status("VmRSS"), seconds=time.perf_counter())
-            Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak anew
+            Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         return compute(*args, **options)
 
     mock.patch("loraloom.session.shared_passes.answer", answer).start()

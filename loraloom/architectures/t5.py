@@ -55,7 +55,7 @@ class T5(Family):
     forces_tied_flag = True
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Fuse norms, and feed-forwards on a GPU; on a processor torch's own are as fast."""
+        """Fuse norms, and on a GPU feed-forwards, whose kernel is Triton's."""
         from loraloom.architectures.t5_layers import fuse_layers, fuse_norms
 
         (fuse_layers if model.device.type == "cuda" else fuse_norms)(model)

@@ -35,10 +35,8 @@ from loraloom.kernels.dispatch import by_triton
 # full logits: `benchmarks/objective.py` prints it.
 TILE_COLUMNS = 4_096  # a tile and its rows of W stay in the cache from one product to the next
 BLOCK_ROWS = 1_024
-# On a GPU small products do not fill the chip.
-GPU_BLOCK_ROWS = 8_192
-# Of exponentials, far enough below float32's largest number for their products with W.
-MOST_TOTAL = 1e30
+GPU_BLOCK_ROWS = 8_192  # smaller products do not fill the chip
+MOST_TOTAL = 1e30  # of exponentials, far enough below float32's largest number for their products with W
 
 
 def output_head(base: Base) -> OutputHead:
@@ -63,19 +61,10 @@ class _TokenLoss(torch.autograd.Function):
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if needs_gradient else None
         block_rows = GPU_BLOCK_ROWS if hidden.is_cuda else BLOCK_ROWS
-        is_plain = smoothing is None and head.bias is None and head.softcap is None
-        has_range = hidden.dtype is not torch.float16  # whose largest number is exp(11)
         for start in range(0, len(hidden), block_rows):
             block = slice(start, start + block_rows)
-            own = gradient[block] if gradient is not None else None
-            if by_triton(hidden) and is_plain:
-                losses[block] = sweep_in_place(hidden[block], labels[block], head.weight, head.scale, own)
-                continue
-            found = _sweep(hidden[block], labels[block], head, own) if is_plain and has_range else None
-            if found is None:
-                epsilon = smoothing[block] if smoothing is not None else None
-                found = full_sweep(hidden[block], labels[block], head, own, epsilon, TILE_COLUMNS)
-            losses[block] = found
+            own, epsilon = (None if each is None else each[block] for each in (gradient, smoothing))
+            losses[block] = _block_losses(hidden[block], labels[block], head, own, epsilon)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses
@@ -87,6 +76,19 @@ class _TokenLoss(torch.autograd.Function):
         return gradient * upstream[:, None].to(gradient.dtype), None, None, None
 
 
+def _block_losses(
+    hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None, smoothing: Tensor | None
+) -> Tensor:
+    """Compute the losses float32 [n] of a block of rows by the sweep that suits them; see `full_sweep`."""
+    if smoothing is None and head.bias is None and head.softcap is None:
+        if by_triton(hidden):
+            return sweep_in_place(hidden, labels, head.weight, head.scale, gradient)
+        has_range = hidden.dtype is not torch.float16  # whose largest number is exp(11)
+        if has_range and (losses := _sweep(hidden, labels, head, gradient)) is not None:
+            return losses
+    return full_sweep(hidden, labels, head, gradient, smoothing, TILE_COLUMNS)
+
+
 def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None) -> Tensor | None:
     """Compute the losses float32 [n] of a block of rows, for a head without bias, cap and smoothing.
 
@@ -94,9 +96,9 @@ def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | 
 
         loss = log(1 + s)      ∂loss/∂h = (Σ exp(W_v h − W_y h) W_v − s W_y) / (1 + s)
 
-    so nothing cancels, however sure of its labels a model is. W_y h is known before the sweep, and the first
-    product subtracts it (as it is in its own dtype; r is the rest) before it rounds: a tile needs no maximum
-    and no float32. None if another logit is so much larger that the sums might overflow.
+    so nothing cancels, however sure of its labels a model is. The first product subtracts W_y h, in the
+    head's dtype, before it rounds: a tile needs no maximum and no float32; r makes up for what that dtype
+    lost. None if another logit is so much larger that the sums might overflow.
     """
     scaled = hidden * head.scale if head.scale != 1.0 else hidden
     label_rows = head.weight[labels].float()

@@ -167,8 +167,8 @@ class Meeting:
                 seconds=duration(self.launch.timeout),
             ),
             fix=Message(
-                "See what those processes wait for, then resume the run; {variable} sets another limit, in "
-                "seconds.",
+                "See what those processes wait for, then resume the run or repeat the command; {variable} "
+                "sets another limit, in seconds.",
                 variable=TIMEOUT_VARIABLE,
             ),
         )
