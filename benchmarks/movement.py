@@ -17,10 +17,10 @@ from typing import Any
 from benchmarks.rounds import options_of
 from loraloom import Recipe
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.checks.movement_forecast import forecast
 from loraloom.commands.train import train
+from loraloom.data.ownership import BASE
 from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.rounds import options_of, ratio
-from loraloom.bank.objective import token_losses
-from loraloom.bank.output_head import OutputHead
+from loraloom.kernels.cross_entropy import token_losses
+from loraloom.kernels.output_head import OutputHead
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import training_rows
 from loraloom.base.loading import load_base
 from loraloom.base.quantized_linear import weight_bytes
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedExample
+from loraloom.data.ownership import training_rows
 from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import LoraSettings

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from loraloom.cli import main as command
 from loraloom.evaluate import generation
-from loraloom.training import loop, step
+from loraloom.training import loop
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def counted(gather: Any, counts: dict[str, Any]) -> Any:
 
 def count_steps(counts: dict[str, Any]) -> None:
     """Count from the second step on, and time the steps."""
-    take = step.take_step
+    take = loop.take_step
 
     def take_step(engine: Any) -> None:
         counts["steps"] += 1

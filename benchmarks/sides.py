@@ -31,10 +31,10 @@ from loraloom.run.documents.choice import Choice
 from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import create_run
 from loraloom.training.engine import Engine
+from loraloom.training.loop import take_step
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.static_passes import StaticPasses
-from loraloom.training.step import take_step
 from tests.tiny import make_tokenizer
 
 BATCH = 5

@@ -73,9 +73,9 @@ def times_of_passes(options: argparse.Namespace) -> dict[str, list[float]]:
     from benchmarks.steps import short_pairs
     from loraloom.bank.bank import AdapterBank
     from loraloom.bank.objective import part_losses
-    from loraloom.bank.ownership import training_rows
     from loraloom.base.loading import load_base
     from loraloom.data.batches import Part, collate
+    from loraloom.data.ownership import training_rows
     from loraloom.recipe import LoraSettings
     from loraloom.starter import model_folder
 

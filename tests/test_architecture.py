@@ -78,6 +78,7 @@ NEEDS_TORCH = {
     "architectures/t5_layers.py",
     "architectures/t5_steps.py",
     "data/batches.py",
+    "data/ownership.py",
 }
 
 

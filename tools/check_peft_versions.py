@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.loading import load_base
+from loraloom.data.ownership import Rows, Share
 from tests.parity.rig import attach_speaking
 from tests.tiny import make_folder
 

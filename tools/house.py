@@ -13,7 +13,7 @@ first step of a plain training (LoRA with its default dropout, one adapter, floa
 function that is more than an accessor. The body of an accessor is a single `return`, its docstring aside. No
 file is exempt by name. Lines are those of whole files, with comments and blank lines; beside them are the
 lines of the functions that a step enters (the loop is around a step, so its own are not among them). Data,
-architectures and `base/` do not count: a step uses them as it uses torch. They are part of "step".
+kernels, architectures and `base/` do not count: a step uses them as it uses torch. They are part of "step".
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ FIRST_READ, READ = "training/loop.py", ("training/", "bank/")
 
 
 def name_of(path: Path) -> str:
-    """A module's place in the package: `training/step.py`."""
+    """A module's place in the package: `training/loop.py`."""
     return path.relative_to(PACKAGE).as_posix()
 
 

@@ -11,12 +11,12 @@ from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import load_base
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import encode
 from loraloom.data.example import Example
+from loraloom.data.ownership import Rows, Share
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 QUESTION = "Is this sentence biased?"

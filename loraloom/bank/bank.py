@@ -12,12 +12,12 @@ from loraloom.bank.adapter_check import check_tensors
 from loraloom.bank.beside_linears import BesideLinears
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, open_pass
-from loraloom.bank.ownership import Rows
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import ParameterGroup, Update
 from loraloom.base.adapter_targets import matches_of
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, unique_targets
+from loraloom.data.ownership import Rows
 from loraloom.errors import AdapterError, BankError
 from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message

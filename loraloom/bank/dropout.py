@@ -18,10 +18,10 @@ from transformers.masking_utils import eager_mask
 
 from loraloom.architectures.family import Family
 from loraloom.bank.linear import AdapterPass
-from loraloom.bank.ownership import Draws, Rows, draw_kept
 from loraloom.base.current_pass import CurrentPass
 from loraloom.base.loading import Base
 from loraloom.data.batches import Segment, Side
+from loraloom.data.ownership import Draws, Rows, draw_kept
 
 ATTENTION = "loraloom_dropout"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loraloom.bank.ownership import BASE
+from loraloom.data.ownership import BASE
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from loraloom.bank.objective import hidden_states, output_head, token_losses
+from loraloom.bank.objective import hidden_states, output_head
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch
 from loraloom.data.encoding import IGNORED
+from loraloom.kernels.cross_entropy import token_losses
 
 SMALLEST = 64
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.indexed_rows import IndexedRows
-from loraloom.bank.ownership import Draws, Rows
 from loraloom.bank.updates.update import Draw, Span, Stack, Update, UpdateKind
 from loraloom.base.current_pass import CurrentPass
 from loraloom.base.frozen_linear import frozen_linear
 from loraloom.base.loading import Base
 from loraloom.data.batches import Side
+from loraloom.data.ownership import Draws, Rows
 from loraloom.errors import BankError
 from loraloom.text.message import Message
 

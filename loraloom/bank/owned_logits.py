@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from loraloom.bank.objective import output_head
-from loraloom.bank.output_head import all_logits
 from loraloom.bank.token_head import TiedHead
 from loraloom.base.loading import Base
+from loraloom.kernels.output_head import all_logits
 
 
 def owned_logits(base: Base, states: Tensor, slots: Sequence[str | None]) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.indexed_rows import IndexedRows
-from loraloom.bank.ownership import Rows
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows
 
 
 def owned_rows(base: Base, num_rows: int, module: str) -> list[tuple[str, slice | Tensor]]:

@@ -17,9 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from loraloom.bank.output_head import OutputHead
 from loraloom.bank.token_rows import TokenRows, WrappedTable
 from loraloom.data.batches import Batch
+from loraloom.kernels.output_head import OutputHead
 
 # Losses float32 [n] of states, labels, head and label smoothing.
 TokenLosses = Callable[[Tensor, Tensor, OutputHead, Tensor | None], Tensor]

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.objective import output_head
-from loraloom.bank.output_head import OutputHead, all_logits, finish_logits
 from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
+from loraloom.kernels.output_head import OutputHead, all_logits, finish_logits
 
 TILE_WORDS = 16_384
 # The maxima of so many words are kept, and of those that can win the words are looked at.

@@ -9,7 +9,6 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.ownership import Rows, shares_of, training_rows
 from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.adapter_targets import matches_of
 from loraloom.base.loading import Base
@@ -18,6 +17,7 @@ from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate, batch_of
 from loraloom.checks.silent_modules import describe_silent
 from loraloom.data.batches import Batch
+from loraloom.data.ownership import Rows, shares_of, training_rows
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment
 from loraloom.text.message import Message

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import Rows, shares_of
 from loraloom.base.loading import Base
 from loraloom.checks.finding import Finding
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import IGNORED, EncodedExample, EncodedSet
+from loraloom.data.ownership import Rows, shares_of
 from loraloom.evaluate.decoding import describe_unused, unused_settings
 from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.text.message import Message, joined

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import Rows, shares_of
 from loraloom.bank.updates.update import Update
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.data.ownership import Rows, shares_of
 from loraloom.recipe import LoraSettings
 
 PROBE_RANK = 4

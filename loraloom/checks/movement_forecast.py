@@ -40,12 +40,12 @@ from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate
 from loraloom.checks.gradient_signal import Signal, measure, spread
 from loraloom.data.encoding import EncodedSet
+from loraloom.data.timetable import Timetable, learning_rate
 from loraloom.evaluate.movement import HARDLY_MOVED
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, LoraSettings
 from loraloom.text.message import Message
 from loraloom.text.units import percent
-from loraloom.training.timetable import Timetable, learning_rate
 
 NUM_ROWS = 8
 # Maximum number of pieces in which a schedule is followed.

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import BASE, seed_for
 from loraloom.checks.finding import Finding, Level
 from loraloom.checks.gate import Gate
 from loraloom.data.encoding import EncodedSet
+from loraloom.data.ownership import BASE, seed_for
+from loraloom.data.timetable import Timetable
 from loraloom.evaluate.loss import eval_losses
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings
@@ -24,7 +25,6 @@ from loraloom.text.message import Message
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.state import TrainingState
-from loraloom.training.timetable import Timetable
 
 NUM_STEPS = 60
 NUM_ROWS = 8

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import training_rows
 from loraloom.base.loading import Base
 from loraloom.base.quantized_linear import DenseProduct, quantized_linears
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate, batch_of
 from loraloom.data.batches import Batch
+from loraloom.data.ownership import training_rows
 from loraloom.text.message import Message
 from loraloom.text.units import percent
 

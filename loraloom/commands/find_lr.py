@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loraloom.bank.ownership import BASE
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
+from loraloom.data.ownership import BASE
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import DataError, Interrupted
 from loraloom.evaluate.loss import eval_losses

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from loraloom.bank.ownership import BASE
 from loraloom.base.tokenizer_loading import control_names
 from loraloom.data.encoding import describe_cuts, encode_sources
+from loraloom.data.ownership import BASE
 from loraloom.data.prompts.passthrough_columns import output_name
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, read_prompts

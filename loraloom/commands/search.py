@@ -15,6 +15,7 @@ from torch import Tensor
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.data.splitting.split import Split
+from loraloom.data.timetable import Timetable
 from loraloom.errors import RecipeError, TrainingError
 from loraloom.forecast.plan import pass_tokens
 from loraloom.run.documents.document import JsonObject
@@ -52,7 +53,6 @@ from loraloom.text.message import Message, joined
 from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
-from loraloom.training.timetable import Timetable
 from loraloom.workers.ray_options import RayOptions
 from loraloom.workers.sources import note_for_joiners, workers_of
 

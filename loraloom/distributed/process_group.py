@@ -22,8 +22,9 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 
 from loraloom.data.encoding import EncodedSet
+from loraloom.data.pass_plan import Spans
 from loraloom.distributed.meeting import Meeting, RankError
-from loraloom.distributed.ranks import Ranks, Spans, divide
+from loraloom.distributed.ranks import Ranks, divide
 from loraloom.errors import LoRALoomError, RunError, TrainingError
 from loraloom.run.events import Event, Report
 from loraloom.text.message import Message

@@ -10,12 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from loraloom.data.encoding import EncodedSet
+    from loraloom.data.pass_plan import Span, Spans
     from loraloom.run.events import Report
-
-# Of each micro-batch of an experiment's step: the first row that a rank computes, and the one after its last.
-Span = tuple[int, int]
-# Of each experiment.
-Spans = Sequence[Sequence[Span]]
 
 
 class Ranks:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from transformers.generation import LogitsProcessorList
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Rows, Share
 from loraloom.data.languages.codes import DecoderStart
+from loraloom.data.ownership import Rows, Share
 from loraloom.evaluate.decoding import generation_config, replaced_generation_config
 from loraloom.evaluate.first_tokens import FirstTokens, forced_tokens
 from loraloom.evaluate.row_decoding import padded_rows

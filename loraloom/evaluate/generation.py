@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import seed_for
 from loraloom.data.languages.codes import DecoderStart
+from loraloom.data.ownership import seed_for
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.evaluate.beam_decoding import BeamDecoding
 from loraloom.evaluate.row_decoding import RowDecoding

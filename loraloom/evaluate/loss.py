@@ -10,9 +10,9 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import example_losses
-from loraloom.bank.ownership import Rows, shares_of
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
+from loraloom.data.ownership import Rows, shares_of
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 
 

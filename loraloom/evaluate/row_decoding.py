@@ -15,11 +15,11 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.owned_logits import owned_logits
-from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.token_head import TiedHead
 from loraloom.bank.top_token import TopToken, top_token
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import DecoderStart
+from loraloom.data.ownership import Rows, Share
 from loraloom.evaluate.first_tokens import forced_tokens
 from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.recipe import GenerationSettings

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Rows, Share
 from loraloom.data.example import Example
 from loraloom.data.languages.codes import DecoderStart
+from loraloom.data.ownership import Rows, Share
 from loraloom.evaluate.generation import answer
 from loraloom.export.fresh_process import teacher_forced
 from loraloom.export.merged_folder import merge_proven

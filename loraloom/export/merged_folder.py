@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import MergeReport, check_mergeable, merge_adapter, round_weights
-from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import README
 from loraloom.data.example import Example
+from loraloom.data.ownership import Rows, Share
 from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process

@@ -20,12 +20,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import training_rows
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.recomputation import keeping_activations
 from loraloom.base.sharding import local_part
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample
+from loraloom.data.ownership import training_rows
 from loraloom.recipe import LoraSettings
 
 SMALLEST_LENGTH = 11

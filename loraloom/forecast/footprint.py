@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
 from loraloom.bank.top_token import screen_bytes
 from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
@@ -33,6 +32,7 @@ from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept, kept_alike
 from loraloom.forecast.largest_pass import largest_passes, lay_out
+from loraloom.kernels.cross_entropy import BLOCK_ROWS, TILE_COLUMNS
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 
 FLOAT32 = 4

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.bank.ownership import seed_for
 from loraloom.data.batches import epoch_order
 from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.data.ownership import seed_for
+from loraloom.data.pass_plan import plan_passes
 from loraloom.data.row_packing import arrange
+from loraloom.data.timetable import Timetable
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
-from loraloom.training.passes import plan_passes
-from loraloom.training.timetable import Timetable
 
 # Steps examined from the start; a larger micro-batch after these is hardly larger.
 MOST_STEPS = 20_000

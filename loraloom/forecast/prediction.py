@@ -13,6 +13,8 @@ from torch import Tensor
 from loraloom.base.available_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.base.quantized_linear import weight_bytes
 from loraloom.base.sharding import local_part
+from loraloom.data.pass_plan import Plan
+from loraloom.data.timetable import Timetable
 from loraloom.forecast.footprint import Counter, Phase, phases
 from loraloom.forecast.largest_pass import step_tokens
 from loraloom.forecast.traffic import predict_traffic
@@ -20,14 +22,14 @@ from loraloom.recipe import Experiment
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
 from loraloom.run.events import quiet
 from loraloom.training.engine import Engine, SignalReceivedError
+from loraloom.training.loop import clip_gradients
 from loraloom.training.memory import make_room
+from loraloom.training.optimizer import gradient_norm
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.passes import PassTooLargeError, Plan
+from loraloom.training.passes import PassTooLargeError
 from loraloom.training.setup import Setup
 from loraloom.training.shared_work import rank_losses
 from loraloom.training.state import TrainingState
-from loraloom.training.step import clip_gradients, gradient_norm
-from loraloom.training.timetable import Timetable
 
 # A static pass is compiled and run, then recorded, and replayed from then on.
 STATIC_STEPS = 3

@@ -31,7 +31,7 @@ def _gathered_bytes(base: Base) -> int:
     """Return the bytes of others' weights that a pass there and back brings.
 
     Layers are gathered forward and backward, and embeddings by each of the two stacks. The head is gathered
-    once, because the loss has the gradient of its input ready (`bank/objective.py`).
+    once, because the loss has the gradient of its input ready (`kernels/cross_entropy.py`).
     """
     if not base.is_sharded:
         return 0

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 from torch import Tensor
 
+from loraloom.data.timetable import Timetable
 from loraloom.errors import Interrupted
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.search import Trial
@@ -41,7 +42,6 @@ from loraloom.training.loop import train as train_loop
 from loraloom.training.setup import Setup
 from loraloom.training.spread import Spread
 from loraloom.training.state import Progress, SlotTensors, TrainingState
-from loraloom.training.timetable import Timetable
 from loraloom.training.waves import NoWorkers, WorkerSource
 
 

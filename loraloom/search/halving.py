@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from loraloom.training.timetable import Timetable
+from loraloom.data.timetable import Timetable
 
 # In percent of the steps of a trial.
 RUNGS = (25, 50)

@@ -21,7 +21,7 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from loraloom.bank.ownership import seed_for
+from loraloom.data.ownership import seed_for
 from loraloom.errors import RunError
 from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.documents.search import Parameters, Trial

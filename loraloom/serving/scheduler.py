@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from loraloom.bank.ownership import seed_for
+from loraloom.data.ownership import seed_for
 from loraloom.evaluate.generation import answer
 from loraloom.recipe import GenerationSettings
 from loraloom.serving.decode_batch import DecodeBatch

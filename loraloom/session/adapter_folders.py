@@ -15,11 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import CONFIG, Adapter, read_adapter
 from loraloom.base.loading import Base
 from loraloom.data.files.data_names import STARTER
+from loraloom.data.ownership import BASE
 from loraloom.errors import AdapterError, Problem, RecipeError
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, Recipe

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from loraloom.bank.adapter_tensors import adapted_linears
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import Adapter, read_adapter
 from loraloom.base.device_and_dtype import choose_device, rank_device
 from loraloom.base.loading import Base
+from loraloom.data.ownership import BASE
 from loraloom.distributed.launch import read_launch
 from loraloom.errors import ModelError
 from loraloom.evaluate.decoding import describe_unused

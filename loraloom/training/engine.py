@@ -1,6 +1,6 @@
 """The engine: one object that holds a running training. Everything else in this package works on it.
 
-`loop.py` runs it, `step.py` takes a step with it, `evaluation.py` evaluates it.
+`loop.py` takes steps with it, `evaluation.py` evaluates it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.data.timetable import Moment, Timetable
 from loraloom.recipe import Experiment
 from loraloom.run.events import MemoryLimit, Report
 from loraloom.training.optimizer import AdapterAdamW, make_optimizer, start_optimizer
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import Progress, SlotTensors, TrainingState
-from loraloom.training.timetable import Moment, Timetable
 
 
 class SignalReceivedError(Exception):

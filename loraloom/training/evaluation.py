@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from loraloom.bank.ownership import BASE
 from loraloom.base.answer_text import sentinels_in
 from loraloom.data.languages.codes import encoded_rows_of_pairs
+from loraloom.data.ownership import BASE
 from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.scoring import score_against

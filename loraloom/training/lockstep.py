@@ -16,19 +16,12 @@ import torch
 from torch import Tensor
 
 from loraloom.data.encoding import EncodedSet
+from loraloom.data.pass_plan import Pass, Piece, Plan, num_labels_of, plan_passes
 from loraloom.distributed.ranks import Ranks, divide
 from loraloom.errors import TrainingError
 from loraloom.text.message import Message
 from loraloom.training.engine import Engine, Trainee
-from loraloom.training.passes import (
-    Pass,
-    PassTooLargeError,
-    Piece,
-    Plan,
-    num_labels_of,
-    plan_passes,
-    run_pass,
-)
+from loraloom.training.passes import PassTooLargeError, run_pass
 
 
 def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:

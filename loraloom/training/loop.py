@@ -1,27 +1,37 @@
-"""The training loop, readable from top to bottom.
+"""The training loop and a step of it, readable from top to bottom.
 
 One step of the run is one optimizer step of every experiment that is training: their micro-batches are side
-by side in one pass over the frozen base, one backward pass gives each adapter its own gradient, and each
-adapter has its own optimizer. `step.py` is the step itself.
+by side in one pass over the frozen base, one backward pass gives each adapter its own gradient
+(`passes.py`), and each adapter has its own optimizer. Nothing changes until the first update, so a signal or
+memory that runs out before it leaves the state unchanged.
 """
 
 from __future__ import annotations
 
-import shlex
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 
 from loraloom.bank.dropout import base_dropout
-from loraloom.errors import Interrupted
-from loraloom.run.events import CheckpointSave, Report
-from loraloom.run.folder import Run
+from loraloom.run.events import CheckpointSave, Report, TrainStep
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import save_checkpoint
-from loraloom.training.engine import Engine, Trainee
+from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.evaluation import evaluate
 from loraloom.training.membership import has_left, join_all, leave_if_ended
-from loraloom.training.optimizer import optimizer_tensors
+from loraloom.training.memory import drop_gradients, make_room
+from loraloom.training.optimizer import gradient_norm, optimizer_tensors, weight_norm
+from loraloom.training.out_of_memory import is_out_of_memory
+from loraloom.training.passes import PassTooLargeError, step_losses
 from loraloom.training.setup import Setup
+from loraloom.training.shared_work import shared_step_losses
+from loraloom.training.signals import interruption
 from loraloom.training.state import TrainingState
-from loraloom.training.step import take_step
+from loraloom.training.static_staging import stage_next
 
 
 def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
@@ -86,13 +96,173 @@ def _detach(engine: Engine) -> None:
         engine.bank.drop(trainee.name)
 
 
-def interruption(run: Run, step: int, signal_number: int) -> Interrupted:
-    """Return the end of a training that was asked to stop, and has saved everything."""
-    return Interrupted(
-        signal_number,
+@dataclass(frozen=True)
+class StepResult:
+    """Loss and gradient of one experiment's step, before its optimizer steps.
+
+    Args:
+        loss: over its label tokens.
+        gradient_norm: on the device.
+        norm: the same, on the processor.
+        num_tokens: source and target tokens of its rows.
+        rows: of the train set.
+    """
+
+    loss: float
+    gradient_norm: Tensor
+    norm: float
+    num_tokens: int
+    rows: Sequence[int]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the weights may change."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+def take_step(engine: Engine) -> None:
+    """Take one step of every trainee; a signal between two of its passes leaves everything unchanged."""
+    started = time.perf_counter()
+    trainees = list(engine.trainees)
+    results: list[StepResult] = []
+    while trainees:
+        try:
+            results = _gradients(engine, trainees)
+            break
+        except SignalReceivedError:
+            drop_gradients(trainees)
+            return
+        except PassTooLargeError as error:
+            too_large = error.each
+        make_room(engine, trainees, too_large)
+    _update_all(engine, trainees, results)
+    _report(engine, trainees, results, time.perf_counter() - started)
+    engine.state.tick += 1
+    engine.state.unfinished = [t.name for t in engine.trainees if t.is_due("eval")]
+
+
+def _gradients(engine: Engine, trainees: Sequence[Trainee]) -> list[StepResult]:
+    """Compute loss and gradient of each trainee's next step.
+
+    Raises:
+        PassTooLargeError, SignalReceivedError: as in `step_losses`.
+    """
+    plans = [t.timetable.micro_batches(t.progress.step) for t in trainees]
+    compute = shared_step_losses if engine.setup.ranks.size > 1 else step_losses
+    losses = compute(engine, trainees, plans)
+    if (static := engine.setup.static_passes) is not None:
+        stage_next(engine, static, trainees)
+    gradient_norms = [gradient_norm(t.optimizer.updated) for t in trainees]
+    on_host, norms = torch.stack([losses, torch.stack(gradient_norms)]).tolist()  # one wait for the device
+    rows = [[row for micro_batch in plan for row in micro_batch] for plan in plans]
+    num_tokens = [int(engine.setup.train_set.num_tokens(own).sum()) for own in rows]
+    columns = on_host, gradient_norms, norms, num_tokens, rows
+    return [StepResult(*result) for result in zip(*columns, strict=True)]
+
+
+def _update_all(engine: Engine, trainees: Sequence[Trainee], results: Sequence[StepResult]) -> None:
+    """Step each optimizer; an experiment whose loss, gradient or weights are not finite fails instead."""
+    changes: list[_Change] = []
+    for trainee, result in zip(trainees, results, strict=True):
+        if not result.is_finite:
+            what = Message("loss {loss}, gradient norm {norm}", loss=result.loss, norm=result.norm)
+            _fail(trainee, what, result)
+            continue
+        try:
+            changes.append(_update(trainee, result))
+        except (MemoryError, RuntimeError) as error:
+            if not engine.setup.can_fail_alone or not is_out_of_memory(error):
+                raise
+            _fail(trainee, Message("out of memory for the state of its optimizer"), result)
+        if not engine.setup.waits_once:
+            _settle(changes)
+            changes.clear()
+    _settle(changes)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """An update, and what is needed to undo it.
+
+    Args:
+        trainee: the experiment that was updated.
+        result: of its step.
+        before: its weights before the update.
+        norm: of its weights after the update, on the device.
+    """
+
+    trainee: Trainee
+    result: StepResult
+    before: Sequence[Tensor]
+    norm: Tensor
+
+
+@torch.no_grad()
+def _update(trainee: Trainee, result: StepResult) -> _Change:
+    """Set the learning rate, clip the gradients, step the optimizer."""
+    optimizer, rate = trainee.optimizer, trainee.timetable.learning_rate(trainee.progress.step)
+    before = [parameter.clone() for parameter in optimizer.updated]
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate_factor"]
+    clip_gradients(optimizer.updated, result.gradient_norm, trainee.experiment.training.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    return _Change(trainee, result, before, weight_norm(optimizer.updated))
+
+
+@torch.no_grad()
+def _settle(changes: Sequence[_Change]) -> None:
+    """Count the steps; undo those that left weights that are not finite."""
+    norms = torch.stack([change.norm for change in changes]).tolist() if changes else []
+    for change, norm in zip(changes, norms, strict=True):
+        if math.isfinite(norm):
+            change.trainee.progress.step += 1
+            continue
+        for parameter, old in zip(change.trainee.optimizer.updated, change.before, strict=True):
+            parameter.copy_(old)
+        what = Message(
+            "loss {loss}, but the norm of the new weights {norm}", loss=change.result.loss, norm=norm
+        )
+        _fail(change.trainee, what, change.result)
+
+
+def _fail(trainee: Trainee, what: str, result: StepResult) -> None:
+    step, rows = trainee.progress.step + 1, ", ".join(str(row + 1) for row in result.rows[:20])
+    trainee.progress.fail(
         Message(
-            "stopped and saved after step {step}; `loraloom train --resume {folder}` continues, bit for bit",
+            "{what} at step {step} (training rows {rows}); the weights are unchanged by this step",
+            what=what,
             step=step,
-            folder=shlex.quote(str(run.folder)),
-        ),
+            rows=rows,
+        )
     )
+
+
+def _report(
+    engine: Engine, trainees: Sequence[Trainee], results: Sequence[StepResult], seconds: float
+) -> None:
+    """Report the step of each trainee that did not fail."""
+    for trainee, result in zip(trainees, results, strict=True):
+        if trainee.progress.status == "failed":
+            continue
+        timetable, step = trainee.timetable, trainee.progress.step
+        engine.report(
+            TrainStep(
+                step=engine.state.tick + 1,
+                experiment=trainee.name,
+                experiment_step=step,
+                total_steps=timetable.total_steps,
+                epoch=round(step / timetable.steps_per_epoch, 4),
+                loss=result.loss,
+                learning_rate=timetable.learning_rate(step - 1),
+                grad_norm=result.norm,
+                num_tokens=result.num_tokens,
+                tokens_per_second=round(result.num_tokens / seconds, 1),
+            )
+        )
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], norm: Tensor, max_norm: float) -> None:
+    """Scale gradients of a norm above `max_norm` down to it; 0 does not clip."""
+    if max_norm > 0:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)

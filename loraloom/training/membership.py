@@ -10,9 +10,9 @@ from loraloom.text.message import Message
 from loraloom.training.engine import Engine, Trainee
 from loraloom.training.evaluation import copy_tensors, measure_forgetting
 from loraloom.training.exporting import export, export_folder
+from loraloom.training.optimizer import weight_norm
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.state import TrainingState
-from loraloom.training.step import weight_norm
 
 
 def join_all(engine: Engine, wave: Sequence[str]) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loraloom.data.pass_plan import Pass, Piece
 from loraloom.errors import TrainingError
 from loraloom.text.message import Message
 from loraloom.training.engine import Engine, Trainee
 from loraloom.training.out_of_memory import release_memory
-from loraloom.training.passes import Pass, PassTooLargeError, Piece, run_pass
+from loraloom.training.passes import PassTooLargeError, run_pass
 from loraloom.training.state import Limits
 
 

@@ -145,3 +145,13 @@ def start_optimizer(optimizer: AdapterAdamW, names: Iterable[str], tensors: Mapp
         for name, state in zip(names, optimizer.states(), strict=True):
             for key in STATE:
                 state[key].copy_(tensors[f"{name}.{key}"])
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Return the norm of all gradients together, a scalar."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def weight_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Return the norm of all weights together, a scalar; not finite if one of them is not."""
+    return torch.nn.utils.get_total_norm([p.detach() for p in parameters])

@@ -1,77 +1,24 @@
-"""The passes of a step: which rows share one, and the forward and backward pass that computes it.
+"""The passes of a step, forward and backward, and whose rows each has.
 
-A pass takes the micro-batches of as many experiments as memory allows. If memory runs out, the passes are
-planned again with fewer tokens (`memory.py`): fewer experiments share one, and then a micro-batch itself is
-cut into pieces of fewer rows. The optimizer batch stays the same: losses and gradients are sums over tokens,
-and a token keeps its dropout (`bank/ownership.py`). Only the order of the sums changes.
+However a step is divided into passes (`data/pass_plan.py`), losses and gradients are sums over tokens, and a
+token keeps its dropout (`data/ownership.py`). Only the order of the sums changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import Excerpt, Rows, training_rows
 from loraloom.data.batches import Batch, Part, collate
-from loraloom.data.encoding import EncodedSet
-from loraloom.distributed.ranks import Spans
+from loraloom.data.ownership import Excerpt, Rows, training_rows
+from loraloom.data.pass_plan import Pass, Plan, num_labels_of, plan_passes
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.static_passes import PassInputs, static_widths
-
-# The micro-batches of one trainee in one step: for each, its rows of the train set.
-Plan = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Consecutive rows of one trainee's micro-batch: all of them, unless memory allows fewer.
-
-    Args:
-        trainee: its number among those of the step.
-        micro_batch: the rows of the whole micro-batch.
-        first, stop: the part of them that this piece is.
-        num_tokens: source and target tokens of the piece.
-    """
-
-    trainee: int
-    micro_batch: Sequence[int]
-    first: int
-    stop: int
-    num_tokens: int
-
-    @property
-    def rows(self) -> Sequence[int]:
-        """Its rows of the train set."""
-        return self.micro_batch[self.first : self.stop]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What goes through the base at once: at most one piece of each trainee.
-
-    Args:
-        micro_batch: the number of the micro-batch within the step, from 0.
-        pieces: in the order of the trainees.
-    """
-
-    micro_batch: int
-    pieces: Sequence[Piece]
-
-    @property
-    def num_tokens(self) -> int:
-        """Source and target tokens of all pieces."""
-        return sum(piece.num_tokens for piece in self.pieces)
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all pieces."""
-        return sum(len(piece.rows) for piece in self.pieces)
 
 
 class PassTooLargeError(Exception):
@@ -202,55 +149,6 @@ def _ownership(
         micro_batch=each.micro_batch,
         excerpts=excerpts,
     )
-
-
-def plan_passes(
-    plans: Sequence[Plan], examples: EncodedSet, together: int, limit: int | None, spans: Spans | None = None
-) -> Iterator[Pass]:
-    """Decide which rows share a pass, in the order of the micro-batches and of the trainees.
-
-    Args:
-        plans: the micro-batches of each trainee.
-        examples: the train set.
-        together: most tokens of several trainees' micro-batches in one pass; that of one may have more.
-        limit: most tokens of any pass, except that of a single row; None if there is no limit.
-        spans: the part of each micro-batch that this process computes; None for all of it.
-    """
-    most = together if limit is None else min(together, limit)
-    for number in range(max(len(plan) for plan in plans)):
-        passes: list[list[Piece]] = []
-        room = 0
-        for trainee, plan in enumerate(plans):
-            if number >= len(plan):
-                continue
-            span = (0, len(plan[number])) if spans is None else spans[trainee][number]
-            for piece in _cut(Piece(trainee, plan[number], *span, 0), examples, limit):
-                if not passes or piece.num_tokens > room:
-                    passes.append([])
-                    room = most
-                passes[-1].append(piece)
-                room -= piece.num_tokens
-        yield from (Pass(number, pieces) for pieces in passes)
-
-
-def _cut(whole: Piece, examples: EncodedSet, limit: int | None) -> Iterator[Piece]:
-    """Cut a part of a micro-batch into pieces of at most `limit` tokens, but at least one row.
-
-    Two of these pieces never share a pass: the micro-batch is cut only if both together are too much.
-    """
-    first, num_tokens = whole.first, 0
-    for number, own in enumerate(examples.num_tokens(whole.rows).tolist(), first):
-        if limit is not None and number > first and num_tokens + own > limit:
-            yield replace(whole, first=first, stop=number, num_tokens=num_tokens)
-            first, num_tokens = number, 0
-        num_tokens += own
-    if first < whole.stop:
-        yield replace(whole, first=first, num_tokens=num_tokens)
-
-
-def num_labels_of(plan: Plan, examples: EncodedSet) -> int:
-    """Count the label tokens of a trainee's step."""
-    return sum(int(examples.target_lengths[rows].sum()) for rows in plan)
 
 
 def pass_key(

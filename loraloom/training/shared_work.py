@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from loraloom.data.pass_plan import Pass, Piece, Plan
 from loraloom.errors import TrainingError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import row_losses
@@ -21,7 +22,7 @@ from loraloom.text.message import Message
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.lockstep import lockstep_losses
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.passes import Pass, PassTooLargeError, Piece, Plan, step_losses
+from loraloom.training.passes import PassTooLargeError, step_losses
 from loraloom.training.signals import AgreedStop
 
 Outcome = Literal["done", "stopped", "memory"]

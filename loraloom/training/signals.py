@@ -6,6 +6,7 @@ A second signal ends the process at once.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from loraloom.errors import Interrupted
+from loraloom.run.folder import Run
 from loraloom.text.message import Message
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -165,3 +167,15 @@ def _request(leaves_at_once: bool) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def interruption(run: Run, step: int, signal_number: int) -> Interrupted:
+    """Return the end of a training that was asked to stop, and has saved everything."""
+    return Interrupted(
+        signal_number,
+        Message(
+            "stopped and saved after step {step}; `loraloom train --resume {folder}` continues, bit for bit",
+            step=step,
+            folder=shlex.quote(str(run.folder)),
+        ),
+    )

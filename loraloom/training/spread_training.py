@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from loraloom.data.timetable import Timetable
 from loraloom.errors import Interrupted
 from loraloom.run.events import CheckpointSave, Report
 from loraloom.training.checkpoint import save_checkpoint
 from loraloom.training.exporting import export, export_folder
 from loraloom.training.lanes import MAIN, Lane, part_of, read_lanes
-from loraloom.training.loop import interruption, train
+from loraloom.training.loop import train
 from loraloom.training.setup import Setup
+from loraloom.training.signals import interruption
 from loraloom.training.spread import Spread
 from loraloom.training.state import Progress, SlotTensors, TrainingState
-from loraloom.training.timetable import Timetable
 from loraloom.training.waves import WorkerSource
 
 

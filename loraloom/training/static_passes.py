@@ -20,8 +20,8 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.fused.fused_pass import FusedPass, ordinals_of
 from loraloom.bank.fused.hashed import pass_seed
 from loraloom.bank.label_rows import LabelRows, find_label_rows, label_row_losses
-from loraloom.bank.ownership import Draws, Rows, Share
 from loraloom.data.batches import Batch, Part, Side
+from loraloom.data.ownership import Draws, Rows, Share
 
 # Each has its own copy of the inputs and its recording; what it computes is in memory that all share.
 MAX_GRAPHS = 64

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from loraloom.data.pass_plan import num_labels_of, plan_passes
 from loraloom.training.engine import Engine, Trainee
-from loraloom.training.passes import num_labels_of, pass_inputs, pass_key, plan_passes
+from loraloom.training.passes import pass_inputs, pass_key
 from loraloom.training.static_passes import StaticPasses
 
 

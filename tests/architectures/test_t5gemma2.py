@@ -108,7 +108,7 @@ def test_dropout_in_a_linear_that_is_used_twice_is_that_of_its_own_tokens(
 def test_what_is_dropped_of_source_and_target_has_nothing_in_common(
     t5gemma2: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from loraloom.bank.ownership import Draws
+    from loraloom.data.ownership import Draws
 
     names: list[tuple[str, str]] = []
     drawn = Draws.kept

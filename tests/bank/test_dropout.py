@@ -13,9 +13,9 @@ from loraloom.bank import dropout as dropout_module
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import BaseDropout, base_dropout
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import Draws, training_rows
 from loraloom.base.loading import Base
 from loraloom.base.row_attention import NAME
+from loraloom.data.ownership import Draws, training_rows
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import GenerationSettings, LoraSettings

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from loraloom.bank.updates.lora_stack import Group, add_low_ranks
+from loraloom.kernels.low_rank_sums import Group, add_low_ranks, plain_low_ranks
 
 IN, OUT, LENGTH = 5, 7, 3
 
@@ -52,30 +52,13 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def add_low_ranks_plainly(x: Tensor, y: Tensor, groups: list[Group]) -> Tensor:
-    """The formula itself, adapter by adapter, from its own parameters."""
-    out = y.clone()
-    for group in groups:
-        num = len(group.A)
-        scalings = torch.as_tensor(group.scaling, dtype=x.dtype).flatten().expand(num)
-        seen = x[group.start : group.stop]
-        if group.kept is not None:
-            seen = seen * group.kept
-        each = len(seen) // num
-        for number, (A, B) in enumerate(zip(group.parameters[::2], group.parameters[1::2], strict=True)):
-            own = seen[number * each : (number + 1) * each]
-            start = group.start + number * each
-            out[start : start + each] += scalings[number] * own @ A.T.to(x.dtype) @ B.T.to(x.dtype)
-    return out
-
-
 def weights(groups: list[Group]) -> list[Tensor]:
     return [weight for group in groups for weight in group.parameters]
 
 
 def test_it_is_the_formula_and_so_are_its_gradients() -> None:
     own, (x, y) = groups(), inputs()
-    result, expected = add_low_ranks(x, y, own), add_low_ranks_plainly(x, y, own)
+    result, expected = add_low_ranks(x, y, own), plain_low_ranks(x, y, own)
     torch.testing.assert_close(result, expected)
     upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(4), dtype=result.dtype)
     leaves = [x, y, *weights(own)]
@@ -148,7 +131,7 @@ def test_halves_are_computed_in_float32() -> None:
         for each in own
     ]
     exact_x, exact_y = (each.detach().float().requires_grad_() for each in (x, y))
-    result, expected = add_low_ranks(x, y, own), add_low_ranks_plainly(exact_x, exact_y, own)
+    result, expected = add_low_ranks(x, y, own), plain_low_ranks(exact_x, exact_y, own)
     upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(4)).bfloat16()
     found = torch.autograd.grad(result, [x, y, *weights(own)], upstream)
     wanted = torch.autograd.grad(expected, [exact_x, exact_y, *weights(own)], upstream.float())

@@ -18,10 +18,10 @@ from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.base.loading import Base
 from loraloom.base.occupancy import Occupancy
 from loraloom.data.batches import Batch
+from loraloom.data.ownership import Rows, Share, shares_of
 from loraloom.errors import BankError
 from loraloom.evaluate.generation import answer
 from loraloom.recipe import GenerationSettings, LoraSettings

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.base.loading import Base, load_base
 from loraloom.data.batches import Batch
+from loraloom.data.ownership import Rows, Share, shares_of
 from loraloom.evaluate.generation import answer
 from loraloom.recipe import GenerationSettings
 from tests.parity.rig import (

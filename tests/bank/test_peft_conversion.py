@@ -16,10 +16,10 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import merge_adapter
-from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_conversion import CONVERTED
 from loraloom.bank.peft_folder import CONFIG, WEIGHTS, read_adapter, write_adapter
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows, Share
 from loraloom.errors import AdapterError
 from tests.parity.rig import stock_model
 

@@ -15,10 +15,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import linears, resolve_targets, target_setting, unique_targets
+from loraloom.data.ownership import Rows, Share
 from loraloom.errors import AdapterError
 from tests.parity.rig import stock_model
 

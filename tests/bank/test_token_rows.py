@@ -17,17 +17,18 @@ from torch import Tensor, nn
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
-from loraloom.bank.objective import hidden_states, output_head, part_losses, token_losses
-from loraloom.bank.output_head import OutputHead
+from loraloom.bank.objective import hidden_states, output_head, part_losses
 from loraloom.bank.owned_logits import owned_logits
-from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.bank.token_head import _losses
 from loraloom.bank.token_rows import DELTA, TokenRows, table_name
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows, Share, shares_of
 from loraloom.errors import AdapterError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.movement import movement
+from loraloom.kernels.cross_entropy import token_losses
+from loraloom.kernels.output_head import OutputHead
 from loraloom.recipe import GenerationSettings, LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, gradients, random_rows, stock_model
 

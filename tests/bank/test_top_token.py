@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from loraloom.bank import top_token as module
-from loraloom.bank.output_head import OutputHead
 from loraloom.bank.top_token import AllLogits, Screen, screens_exactly, top_token
 from loraloom.base.loading import Base
+from loraloom.kernels.output_head import OutputHead
 
 pytestmark = pytest.mark.skipif(not screens_exactly(), reason="this CPU adds products of int8 in 16 bits")
 WIDTH = 48

@@ -22,12 +22,12 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter, round_weights
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.bank.peft_folder import CONFIG, WEIGHTS, read_adapter, write_adapter
 from loraloom.bank.trained_norms import BankNorm, TrainedNorm
 from loraloom.base.loading import Base, load_base
 from loraloom.base.norms import is_norm
 from loraloom.data.batches import Batch
+from loraloom.data.ownership import Rows, Share, shares_of
 from loraloom.errors import AdapterError, TargetError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.movement import movement

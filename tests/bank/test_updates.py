@@ -15,11 +15,11 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import Rows, Share, seed_for
 from loraloom.bank.updates.kinds import LORA
 from loraloom.bank.updates.update import Copies, Draw, ParameterGroup, Span, UpdateKind
 from loraloom.base.frozen_linear import FrozenLinear, PlainLinear
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows, Share, seed_for
 from loraloom.evaluate import movement as movement_module
 from loraloom.evaluate.movement import movement
 from loraloom.recipe import LoraSettings

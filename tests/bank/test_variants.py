@@ -12,9 +12,9 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.wide_products import WideProducts
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows, Share
 from loraloom.errors import ModelError
 from loraloom.evaluate.movement import movement, movement_of_tensors
 from loraloom.forecast.footprint import Counter

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Rows, Share
 from loraloom.base.loading import Base, load_base
+from loraloom.data.ownership import Rows, Share
 from loraloom.errors import ModelError
 from loraloom.evaluate.row_decoding import RowDecoding
 from loraloom.export import export_reference

@@ -16,7 +16,7 @@ from tests.faults.warm import Ended, Started, Warm
 from tests.training.test_checkpoint import assert_same_state, state_at
 
 # Called once for every optimizer step of every experiment.
-STEP = "loraloom.training.step:_update"
+STEP = "loraloom.training.loop:_update"
 
 
 @dataclass(frozen=True)

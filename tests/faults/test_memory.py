@@ -56,7 +56,7 @@ def test_the_same_optimizer_batch_in_smaller_passes_and_a_resume_that_goes_by_th
     train = ("train", recipe, "--out")
     whole, tight = tmp_path / "whole", tmp_path / "tight"
     assert warm.call(*train, whole, cwd=tmp_path).code == 0
-    faults = {"call": "loraloom.training.step:step_losses", "number": 1, "room_mib": ROOM_MIB}
+    faults = {"call": "loraloom.training.loop:step_losses", "number": 1, "room_mib": ROOM_MIB}
     ended = warm.call(*train, tight, cwd=tmp_path, faults=faults)
     assert ended.code == 0, ended.stderr
     assert "warning: memory ran out in step 1" in ended.stderr

@@ -42,7 +42,7 @@ PHASES = {
     "loading": Phase("loraloom.session.material:load_base", 1, BEFORE),
     "checking": Phase("loraloom.checks.gate:_batch", 1, BEFORE),
     "planning": Phase("loraloom.commands.train:make_plan", 1, BEFORE),
-    "the first step": Phase("loraloom.training.step:step_losses", 1, SAVED),
+    "the first step": Phase("loraloom.training.loop:step_losses", 1, SAVED),
     "a pass": Phase("loraloom.training.passes:part_losses", 4, SAVED),
     "between two micro-batches": Phase("loraloom.training.passes:part_losses", 5, SAVED),
     "an optimizer step": Phase(STEP, 5, SAVED),

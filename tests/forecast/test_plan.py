@@ -15,14 +15,14 @@ from loraloom.bank import top_token
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
 from loraloom.data.batches import Batch
+from loraloom.data.pass_plan import plan_passes
+from loraloom.data.timetable import Timetable
 from loraloom.forecast import activation_memory
 from loraloom.forecast.activation_memory import PROBE, Shape, count_kept
 from loraloom.forecast.footprint import Counter, Phase, phases, training_phase
 from loraloom.forecast.largest_pass import MOST_CANDIDATES, largest_passes, lay_out
 from loraloom.forecast.plan import USABLE_SHARE, experiment_need, make_plan, num_fitting, shared_tokens
 from loraloom.recipe import Experiment, LoraSettings
-from loraloom.training.passes import plan_passes
-from loraloom.training.timetable import Timetable
 from tests.families import KINDS, TWO_KINDS
 from tests.parity import rig
 

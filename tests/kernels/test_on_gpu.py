@@ -10,11 +10,11 @@ from torch import Tensor
 
 from loraloom.bank.fused import products
 from loraloom.bank.fused.hashed import module_salt, threshold
-from loraloom.bank.objective import _sweep
-from loraloom.bank.output_head import OutputHead
-from loraloom.bank.sweep_in_place import sweep_in_place
 from loraloom.kernels import gated_gelu, norm
 from loraloom.kernels.attention import attend, plain_attend
+from loraloom.kernels.cross_entropy import _sweep
+from loraloom.kernels.output_head import OutputHead
+from loraloom.kernels.sweep_in_place import sweep_in_place
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}

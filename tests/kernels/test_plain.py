@@ -12,12 +12,12 @@ from torch import Tensor
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from loraloom.architectures.t5_layers import FusedFeedForward, FusedNorm, fuse_layers
-from loraloom.bank import objective, sweep_in_place
-from loraloom.bank.output_head import OutputHead
 from loraloom.base.loading import Base
+from loraloom.kernels import cross_entropy, sweep_in_place
 from loraloom.kernels.attention import attend
 from loraloom.kernels.gated_gelu import gated_gelu
 from loraloom.kernels.norm import norm_and_keep
+from loraloom.kernels.output_head import OutputHead
 
 
 def gradients(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
@@ -92,7 +92,7 @@ def test_a_sweep_that_overwrites_its_logits(monkeypatch: pytest.MonkeyPatch, sca
     head = OutputHead(torch.randn(150, 16), scale)
     hidden, labels = torch.randn(9, 16), torch.randint(150, (9,))
     expected, found = torch.empty_like(hidden), torch.empty_like(hidden)
-    losses = objective._sweep(hidden, labels, head, expected)
+    losses = cross_entropy._sweep(hidden, labels, head, expected)
     torch.testing.assert_close(
         sweep_in_place.sweep_in_place(hidden, labels, head.weight, scale, found), losses
     )

@@ -16,7 +16,6 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import training_rows
 from loraloom.bank.token_head import TiedHead
 from loraloom.bank.token_rows import BankEmbedding, row_shapes
 from loraloom.bank.trained_norms import BankNorm
@@ -24,6 +23,7 @@ from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.data.ownership import training_rows
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
 from loraloom.run.events import Event
 from loraloom.run.folder import Run, create_run

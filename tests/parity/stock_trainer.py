@@ -18,8 +18,8 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base
 from loraloom.base.targets import other_linears
 from loraloom.data.encoding import EncodedSet
+from loraloom.data.timetable import Timetable
 from loraloom.recipe import Experiment
-from loraloom.training.timetable import Timetable
 from tests.parity.rig import TrainedRun, stock_model
 
 

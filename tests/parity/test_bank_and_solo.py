@@ -17,8 +17,8 @@ import pytest
 from torch import Tensor
 
 from loraloom.bank.updates import lora_stack
-from loraloom.bank.updates.lora_stack import Group
 from loraloom.base.loading import Base
+from loraloom.kernels.low_rank_sums import Group
 from loraloom.recipe import Experiment
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
 

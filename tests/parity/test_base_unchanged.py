@@ -10,9 +10,9 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import hidden_states, output_head, part_losses
-from loraloom.bank.output_head import all_logits
-from loraloom.bank.ownership import Rows, shares_of
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows, shares_of
+from loraloom.kernels.output_head import all_logits
 from loraloom.recipe import LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, losses_and_gradients, random_rows
 

@@ -10,9 +10,9 @@ import torch
 from peft import PeftModel
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import seed_for
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.loading import Base, load_base
+from loraloom.data.ownership import seed_for
 from loraloom.evaluate import row_decoding
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.logits_processors import logits_processors

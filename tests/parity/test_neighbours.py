@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Draws
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Draws
 from loraloom.recipe import Experiment
 from loraloom.training.checkpoint import newest_valid
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all, unwrap

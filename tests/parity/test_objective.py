@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from loraloom.bank import objective
-from loraloom.bank.objective import output_head, part_losses, token_losses
-from loraloom.bank.output_head import OutputHead
+from loraloom.bank.objective import output_head, part_losses
 from loraloom.base.loading import Base
+from loraloom.kernels import cross_entropy
+from loraloom.kernels.cross_entropy import plain_token_losses, token_losses
+from loraloom.kernels.output_head import OutputHead
 from tests.families import TINY_FAMILIES
 from tests.parity.rig import batch_of, random_rows, stock_model
 
@@ -31,8 +32,8 @@ N, D, V = 37, 16, 203
 )
 def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
     """Tiles that hold all, that do not divide the vocabulary or the rows, and that divide exactly."""
-    monkeypatch.setattr(objective, "TILE_COLUMNS", request.param[0])
-    monkeypatch.setattr(objective, "BLOCK_ROWS", request.param[1])
+    monkeypatch.setattr(cross_entropy, "TILE_COLUMNS", request.param[0])
+    monkeypatch.setattr(cross_entropy, "BLOCK_ROWS", request.param[1])
     return request.param
 
 
@@ -106,6 +107,19 @@ def test_loss_and_gradient(options: dict[str, Any]) -> None:
     assert_equal_to_reference(hidden, labels, OutputHead(weight, **options))
 
 
+@pytest.mark.parametrize("smoothing", [None, torch.linspace(0, 0.3, N)], ids=["sure", "smoothed"])
+@pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
+def test_the_plain_version_is_the_same_function(options: dict[str, Any], smoothing: Tensor | None) -> None:
+    hidden, labels, weight = material()
+    head, upstream = OutputHead(weight, **options), torch.ones(N)
+    expected, gradient = reference(hidden, labels, head, upstream, smoothing)
+    states = hidden.requires_grad_()
+    losses = plain_token_losses(states, labels, head, smoothing)
+    (found,) = torch.autograd.grad(losses.sum(), states)
+    torch.testing.assert_close(losses.detach().double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.double(), gradient, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
 def test_label_smoothing_equals_torchs(options: dict[str, Any]) -> None:
     """Each row has its own, as experiments of one pass have; 0 among them, and nearly 1."""
@@ -169,9 +183,9 @@ def test_a_label_far_below_another_word_is_left_to_the_full_sweep() -> None:
     weight = torch.eye(V, D)
     hidden, labels = torch.zeros(3, D), torch.tensor([1, 1, 0])
     hidden[0, 0] = hidden[2, 0] = 60.0
-    assert objective._sweep(hidden, labels, OutputHead(weight), None) is not None
+    assert cross_entropy._sweep(hidden, labels, OutputHead(weight), None) is not None
     hidden[0, 0] = 90.0
-    assert objective._sweep(hidden, labels, OutputHead(weight), None) is None
+    assert cross_entropy._sweep(hidden, labels, OutputHead(weight), None) is None
     assert_equal_to_reference(hidden, labels, OutputHead(weight))
 
 

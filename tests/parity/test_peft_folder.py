@@ -13,10 +13,10 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, output_head
-from loraloom.bank.output_head import all_logits
-from loraloom.bank.ownership import Rows, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows, shares_of
+from loraloom.kernels.output_head import all_logits
 from loraloom.recipe import LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, random_rows, speaking_tensors, stock_model
 

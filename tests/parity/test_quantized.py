@@ -11,9 +11,9 @@ from peft import PeftModel
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import Rows, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.data.batches import Part, collate
+from loraloom.data.ownership import Rows, shares_of
 from tests.parity.rig import experiment, random_rows, stock_model, train_all
 from tests.parity.stock_trainer import WITHOUT_DROPOUT, assert_same_as_stock
 from tests.quantized import QUIET, quantized, schemes, wide_folder

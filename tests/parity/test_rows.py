@@ -9,8 +9,8 @@ from torch import Tensor
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import Rows, Share, seed_for
 from loraloom.base.loading import Base
+from loraloom.data.ownership import Rows, Share, seed_for
 from tests.parity.rig import attach_speaking, batch_of, random_rows
 
 # In bank.rows' two forms: who owns each of nine rows.

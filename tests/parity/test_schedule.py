@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
 
+from loraloom.data.timetable import Timetable, learning_rate
 from loraloom.recipe import TrainingSettings
-from loraloom.training.timetable import Timetable, learning_rate
 from tests.parity.rig import experiment
 
 NAMES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

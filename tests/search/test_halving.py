@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loraloom.data.timetable import Timetable
 from loraloom.recipe import Experiment, LoraSettings, TrainingSettings
 from loraloom.search.halving import rung_due, rung_steps, worse_half
-from loraloom.training.timetable import Timetable
 
 
 def timetable(**training: Any) -> Timetable:

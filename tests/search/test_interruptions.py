@@ -55,7 +55,7 @@ DEATHS = (
     ("loraloom.search.study:Study.draw", 3),
     ("loraloom.search.ledger:Ledger.save", 2),
     ("loraloom.search.study:Study.follow", 4),
-    ("loraloom.training.step:_update_all", 2),
+    ("loraloom.training.loop:_update_all", 2),
     ("loraloom.training.loop:save_checkpoint", 1),
     ("loraloom.training.loop:_detach", 1),
     ("loraloom.training.exporting:write_adapter", 1),

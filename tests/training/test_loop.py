@@ -13,12 +13,12 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
+from loraloom.data.timetable import Timetable
 from loraloom.errors import CheckpointError
 from loraloom.recipe import Experiment, GenerationSettings
-from loraloom.training import evaluation, held_out, loop, step
+from loraloom.training import evaluation, held_out, loop
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.engine import Engine
-from loraloom.training.timetable import Timetable
 from tests.parity.rig import TrainedRun, experiment, random_rows, speaking_tensors, train_all
 
 TRAIN, EVAL = random_rows(12, seed=5), random_rows(4, seed=6)
@@ -50,7 +50,7 @@ def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_
 ) -> None:
     """Poisoned after its third step; its neighbours go on as if it had never been there."""
     all_three = three(b={"gradient_accumulation_steps": accumulation})
-    gradients = step._gradients
+    gradients = loop._gradients
 
     def poisoning(engine: Engine, trainees: Any) -> Any:
         if any(t.name == "b" and t.progress.step == 3 for t in trainees):
@@ -58,7 +58,7 @@ def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_
                 engine.bank.parameters("b")[0][0, 0] = float(poison)
         return gradients(engine, trainees)
 
-    monkeypatch.setattr(step, "_gradients", poisoning)
+    monkeypatch.setattr(loop, "_gradients", poisoning)
     trained = train_all(mt5, all_three, TRAIN, tmp_path / "bank", packing=False)
     progress = trained.state.progress["b"]
     assert (progress.status, progress.step) == ("failed", 3)
@@ -80,14 +80,14 @@ def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_
 def test_a_gradient_that_is_not_finite_fails_too(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    norm = step.gradient_norm
+    norm = loop.gradient_norm
     calls: list[int] = []
 
     def infinite(parameters: Any) -> Tensor:
         calls.append(1)
         return torch.tensor(torch.inf) if len(calls) == 5 else norm(parameters)  # b's of the second step
 
-    monkeypatch.setattr(step, "gradient_norm", infinite)
+    monkeypatch.setattr(loop, "gradient_norm", infinite)
     trained = train_all(mt5, three(), TRAIN, tmp_path / "run")
     assert {n: (p.status, p.step) for n, p in trained.state.progress.items()} == {
         "a": ("done", 6),

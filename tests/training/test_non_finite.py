@@ -12,11 +12,11 @@ import torch
 
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
+from loraloom.data.timetable import Timetable
 from loraloom.recipe import Experiment
 from loraloom.run.folder import Run
-from loraloom.training import engine, held_out, passes, step
+from loraloom.training import engine, held_out, loop, passes
 from loraloom.training.engine import Engine
-from loraloom.training.timetable import Timetable
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
 
 TRAIN, EVAL = random_rows(12, seed=5), random_rows(4, seed=6)
@@ -58,7 +58,7 @@ def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
 
 
 def poison_gradient(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = step.step_losses, iter(range(1, 99))
+    real, calls = loop.step_losses, iter(range(1, 99))
 
     def losses(training: Engine, *rest: Any) -> Any:
         found = real(training, *rest)
@@ -66,7 +66,7 @@ def poison_gradient(patch: pytest.MonkeyPatch, value: float) -> None:
             training.bank.parameters("b")[0].grad[0, 0] = value
         return found
 
-    patch.setattr(step, "step_losses", losses)
+    patch.setattr(loop, "step_losses", losses)
 
 
 def poison_weight(patch: pytest.MonkeyPatch, value: float) -> None:

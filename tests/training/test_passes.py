@@ -12,6 +12,7 @@ import torch
 
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
+from loraloom.data.pass_plan import plan_passes
 from loraloom.errors import TrainingError
 from loraloom.forecast.plan import Need, wave_bytes
 from loraloom.recipe import Experiment
@@ -21,7 +22,6 @@ from loraloom.session.safeguards import device_errors_explained
 from loraloom.training import passes
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.passes import plan_passes
 from loraloom.training.setup import NO_LIMIT
 from loraloom.training.state import Limits, TrainingState
 from tests.parity import rig

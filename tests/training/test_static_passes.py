@@ -13,11 +13,11 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.fused import hashed
 from loraloom.bank.fused.fused_pass import ordinals_of
 from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import Draws, Excerpt, Rows, training_rows
 from loraloom.base.loading import Base
 from loraloom.base.targets import linears
 from loraloom.data.batches import Batch, Side
 from loraloom.data.encoding import EncodedExample
+from loraloom.data.ownership import Draws, Excerpt, Rows, training_rows
 from loraloom.recipe import TrainingSettings
 from loraloom.training import engine
 from loraloom.training.optimizer import (

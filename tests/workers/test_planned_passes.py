@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from loraloom.commands.train import train
+from loraloom.data.pass_plan import Pass
 from loraloom.forecast.footprint import Counter, training_phase
 from loraloom.forecast.plan import USABLE_SHARE, fitting_limit
 from loraloom.recipe.reading import read_recipe
@@ -19,7 +20,7 @@ from loraloom.run.folder import Run
 from loraloom.session.locations import Relocation
 from loraloom.training import passes
 from loraloom.training.checkpoint import read_state, state_files, with_limits
-from loraloom.training.passes import Pass, PassTooLargeError
+from loraloom.training.passes import PassTooLargeError
 from loraloom.training.state import Limits, TrainingState
 from loraloom.training.waves import Update, Wave
 from loraloom.workers.worker_loop import train_wave

@@ -23,8 +23,8 @@ from loraloom.bank.fused.adapter_group import AdapterGroup, GroupPart, is_alike
 from loraloom.bank.fused.hashed import HashedDropout, module_salt, threshold
 from loraloom.bank.fused.products import down, gather, spread
 from loraloom.bank.linear import BankLinear
-from loraloom.bank.ownership import Rows, Share
 from loraloom.data.batches import Batch, Side, token_positions
+from loraloom.data.ownership import Rows, Share
 
 
 class _Update(NamedTuple):

@@ -1,7 +1,7 @@
 """Dropout whose mask is a hash, so that a kernel recomputes it instead of keeping it.
 
 A mask is a function of (the experiment's seed, its step, the micro-batch, the module's name, the token's
-number among the adapter's own tokens, the feature). This gives the same guarantees as `bank/ownership.py`,
+number among the adapter's own tokens, the feature). This gives the same guarantees as `data/ownership.py`,
 without generators, and the same bits on every device. Two words of 32 bits are derived from the seed of the
 pass, two from the module's name; the finalizer of MurmurHash3 (Appleby, 2011) mixes them with the token, and
 the result with the feature. Each hash gives 16 bits to each of two neighbouring features.
@@ -17,7 +17,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from loraloom.bank.ownership import Draws, seed_for
+from loraloom.data.ownership import Draws, seed_for
 
 _WORD = 0xFFFFFFFF
 TOKEN_1, TOKEN_2, FEATURE = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D

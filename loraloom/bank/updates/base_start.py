@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.ownership import seed_for
 from loraloom.bank.updates.frozen_down import add_with_frozen_down
 from loraloom.bank.updates.lora import Lora
 from loraloom.bank.updates.lora_stack import LoraStack, Run
@@ -28,6 +27,7 @@ from loraloom.bank.updates.low_rank import LowRank
 from loraloom.bank.updates.update import Copies, Draw
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
+from loraloom.data.ownership import seed_for
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message

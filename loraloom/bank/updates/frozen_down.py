@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from loraloom.bank.updates.lora_stack import Group
+from loraloom.kernels.low_rank_sums import Group
 
 
 def add_with_frozen_down(x: Tensor, y: Tensor, groups: Sequence[Group], *, is_up_trained: bool) -> Tensor:

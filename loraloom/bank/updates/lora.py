@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.ownership import seed_for
 from loraloom.bank.updates.lora_stack import LoraStack
 from loraloom.bank.updates.low_rank import LowRank, low_rank_groups
 from loraloom.bank.updates.update import ParameterGroup, Stack, Update
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
+from loraloom.data.ownership import seed_for
 from loraloom.recipe import LoraSettings
 
 

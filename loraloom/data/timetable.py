@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from loraloom.bank.ownership import seed_for
 from loraloom.data.batches import epoch_order
+from loraloom.data.ownership import seed_for
 from loraloom.recipe import Experiment, TrainingSettings
 
 Moment = Literal["eval", "save"]

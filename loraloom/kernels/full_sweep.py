@@ -1,7 +1,7 @@
-"""The objective's sweep over the vocabulary for any head and any logits: bias, soft cap, label smoothing.
+"""The loss's sweep over the vocabulary for any head and any logits: bias, soft cap, label smoothing.
 
 The running maximum of each row's logits is subtracted, and earlier sums shrink whenever it grows (online
-softmax). A plain head needs neither, unless its logits are extreme: `objective.py`.
+softmax). A plain head needs neither, unless its logits are extreme: `cross_entropy.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from loraloom.bank.label_smoothing import UniformShare
-from loraloom.bank.output_head import OutputHead
+from loraloom.kernels.label_smoothing import UniformShare
+from loraloom.kernels.output_head import OutputHead
 
 
 def full_sweep(

@@ -1,6 +1,6 @@
-"""The objective's sweep over the head, with each tile of logits overwritten by its softmax weights.
+"""The loss's sweep over the head, with each tile of logits overwritten by its softmax weights.
 
-On a GPU one kernel computes all that is between the two products of a tile (`objective_kernels.py`).
+On a GPU one kernel computes all that is between the two products of a tile (`cross_entropy_kernels.py`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def softmax_tile_(
         float32 [n], the factor that earlier sums must be multiplied by.
     """
     if by_triton(logits):
-        from loraloom.bank.objective_kernels import softmax_tile_ as in_one_kernel
+        from loraloom.kernels.cross_entropy_kernels import softmax_tile_ as in_one_kernel
 
         return in_one_kernel(logits, labels, first, peak, total, wanted)
     own = logits.float()
