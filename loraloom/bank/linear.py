@@ -136,21 +136,21 @@ class AdapterPass:
         """Compute a linear with each row's own adapter, [rows, len, in] → [rows, len, out]."""
         if self._fused is not None:
             return self._fused.linear(linear, x)
-        y: Tensor = linear.base(x)
         placement = self._placement(len(x), linear.name, x.device)
-        if not placement.spans:
+        if placement.spans and placement.index is None:
+            return self._add(linear, x, None, placement.spans)
+        y: Tensor = linear.base(x)
+        if (index := placement.index) is None or not placement.spans:
             return y
-        if (index := placement.index) is not None:
-            return y.index_copy(0, index, self._add(linear, x[index], y[index], placement.spans))
-        return self._add(linear, x, y, placement.spans)
+        return y.index_copy(0, index, self._add(linear, x[index], y[index], placement.spans))
 
     def count_use(self, module: str) -> int:
         """Return how many times a module was used in this pass before."""
         self._num_uses[module] += 1
         return self._num_uses[module] - 1
 
-    def _add(self, linear: BankLinear, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
-        """Return y plus what the adapters of these spans add, both [rows, len, out]."""
+    def _add(self, linear: BankLinear, x: Tensor, y: Tensor | None, spans: Sequence[Span]) -> Tensor:
+        """Return y, or the linear's output if it is None, plus what the adapters of these spans add."""
         refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # an optimizer may have stepped
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
@@ -158,7 +158,7 @@ class AdapterPass:
             if key not in self._groups:
                 self._groups[key] = stack.group(spans)
             y = stack.add(linear.frozen, x, y, self._groups[key], draw)
-        return y
+        return linear.base(x) if y is None else y
 
     def _draw(self, linear: BankLinear, device: torch.device) -> Draw | None:
         """Return how dropout is drawn for the input of a linear; None if nothing is dropped."""

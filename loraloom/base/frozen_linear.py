@@ -35,6 +35,12 @@ class FrozenLinear(Protocol):
     def dtype(self) -> torch.dtype:
         """The dtype that it computes in, and so that of x and y."""
 
+    def product(self, x: Tensor) -> Tensor:
+        """Compute y, [rows, len, in] → [rows, len, out]."""
+
+    def operands(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return W and b if y is their product by torch; None if it is computed in another way."""
+
     def dense(self) -> Tensor:
         """Return W as a plain matrix, [out, in]; it may be the weight itself, so it must not be modified."""
 
@@ -74,6 +80,17 @@ class PlainLinear:
     def dtype(self) -> torch.dtype:
         """The dtype that it computes in."""
         return self.module.weight.dtype
+
+    def product(self, x: Tensor) -> Tensor:
+        """Compute y, [rows, len, in] → [rows, len, out]."""
+        y: Tensor = self.module(x)
+        return y
+
+    def operands(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return weight and bias; None for a subclass or a module with hooks: y may be something else."""
+        module = self.module
+        is_plain = type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks)
+        return (module.weight, module.bias) if is_plain else None
 
     def dense(self) -> Tensor:
         """Return the weight itself, [out, in]; if ranks share it, its parts together."""

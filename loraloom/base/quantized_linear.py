@@ -87,6 +87,13 @@ class QuantizedLinear(nn.Module):
             return _Product.apply(x, self)  # type: ignore[no-any-return, no-untyped-call]
         return self.stored(x)  # type: ignore[no-any-return]
 
+    def product(self, x: Tensor) -> Tensor:
+        """Compute y, […, in] → […, out]."""
+        return self.forward(x)
+
+    def operands(self) -> None:
+        """Return None: the package computes y."""
+
     @torch.no_grad()
     def dense(self) -> Tensor:
         """Return W as a plain matrix, [out, in], of `dtype`; a new one each time."""

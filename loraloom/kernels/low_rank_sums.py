@@ -1,5 +1,7 @@
 """y + s · B A dropout(x) for several adapters, each in rows of its own, as one node of autograd.
 
+The node computes y = W x + b too, if it is not there yet: then nothing is copied, and ∂x is one sum.
+
 For g = ∂loss/∂y, s the scaling and m the dropout mask,
 
     ∂B = s · gᵀ (A (m x))      ∂A = s · (g B)ᵀ (m x)      ∂x = m · (s · g B A)
@@ -15,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -25,8 +28,9 @@ class Group:
 
     Args:
         start, stop: first row, and the row after the last.
-        A: [adapters, r, in], in the dtype of the products; smaller ranks are padded with zeros.
-        B: [adapters, out, r], in the same way.
+        A: [adapters, r, in], in the dtype of the products; smaller ranks are padded with zeros. [r, in] if
+            all rows are one adapter's, for which plain products take less time than batched ones.
+        B: [adapters, out, r], in the same way; or [out, r].
         parameters: A [r, in] and B [out, r] of each adapter in turn, which receive the gradients.
         scaling: of all adapters, or of each, [adapters, 1, 1]; with a mask, 1 / (1 - p) is part of it.
         kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
@@ -42,26 +46,35 @@ class Group:
 
     def share(self, x: Tensor) -> Tensor:
         """Return its rows of x, [adapters, tokens of each, features], in the dtype of the products."""
-        return x[self.start : self.stop].reshape(len(self.A), -1, x.shape[-1]).to(self.A.dtype)
+        return self._own(x).to(self.A.dtype)
+
+    def _own(self, x: Tensor) -> Tensor:
+        return x[self.start : self.stop].reshape(*self.A.shape[:-2], -1, x.shape[-1])
 
     def drop(self, x: Tensor) -> Tensor:
         """Set dropped inputs to 0, [adapters, tokens, in] → the same."""
-        return x if (mask := self.mask(x)) is None else x * mask
-
-    def mask(self, x: Tensor) -> Tensor | None:
-        """Return 0 for inputs that are dropped and 1 for others, in shape and dtype of its rows `x`."""
-        # By way of bytes, because on a CPU a product with bool takes thirty times as long.
-        return None if self.kept is None else self.kept.view(torch.uint8).to(x.dtype).view_as(x)
+        return x if self.kept is None else x * _mask(self.kept, x)
 
     def add_to(self, x: Tensor, out: Tensor) -> Tensor:
-        """Add s · B A dropout(x) to its rows of `out`, which is contiguous; return A dropout(x)."""
-        low = torch.bmm(self.drop(self.share(x)), self.A.mT)
-        own = out[self.start : self.stop].view(len(self.A), -1, out.shape[-1])
-        if low.dtype == out.dtype:
-            own.baddbmm_(low * self.scaling, self.B.mT)
-        else:
-            own.copy_(own.to(low.dtype).baddbmm_(low * self.scaling, self.B.mT))
+        """Add s · B A dropout(x) to its rows of `out`, which is contiguous; return s · A dropout(x)."""
+        low = product(self.drop(self.share(x)), self.A.mT).mul_(self.scaling)
+        own = self._own(out)
+        total = own.to(low.dtype)  # itself, if it has this dtype
+        _ = total.addmm_(low, self.B.mT) if low.dim() == 2 else total.baddbmm_(low, self.B.mT)
+        if total is not own:
+            own.copy_(total)
         return low
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply matrices, or batches of as many."""
+    return torch.mm(left, right) if left.dim() == 2 else torch.bmm(left, right)
+
+
+def _mask(kept: Tensor, x: Tensor) -> Tensor:
+    """Return 0 for inputs that are dropped and 1 for others, in shape and dtype of a group's rows `x`."""
+    # By way of bytes, because on a CPU a product with bool takes thirty times as long.
+    return kept.view(torch.uint8).to(x.dtype).view_as(x)
 
 
 def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
@@ -72,8 +85,28 @@ def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
         y: its output, [rows, len, out]; not modified.
         groups: of disjoint rows; other rows are unchanged.
     """
+    return _sum(x, y, None, None, groups)
+
+
+def linear_with_low_ranks(x: Tensor, weight: Tensor, bias: Tensor | None, groups: Sequence[Group]) -> Tensor:
+    """Compute a frozen linear and what adapters contribute, in the rows that are theirs.
+
+    Args:
+        x, groups: as in `add_low_ranks`.
+        weight: [out, in], as the other tensors of the linear without a gradient.
+        bias: [out], or None.
+
+    Returns:
+        [rows, len, out].
+    """
+    return _sum(x, None, weight, bias, groups)
+
+
+def _sum(
+    x: Tensor, y: Tensor | None, weight: Tensor | None, bias: Tensor | None, groups: Sequence[Group]
+) -> Tensor:
     parameters = [parameter for group in groups for parameter in group.parameters]
-    return _AddLowRanks.apply(x, y, groups, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+    return _AddLowRanks.apply(x, y, weight, bias, groups, *parameters)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def plain_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
@@ -81,9 +114,9 @@ def plain_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
     out = y.clone()
     for group in groups:
         kept = torch.ones_like(x[group.start : group.stop]) if group.kept is None else group.kept
-        shares = (x[group.start : group.stop] * kept).chunk(len(group.A))
-        scalings = torch.as_tensor(group.scaling, dtype=x.dtype).flatten().expand(len(group.A))
-        pairs = zip(group.parameters[::2], group.parameters[1::2], strict=True)
+        pairs = list(zip(group.parameters[::2], group.parameters[1::2], strict=True))
+        shares = (x[group.start : group.stop] * kept).chunk(len(pairs))
+        scalings = torch.as_tensor(group.scaling, dtype=x.dtype).flatten().expand(len(pairs))
         added = [s * share @ A.T @ B.T for s, share, (A, B) in zip(scalings, shares, pairs, strict=True)]
         out[group.start : group.stop] += torch.cat(added)
     return out
@@ -93,43 +126,66 @@ class _AddLowRanks(torch.autograd.Function):
     """y + s · B A dropout(x) in the rows of each group; see the top of this file."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, groups: Sequence[Group], *parameters: Tensor) -> Tensor:
-        out = y.clone(memory_format=torch.contiguous_format)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        y: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        groups: Sequence[Group],
+        *parameters: Tensor,
+    ) -> Tensor:
+        if y is not None:
+            out = y.clone(memory_format=torch.contiguous_format)
+        else:
+            assert weight is not None
+            out = F.linear(x, weight, bias)
         lows = [group.add_to(x, out) for group in groups]
         # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
         # saved because it must be an error if they change before the backward pass.
         ctx.groups = [replace(group, kept=None) for group in groups]
-        ctx.save_for_backward(x, *lows, *(group.kept for group in groups), *parameters)
+        ctx.has_output = y is not None
+        ctx.save_for_backward(x, weight, *lows, *(group.kept for group in groups), *parameters)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        x, *saved = ctx.saved_tensors
+        x, weight, *saved = ctx.saved_tensors
         num = len(ctx.groups)
         lows, masks = saved[:num], saved[num : 2 * num]
-        into_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        into_x = _gradient_like(x, ctx.groups) if ctx.needs_input_grad[0] else None
         into_parameters: list[Tensor] = []
-        for unmasked, low, kept in zip(ctx.groups, lows, masks, strict=True):
-            group = replace(unmasked, kept=kept)
+        for group, low, kept in zip(ctx.groups, lows, masks, strict=True):
             own, upstream_own = group.share(x), group.share(upstream)
-            mask = group.mask(own)
-            upstream_low = torch.bmm(upstream_own, group.B).mul_(group.scaling)
-            into_A = torch.bmm(upstream_low.mT, own if mask is None else own * mask)
-            into_B = torch.bmm((low * group.scaling).mT, upstream_own).mT
+            mask = None if kept is None else _mask(kept, own)
+            upstream_low = product(upstream_own, group.B).mul_(group.scaling)
+            into_A = product(upstream_low.mT, own if mask is None else own * mask)
+            into_B = product(low.mT, upstream_own).mT
             into_parameters += _by_parameter(group, into_A, into_B)
             if into_x is not None:
-                through = torch.bmm(upstream_low, group.A)
+                through = product(upstream_low, group.A)
                 if mask is not None:
                     through *= mask
                 into_x[group.start : group.stop] = through.view_as(into_x[group.start : group.stop])
-        return into_x, upstream, None, *into_parameters
+        if into_x is not None and weight is not None:
+            into_x.view(-1, x.shape[-1]).addmm_(upstream.reshape(-1, upstream.shape[-1]), weight)
+        return into_x, upstream if ctx.has_output else None, None, None, None, *into_parameters
+
+
+def _gradient_like(x: Tensor, groups: Sequence[Group]) -> Tensor:
+    """Make the gradient of x, zero in the rows of no group; the groups fill in theirs."""
+    is_full = sum(group.stop - group.start for group in groups) == len(x)
+    make = torch.empty if is_full else torch.zeros
+    return make(x.shape, dtype=x.dtype, device=x.device)
 
 
 def _by_parameter(group: Group, gradient_of_a: Tensor, gradient_of_b: Tensor) -> list[Tensor]:
     """Split the gradients of stacked A and B into those of each adapter, without padding."""
     dtype = group.parameters[0].dtype
     into_A, into_B = gradient_of_a.to(dtype), gradient_of_b.to(dtype)
+    if into_A.dim() == 2:
+        return [into_A, into_B]
     found = []
     for number, A in enumerate(group.parameters[::2]):
         r = A.shape[0]

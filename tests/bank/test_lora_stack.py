@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from loraloom.kernels.low_rank_sums import Group, add_low_ranks, plain_low_ranks
+from loraloom.kernels.low_rank_sums import Group, add_low_ranks, linear_with_low_ranks, plain_low_ranks
 
 IN, OUT, LENGTH = 5, 7, 3
 
@@ -65,6 +66,36 @@ def test_it_is_the_formula_and_so_are_its_gradients() -> None:
     torch.testing.assert_close(
         torch.autograd.grad(result, leaves, upstream), torch.autograd.grad(expected, leaves, upstream)
     )
+
+
+def whole() -> list[Group]:
+    """All rows, in two groups with dropout."""
+    return [group(0, 3, [2], kept=kept(3)), group(3, 7, [2, 3], kept=kept(4))]
+
+
+@pytest.mark.parametrize("own", [groups(), whole()], ids=["some rows", "all rows"])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_with_the_linear_it_is_the_formula_too(own: list[Group], has_bias: bool) -> None:
+    x, _ = inputs()
+    generator = torch.Generator().manual_seed(8)
+    weight = torch.randn(OUT, IN, generator=generator, dtype=x.dtype)
+    bias = torch.randn(OUT, generator=generator, dtype=x.dtype) if has_bias else None
+    result = linear_with_low_ranks(x, weight, bias, own)
+    expected = plain_low_ranks(x, F.linear(x, weight, bias), own)
+    torch.testing.assert_close(result, expected)
+    upstream = torch.randn(result.shape, generator=generator, dtype=result.dtype)
+    leaves = [x, *weights(own)]
+    torch.testing.assert_close(
+        torch.autograd.grad(result, leaves, upstream), torch.autograd.grad(expected, leaves, upstream)
+    )
+
+
+def test_a_linear_whose_input_needs_no_gradient_gives_none_to_it() -> None:
+    own, (x, _) = whole(), inputs()
+    weight = torch.ones(OUT, IN, dtype=x.dtype)
+    linear_with_low_ranks(x.detach(), weight, None, own).sum().backward()
+    assert x.grad is None
+    assert all(parameter.grad is not None for parameter in weights(own))
 
 
 def test_its_gradients_are_those_of_differences() -> None:

@@ -76,8 +76,9 @@ class OutputScaleStack:
         return [span for span in spans if span.slot in self._updates]
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Span], draw: Draw | None
+        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Span], draw: Draw | None
     ) -> Tensor:
+        y = linear.product(x) if y is None else y
         gains = torch.zeros(len(y), 1, y.shape[-1])
         for slot, start, stop in groups:
             gains = gains.index_add(

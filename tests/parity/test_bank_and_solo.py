@@ -111,13 +111,13 @@ def test_the_rows_of_like_adapters_run_as_one_product_and_equal_them_alone(
 ) -> None:
     """Near ranks and equal shares take the batched path; a rank is padded with zeros there."""
     batched: list[int] = []
-    add = lora_stack.add_low_ranks
+    compute = lora_stack.linear_with_low_ranks
 
-    def count(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
+    def count(x: Tensor, weight: Tensor, bias: Tensor | None, groups: Sequence[Group]) -> Tensor:
         batched.extend(len(group.A) for group in groups)
-        return add(x, y, groups)
+        return compute(x, weight, bias, groups)
 
-    monkeypatch.setattr(lora_stack, "add_low_ranks", count)
+    monkeypatch.setattr(lora_stack, "linear_with_low_ranks", count)
     alike = [
         experiment(
             name, lora={"r": r, "lora_dropout": p}, seed=seed, per_device_train_batch_size=3, max_steps=STEPS

@@ -167,11 +167,12 @@ class TwinStack(LoraStack):
         return into + more_into, out_of + more_out_of
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
+        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Run], draw: Draw | None
     ) -> Tensor:
         """Add s · B₋ A₋ x, and then s · B A dropout(x), in the rows of each group."""
         if groups and torch.is_grad_enabled():
             twins = [self._twins.of_run(x, run, None) for run in groups]
+            y = linear.product(x) if y is None else y
             y = add_with_frozen_down(x, y, twins, is_up_trained=False)
         else:
             y = self._twins.add(linear, x, y, groups, None)

@@ -142,9 +142,10 @@ class DoraStack:
         return [span for span in spans if span.slot in self._parts]
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Span], draw: Draw | None
+        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Span], draw: Draw | None
     ) -> Tensor:
         """Compute the rows of each adapter from x and y."""
+        y = linear.product(x) if y is None else y
         shares = [self._share(linear, x, span, draw) for span in groups]
         if shares and torch.is_grad_enabled():
             parameters = [p for share in shares for p in share.part.parameters.values()]

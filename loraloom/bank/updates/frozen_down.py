@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from loraloom.kernels.low_rank_sums import Group
+from loraloom.kernels.low_rank_sums import Group, product
 
 
 def add_with_frozen_down(x: Tensor, y: Tensor, groups: Sequence[Group], *, is_up_trained: bool) -> Tensor:
@@ -54,9 +54,9 @@ class _AddWithFrozenDown(torch.autograd.Function):
             group = replace(unmasked, kept=kept)
             own = group.share(upstream)
             if ctx.num_ups:
-                into_ups += _of_each(group, torch.bmm((low * group.scaling).mT, own).mT)
+                into_ups += _of_each(group, product(low.mT, own).mT)
             if into_x is not None:
-                through = group.drop(torch.bmm(torch.bmm(own, group.B).mul_(group.scaling), group.A))
+                through = group.drop(product(product(own, group.B).mul_(group.scaling), group.A))
                 into_x[group.start : group.stop] = through.view_as(into_x[group.start : group.stop])
         return into_x, upstream, None, *into_ups
 
@@ -64,4 +64,6 @@ class _AddWithFrozenDown(torch.autograd.Function):
 def _of_each(group: Group, gradient: Tensor) -> list[Tensor]:
     """Split the gradient of stacked B into that of each adapter, without padding."""
     ups = group.parameters[1::2]
+    if gradient.dim() == 2:
+        return [gradient.to(ups[0].dtype)]
     return [gradient[number, :, : B.shape[1]].to(B.dtype) for number, B in enumerate(ups)]

@@ -124,7 +124,7 @@ class BiasedStack(LoraStack):
         self.signature = ("bias", self.signature)
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
+        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Run], draw: Draw | None
     ) -> Tensor:
         """Compute y + s · B A dropout(x), and add s b, in the rows of each group."""
         y = super().add(linear, x, y, groups, draw)

@@ -72,10 +72,11 @@ class LoraFaStack(LoraStack):
     """The LoRA-FA adapters of one linear; each method as described in `Stack`."""
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
+        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Run], draw: Draw | None
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group, without keeping x."""
         if not groups or not torch.is_grad_enabled():
             return super().add(linear, x, y, groups, draw)
         made = [self.of_run(x, run, draw) for run in groups]
+        y = linear.product(x) if y is None else y
         return add_with_frozen_down(x, y, made, is_up_trained=True)

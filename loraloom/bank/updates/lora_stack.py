@@ -17,7 +17,7 @@ from torch import Tensor
 from loraloom.bank.updates.low_rank import LowRank
 from loraloom.bank.updates.update import Copies, Draw, Span
 from loraloom.base.frozen_linear import FrozenLinear
-from loraloom.kernels.low_rank_sums import Group, add_low_ranks
+from loraloom.kernels.low_rank_sums import Group, add_low_ranks, linear_with_low_ranks
 
 # Ranks up to this factor apart share a batched product; the smaller ones are padded with zeros.
 NEAR_RANKS = 2
@@ -100,11 +100,15 @@ class LoraStack:
         return is_next and is_as_large and _is_same(self._shelves[run.first], self._shelves[number])
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
+        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Run], draw: Draw | None
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group."""
         made = [self.of_run(x, run, draw) for run in groups]
-        if made and torch.is_grad_enabled():
+        needs_gradient = bool(made) and torch.is_grad_enabled()
+        if y is None and needs_gradient and (operands := linear.operands()) is not None:
+            return linear_with_low_ranks(x, *operands, made)
+        y = linear.product(x) if y is None else y
+        if needs_gradient:
             return add_low_ranks(x, y, made)
         for group in made:
             group.add_to(x, y)
@@ -124,7 +128,10 @@ class LoraStack:
     def _stacked(self, run: Run, own: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
         shelf = self._shelves[run.first]
         if shelf is None or (len(own) == 1 and own[0].A.dtype == self._dtype):
-            return own[0].A.detach()[None], own[0].B.detach()[None]
+            return own[0].A.detach(), own[0].B.detach()
+        if len(own) == 1:
+            number, r = run.first - shelf.first, own[0].r
+            return shelf.A[number, :r], shelf.B[number, :, :r]
         if len(own) == len(shelf.A):
             return shelf.A, shelf.B
         place, r = slice(run.first - shelf.first, run.last + 1 - shelf.first), max(u.r for u in own)

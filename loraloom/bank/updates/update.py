@@ -108,14 +108,15 @@ class Stack(Protocol):
         """Group the spans that are computed together; spans of other adapters are ignored."""
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Any], draw: Draw | None
+        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Any], draw: Draw | None
     ) -> Tensor:
         """Add what the adapters contribute to the output of a linear.
 
         Args:
             linear: the frozen linear.
             x: its input, [rows, len, in].
-            y: its output, [rows, len, out], contiguous; not modified, unless gradients are off.
+            y: its output, [rows, len, out], contiguous; not modified, unless gradients are off. None if it is
+                not computed yet.
             groups: from `group`, for these rows, of a stack with the same signature.
             draw: for dropout; None outside of training.
         """
