@@ -155,7 +155,7 @@ class UMT5(T5):
         return float(config.d_model**-0.5) if is_scaled else 1.0
 
     def flag_scales_logits(self) -> bool:
-        """Return whether the config has no separate flag for it."""
+        """Return whether the flag of tied embeddings decides it, because the config has none of its own."""
         from transformers import UMT5Config
 
         return not _has_own_scale(UMT5Config())

@@ -151,7 +151,7 @@ class AdapterPass:
 
     def _add(self, linear: BankLinear, x: Tensor, y: Tensor | None, spans: Sequence[Span]) -> Tensor:
         """Return y, or the linear's output if it is None, plus what the adapters of these spans add."""
-        refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # an optimizer may have stepped
+        refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # if a caller stepped within a pass
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
             key = stack.signature, len(x)
@@ -174,10 +174,10 @@ class AdapterPass:
     def _placement(self, num_rows: int, module: str, device: torch.device) -> _Placement:
         key = num_rows, device
         if key not in self._placements:
-            self._placements[key] = self._place(num_rows, module, device)
+            self._placements[key] = self._find_rows(num_rows, module, device)
         return self._placements[key]
 
-    def _place(self, num_rows: int, module: str, device: torch.device) -> _Placement:
+    def _find_rows(self, num_rows: int, module: str, device: torch.device) -> _Placement:
         if isinstance(self.rows, IndexedRows):
             index, spans = self.rows.spans(num_rows, module)
             return _Placement([Span(*span) for span in spans], torch.tensor(index, device=device))

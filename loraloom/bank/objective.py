@@ -60,9 +60,9 @@ def part_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ())
 
 def example_losses(base: Base, batch: Batch) -> list[Tensor]:
     """Compute the summed loss of each example, per part float32 [examples], in the order of `collate`."""
-    rows, losses = _label_losses(base, batch)
+    positions, losses = _label_losses(base, batch)
     by_position = losses.new_zeros(batch.labels.numel())
-    by_position[rows] = losses
+    by_position[positions] = losses
     by_row = by_position.view_as(batch.labels)
     sums, first_row = [], 0
     for segments, num_rows in zip(batch.segments["target"], batch.num_rows, strict=True):
@@ -76,11 +76,11 @@ def _label_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = (
     """Return positions of labels, int64 [n] in the flattened labels, and their losses, float32 [n]."""
     hidden = hidden_states(base, batch)
     labels = batch.labels.reshape(-1)
-    rows = (labels != IGNORED).nonzero()[:, 0]  # parts follow one another, and so do their label rows
-    states = hidden.reshape(-1, hidden.shape[-1])[rows]
+    positions = (labels != IGNORED).nonzero()[:, 0]  # parts follow one another, and so do their labels
+    states = hidden.reshape(-1, hidden.shape[-1])[positions]
     smoothing = None
     if any(label_smoothing):
         counts = torch.tensor(batch.num_labels)
         smoothing = torch.tensor(label_smoothing).repeat_interleave(counts).to(states.device)
-    losses = base.head.losses_of(batch, token_losses) if isinstance(base.head, TiedHead) else token_losses
-    return rows, losses(states, labels[rows], output_head(base), smoothing)
+    compute = base.head.losses_of(batch, token_losses) if isinstance(base.head, TiedHead) else token_losses
+    return positions, compute(states, labels[positions], output_head(base), smoothing)

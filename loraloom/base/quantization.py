@@ -198,7 +198,7 @@ def _fits(linear: FrozenLinear, scheme: Scheme, device: torch.device) -> bool:
 
 
 def _in_dtype(linear: Any, dtype: torch.dtype) -> nn.Linear:
-    """A linear of the same values in another dtype, without touching the one of the files."""
+    """Return a copy of a linear in another dtype; the original is unchanged."""
     made = nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
     made.weight = nn.Parameter(linear.weight.data.to(dtype), requires_grad=False)
     if linear.bias is not None:

@@ -66,7 +66,7 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
     if memory.pass_limit is not None:
         message = Message(
             "{message}; a whole micro-batch does not fit, so it is computed in passes of at most "
-            "{pass_limit:,} tokens, which is the same training",
+            "{pass_limit:,} tokens, which does not change the training",
             message=message,
             pass_limit=memory.pass_limit,
         )

@@ -78,8 +78,8 @@ def check(
         Path | None,
         typer.Option(
             help=Message(
-                "The folder for the results of --find-lr, by default below runs/; of a script, the file "
-                "for its recipe."
+                "The folder for the results of --find-lr, by default below runs/; for a script, the "
+                "file to write its recipe to."
             )
         ),
     ] = None,

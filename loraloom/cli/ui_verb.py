@@ -47,7 +47,7 @@ def ui(
             token_file=token_file,
             allowed_hosts=frozenset(allow_host),
             on_start=lambda address: display.say(
-                Message("The pages are at {address} (Ctrl-C ends them; trainings go on)", address=address)
+                Message("The pages are at {address} (Ctrl-C ends them; trainings continue)", address=address)
             ),
         )
 

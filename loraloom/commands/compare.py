@@ -1,8 +1,8 @@
 """compare: answers of the base and its adapters to the same rows in one pass, and how they differ.
 
-Answers are stored as they are generated (`partial_answers.py`), so that an interrupted comparison resumes;
-the finished `compare/<name>.json` replaces them. A lock allows one process for each name; other comparisons,
-and training, may run at the same time.
+Answers are stored as they are generated (`comparison/partial_answers.py`), so that an interrupted comparison
+resumes; the finished `compare/<name>.json` replaces them. A lock allows one process for each name; other
+comparisons, and training, may run at the same time.
 """
 
 from __future__ import annotations

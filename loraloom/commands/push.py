@@ -138,7 +138,7 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
     if is_adapter:
         report(WarningNote(message=Problem(what, fix=fix).as_message()))
     else:
-        report(Note(message=Message("the card names no base: --base-model owner/name would name it")))
+        report(Note(message=Message("the card names no base; --base-model owner/name adds one")))
 
 
 def _adapter_files(material: _Material) -> tuple[list[HubFile], list[str]]:

@@ -1,9 +1,10 @@
 """Ownership of the rows of a batch by adapters, and the random numbers that each adapter draws.
 
-`with bank.rows(...)` sets the owners of the rows of a pass; `linear.py` computes from them what each linear
-needs. Random numbers are functions of (the experiment's seed, its own step, the micro-batch, the module's
-name), drawn for an adapter's own tokens in the order of its examples. So neither neighbours, nor packing, nor
-a resume can change them, and recomputing a layer under activation checkpointing draws the same ones again.
+`with bank.rows(...)` sets the owners of the rows of a pass; `bank/linear.py` computes from them what each
+linear needs. Random numbers are functions of (the experiment's seed, its own step, the micro-batch, the
+module's name), drawn for an adapter's own tokens in the order of its examples. So neither neighbours, nor
+packing, nor a resume can change them, and recomputing a layer under activation checkpointing draws the same
+ones again.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Rows:
-    """Contiguous shares of a batch, in order; for training and comparing (in any order: `indexed_rows.py`).
+    """Contiguous shares of a batch, in order, as in training; in any order: `bank/indexed_rows.py`.
 
     Args:
         shares: in the order of the rows.

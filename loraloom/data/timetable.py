@@ -54,7 +54,7 @@ class Timetable:
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def is_due(self, what: Moment, steps_taken: int) -> bool:
-        """Return whether to evaluate or save after so many steps; after the last step it is always due."""
+        """Return whether to evaluate or save after so many steps; unless it is `no`, also after the last."""
         training = self.experiment.training
         strategy = getattr(training, f"{what}_strategy")
         if strategy == "no":

@@ -209,5 +209,7 @@ def _unreachable(launch: Launch, said: str, seconds: float) -> RunError:
     return RunError(
         Message("nothing answers where the processes meet, in {seconds}", seconds=duration(seconds)),
         where=launch.meeting_place,
-        fix=Message("Check that rank 0 runs, that its address is right, and that no firewall is in between."),
+        fix=Message(
+            "Check that rank 0 is running, that its address is correct, and that no firewall blocks it."
+        ),
     )

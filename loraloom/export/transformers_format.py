@@ -39,7 +39,7 @@ class Transformers(Format):
         return write_transformers(source.base, source.facts.languages, folder)
 
     def example(self, source: ExportSource) -> str:
-        """Write Python with plain transformers."""
+        """Return example code for plain transformers."""
         return merged_code(source.facts, ".", filled("this folder"))
 
 

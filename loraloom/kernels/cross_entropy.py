@@ -4,12 +4,14 @@ The gradient of a token's loss with respect to its hidden state h is
 
     ∂/∂h ( log Σ_v exp(W_v h) − W_y h )  =  Σ_v softmax(W h)_v W_v  −  W_y
 
-This is an attention of h over the rows of W, minus one row, and is computed as attention is (online
-softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022): one vocabulary
+This is an attention of h over the rows of W, minus one row, and is computed as attention is: one vocabulary
 tile after another, each tile of W read once for both products, loss and gradient in the same sweep. The
 logits of 250,112 tokens are never stored, only a tile of them.
 
-A head with a bias or a cap, label smoothing and extreme logits take more sums (`full_sweep.py`).
+On a processor, the sweep of a plain head subtracts the label's logit within the first product (`_sweep`). A
+head with a bias or a cap, label smoothing, extreme logits (`full_sweep.py`) and GPUs (`sweep_in_place.py`)
+keep a running maximum (online softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et
+al., 2022).
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 
     Args:
         hidden: the decoder's last states at label positions, [n, d].
-        labels: int64 [n]; -1 for none, if the head has a bias: then log Σ exp is computed.
+        labels: int64 [n]; -1 for none, allowed only with a bias: log Σ exp alone is computed.
         head: frozen; gradients flow to `hidden` only, and only once.
         smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; by default none.
 

@@ -1,4 +1,4 @@
-"""The gate of a feed-forward as Triton kernels; `gate.py` has the plain version."""
+"""The gate of a feed-forward as Triton kernels; `gated_gelu.py` has the plain version."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ The node computes y = W x + b too, if it is not there yet: then nothing is copie
 
 For g = ∂loss/∂y, s the scaling and m the dropout mask,
 
-    ∂B = s · gᵀ (A (m x))      ∂A = s · (g B)ᵀ (m x)      ∂x = m · (s · g B A)
+    ∂B = s · gᵀ (m x) Aᵀ      ∂A = s · (g B)ᵀ (m x)      ∂x = m · (s · g B A)
 
-The node keeps x, which q, k and v share, a mask of one byte per element, and A (m x), which is narrow.
+The node keeps x, which q, k and v share, a mask of one byte per element, and s · (m x) Aᵀ, which is narrow.
 Autograd alone would keep m x for each linear, and use some twenty nodes instead of one.
 """
 
@@ -85,7 +85,7 @@ def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
         y: its output, [rows, len, out]; not modified.
         groups: of disjoint rows; other rows are unchanged.
     """
-    return _sum(x, y, None, None, groups)
+    return _apply_node(x, y, None, None, groups)
 
 
 def linear_with_low_ranks(x: Tensor, weight: Tensor, bias: Tensor | None, groups: Sequence[Group]) -> Tensor:
@@ -93,16 +93,16 @@ def linear_with_low_ranks(x: Tensor, weight: Tensor, bias: Tensor | None, groups
 
     Args:
         x, groups: as in `add_low_ranks`.
-        weight: [out, in], as the other tensors of the linear without a gradient.
+        weight: [out, in]; frozen, as the bias is: neither gets a gradient.
         bias: [out], or None.
 
     Returns:
         [rows, len, out].
     """
-    return _sum(x, None, weight, bias, groups)
+    return _apply_node(x, None, weight, bias, groups)
 
 
-def _sum(
+def _apply_node(
     x: Tensor, y: Tensor | None, weight: Tensor | None, bias: Tensor | None, groups: Sequence[Group]
 ) -> Tensor:
     parameters = [parameter for group in groups for parameter in group.parameters]
@@ -139,7 +139,7 @@ class _AddLowRanks(torch.autograd.Function):
             out = y.clone(memory_format=torch.contiguous_format)
         else:
             assert weight is not None
-            out = F.linear(x, weight, bias)
+            out = F.linear(x, weight, bias).contiguous()  # as it is, for an x that is
         lows = [group.add_to(x, out) for group in groups]
         # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
         # saved because it must be an error if they change before the backward pass.

@@ -194,7 +194,7 @@ class DataSettings(LocatedSection):
         for side in ("source_lang", "target_lang"):
             if getattr(self, side) is not None and getattr(self, f"{side}_column") is not None:
                 raise SettingError(
-                    Message("cannot be set beside {side}_column; remove one of them", side=side), side
+                    Message("cannot be combined with {side}_column; remove one of them", side=side), side
                 )
         return self
 

@@ -98,7 +98,7 @@ class Recipe(LocatedSection):
         if twice := [device for device in dict.fromkeys(gpus) if gpus.count(device) > 1]:
             raise SettingError(Message("names {device} twice", device=twice[0]))
         if value and info.data.get("device", "auto") not in ("auto", value[0]):
-            raise SettingError(Message("cannot be set beside device; remove one of them"))
+            raise SettingError(Message("cannot be combined with device; remove one of them"))
         return value
 
     def located(self, locations: Locations | None) -> Self:

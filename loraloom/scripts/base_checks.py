@@ -47,7 +47,7 @@ def model_class(facts: Facts) -> Iterator[Finding]:
             and call is facts.base
         ):
             said = (
-                Message("an encoder-decoder is no causal model: ValueError, or only the decoder is loaded")
+                Message("an encoder-decoder is not a causal model: ValueError, or only the decoder is loaded")
                 if call.owner == "AutoModelForCausalLM"
                 else Message("AutoModel has no output head, so there is no loss")
             )

@@ -1,4 +1,4 @@
-"""Errors of the study's database, with what is kept and how to go on."""
+"""Errors of the study's database, with what is kept and how to continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def unusable_study(file: Path, cause: str) -> RunError:
 
     Args:
         file: the database.
-        cause: what it says itself.
+        cause: the database's own message.
     """
     is_locked = "locked" in cause
     return RunError(

@@ -118,7 +118,7 @@ class Worker:
                     self._write({"events": events, "figures": self._figures()})
 
     def _step(self) -> list[dict[str, Any]]:
-        """Compute a step; if it raises, its requests are given up, and the others go on."""
+        """Compute a step; if it raises, its requests are abandoned, and the others continue."""
         try:
             events = self.scheduler.step()
         except Exception as error:

@@ -18,7 +18,7 @@ FRUITFUL = (TrainStep, TrialStart)
 
 
 def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_resumable: bool) -> None:
-    """Remove a new run, unless a command can go on with it; say what becomes of rows that were read to files.
+    """Remove a new run, unless a command can continue it; say what becomes of rows that were read to files.
 
     After an error, a corrected command starts a new run. In the same folder, it reuses the rows that were
     read, if the data files and the settings for reading them are unchanged.
@@ -34,7 +34,9 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
     if is_resumable and _is_of_use(run, error, is_named=is_named):
         if run.rows.is_dir() and not _bore_fruit(run):
             how = how_to_resume(run) if run.is_started else Message("start the same command again")
-            kept = Message("the rows read so far are kept in {rows}; to go on, {how}", rows=run.rows, how=how)
+            kept = Message(
+                "the rows read so far are kept in {rows}; to continue, {how}", rows=run.rows, how=how
+            )
             report(Note(message=kept))
     elif is_resumable and is_named and has_rows:
         _remove_all_but_rows(run)

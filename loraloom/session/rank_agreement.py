@@ -11,7 +11,7 @@ from loraloom.errors import RunError
 from loraloom.text.message import Message
 from loraloom.training.signals import AgreedStop, StopRequest
 
-STOPPED = Message("stopped before it was done")
+STOPPED = Message("stopped before it finished")
 
 
 class Agreement:
@@ -50,7 +50,7 @@ class Agreement:
         self.compare([[len(tokens), *tokens[-1:]] for tokens in answers])
 
     def heed(self) -> None:
-        """Stop if the ranks have agreed to.
+        """Raise an error if the ranks have agreed to stop.
 
         Raises:
             Interrupted: they have.

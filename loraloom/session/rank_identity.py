@@ -17,7 +17,7 @@ from loraloom.text.message import Message
 
 
 def require_same(own: Mapping[str, str], leaders: Mapping[str, str]) -> None:
-    """Refuse what this rank has and the leader has not, or in another form.
+    """Raise an error if anything on this rank differs from the leader's.
 
     Raises:
         RunError: names every key that differs.

@@ -115,7 +115,7 @@ def create_session(
     """Read a recipe's rows, then create a run and hold its lock while it is used.
 
     If it fails before there is anything to resume, nothing is left; of an interrupted reading, what the same
-    command goes on with.
+    command continues with.
 
     Args:
         recipe: the recipe.

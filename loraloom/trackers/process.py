@@ -40,7 +40,7 @@ class TrackerProcess:
 
     Args:
         tracker: its name.
-        start: the first line, see `worker.py`.
+        start: the first line, see `tracker_process.py`.
         log_file: receives what the tracker prints.
     """
 

@@ -48,9 +48,11 @@ def _figures(engine: Engine, due: Sequence[Trainee]) -> dict[str, dict[str, floa
 def _decide(engine: Engine, trainee: Trainee, values: Mapping[str, float]) -> None:
     """Decide whether an adapter is the best so far, and whether its experiment continues."""
     progress, training = trainee.progress, trainee.experiment.training
-    if not all(math.isfinite(value) for value in values.values()):
-        progress.fail(f"eval_loss is {values['eval_loss']} after step {progress.step}")
-        return
+    for name, value in values.items():
+        if not math.isfinite(value):
+            what = Message("{name} is {value} after step {step}", name=name, value=value, step=progress.step)
+            progress.fail(what)
+            return
     engine.report(
         Evaluation(
             step=engine.state.tick,

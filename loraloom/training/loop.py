@@ -125,7 +125,7 @@ def take_step(engine: Engine) -> None:
     started = time.perf_counter()
     trainees = list(engine.trainees)
     results: list[StepResult] = []
-    while trainees:
+    while trainees:  # `make_room` removes an experiment that fits no pass
         try:
             results = _gradients(engine, trainees)
             break
@@ -153,10 +153,12 @@ def _gradients(engine: Engine, trainees: Sequence[Trainee]) -> list[StepResult]:
     if (static := engine.setup.static_passes) is not None:
         stage_next(engine, static, trainees)
     gradient_norms = [gradient_norm(t.optimizer.updated) for t in trainees]
-    on_host, norms = torch.stack([losses, torch.stack(gradient_norms)]).tolist()  # one wait for the device
+    losses_on_host, norms = torch.stack(
+        [losses, torch.stack(gradient_norms)]
+    ).tolist()  # one wait for the device
     rows = [[row for micro_batch in plan for row in micro_batch] for plan in plans]
     num_tokens = [int(engine.setup.train_set.num_tokens(own).sum()) for own in rows]
-    columns = on_host, gradient_norms, norms, num_tokens, rows
+    columns = losses_on_host, gradient_norms, norms, num_tokens, rows
     return [StepResult(*result) for result in zip(*columns, strict=True)]
 
 

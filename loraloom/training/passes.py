@@ -58,11 +58,11 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
     for number, each in enumerate(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, spans)):
         if number and engine.stop.has_arrived:
             raise SignalReceivedError
-        parts = run_pass(engine, trainees, each, num_labels)
+        piece_losses = run_pass(engine, trainees, each, num_labels)
         if len(each.pieces) == len(trainees):
-            losses += parts
+            losses += piece_losses
         else:
-            losses[[piece.trainee for piece in each.pieces]] += parts
+            losses[[piece.trainee for piece in each.pieces]] += piece_losses
     return losses
 
 

@@ -92,7 +92,7 @@ class SpreadTraining:
         return bool(self._waiting)
 
     def fill(self, lane: Lane, number: int) -> None:
-        """Add experiments that wait to a lane until it has a number of them."""
+        """Move waiting experiments into a lane until it has the given number of them."""
         state = lane.home_state
         while self._waiting and len(lane.names) < number:
             name = self._waiting.pop(0)

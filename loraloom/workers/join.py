@@ -83,7 +83,9 @@ def join_run(
         finally:
             post.close()
         if stop:
-            raise Interrupted(stop.signal_number, Message("stopped; the search goes on without this process"))
+            raise Interrupted(
+                stop.signal_number, Message("stopped; the search continues without this process")
+            )
         report(Note(message=Message("there is nothing left to train in {run}", run=run.folder)))
         return num_waves
 

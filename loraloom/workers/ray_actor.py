@@ -80,7 +80,7 @@ class WaveActor:
             train_wave(self._material, opened, self._tell, lambda: self._recalled == opened.number)
         except LoRALoomError as error:
             self._tell(Update("failure", opened.number, problem=error.as_message()))
-        except Exception as error:  # a bug; the driver goes on without this worker
+        except Exception as error:  # a bug; the driver continues without this worker
             said = Message("{kind}: {error}", kind=type(error).__name__, error=error)
             self._tell(Update("failure", opened.number, problem=said))
 

@@ -261,7 +261,7 @@ class FilePost:
             self.folder.parent.rmdir()
 
     def _require_driver(self) -> None:
-        """Refuse to go on without a driver.
+        """Refuse to continue without a driver.
 
         Raises:
             RunError: it has ended, or does not answer.

@@ -36,6 +36,7 @@ SHOWN: dict[str, tuple[dict[int, str], set[str]]] = {
     "CheckpointDamage": ({}, {"problem"}),
     "Recommendation": ({}, {"sentence"}),
     "Interrupted": ({1: "message"}, {"message"}),
+    "fail": ({0: "reason"}, {"reason"}),
     "BadParameter": ({0: "message"}, {"message"}),
     "SettingError": ({0: "message"}, {"message"}),
     "rendered": ({0: "message"}, set()),

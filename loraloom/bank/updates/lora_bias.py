@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from loraloom.bank.updates.lora import Lora
-from loraloom.bank.updates.lora_stack import LoraStack, Run
+from loraloom.bank.updates.lora_stack import LoraStack, Neighbours
 from loraloom.bank.updates.low_rank import LowRank, low_rank_groups
 from loraloom.bank.updates.update import Draw, ParameterGroup
 from loraloom.base.device_and_dtype import product_dtype
@@ -124,11 +124,16 @@ class BiasedStack(LoraStack):
         self.signature = ("bias", self.signature)
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Run], draw: Draw | None
+        self,
+        linear: FrozenLinear,
+        x: Tensor,
+        y: Tensor | None,
+        groups: Sequence[Neighbours],
+        draw: Draw | None,
     ) -> Tensor:
         """Compute y + s · B A dropout(x), and add s b, in the rows of each group."""
         y = super().add(linear, x, y, groups, draw)
-        spans = [span for run in groups for span in run.spans]
+        spans = [span for near in groups for span in near.spans]
         parts = [self._biases[span.slot] for span in spans]
         rows = [
             (span.start, span.stop, part.low_rank.scaling) for span, part in zip(spans, parts, strict=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from loraloom.bank.updates.frozen_down import add_with_frozen_down
 from loraloom.bank.updates.lora import Lora
-from loraloom.bank.updates.lora_stack import LoraStack, Run
+from loraloom.bank.updates.lora_stack import LoraStack, Neighbours
 from loraloom.bank.updates.update import Draw, ParameterGroup, Update
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
@@ -72,11 +72,16 @@ class LoraFaStack(LoraStack):
     """The LoRA-FA adapters of one linear; each method as described in `Stack`."""
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Run], draw: Draw | None
+        self,
+        linear: FrozenLinear,
+        x: Tensor,
+        y: Tensor | None,
+        groups: Sequence[Neighbours],
+        draw: Draw | None,
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group, without keeping x."""
         if not groups or not torch.is_grad_enabled():
             return super().add(linear, x, y, groups, draw)
-        made = [self.of_run(x, run, draw) for run in groups]
+        made = [self.group_of(x, near, draw) for near in groups]
         y = linear.product(x) if y is None else y
         return add_with_frozen_down(x, y, made, is_up_trained=True)

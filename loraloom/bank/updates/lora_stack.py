@@ -1,8 +1,8 @@
 """LoRA in a pass: the adapters of a linear side by side, and y + s · B A dropout(x) for all of them.
 
-A and B are padded, cast and laid out for batched products when the adapters change, and copied into once a
-pass. So no linear stacks or casts anything, and the tensors have the same addresses in every pass. A single
-adapter in the dtype of the products is used directly, without a copy.
+A and B are padded, cast and laid out for batched products when other adapters are attached, and copied into
+when a pass opens. So no linear stacks or casts anything, and the tensors have the same addresses in every
+pass. A single adapter in the dtype of the products is used directly, without a copy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loraloom.kernels.low_rank_sums import Group, add_low_ranks, linear_with_low
 NEAR_RANKS = 2
 
 
-class Run(NamedTuple):
+class Neighbours(NamedTuple):
     """Neighbouring adapters of a stack, and their rows, as many for each.
 
     Args:
@@ -56,7 +56,7 @@ class LoraStack:
 
     Args:
         updates: by slot, in the order of attachment.
-        dtype: of the products, `product_dtype`.
+        dtype: of the products, as from `product_dtype`.
     """
 
     def __init__(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> None:
@@ -72,7 +72,7 @@ class LoraStack:
         self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return parameters and their places; a version is autograd's count of changes."""
+        """Return the places to copy into, and the parameters; a version is autograd's count of changes."""
         found: Copies = [], []
         for slot in self._copied.keys() & owners:
             versions = [source._version for source in self._copied[slot][1]]
@@ -82,28 +82,33 @@ class LoraStack:
                     side.extend(own)
         return found
 
-    def group(self, spans: Sequence[Span]) -> list[Run]:
+    def group(self, spans: Sequence[Span]) -> list[Neighbours]:
         """Group neighbouring spans of the same size, if their adapters are neighbours of near ranks."""
-        runs: list[Run] = []
+        runs: list[Neighbours] = []
         for span in spans:
             if (number := self._slots.get(span.slot)) is None:
                 continue
             if runs and self._continues(runs[-1], number, span):
-                runs[-1] = Run(runs[-1].first, number, (*runs[-1].spans, span))
+                runs[-1] = Neighbours(runs[-1].first, number, (*runs[-1].spans, span))
             else:
-                runs.append(Run(number, number, (span,)))
+                runs.append(Neighbours(number, number, (span,)))
         return runs
 
-    def _continues(self, run: Run, number: int, span: Span) -> bool:
-        is_next = number == run.last + 1 and span.start == run.spans[-1].stop
-        is_as_large = span.stop - span.start == run.spans[0].stop - run.spans[0].start
-        return is_next and is_as_large and _is_same(self._shelves[run.first], self._shelves[number])
+    def _continues(self, near: Neighbours, number: int, span: Span) -> bool:
+        is_next = number == near.last + 1 and span.start == near.spans[-1].stop
+        is_as_large = span.stop - span.start == near.spans[0].stop - near.spans[0].start
+        return is_next and is_as_large and _is_same(self._shelves[near.first], self._shelves[number])
 
     def add(
-        self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Run], draw: Draw | None
+        self,
+        linear: FrozenLinear,
+        x: Tensor,
+        y: Tensor | None,
+        groups: Sequence[Neighbours],
+        draw: Draw | None,
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group."""
-        made = [self.of_run(x, run, draw) for run in groups]
+        made = [self.group_of(x, near, draw) for near in groups]
         needs_gradient = bool(made) and torch.is_grad_enabled()
         if y is None and needs_gradient and (operands := linear.operands()) is not None:
             return linear_with_low_ranks(x, *operands, made)
@@ -114,34 +119,34 @@ class LoraStack:
             group.add_to(x, y)
         return y
 
-    def of_run(self, x: Tensor, run: Run, draw: Draw | None) -> Group:
-        """Return the adapters of a run with their rows of x and their masks."""
-        own = self._updates[run.first : run.last + 1]
-        A, B = self._stacked(run, own)
+    def group_of(self, x: Tensor, near: Neighbours, draw: Draw | None) -> Group:
+        """Return neighbours with their rows of x and their masks."""
+        own = self._updates[near.first : near.last + 1]
+        A, B = self._stacked(near, own)
         drops = draw is not None and any(update.dropout for update in own)
         parameters = tuple(parameter for update in own for parameter in (update.A, update.B))
         group = Group(
-            run.spans[0].start, run.spans[-1].stop, A, B, parameters, self._scaling(run, drops, x.device)
+            near.spans[0].start, near.spans[-1].stop, A, B, parameters, self._scaling(near, drops, x.device)
         )
-        return replace(group, kept=_kept(x, run, own, draw)) if drops and draw is not None else group
+        return replace(group, kept=_kept(x, near, own, draw)) if drops and draw is not None else group
 
-    def _stacked(self, run: Run, own: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
-        shelf = self._shelves[run.first]
+    def _stacked(self, near: Neighbours, own: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
+        shelf = self._shelves[near.first]
         if shelf is None or (len(own) == 1 and own[0].A.dtype == self._dtype):
             return own[0].A.detach(), own[0].B.detach()
         if len(own) == 1:
-            number, r = run.first - shelf.first, own[0].r
+            number, r = near.first - shelf.first, own[0].r
             return shelf.A[number, :r], shelf.B[number, :, :r]
         if len(own) == len(shelf.A):
             return shelf.A, shelf.B
-        place, r = slice(run.first - shelf.first, run.last + 1 - shelf.first), max(u.r for u in own)
+        place, r = slice(near.first - shelf.first, near.last + 1 - shelf.first), max(u.r for u in own)
         return shelf.A[place, :r], shelf.B[place, :, :r]
 
-    def _scaling(self, run: Run, drops: bool, device: torch.device) -> float | Tensor:
+    def _scaling(self, near: Neighbours, drops: bool, device: torch.device) -> float | Tensor:
         """Return the scaling of each adapter; with dropout, times 1 / (1 - p), so that masks are 0 or 1."""
-        key = run.first, run.last, drops
+        key = near.first, near.last, drops
         if key not in self._scalings:
-            own = self._updates[run.first : run.last + 1]
+            own = self._updates[near.first : near.last + 1]
             each = [update.scaling / (1 - update.dropout if drops else 1) for update in own]
             self._scalings[key] = (
                 each[0] if len(set(each)) == 1 else torch.tensor(each, device=device)[:, None, None]
@@ -170,10 +175,10 @@ def _is_same(shelf: _Shelf | None, other: _Shelf | None) -> bool:
     return shelf is not None and shelf is other
 
 
-def _kept(x: Tensor, run: Run, updates: Sequence[LowRank], draw: Draw) -> Tensor:
-    """Draw which inputs are not dropped, bool [rows of the run, len, in], adapter by adapter."""
+def _kept(x: Tensor, near: Neighbours, updates: Sequence[LowRank], draw: Draw) -> Tensor:
+    """Draw which inputs are not dropped, bool [their rows, len, in], adapter by adapter."""
     masks = []
-    for span, update in zip(run.spans, updates, strict=True):
+    for span, update in zip(near.spans, updates, strict=True):
         shape = torch.Size((span.stop - span.start, *x.shape[1:]))
         if update.dropout:
             masks.append(draw(span.slot, update.dropout, shape))

@@ -101,7 +101,7 @@ def unknown_language(name: str, languages: Languages, *, where: str, in_data: bo
     elif near:
         fix = Message("Did you mean {near}?", near=near)
     return Problem(
-        Message("{name} is no language of this base", name=quoted(name)),
+        Message("{name} is not a language of this base", name=quoted(name)),
         where=where,
         allowed=shown_codes(languages),
         fix=fix,

@@ -1,4 +1,4 @@
-"""Token ids in files: encoded once, a chunk at a time, so that an interrupted encoding goes on where it was.
+"""Token ids in files: encoded once, a chunk at a time, so that an interrupted encoding can be resumed.
 
 rows/tokens-<digest>/   sources.bin, targets.bin: token ids, one example after another
                         source_starts.bin, target_starts.bin: where each begins, and where the last ends
@@ -157,7 +157,7 @@ def _encode(
         }
         if done:
             total = len(examples)
-            progress(Message("encoding goes on at row {row:,} of {total:,}", row=done + 1, total=total))
+            progress(Message("encoding continues at row {row:,} of {total:,}", row=done + 1, total=total))
         else:
             for side in ("source", "target"):
                 columns[f"{side}_starts"].append(np.zeros(1, np.int64))

@@ -26,7 +26,7 @@ class ExampleWriter:
 
     Args:
         folder: receives the files.
-        before: what `flush` returned to an earlier writer, to go on from there.
+        before: what `flush` returned to an earlier writer, to continue from there.
         progress: called with a sentence at every million examples.
     """
 

@@ -1,4 +1,4 @@
-"""Reading of data files into files of examples, file by file, so that an interrupted reading can go on.
+"""Reading of data files into files of examples, file by file, so that an interrupted reading can be resumed.
 
 rows/train/   the files of `example_file.py`, and `part.json`: what was read, after every data file
 rows/eval/    likewise, if data.eval names files
@@ -146,7 +146,7 @@ def read_stored_parts(
 
 
 def has_read_files(folder: Path) -> bool:
-    """Return whether a folder has the rows of at least one whole data file, so that reading can go on."""
+    """Return whether a folder has the rows of at least one whole data file, so that reading can continue."""
     for path in folder.glob(f"*/{PART_FILE}"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             if json.loads(path.read_text(encoding="utf-8"))["sha256"]:

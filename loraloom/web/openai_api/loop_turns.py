@@ -6,7 +6,7 @@ import asyncio
 
 
 class Turns:
-    """Lets one task go on in each turn of the event loop, in the order in which they came.
+    """Lets one task continue in each turn of the event loop, in the order in which they came.
 
     Of a hundred requests that arrive together, asyncio begins all in one turn, and what arrives after them,
     such as `/health`, waits for all. Between two turns the loop looks for what has arrived.

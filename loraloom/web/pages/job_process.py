@@ -5,7 +5,7 @@
     FOLDER/outcome.json    {"status": "done" | "failed" | "stopped", "problems": [message, …], …}
 
 A training that the pages start is the same process as one started in a terminal: it holds the lock of its
-run, SIGTERM saves and ends it, and it goes on if the server of the pages ends.
+run, SIGTERM saves and ends it, and it continues if the server of the pages ends.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Jobs:
         """Start a process, or return the one that does the same already, as after two clicks on a button.
 
         Args:
-            kind: as in `job.py`.
+            kind: as in `serving/job.py`.
             run: name of the run that it works on.
             request: what it is to do.
 
