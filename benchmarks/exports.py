@@ -134,7 +134,11 @@ def measure_memory(folder: Path, shape: str) -> None:
     given = ["--base", folder / "base", "--adapter", folder / "adapter"]
     commands = {
         "merge": ["merge", *given, folder / "merged"],
+        "merge --shard-by-shard": ["merge", *given, folder / "merged", "--shard-by-shard"],
         "merge --dtype float32": ["merge", *given, folder / "merged", "--dtype", "float32"],
+        "merge --dtype float32 --shard-by-shard": [
+            *("merge", *given, folder / "merged", "--dtype", "float32", "--shard-by-shard"),
+        ],
         **{
             f"export --format ctranslate2 --quantization {quantization}": [
                 *("export", *given, folder / "ct2"),

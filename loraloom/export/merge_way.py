@@ -1,0 +1,72 @@
+"""The choice between merging in memory, and shard by shard if memory does not hold the base."""
+
+from __future__ import annotations
+
+import torch
+
+from loraloom.base.available_memory import free_bytes
+from loraloom.base.mapped_weights import choose_stored_dtype, count_weights, weight_files
+from loraloom.errors import ModelError
+from loraloom.text.message import Message
+from loraloom.text.units import size
+
+# Peak of merging in memory, with the new process of its proof, over the base in float32: 1.15 to 1.26 was
+# measured with mt0-large's shape (benchmarks/exports.py, docs/export.md).
+PEAK_OVER_BASE = 1.26
+OF_LIMITS = "--whole-base"
+
+
+def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list[str]]:
+    """Choose whether to merge shard by shard.
+
+    Args:
+        path: folder or hub name of the base.
+        name: of the base, for messages.
+        wanted: what the user asks for; None for a choice by the memory that is available.
+
+    Returns:
+        The choice, and a note on it if it is not the usual one.
+
+    Raises:
+        ModelError: it must or shall be merged shard by shard, which its files do not allow.
+    """
+    if wanted is not None:
+        if wanted:
+            choose_stored_dtype(path, name)
+        return wanted, [Message("merged shard by shard, as requested")] if wanted else []
+    predicted = predicted_bytes(path)
+    free = free_bytes(torch.device("cpu"))
+    if predicted is None or predicted <= free:
+        return False, []
+    try:
+        choose_stored_dtype(path, name)
+    except ModelError as error:
+        problem = error.problems[0]
+        raise ModelError(
+            Message(
+                "merging in memory takes about {predicted}, of which {free} are available, and its files "
+                "cannot be merged shard by shard",
+                predicted=size(predicted),
+                free=size(free),
+            ),
+            where=name,
+            found=problem.as_message(),
+            fix=Message("Merge it on a machine with enough memory, or try it in memory: --whole-base."),
+        ) from None
+    return True, [
+        Message(
+            "merging in memory takes about {predicted}, of which {free} are available, so it is merged shard "
+            "by shard; --whole-base merges in memory",
+            predicted=size(predicted),
+            free=size(free),
+        )
+    ]
+
+
+def predicted_bytes(path: str) -> int | None:
+    """Predict the peak of merging in memory; None if the files do not say how many weights they have."""
+    try:
+        num_weights = count_weights(weight_files(path)).total()
+    except (OSError, ValueError, KeyError):  # loading says what is wrong with them
+        return None
+    return round(PEAK_OVER_BASE * num_weights * torch.float32.itemsize) or None
