@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from safetensors import SafetensorError
 
 from loraloom.base.available_memory import free_bytes
 from loraloom.base.mapped_weights import choose_stored_dtype, count_weights, weight_files
@@ -13,7 +14,6 @@ from loraloom.text.units import size
 # Peak of merging in memory, with the new process of its proof, over the base in float32: 1.15 to 1.26 was
 # measured with mt0-large's shape (benchmarks/exports.py, docs/export.md).
 PEAK_OVER_BASE = 1.26
-OF_LIMITS = "--whole-base"
 
 
 def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list[str]]:
@@ -63,10 +63,31 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
     ]
 
 
+def memory_note(path: str, *, is_merge: bool) -> str | None:
+    """Say before an export loads its base that memory does not hold it; None if it does.
+
+    Args:
+        path: folder or hub name of the base.
+        is_merge: whether `merge` writes the same folder.
+    """
+    predicted, free = predicted_bytes(path), free_bytes(torch.device("cpu"))
+    if predicted is None or predicted <= free:
+        return None
+    said = Message(
+        "this takes about {predicted} of memory, of which {free} are available, so the system may end the "
+        "process",
+        predicted=size(predicted),
+        free=size(free),
+    )
+    if not is_merge:
+        return said
+    return Message("{said}; `loraloom merge` writes the same folder shard by shard", said=said)
+
+
 def predicted_bytes(path: str) -> int | None:
     """Predict the peak of merging in memory; None if the files do not say how many weights they have."""
     try:
         num_weights = count_weights(weight_files(path)).total()
-    except (OSError, ValueError, KeyError):  # loading says what is wrong with them
+    except (OSError, ValueError, KeyError, SafetensorError):  # loading says what is wrong with them
         return None
     return round(PEAK_OVER_BASE * num_weights * torch.float32.itemsize) or None

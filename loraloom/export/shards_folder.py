@@ -221,8 +221,10 @@ def _reload(
         ModelError: it loads something else.
         Interrupted: a stop was requested.
     """
-    message = "merged {num_modules} linears; a new process now verifies the folder"
-    report(Note(message=Message(message, num_modules=merge.num_linears)))
+    said = Message(
+        "merged {num_modules} linears; a new process now verifies the folder", num_modules=merge.num_linears
+    )
+    report(Note(message=said))
     write_question(staged / PROOF, rows, {})
     run_module(weight_hashes.__name__, (staged / MODEL, staged / PROOF), staged / PROOF, stop)
     found = LoadedFolder(**json.loads((staged / PROOF / MEASURED).read_text(encoding="utf-8")))

@@ -62,7 +62,11 @@ def shards_figures(result: MergeSummary) -> list[tuple[str, str]]:
         (Message("movement, ‖ΔW‖ / ‖W‖"), f"{result['movement']:.2g}"),
         (
             Message("new process: same tensors"),
-            Message("{num_tensors} of {num_tensors}", num_tensors=proof["num_tensors"]),
+            Message(
+                "{num_same} of {num_answers}",
+                num_same=proof["num_tensors"],
+                num_answers=proof["num_tensors"],
+            ),
         ),
         (Message("answers and logits"), Message("not compared (merged shard by shard)")),
     ]
