@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from safetensors import SafetensorError
 
@@ -14,6 +16,7 @@ from loraloom.text.units import size
 # Peak of merging in memory, with the new process of its proof, over the base in float32: 1.15 to 1.26 was
 # measured with mt0-large's shape (benchmarks/exports.py, docs/export.md).
 PEAK_OVER_BASE = 1.26
+PICKLES = "pytorch_model*.bin"
 
 
 def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list[str]]:
@@ -85,9 +88,14 @@ def memory_note(path: str, *, is_merge: bool) -> str | None:
 
 
 def predicted_bytes(path: str) -> int | None:
-    """Predict the peak of merging in memory; None if the files do not say how many weights they have."""
+    """Predict the peak of merging in memory, from pickles at least that; None if no files say anything."""
     try:
-        num_weights = count_weights(weight_files(path)).total()
+        files = weight_files(path)
+        if not files:  # their weights have 4 bytes or fewer
+            return (
+                round(PEAK_OVER_BASE * sum(file.stat().st_size for file in Path(path).glob(PICKLES))) or None
+            )
+        num_weights = count_weights(files).total()
     except (OSError, ValueError, KeyError, SafetensorError):  # loading says what is wrong with them
         return None
     return round(PEAK_OVER_BASE * num_weights * torch.float32.itemsize) or None

@@ -9,11 +9,12 @@ The files are those of `merged_folder.py`, to the last bit. No answers are gener
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import check_mergeable
@@ -166,15 +167,15 @@ def _write(
     plan = plan_shards(base.model, dtype)
     names = names_by_place(base.model.state_dict())
     hashes: dict[str, str] = {}
+
+    def pieces(key: str) -> Iterator[Tensor]:
+        stop_if_asked(stop)
+        return merge.pieces(plan.tensors[key], dtype)
+
     try:
         _write_settings(base, dtype, folder)
         for file, keys in plan.files.items():
-            stop_if_asked(stop)
-            found = write_tensors(
-                folder / file,
-                {key: plan.sizes[key] for key in keys},
-                lambda key: merge.pieces(plan.tensors[key], dtype),
-            )
+            found = write_tensors(folder / file, {key: plan.sizes[key] for key in keys}, pieces)
             for key, digest in found.items():
                 hashes |= dict.fromkeys(names.get(plan.tensors[key].data_ptr(), []), digest)
         plan.write_index(folder)
