@@ -13,9 +13,12 @@ from loraloom.errors import ModelError
 from loraloom.text.message import Message
 from loraloom.text.units import size
 
-# Peak of merging in memory, with the new process of its proof, over the base in float32: 1.15 to 1.26 was
+# Peak of merging in memory, with the new process of its proof, over the base in float32: 1.12 to 1.26 was
 # measured with mt0-large's shape (benchmarks/exports.py, docs/export.md).
 PEAK_OVER_BASE = 1.26
+# What a small base takes beside that: what the new process imports, and logits. 415 MiB were measured with
+# 0.1 billion weights (benchmarks/merge_larger.py --layers 2 --d-model 256).
+BESIDE_BASE = 2**29
 PICKLES = "pytorch_model*.bin"
 
 
@@ -92,10 +95,9 @@ def predicted_bytes(path: str) -> int | None:
     try:
         files = weight_files(path)
         if not files:  # their weights have 4 bytes or fewer
-            return (
-                round(PEAK_OVER_BASE * sum(file.stat().st_size for file in Path(path).glob(PICKLES))) or None
-            )
-        num_weights = count_weights(files).total()
+            num_bytes = sum(file.stat().st_size for file in Path(path).glob(PICKLES))
+        else:
+            num_bytes = count_weights(files).total() * torch.float32.itemsize
     except (OSError, ValueError, KeyError, SafetensorError):  # loading says what is wrong with them
         return None
-    return round(PEAK_OVER_BASE * num_weights * torch.float32.itemsize) or None
+    return round(PEAK_OVER_BASE * num_bytes) + BESIDE_BASE if num_bytes else None

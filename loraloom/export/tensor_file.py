@@ -47,7 +47,7 @@ def write_tensors(
     names = sorted(tensors, key=lambda name: (-_ORDER.index(_NAMES[tensors[name][0]]), name))
     hashes = {}
     with file.open("wb") as opened:
-        opened.write(_header({name: tensors[name] for name in names}))
+        opened.write(header({name: tensors[name] for name in names}))
         for name in names:
             digest, left = hashlib.sha256(), _num_bytes(*tensors[name])
             for piece in pieces(name):
@@ -60,7 +60,8 @@ def write_tensors(
     return hashes
 
 
-def _header(tensors: Mapping[str, tuple[torch.dtype, torch.Size]]) -> bytes:
+def header(tensors: Mapping[str, tuple[torch.dtype, torch.Size]]) -> bytes:
+    """Return the beginning of a file whose tensors lie in this order, without gaps."""
     described: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, (dtype, shape) in tensors.items():

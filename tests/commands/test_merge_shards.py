@@ -28,7 +28,6 @@ from loraloom.export import (
     transformers_folder,
     weight_hashes,
 )
-from loraloom.export.merge_way import PEAK_OVER_BASE
 from loraloom.training.signals import StopRequest
 
 SMALL = "60KB"
@@ -163,8 +162,8 @@ def test_a_new_process_hashes_what_transformers_loads_and_the_note_says_what_was
 def test_the_way_is_chosen_by_the_memory_that_is_available(
     trained: Callable[..., Path], tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    num_weights = sum(tensor.numel() for tensor in load_file(tiny("mt5") / "model.safetensors").values())
-    needed = round(PEAK_OVER_BASE * 4 * num_weights)
+    needed = merge_way.predicted_bytes(str(tiny("mt5")))
+    assert needed is not None
     found = {}
     for free in (needed, needed - 1):
         monkeypatch.setattr(merge_way, "free_bytes", lambda device, free=free: free)
