@@ -1,10 +1,11 @@
 """What an export costs: peak memory beside the float32 base, and time beside the bare converter.
 
-    python -m benchmarks.exports [--memory-shape mt0-large] [--time-shape mt5-small] [--rounds 3]
-        [--scratch FOLDER]
+    python -m benchmarks.exports [--memory-shape mt0-large] [--only merge] [--time-shape mt5-small]
+        [--rounds 3] [--scratch FOLDER]
 
-Folders of random weights and an adapter with random B are made in a temporary place. Memory: `loraloom merge`
-and `loraloom export --format ctranslate2` on an mt0-large, float32 and int8; the peak is that of the process
+Folders of random weights and an adapter with random B are made in a temporary place. Memory: `loraloom
+merge`, in memory and shard by shard, and `loraloom export --format ctranslate2` on an mt0-large, float32 and
+int8 (`--only merge`: commands that begin so); the peak is that of the process
 and all that it starts, over the size of the base in float32: what the kernel cannot drop, and all resident
 pages, with those of mapped files, which it can. Time: an export of mt5-small's shape to CTranslate2 with its
 proof, over CTranslate2's own converter on the merged folder; both in turn, whole processes. What the export
@@ -73,6 +74,7 @@ def main() -> None:
     """Measure and print two Markdown tables."""
     parser = options_of(__doc__)
     parser.add_argument("--memory-shape", default="mt0-large", choices=[*SHAPES, "none"])
+    parser.add_argument("--only", default="", help="measure the memory of commands that begin so")
     parser.add_argument("--time-shape", default="mt5-small", choices=[*SHAPES, "none"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scratch", type=Path, help="a folder for the models; by default the system's")
@@ -84,7 +86,7 @@ def main() -> None:
         return
     if options.memory_shape != "none":
         with made(options.memory_shape, options.scratch) as folder:
-            measure_memory(folder, options.memory_shape)
+            measure_memory(folder, options.memory_shape, options.only)
     if options.time_shape != "none":
         with made(options.time_shape, options.scratch) as folder:
             measure_time(folder, options.time_shape, options.rounds)
@@ -122,19 +124,24 @@ def float32_bytes(folder: Path) -> int:
     return 4 * (num_weights + num_of_head)  # the folder has a head of its own
 
 
-def measure_memory(folder: Path, shape: str) -> None:
-    """Print the peaks of merge and export."""
+def measure_memory(folder: Path, shape: str, only: str) -> None:
+    """Print the peaks of merge and export, of commands that begin with `only`."""
     whole = float32_bytes(folder / "base")
     imports, _ = peak_of(["-c", "import loraloom.commands.export, loraloom.console"])
     print(f"{shape}: {whole / 2**20:,.0f} MiB in float32; imports alone {imports / 2**20:,.0f} MiB\n")
     print(
-        "| command | peak | / float32 base | without imports | with mapped files |\n|---|---|---|---|---|",
+        "| command | peak | / float32 base | without imports | with mapped files | seconds |\n"
+        "|---|---|---|---|---|---|",
         flush=True,
     )
     given = ["--base", folder / "base", "--adapter", folder / "adapter"]
     commands = {
         "merge": ["merge", *given, folder / "merged"],
+        "merge --shard-by-shard": ["merge", *given, folder / "merged", "--shard-by-shard"],
         "merge --dtype float32": ["merge", *given, folder / "merged", "--dtype", "float32"],
+        "merge --dtype float32 --shard-by-shard": [
+            *("merge", *given, folder / "merged", "--dtype", "float32", "--shard-by-shard"),
+        ],
         **{
             f"export --format ctranslate2 --quantization {quantization}": [
                 *("export", *given, folder / "ct2"),
@@ -144,11 +151,15 @@ def measure_memory(folder: Path, shape: str) -> None:
         },
     }
     for name, words in commands.items():
+        if not name.startswith(only):
+            continue
+        begun = time.perf_counter()
         peak, mapped = peak_of(["-c", MAIN, *words])
+        seconds = time.perf_counter() - begun
         for made_folder in (folder / "merged", folder / "ct2"):
             shutil.rmtree(made_folder, ignore_errors=True)
         shares = (peak / whole, (peak - imports) / whole, mapped / whole)
-        cells = name, f"{peak / 2**20:,.0f} MiB", *(f"{share:.2f}" for share in shares)
+        cells = name, f"{peak / 2**20:,.0f} MiB", *(f"{share:.2f}" for share in shares), f"{seconds:.0f}"
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -20,6 +20,7 @@ def merge(
     adapter: Path | str | None = None,
     experiment: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    shard_by_shard: bool | None = None,
     base: Path | str | None = None,
     data: Path | str | None = None,
     sets: Sequence[str] = (),
@@ -34,6 +35,8 @@ def merge(
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         dtype: dtype to save in, float16 only for BART; by default that of the base's own files.
+        shard_by_shard: merge one tensor at a time, and verify the weights alone, without answers; by default
+            if memory does not hold the base.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
             and rows for the proof.
         sets: with `adapter`: `key=value` of `generation` and `data`.
@@ -52,7 +55,15 @@ def merge(
         given = given_base(base, adapter)
         assert adapter is not None
         made = merge_foreign(
-            given, adapter, Path(out), sets=sets, dtype=dtype, data=rows, report=report, stop=stopping
+            given,
+            adapter,
+            Path(out),
+            sets=sets,
+            dtype=dtype,
+            shard_by_shard=shard_by_shard,
+            data=rows,
+            report=report,
+            stop=stopping,
         )
     else:
         refuse_beside_run(adapter, sets)
@@ -62,6 +73,7 @@ def merge(
             experiment=experiment,
             base=as_path(base),
             dtype=dtype,
+            shard_by_shard=shard_by_shard,
             data=rows,
             report=report,
             stop=stopping,
@@ -73,6 +85,7 @@ def merge(
         dtype_reason=made["dtype_reason"],
         num_bytes=made["bytes"],
         movement=made["movement"],
+        shard_by_shard=made["shard_by_shard"],
         proof=made["proof"],
         notes=tuple(made["notes"]),
     )

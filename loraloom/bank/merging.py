@@ -73,24 +73,15 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
     for name, part in parts.items():
         linear = modules[name]
         assert linear.dense().dtype == torch.float32, "merging is computed in float32"
-        probes = _random_signs(linear)
-        wanted = linear.dense().double() @ probes + part.delta_times(linear, probes)
+        probes = random_signs(linear)
+        wanted = times(linear.dense(), probes) + part.delta_times(linear, probes)
         delta = part.delta(linear)
         linear.add_(delta)
         if (more := part.delta_bias()) is not None:
             assert linear.bias is not None, "`check_mergeable` has refused it"
             linear.bias.add_(more)
         square += float(delta.norm()) ** 2
-        error = _steps_off(linear, part, probes, wanted)
-        largest = max(largest, error)
-        if not error <= ALLOWED_STEPS:
-            raise ModelError(
-                Message("the merged weight differs from base + adapter"),
-                where=name,
-                found=Message("an error of {error:.3g} steps of float32", error=error),
-                allowed=f"{ALLOWED_STEPS}",
-                fix=Message("This is a bug; please report it. Nothing was written."),
-            )
+        largest = max(largest, check_sum(name, linear.dense(), part, probes, wanted))
     return MergeReport(modules, replaced, update_norm=square**0.5, largest_error=largest)
 
 
@@ -119,18 +110,47 @@ def check_mergeable(bank: AdapterBank, slot: str) -> None:
         )
 
 
-def _random_signs(linear: FrozenLinear) -> Tensor:
+def random_signs(linear: FrozenLinear) -> Tensor:
     """Draw random signs ±1, float64 [in, probes]."""
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (linear.in_features, NUM_PROBES), generator=generator)
     return signs.to(linear.dense().device, torch.float64) * 2 - 1
 
 
-def _steps_off(linear: FrozenLinear, part: Update, probes: Tensor, wanted: Tensor) -> float:
-    """Estimate ‖E‖ relative to the size of the weights, in steps of float32."""
-    error = float((linear.dense().double() @ probes - wanted).norm()) / NUM_PROBES**0.5
-    size = linear.weight_norm() + part.norm_bound()
-    return float(error / (size * FLOAT32_STEP)) if size else error
+def times(weight: Tensor, vectors: Tensor) -> Tensor:
+    """Compute a weight [out, in] times some vectors, float64 [out, n], a few rows of it at a time."""
+    rows = max(1, WEIGHTS_TOGETHER // weight.shape[1])
+    return torch.cat([part.double() @ vectors for part in weight.split(rows)])
+
+
+def check_sum(name: str, merged: Tensor, part: Update, probes: Tensor, wanted: Tensor) -> float:
+    """Check that a merged weight is W + ΔW.
+
+    Args:
+        name: of the linear.
+        merged: its weight [out, in], float32.
+        part: of the adapter.
+        probes: from `random_signs`.
+        wanted: (W + ΔW) times the probes, from the two before they were added.
+
+    Returns:
+        An estimate of ‖E‖ relative to the size of the weights, in steps of float32.
+
+    Raises:
+        ModelError: it is not.
+    """
+    error = float((times(merged, probes) - wanted).norm()) / NUM_PROBES**0.5
+    size = float(merged.norm()) + part.norm_bound()
+    steps: float = error / (size * FLOAT32_STEP) if size else error
+    if not steps <= ALLOWED_STEPS:
+        raise ModelError(
+            Message("the merged weight differs from base + adapter"),
+            where=name,
+            found=Message("an error of {error:.3g} steps of float32", error=steps),
+            allowed=f"{ALLOWED_STEPS}",
+            fix=Message("This is a bug; please report it. Nothing was written."),
+        )
+    return steps
 
 
 @torch.no_grad()

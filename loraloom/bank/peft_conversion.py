@@ -15,11 +15,13 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from loraloom.bank.peft_files import CONFIG, read_json
 from loraloom.bank.peft_patterns import PATTERNS, exact_patterns
 from loraloom.bank.peft_targets import FIRST, named_modules
 from loraloom.base.loading import Base
@@ -67,6 +69,25 @@ _NO_SUM = Message("PEFT does not express it as a change of the weights")
 def is_converted(config: Mapping[str, Any]) -> bool:
     """Return whether an adapter_config.json describes a kind that is read as LoRA."""
     return config.get("peft_type") in CONVERTED
+
+
+def check_not_converted(folder: Path) -> None:
+    """Refuse an adapter that is read as LoRA, for a base that memory does not hold.
+
+    Raises:
+        AdapterError: it is read so, by way of ΔW of all linears, which take as much memory as they do.
+    """
+    kind = read_json(folder / CONFIG, str(folder)).get("peft_type")
+    if kind in CONVERTED:
+        raise AdapterError(
+            Message(
+                "an adapter of kind {kind} is read as LoRA, for which ΔW of all linears must be in memory, "
+                "so it cannot be merged shard by shard",
+                kind=str(kind),
+            ),
+            where=str(folder),
+            fix=Message("Merge it in memory, on a machine with enough: --whole-base."),
+        )
 
 
 def check_other_kind(config: Mapping[str, Any], where: str) -> None:

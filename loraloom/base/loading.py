@@ -23,6 +23,7 @@ from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
 from loraloom.base.hub_snapshot import commit_of, snapshot_of
 from loraloom.base.kernel_caches import bound_kernel_caches
+from loraloom.base.mapped_weights import STORED, choose_stored_dtype, load_mapped_weights
 from loraloom.base.occupancy import Occupancy
 from loraloom.base.quantization import quantize, require_package
 from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
@@ -177,7 +178,7 @@ def load_base(
 
     Args:
         name: `starter`, a folder, or a hub name, which a revision may follow (`owner/name@revision`).
-        dtype: `auto`, `float32` or `bfloat16`.
+        dtype: `auto`, `float32`, `bfloat16`, or `stored`: its weights are its own files, read-only.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         quantization: `none`, or how to quantize the linears of its layers (`base/quantization.py`).
         allow_bin_weights: load .bin weights, weights-only, if there are no others.
@@ -200,7 +201,12 @@ def load_base(
     num_weights = dimensions.num_weights
     check_sizes(num_weights, path, name)
     placed = choose_device(device)
-    chosen_dtype = choose_dtype(dtype, torch.device(placed.value), num_weights)
+    is_mapped = dtype == STORED
+    chosen_dtype = (
+        choose_stored_dtype(path, name)
+        if is_mapped
+        else choose_dtype(dtype, torch.device(placed.value), num_weights)
+    )
     tokenizer, how_loaded = load_tokenizer(path, name)
     notes = (*how_loaded, *forget_state(tokenizer))
     languages = family.languages(tokenizer, name)
@@ -212,7 +218,10 @@ def load_base(
     own_dtype = getattr(torch, chosen_dtype.value)
     # What is quantized is read as it lies in the files, which are mapped to memory and not copied.
     read_as = own_dtype if quantization == UNQUANTIZED else "auto"
-    model = load_weights(path, name, read_as, family, allow_bin_weights)
+    if is_mapped:
+        model = load_mapped_weights(path, name, own_dtype, family)
+    else:
+        model = load_weights(path, name, read_as, family, allow_bin_weights)
     identity = fingerprint(model)
     if quantization != UNQUANTIZED:
         chosen = quantize(model, family, quantization, own_dtype, torch.device(placed.value))

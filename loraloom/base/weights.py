@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
@@ -61,6 +63,20 @@ def load_weights(
         raise ModelError(
             Message("its weights cannot be loaded"), where=name, found=describe_source(error)
         ) from None
+    check_complete(report, name)
+    return model
+
+
+def check_complete(report: Mapping[str, Any], name: str) -> None:
+    """Refuse a model of which transformers did not find every weight.
+
+    Args:
+        report: of `from_pretrained`.
+        name: of the base.
+
+    Raises:
+        ModelError: some are missing, or of another shape.
+    """
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
@@ -76,4 +92,3 @@ def load_weights(
                 "transformers would initialize them at random. The folder is incomplete; copy it again."
             ),
         )
-    return model

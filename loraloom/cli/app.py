@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli.adapter_verbs import card, export, merge, push
+from loraloom.cli.adapter_verbs import card, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
+from loraloom.cli.folder_verbs import export, merge
 from loraloom.cli.language_option import check_language, user_language
 from loraloom.cli.rank_steps import leaves_it_to_leader
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema

@@ -23,10 +23,12 @@ from loraloom.export.exported_folder import (
 )
 from loraloom.export.format import Form, Format
 from loraloom.export.formats import FORMATS
+from loraloom.export.merge_way import memory_note
 from loraloom.export.proof import choose_rows, spread
 from loraloom.export.staging import check_out, staged_beside
+from loraloom.export.transformers_format import Transformers
 from loraloom.recipe import Recipe
-from loraloom.run.events import Report, quiet
+from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
@@ -88,6 +90,7 @@ def export(
     folder = opened.adapters / name
     adapter = read_adapter(folder)  # before the base, which takes longer
     _check_model(chosen, recipe, quantization, form)
+    _report_memory(chosen, recipe, report)
     facts = adapter_facts(opened, name)
     if prompts is None:
         split, about_rows = run_rows(opened, recipe, known)
@@ -141,6 +144,7 @@ def export_foreign(
     (name,) = given.folders
     check_out(out)
     _check_model(chosen, given.recipe, quantization, form)
+    _report_memory(chosen, given.recipe, report)
     about_rows: list[str] = []
     if prompts is None:
         split = None if data is None else split_examples(given.recipe.data)
@@ -230,3 +234,10 @@ def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) 
             fix=Message("Choose another --format or --quantization."),
         )
     chosen.check_files(base_path(recipe))
+
+
+def _report_memory(chosen: Format, recipe: Recipe, report: Report) -> None:
+    """Say that memory does not hold the base, before it is loaded."""
+    note = memory_note(base_path(recipe), is_merge=chosen.name == Transformers.name)
+    if note is not None:
+        report(Note(message=note))

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.peft_conversion import check_not_converted
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.commands.card import adapter_facts
 from loraloom.data.example import Example
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import DataError
 from loraloom.export.merge_text import MergeDocument
+from loraloom.export.merge_way import choose_shards
 from loraloom.export.merged_folder import write_merged
 from loraloom.export.proof import choose_rows
+from loraloom.export.shards_folder import write_by_shards
 from loraloom.export.staging import check_out, staged_beside
 from loraloom.export.transformers_folder import check_dtype
 from loraloom.recipe import Recipe
@@ -25,8 +28,8 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import load_run_base
-from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import TO_MERGE, model_type_of
+from loraloom.session.locations import Relocation, explain_base_location, relocated
+from loraloom.session.material import TO_MERGE, TO_MERGE_BY_SHARDS, base_path, model_type_of
 from loraloom.session.quantized_run import describe, loss_as_trained, loss_on
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
@@ -38,6 +41,7 @@ def merge(
     *,
     experiment: str | None = None,
     dtype: str | None = None,
+    shard_by_shard: bool | None = None,
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
@@ -50,14 +54,16 @@ def merge(
         out: the folder to create; it must not exist.
         experiment: the adapter's experiment; may be omitted if the run has only one.
         dtype: dtype to save in, `float32`, `bfloat16` or `float16`; by default that of the base's own files.
+        shard_by_shard: merge one tensor at a time, without generating answers; by default if memory does not
+            hold the base.
         base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
             moved; they must be unchanged.
         report: called with progress and notes.
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Returns:
-        `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation", "proof",
-            "notes"}`;
+        `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation",
+            "shard_by_shard", "proof", "notes"}`;
         `generation` describes what became of the settings in the base's own file.
 
     Raises:
@@ -75,11 +81,16 @@ def merge(
     check_dtype(dtype, adapter.origin.get("model_type"))
     facts = adapter_facts(opened, name)
     split, about_rows = run_rows(opened, recipe, known)
+    with explain_base_location(recipe, known):
+        by_shards, about_way = _choose_way(recipe, shard_by_shard, opened.adapters / name)
+    write = write_by_shards if by_shards else write_merged
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
         rows = choose_rows(split)
-        bank, of_adapter = load_with_adapter(recipe, known, opened.adapters / name, name, rows)
-        notes = [*notes, *moved, *about_rows, *of_adapter]
-        return write_merged(bank, facts, rows, dtype, out, staged, notes, report, stop)
+        bank, of_adapter = load_with_adapter(
+            recipe, known, opened.adapters / name, name, rows, by_shards=by_shards
+        )
+        notes = [*notes, *moved, *about_rows, *about_way, *of_adapter]
+        return write(bank, facts, rows, dtype, out, staged, notes, report, stop)
 
 
 def merge_foreign(
@@ -88,6 +99,7 @@ def merge_foreign(
     out: Path,
     *,
     dtype: str | None = None,
+    shard_by_shard: bool | None = None,
     data: Path | None = None,
     sets: Sequence[str] = (),
     report: Report = quiet,
@@ -98,7 +110,7 @@ def merge_foreign(
     Args:
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
-        out, dtype, report, stop: as in `merge`.
+        out, dtype, shard_by_shard, report, stop: as in `merge`.
         data: rows for the verification; without them, random tokens are used.
         sets: `key=value` each, of `data` and `generation`, which are stored in the folder.
 
@@ -116,11 +128,27 @@ def merge_foreign(
     check_dtype(dtype, None if dtype is None else model_type_of(given.recipe))
     split = None if data is None else split_examples(given.recipe.data)
     about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
+    by_shards, about_way = _choose_way(given.recipe, shard_by_shard, given.folders[name])
+    write = write_by_shards if by_shards else write_merged
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
-        bank, adapters, of_adapter = attach(given.recipe, given.folders, TO_MERGE)
+        choices = TO_MERGE_BY_SHARDS if by_shards else TO_MERGE
+        bank, adapters, of_adapter = attach(given.recipe, given.folders, choices)
         facts = foreign_facts(given.recipe, name, adapters[name], bank.base)
-        notes = [*given.notes, *about_rows, *of_adapter]
-        return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
+        notes = [*given.notes, *about_rows, *about_way, *of_adapter]
+        return write(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
+
+
+def _choose_way(recipe: Recipe, wanted: bool | None, adapter: Path) -> tuple[bool, list[str]]:
+    """Choose whether to merge shard by shard; return a note on it too, if it is not the usual way.
+
+    Raises:
+        ModelError: the base's files do not allow it.
+        AdapterError: the adapter does not.
+    """
+    by_shards, notes = choose_shards(base_path(recipe), recipe.model_name_or_path, wanted)
+    if by_shards:
+        check_not_converted(adapter)
+    return by_shards, notes
 
 
 def run_rows(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
@@ -135,7 +163,13 @@ def run_rows(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None,
 
 
 def load_with_adapter(
-    recipe: Recipe, known: Provenance, adapter_folder: Path, name: str, examples: Sequence[Example] = ()
+    recipe: Recipe,
+    known: Provenance,
+    adapter_folder: Path,
+    name: str,
+    examples: Sequence[Example] = (),
+    *,
+    by_shards: bool = False,
 ) -> tuple[AdapterBank, tuple[str, ...]]:
     """Load the run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
 
@@ -143,13 +177,14 @@ def load_with_adapter(
         recipe, known: the run's.
         adapter_folder, name: the adapter.
         examples: rows for the proof, over which a quantized base of the run is compared with this one.
+        by_shards: leave the base's weights in its files, in their dtype; then nothing is compared.
 
     Returns:
         The bank, and notes on the adapter.
     """
-    answered = [example for example in examples if example.response]
+    answered = [] if by_shards else [example for example in examples if example.response]
     trained = loss_as_trained(recipe, known, adapter_folder, name, answered)
-    base = load_run_base(recipe, known, TO_MERGE)
+    base = load_run_base(recipe, known, TO_MERGE_BY_SHARDS if by_shards else TO_MERGE)
     adapter = read_adapter(adapter_folder, base)
     bank = AdapterBank(base)
     bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)

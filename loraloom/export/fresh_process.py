@@ -254,14 +254,14 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: StoredOutputs)
     # transformers 5 loads `True` for the whole T5 family, and UMT5 then scales its logits.
     head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
     is_tied = head.weight is embedding.weight
-    flag_matters = _flag_matters(model, rows, is_tied)
+    matters = flag_matters(model, rows, is_tied)
     model.config.tie_word_embeddings = is_tied
     measured = difference(model, rows, expected)
-    same_encodings = _num_same_encodings(folder, rows)
-    return replace(measured, flag_matters=flag_matters, num_same_encodings=same_encodings)
+    same_encodings = num_same_encodings(folder, rows)
+    return replace(measured, flag_matters=matters, num_same_encodings=same_encodings)
 
 
-def _flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
+def flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
     """Whether correcting the flag changes what the loaded model computes."""
     as_loaded = model.config.tie_word_embeddings
     for row in each_alone(rows):
@@ -274,7 +274,7 @@ def _flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
     return False
 
 
-def _num_same_encodings(folder: Path, rows: ProofRows) -> int:
+def num_same_encodings(folder: Path, rows: ProofRows) -> int:
     """Count the sources whose token ids are equal, up to the cut of a truncated one."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if rows.frame is not None and tokenizer("")["input_ids"] != list(rows.frame):

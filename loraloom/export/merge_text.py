@@ -24,6 +24,7 @@ class MergeSummary(TypedDict):
     dtype_reason: str
     movement: float
     generation: JsonObject
+    shard_by_shard: bool
     proof: JsonObject
     notes: list[str]
 
@@ -38,15 +39,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
     """List what users should know about the merged folder."""
     found: list[str] = []
     if proof.reload.flag_matters:
-        found.append(
-            Message(
-                "this version of transformers loads `tie_word_embeddings: true` whatever the "
-                "config says, and scales this family's logits by it; set "
-                "`model.config.tie_word_embeddings = False` after `from_pretrained`, as the proof "
-                "did (without it, greedy answers are correct, but sampling, beam search and losses "
-                "are not)"
-            )
-        )
+        found.append(flag_remark())
     if proof.rounding is not None:
         found.append(
             Message(
@@ -60,16 +53,37 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
                 num_answers=proof.rounding.num_answers,
             )
         )
-    if (ratio := proof.rounding_beside_update or 0) > 1:
-        found.append(
-            Message(
-                "rounding to {dtype} changed the merged weights {ratio:.1f} times as much as the "
-                "adapter did; use `--dtype float32`, or keep the adapter separate",
-                dtype=dtype,
-                ratio=ratio,
-            )
+    return [*found, *rounding_remark(proof.rounding_beside_update, dtype)]
+
+
+def flag_remark() -> str:
+    """Say that a flag must be corrected after loading."""
+    return Message(
+        "this version of transformers loads `tie_word_embeddings: true` whatever the "
+        "config says, and scales this family's logits by it; set "
+        "`model.config.tie_word_embeddings = False` after `from_pretrained`, as the proof "
+        "did (without it, greedy answers are correct, but sampling, beam search and losses "
+        "are not)"
+    )
+
+
+def rounding_remark(ratio: float | None, dtype: str) -> list[str]:
+    """Say that rounding lost most of the adapter, if it did.
+
+    Args:
+        ratio: ‖rounding‖ / ‖ΔW‖; None if nothing was rounded.
+        dtype: rounded to.
+    """
+    if ratio is None or ratio <= 1:
+        return []
+    return [
+        Message(
+            "rounding to {dtype} changed the merged weights {ratio:.1f} times as much as the "
+            "adapter did; use `--dtype float32`, or keep the adapter separate",
+            dtype=dtype,
+            ratio=ratio,
         )
-    return found
+    ]
 
 
 def figures(result: MergeSummary) -> list[tuple[str, str]]:
@@ -111,6 +125,13 @@ def figures(result: MergeSummary) -> list[tuple[str, str]]:
     return rows
 
 
+def proof_text() -> str:
+    """Say for a card what was compared."""
+    return filled(
+        "Base with adapter compared with this folder, as plain transformers loads it in a new process."
+    )
+
+
 def _share(measured: JsonObject, *, may_tie: bool = True) -> str:
     num, same = measured["num_answers"], measured["num_same_answers"]
     if may_tie and same < num:
@@ -119,14 +140,24 @@ def _share(measured: JsonObject, *, may_tie: bool = True) -> str:
 
 
 def merged_card(
-    facts: Facts, result: MergeSummary, proof: Proof, *, family: Family, logit_scale: float
+    facts: Facts,
+    result: MergeSummary,
+    measured: list[tuple[str, str]],
+    proof: str,
+    *,
+    family: Family,
+    logit_scale: float,
+    flag_matters: bool,
 ) -> str:
     """Write the README.md of the merged folder.
 
     Args:
-        result: what was merged, and what the proof measured.
+        result: what was merged.
+        measured: the figures of the proof.
+        proof: what was compared.
         family: family of the base.
         logit_scale: factor applied to the hidden states before the output head.
+        flag_matters: as in `ModelMeasurement`.
     """
     title = filled(
         "{base} with the LoRA adapter {experiment} merged", base=facts.base, experiment=facts.experiment.name
@@ -149,18 +180,15 @@ def merged_card(
             *_generation(result["generation"], has_run=facts.has_run),
             f"## {filled('Other programs')}",
             "",
-            *_notes(facts, proof),
+            *_notes(facts, flag_matters=flag_matters),
             *_ctranslate2(family, is_scaled=logit_scale != 1.0),
             f"## {filled('Proof')}",
             "",
-            filled(
-                "Base with adapter compared with this folder, as plain transformers loads it in a new "
-                "process."
-            ),
+            proof,
             "",
             *table(
                 (filled("figure"), filled("value")),
-                [(rendered(name), rendered(value)) for name, value in figures(result)],
+                [(rendered(name), rendered(value)) for name, value in measured],
             ),
             "",
             *training_sections(facts),
@@ -168,10 +196,10 @@ def merged_card(
     )
 
 
-def _notes(facts: Facts, proof: Proof) -> list[str]:
+def _notes(facts: Facts, *, flag_matters: bool) -> list[str]:
     """Describe how other programs read the folder."""
     lines = []
-    if proof.reload.flag_matters:
+    if flag_matters:
         lines += [
             filled(
                 "transformers 5 loads `tie_word_embeddings: true` for this family whatever the config says, "

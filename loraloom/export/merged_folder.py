@@ -25,7 +25,7 @@ from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process
 from loraloom.export.fresh_process import ModelMeasurement, StoredOutputs, store_outputs
-from loraloom.export.merge_text import MergeDocument, MergeSummary, merged_card, remarks
+from loraloom.export.merge_text import MergeDocument, MergeSummary, figures, merged_card, proof_text, remarks
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.merged_languages import language_notes
 from loraloom.export.proof import (
@@ -104,11 +104,20 @@ def write_merged(
         "dtype_reason": chosen.reason,
         "movement": shift.total,
         "generation": inherited.as_dict(),
+        "shard_by_shard": False,
         "proof": asdict(proof),
         "notes": [*notes, *remarks(proof, chosen.value)],
     }
     scale = loaded.family.output_scale(loaded.model.config)
-    card = merged_card(facts, summary, proof, family=loaded.family, logit_scale=scale)
+    card = merged_card(
+        facts,
+        summary,
+        figures(summary),
+        proof_text(),
+        family=loaded.family,
+        logit_scale=scale,
+        flag_matters=proof.reload.flag_matters,
+    )
     write_bytes(staged / MODEL / README, card.encode())
     return {**summary, "bytes": publish(staged / MODEL, out, stop)}
 
@@ -211,7 +220,7 @@ def _merge(
         measured[in_float32],
         Message("loaded by plain transformers, the folder's outputs differ from those expected"),
     )
-    check_tokenizer(measured[in_float32], rows)
+    check_tokenizer(measured[in_float32].num_same_encodings, rows)
     proof = Proof(
         rows=rows_words(rows, has_run=facts.has_run),
         num_merged=len(merged.modules),

@@ -18,7 +18,7 @@ from loraloom.data.example import Example
 from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
 from loraloom.errors import ModelError
-from loraloom.export import fresh_process
+from loraloom.export import fresh_process, weight_hashes
 from loraloom.export.fresh_process import ModelMeasurement
 from loraloom.export.merged_languages import frame_of
 from loraloom.export.runtime import ProofRows
@@ -201,13 +201,13 @@ def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
         )
 
 
-def check_tokenizer(measured: ModelMeasurement, rows: ProofRows) -> None:
-    """Check that the merged folder's tokenizer gives the run's tokens.
+def check_tokenizer(num_same: int, rows: ProofRows) -> None:
+    """Check that the merged folder's tokenizer gives the run's tokens for all texts.
 
     Raises:
         ModelError: it does not.
     """
-    if measured.num_same_encodings < len(rows.texts):
+    if num_same < len(rows.texts):
         raise proof_failed(Message("loaded by plain transformers, the tokenizer gives different tokens"))
 
 
@@ -270,7 +270,7 @@ def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: Stop
             if code < 0
             else ""
         )
-        is_transformers = module == fresh_process.__name__
+        is_transformers = module in (fresh_process.__name__, weight_hashes.__name__)
         raise proof_failed(
             Message("plain transformers cannot load the folder")
             if is_transformers

@@ -116,7 +116,8 @@ class MergeResult:
         dtype, dtype_reason: dtype that it is saved in, and the reason.
         num_bytes: size of its files.
         movement: ‖ΔW‖ / ‖W‖ of the adapter.
-        proof: measurements: `merging`, `reload`, `rounding`, …
+        shard_by_shard: whether it was merged one tensor at a time, and its weights alone were verified.
+        proof: measurements: `merging`, `reload`, `rounding`, …; shard by shard `num_tensors`, ….
         notes: what users should know about it.
     """
 
@@ -126,6 +127,7 @@ class MergeResult:
     dtype_reason: str
     num_bytes: int
     movement: float
+    shard_by_shard: bool
     proof: Mapping[str, Any]
     notes: tuple[str, ...]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.device_and_dtype import rank_device
 from loraloom.base.loading import Base, load_base, model_path
+from loraloom.base.mapped_weights import STORED
 from loraloom.base.recomputation import recompute_activations
 from loraloom.base.safety import read_config
 from loraloom.base.supported_models import STARTER
@@ -35,6 +36,8 @@ from loraloom.training.signals import AgreedStop, StopRequest
 
 # The base that adapters are merged into, whatever they were trained on.
 TO_MERGE = {"dtype": "float32", "device": "cpu", "quantization": UNQUANTIZED}
+# The same for a base that memory does not hold, whose weights stay in its files.
+TO_MERGE_BY_SHARDS = {**TO_MERGE, "dtype": STORED}
 
 
 @dataclass(frozen=True)

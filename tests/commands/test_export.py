@@ -18,12 +18,14 @@ from loraloom.cli import app
 from loraloom.commands.export import export, export_foreign
 from loraloom.errors import Interrupted, LoRALoomError, ModelError, RecipeError, RunError
 from loraloom.export import exported_folder as workflow
+from loraloom.export import merge_way
 from loraloom.export.export_proof import ProofMeasurement, Reference, check_exact, measure
 from loraloom.export.format import ExportSource
 from loraloom.export.formats import FORMATS
 from loraloom.export.peft_format import Peft
 from loraloom.export.runtime import ProofRows, RuntimeOutputs, answered_together, parts_of, spans
 from loraloom.export.transformers_format import Transformers
+from loraloom.run.events import Event, Note
 from loraloom.training.signals import StopRequest
 from tests.commands.exporting import assert_nothing_left, prove_here, run_example, run_here
 
@@ -140,6 +142,28 @@ def test_without_its_runtime_an_export_is_written_and_said_to_be_unverified(
     assert made["proof"] is None
     assert any("not verified" in note and "loraloom[some]" in note for note in made["notes"])
     assert "not verified" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_base_that_memory_does_not_hold_is_said_before_it_is_loaded(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[tuple[str, int], list[str]] = {}
+    for format in ("transformers", "peft"):
+        for free in (2**40, 1000):
+            events: list[Event] = []
+            monkeypatch.setattr(merge_way, "free_bytes", lambda device, free=free: free)
+            export(trained("mt5"), tmp_path / f"{format}-{free}", format=format, report=events.append)
+            notes = [event.message for event in events if isinstance(event, Note)]
+            found[format, free] = [note for note in notes if "so the system may end the process" in note]
+    assert {key: len(notes) for key, notes in found.items()} == {
+        ("transformers", 2**40): 0,
+        ("transformers", 1000): 1,
+        ("peft", 2**40): 0,
+        ("peft", 1000): 1,
+    }
+    assert "`loraloom merge` writes the same folder shard by shard" in found["transformers", 1000][0]
+    assert "merge" not in found["peft", 1000][0]
 
 
 def test_a_disk_that_fills_leaves_nothing(

@@ -31,7 +31,7 @@ from loraloom.cli import app
 from loraloom.commands import merge as merge_verb
 from loraloom.commands.merge import merge
 from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
-from loraloom.export import fresh_process, runtime, transformers_answers
+from loraloom.export import fresh_process, runtime, transformers_answers, weight_hashes
 from loraloom.export import merged_folder as workflow
 from loraloom.export import transformers_format as written
 from loraloom.export.formats import FORMATS
@@ -403,7 +403,7 @@ def test_an_answer_that_parts_at_a_tie_is_the_same_and_elsewhere_it_is_not(
 def test_the_fresh_process_has_nothing_of_ours() -> None:
     """But the form of the rows, whose file imports nothing of ours."""
     found = {}
-    modules = [module.__name__ for module in (fresh_process, runtime, transformers_answers)]
+    modules = [module.__name__ for module in (fresh_process, runtime, transformers_answers, weight_hashes)]
     for name in [*modules, *(format.runtime for format in FORMATS.values())]:
         file = Path(runtime.__file__).with_name(f"{name.rpartition('.')[2]}.py")
         nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
@@ -413,6 +413,7 @@ def test_the_fresh_process_has_nothing_of_ours() -> None:
     assert found == {
         "loraloom.export.fresh_process": ["loraloom.export.runtime"],
         "loraloom.export.runtime": [],
+        "loraloom.export.weight_hashes": ["loraloom.export.fresh_process", "loraloom.export.runtime"],
         "loraloom.export.transformers_answers": ["loraloom.export.fresh_process", "loraloom.export.runtime"],
         "loraloom.export.transformers_runtime": [
             "loraloom.export.runtime",

@@ -42,11 +42,13 @@ LISTENS = {
 CONNECTS = {"workers/ray_options.py"}
 # They take apart what a request says, and reach nobody.
 ONLY_PARSES = ("urllib.parse.", "http.cookies.")
-# A look into the local cache, the form of evaluation results, names of statuses; they ask nobody.
+# A look into the local cache, the form of evaluation results, names of statuses, the division of tensors into
+# files; they ask nobody.
 ASKS_NOBODY = {
     "http.HTTPStatus",
     "huggingface_hub.try_to_load_from_cache",
     "huggingface_hub.EvalResult",
+    "huggingface_hub.split_torch_state_dict_into_shards",
     "huggingface_hub.repocard_data.eval_results_to_model_index",
 }
 # `push --send`: the hub's own client.
