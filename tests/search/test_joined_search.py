@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.run.folder import Run
+from loraloom.workers.journal import is_ready
 from loraloom.workers.ray_options import RayOptions
 from loraloom.workers.sources import note_for_joiners, refusal_to_join
 from tests.faults.warm import Started, Warm
@@ -42,9 +43,9 @@ def held(warm: Warm, recipe: Path, folder: Path, number: int, *more: str) -> Sta
 
 def joined(warm: Warm, folder: Path, **how: object) -> Started:
     """A process that takes part, and has the base."""
-    before = set(folder.glob("run/workers/*/ready.json"))
+    before = set(folder.glob("run/workers/*"))
     started = warm.start("search", "--join", folder / "run", "--json", cwd=folder, **how)
-    started.until(lambda: bool(set(folder.glob("run/workers/*/ready.json")) - before))
+    started.until(lambda: any(map(is_ready, set(folder.glob("run/workers/*")) - before)))
     return started
 
 
@@ -216,7 +217,7 @@ def test_halving_judges_the_trials_of_all_workers_by_the_same_figures(
     assert all(trial["steps"] == 8 and set(trial["rungs"]) == {"25", "50"} for trial in done)
 
 
-@pytest.mark.parametrize("gone", ["worker.beat", "ready.json"])
+@pytest.mark.parametrize("gone", ["worker.beat", "journal.log"])
 def test_a_folder_that_is_damaged_costs_only_its_worker(
     warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path, gone: str
 ) -> None:
