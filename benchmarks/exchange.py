@@ -4,7 +4,8 @@
 
 The worker is a process that trains nothing: at each step it tells an event for each experiment and asks
 whether it is wanted back, then it sleeps; half way it tells a checkpoint. The driver is this process; it only
-gives out waves and takes in what is told. Prints one line of JSON.
+gives out waves and takes in what is told. Prints one line of JSON of this, and before it one of the journal
+alone: what a line costs, and what events would cost that were in it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from loraloom.training.checkpoint import state_files
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import Progress, SlotTensors, TrainingState
 from loraloom.training.waves import Update, Wave, Worker
+from loraloom.workers.beats import replace_quickly
 from loraloom.workers.file_post import FilePost
 from loraloom.workers.file_workers import FileWorkers
+from loraloom.workers.journal import Journal
 from loraloom.workers.wave_files import FOLDER
 
 POLL_SECONDS = 0.02  # of the pool, while workers tell something
@@ -93,6 +96,37 @@ def drive(worker: Worker, files: dict[str, bytes], num_waves: int) -> dict[str, 
     }
 
 
+def journal_costs(folder: Path, num: int, num_lines: int = 300) -> dict[str, float]:
+    """Return what a line of a journal takes, beside a file that is replaced, and events in such lines."""
+    folder.mkdir()
+    journal, trial = Journal(folder), "trial"
+    journal.begin()
+    began = time.perf_counter()
+    for number in range(num_lines):
+        journal.say(trial, number)
+    line = (time.perf_counter() - began) / num_lines
+    began = time.perf_counter()
+    for _ in range(num_lines):
+        replace_quickly(folder / "file", b"x" * 1000)
+    file = (time.perf_counter() - began) / num_lines
+    began = time.perf_counter()
+    for _ in range(num_lines):
+        journal.said(trial)
+    look = (time.perf_counter() - began) / num_lines
+    size, memory = journal.file.stat().st_size, anonymous_mib()
+    for number in range(num_lines):
+        events = [step_event(number) for _ in range(num)]
+        journal._study.enqueue_trial({}, user_attrs={str(at): event for at, event in enumerate(events)})
+    num_events = num_lines * num
+    return {
+        "line_ms": 1000 * line,
+        "replaced_file_ms": 1000 * file,
+        "look_ms": 1000 * look,
+        "event_bytes_on_disk": (journal.file.stat().st_size - size) / num_events,
+        "event_bytes_in_memory": 2**20 * (anonymous_mib() - memory) / num_events,
+    }
+
+
 def main() -> None:
     """Measure once."""
     parser = argparse.ArgumentParser(description="The price of talking through a run's folder.")
@@ -107,6 +141,8 @@ def main() -> None:
     state = TrainingState(1, {name: Progress("training", 1) for name in names}, tensors)
     files = dict(state_files(state))
     with tempfile.TemporaryDirectory() as folder:
+        costs = journal_costs(Path(folder) / "journal", asked.experiments)
+        print(json.dumps({key: round(value, 3) for key, value in costs.items()}))
         run = create_run(Path(folder) / "run")
         with run.locked():
             source, context = FileWorkers(run), multiprocessing.get_context("spawn")

@@ -132,7 +132,7 @@ class FileWorker:
         except OSError as error:
             self.loss = Message("its folder cannot be written: {strerror}", strerror=error.strerror)
         except ValueError as error:
-            self.loss = Message("what it tells cannot be read ({error})", error=error)
+            self.loss = Message("its journal cannot be read ({error})", error=error)
 
 
 class FileWorkers:
