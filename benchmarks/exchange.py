@@ -103,7 +103,7 @@ def journal_costs(folder: Path, num: int, num_lines: int = 300) -> dict[str, flo
     journal.begin()
     began = time.perf_counter()
     for number in range(num_lines):
-        journal.say(trial, number)
+        journal.note(trial, number)
     line = (time.perf_counter() - began) / num_lines
     began = time.perf_counter()
     for _ in range(num_lines):
@@ -111,7 +111,7 @@ def journal_costs(folder: Path, num: int, num_lines: int = 300) -> dict[str, flo
     file = (time.perf_counter() - began) / num_lines
     began = time.perf_counter()
     for _ in range(num_lines):
-        journal.said(trial)
+        journal.noted(trial)
     look = (time.perf_counter() - began) / num_lines
     size, memory = journal.file.stat().st_size, anonymous_mib()
     for number in range(num_lines):

@@ -14,7 +14,7 @@ from loraloom.run.folder import LOCK_FILE, Run
 from loraloom.run.lock import is_held
 from loraloom.run.packing import packed
 from loraloom.run.patience import exists_patiently, read_bytes_patiently
-from loraloom.text.message import Message, to_data
+from loraloom.text.message import Message, said_by, to_data
 from loraloom.training.checkpoint import tick_of
 from loraloom.training.signals import StopRequest
 from loraloom.training.waves import Update, Wave
@@ -57,14 +57,14 @@ class FilePost:
             RunError: the driver has ended, or the journal cannot be written.
         """
         with self._journal_explained():
-            self._journal.say(READY, {"name": self.name, "capacity": capacity, "device": device})
+            self._journal.note(READY, {"name": self.name, "capacity": capacity, "device": device})
         self._driver = Listener(self.folder / DRIVER_BEAT)  # reading the base may have taken long
 
     def refuse(self, problem: str) -> None:
         """Tell the driver why this worker cannot take part."""
         self._is_refused = True
         with contextlib.suppress(OSError, ValueError):
-            self._journal.say(REFUSED, {"name": self.name, "problem": to_data(problem)})
+            self._journal.note(REFUSED, {"name": self.name, "problem": to_data(problem)})
 
     def receive(self) -> Wave | None:
         """Wait for a wave; None if the worker is dismissed or asked to stop, or if the run has finished.
@@ -120,7 +120,7 @@ class FilePost:
         if now - self._asked > POLL_SECONDS:
             self._asked = now
             with self._journal_explained():
-                recalled = self._journal.said(RECALLED)
+                recalled = self._journal.noted(RECALLED)
             self._is_recalled = recalled is not None and recalled >= self._index
         return bool(self.stop) or self._is_recalled
 
@@ -143,7 +143,7 @@ class FilePost:
 
     def _is_dismissed(self) -> bool:
         try:
-            return self._journal.said(DISMISSED) is not None
+            return self._journal.noted(DISMISSED) is not None
         except (OSError, ValueError):
             return False  # whoever asks looks for the driver next, or reads the journal
 
@@ -160,7 +160,8 @@ class FilePost:
         except (OSError, ValueError) as error:
             self._require_driver()
             raise RunError(
-                Message("{name} cannot be read ({error})", name=name, error=error), where=str(self.folder)
+                Message("{name} cannot be read ({error})", name=name, error=said_by(error)),
+                where=str(self.folder),
             ) from None
         self._event_file, self._num_event_bytes = self.folder / event_file(wave.number), 0
         return wave
@@ -210,7 +211,10 @@ class FilePost:
         except (OSError, ValueError) as error:
             self._require_driver()
             raise RunError(
-                Message("cannot be used to talk to the process that writes the run ({error})", error=error),
+                Message(
+                    "cannot be used to talk to the process that writes the run ({error})",
+                    error=said_by(error),
+                ),
                 where=str(self.folder),
                 fix=Message("Join the run again."),
             ) from None

@@ -11,11 +11,18 @@ from pathlib import Path
 from loraloom.run.folder import Run
 from loraloom.run.packing import unpacked
 from loraloom.run.patience import read_bytes_patiently
-from loraloom.text.message import Message, from_data
+from loraloom.text.message import Message, from_data, said_by
 from loraloom.training.waves import Update, Wave
 from loraloom.workers.beats import Beats, Listener, replace_quickly, silence_seconds
 from loraloom.workers.journal import DISMISSED, READY, RECALLED, REFUSED, Journal
-from loraloom.workers.wave_files import DRIVER_BEAT, FOLDER, POLL_SECONDS, WORKER_BEAT, EventFile, wave_file
+from loraloom.workers.wave_files import (
+    DRIVER_BEAT,
+    FOLDER,
+    POLL_SECONDS,
+    WORKER_BEAT,
+    EventFile,
+    wave_file,
+)
 
 
 class FileWorker:
@@ -32,7 +39,7 @@ class FileWorker:
 
     def __init__(self, folder: Path, journal: Journal, beats: Beats) -> None:
         self.folder, self.beats = folder, beats
-        said = journal.said(READY)
+        said = journal.noted(READY)
         self.name, self.capacity = str(said["name"]), int(said["capacity"])
         self.loss = ""
         self._journal, self._listener = journal, Listener(folder / WORKER_BEAT)
@@ -58,7 +65,7 @@ class FileWorker:
         try:
             found.extend(self._told())
         except (OSError, ValueError) as error:
-            self.loss = Message("what it tells cannot be read ({error})", error=error)
+            self.loss = Message("what it tells cannot be read ({error})", error=said_by(error))
         if silence == float("inf"):
             self.loss = Message("its process has ended")
         elif silence > silence_seconds():
@@ -71,13 +78,13 @@ class FileWorker:
     def recall(self) -> None:
         """Ask for its wave after the present step."""
         with self._loss_if_unwritten():
-            self._journal.say(RECALLED, self._given)
+            self._journal.note(RECALLED, self._given)
 
     def dismiss(self) -> None:
         """Let it end; what a lost one still writes is of no use."""
         if not self.loss:
             with self._loss_if_unwritten():
-                self._journal.say(DISMISSED, True)
+                self._journal.note(DISMISSED, True)
         self.beats.remove(self.folder / DRIVER_BEAT)  # afterwards, because a driver without a beat has ended
         if self.loss:  # and before, because a beat may keep a folder from being removed
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -87,7 +94,7 @@ class FileWorker:
         num_earlier = self._journal.num_waves
         if num_earlier == 0:
             return
-        self._journal.say(RECALLED, num_earlier - 1)
+        self._journal.note(RECALLED, num_earlier - 1)
         while self._at < num_earlier and (record := self._journal.wave(self._at)).status != "open":
             for state in (*record.checkpoints, *filter(None, [record.end])):
                 (self.folder / state.file).unlink(missing_ok=True)
@@ -132,7 +139,7 @@ class FileWorker:
         except OSError as error:
             self.loss = Message("its folder cannot be written: {strerror}", strerror=error.strerror)
         except ValueError as error:
-            self.loss = Message("its journal cannot be read ({error})", error=error)
+            self.loss = Message("its journal cannot be read ({error})", error=said_by(error))
 
 
 class FileWorkers:
@@ -161,19 +168,19 @@ class FileWorkers:
             if not journal.exists:
                 continue  # it is just being made, or an earlier version has left it
             try:
-                if (refused := journal.said(REFUSED)) is not None:
+                if (refused := journal.noted(REFUSED)) is not None:
                     self._refuse(folder, str(refused["name"]), from_data(refused["problem"]))
                 elif listener.is_alive:  # and was not left by a process that was killed
                     # Also while it reads the base: this process may be in an evaluation when it is ready.
                     self._beats.add(folder / DRIVER_BEAT)
-                    if journal.said(READY) is not None:
+                    if journal.noted(READY) is not None:
                         self._seen.add(folder.name)
                         del self._waiting[folder.name]
                         found.append(FileWorker(folder, journal, self._beats))
             except OSError:  # it is just being removed
                 pass
             except (ValueError, LookupError, TypeError) as error:
-                problem = Message("its journal cannot be read ({error})", error=error)
+                problem = Message("its journal cannot be read ({error})", error=said_by(error))
                 self._refuse(folder, folder.name, problem)
         return found
 
@@ -195,7 +202,7 @@ class FileWorkers:
                     shutil.rmtree(folder, ignore_errors=True)
                 elif journal.exists:
                     with contextlib.suppress(OSError, ValueError):
-                        journal.say(DISMISSED, True)
+                        journal.note(DISMISSED, True)
         self._beats.stop()
         with contextlib.suppress(OSError):
             self.folder.rmdir()  # the last one to leave removes it

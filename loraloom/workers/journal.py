@@ -2,7 +2,7 @@
 
 The worker is a study, and each wave that it is given is a trial of this study:
 
-    study   ready, refused, which the worker says; recalled, dismissed, which the driver says
+    study   ready, refused, noted by the worker; recalled, dismissed, noted by the driver
     trial   waiting, until the worker takes the wave; running; complete if it came back, failed if it did not
 
 A call that writes locks the file, appends a line, waits for the disk, and reads what the other side has
@@ -27,6 +27,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from loraloom.run.patience import despite_stalls
+from loraloom.text.message import Message, said_by
 from loraloom.text.visible import one_line
 
 FILE = "journal.log"
@@ -100,16 +101,16 @@ class Journal:
         with self._damage_noted():
             optuna.create_study(storage=self._storage, study_name=_STUDY)
 
-    def say(self, key: str, value: Any) -> None:
-        """Say something that the other side finds with `said`."""
+    def note(self, key: str, value: Any) -> None:
+        """Note something about the worker that the other side finds with `noted`."""
         with self._damage_noted():
             self._study.set_user_attr(key, value)
-            _require(self._sayings, key, value)
+            _require(self._notes, key, value)
 
-    def said(self, key: str) -> Any:
-        """Return what was said last; None if nothing was, or if the journal is only just begun."""
+    def noted(self, key: str) -> Any:
+        """Return what was noted last; None if nothing was, or if the journal is only just begun."""
         with self._damage_noted():
-            return self._sayings.get(key) if self._has_study else None
+            return self._notes.get(key) if self._has_study else None
 
     def give(self, number: int, file: str) -> int:
         """Give the worker a wave, which is in a file; return its index among all waves of this worker."""
@@ -185,7 +186,7 @@ class Journal:
         return despite_stalls(lambda: self._study.get_trials(deepcopy=False))
 
     @property
-    def _sayings(self) -> dict[str, Any]:
+    def _notes(self) -> dict[str, Any]:
         return despite_stalls(lambda: self._study.user_attrs)
 
     @property
@@ -209,7 +210,8 @@ class Journal:
         except OSError:
             raise
         except _DAMAGE as error:
-            self._damage = one_line(f"{type(error).__name__}: {error}")
+            said = said_by(error)
+            self._damage = said if isinstance(said, Message) else one_line(f"{type(error).__name__}: {error}")
             raise ValueError(self._damage) from None
 
 
@@ -219,13 +221,13 @@ def _require(found: Mapping[str, Any], key: str, value: Any) -> None:
     JournalStorage says nothing if its line is joined to half a one that a full disk has left.
     """
     if found.get(key) != json.loads(json.dumps(value)):
-        raise ValueError(f"{key} was written and cannot be read again")
+        raise ValueError(Message("what was written cannot be read again"))
 
 
 def is_ready(folder: Path) -> bool:
     """Return whether a folder is that of a worker that has the base."""
     journal = Journal(folder)
     try:
-        return journal.exists and journal.said(READY) is not None
+        return journal.exists and journal.noted(READY) is not None
     except (OSError, ValueError):  # it has left, or is damaged
         return False

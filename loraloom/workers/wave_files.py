@@ -21,6 +21,7 @@ from pathlib import Path
 from loraloom.run.documents.document import JsonObject
 from loraloom.run.patience import POLL_SECONDS as PATIENT_POLL_SECONDS
 from loraloom.run.patience import SECONDS_FOR_A_FILE, despite_stalls
+from loraloom.text.message import Message
 from loraloom.training.waves import Update
 
 FOLDER = "workers"
@@ -88,7 +89,8 @@ class EventFile:
         deadline = time.monotonic() + SECONDS_FOR_A_FILE
         while self._num_taken + len(self._rest) < size:
             if time.monotonic() > deadline:
-                raise ValueError(f"{self._path.name} is shorter than {size} bytes")
+                name = self._path.name
+                raise ValueError(Message("{name} is shorter than {size} bytes", name=name, size=size))
             time.sleep(PATIENT_POLL_SECONDS)
             self.read()
 

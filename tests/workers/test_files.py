@@ -138,7 +138,7 @@ def test_a_driver_that_ended_right_after_its_last_word_was_looked_for(
         @property
         def silent_seconds(self) -> float:
             if is_dismissed:
-                Journal(post.folder).say(DISMISSED, True)
+                Journal(post.folder).note(DISMISSED, True)
             return float("inf")
 
     monkeypatch.setattr(post, "_driver", Ended())
@@ -154,7 +154,7 @@ def test_a_journal_that_cannot_be_read_for_a_moment_ends_no_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post = FilePost(tmp_path / "worker", "worker", StopRequest())
-    Journal(post.folder).say(DISMISSED, True)
+    Journal(post.folder).note(DISMISSED, True)
     failures = iter([OSError(errno.ESTALE, "Stale file handle")] * 3)
     plain = JournalFileBackend.read_logs
 

@@ -188,6 +188,7 @@ def test_a_damaged_line_costs_only_its_worker(damage: bytes, run: Run) -> None:
     own.worker.recall()  # after which nobody can read the line before
     own.worker.updates()
     assert "cannot be read" in own.worker.loss
+    assert isinstance(own.worker.loss, Message)
     own.worker.dismiss()
     other.post.send(Update("end", 2, files=LATER))
     assert told([*other.worker.updates()]) == [("end", 2, 9)]
@@ -223,7 +224,7 @@ def test_a_lock_that_a_killed_process_has_left_is_waited_for_but_not_for_long(
     assert time.monotonic() - began < 1
     own.worker.recall()
     assert 2 < time.monotonic() - began < 10
-    assert own.post._journal.said("recalled") == 0
+    assert own.post._journal.noted("recalled") == 0
     assert not lock.exists()
     own.post.send(Update("end", 1, files=LATER))
     own.worker.updates()
