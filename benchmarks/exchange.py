@@ -105,6 +105,12 @@ def journal_costs(folder: Path, num: int, num_lines: int = 300) -> dict[str, flo
     for number in range(num_lines):
         journal.note(trial, number)
     line = (time.perf_counter() - began) / num_lines
+    paused = 0.0  # as from workers, whose lines do not follow each other
+    for number in range(num_lines // 3):
+        time.sleep(POLL_SECONDS)
+        began = time.perf_counter()
+        journal.note(trial, number)
+        paused += (time.perf_counter() - began) / (num_lines // 3)
     began = time.perf_counter()
     for _ in range(num_lines):
         replace_quickly(folder / "file", b"x" * 1000)
@@ -120,6 +126,7 @@ def journal_costs(folder: Path, num: int, num_lines: int = 300) -> dict[str, flo
     num_events = num_lines * num
     return {
         "line_ms": 1000 * line,
+        "line_after_a_pause_ms": 1000 * paused,
         "replaced_file_ms": 1000 * file,
         "look_ms": 1000 * look,
         "event_bytes_on_disk": (journal.file.stat().st_size - size) / num_events,

@@ -72,7 +72,7 @@ class EventFile:
         """
         if until is not None:
             self._wait_for(until)
-        end = None if until is None else until - self._num_taken
+        end = None if until is None else max(0, until - self._num_taken)
         whole = self._rest[:end].rpartition(b"\n")[0]
         if not whole:
             return []
