@@ -9,7 +9,7 @@
       events.jsonl         one JSON object per line
       checkpoints/         step-000160/, written by training/checkpoint.py
       lanes/lane-3/        checkpoints of experiments that workers train, written by training/lanes.py
-      workers/<name>/      messages of processes that have joined, removed by them (workers/wave_files.py)
+      workers/<name>/      journal and files of processes that have joined (workers/wave_files.py)
       adapters/<name>/     finished adapters, in PEFT's folder format
       failed/<name>/       the same, for what a failed experiment had learnt
       changed/             copies of files that had changed when the run was resumed

@@ -49,19 +49,28 @@ def patiently(
         time.sleep(POLL_SECONDS)
 
 
+def despite_stalls(read: Callable[[], T]) -> T:
+    """Return what a reading gives, which is repeated for a while if the file system stalls.
+
+    Raises:
+        OSError: it has failed for a reason that does not pass, or for too long.
+    """
+    return patiently(read, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
+
+
 def read_bytes_patiently(path: Path) -> bytes:
     """Return the content of a file, which another process may be replacing.
 
     Raises:
         OSError: it is missing, or could not be read for a while.
     """
-    return patiently(path.read_bytes, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
+    return despite_stalls(path.read_bytes)
 
 
 def exists_patiently(path: Path) -> bool:
     """Return whether there is something at a path; False, too, if the system cannot say it for a while."""
     try:
-        return patiently(path.exists, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
+        return despite_stalls(path.exists)
     except OSError:
         return False
 

@@ -31,7 +31,11 @@ from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.text.units import size
 
-PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
+# Optuna draws the trials of a search, and has the journal between a driver and those who have joined.
+PACKAGES = (
+    *("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy"),
+    "optuna",
+)
 
 
 # Read once in a process, which keeps the packages that it has imported, whatever is installed meanwhile.

@@ -10,7 +10,7 @@ from loraloom.run.folder import Run
 from loraloom.run.own_process import module_command, module_environment
 from loraloom.session.locations import Relocation
 from loraloom.text.message import Message
-from loraloom.workers.wave_files import FileWorker, FileWorkers
+from loraloom.workers.file_workers import FileWorker, FileWorkers
 
 # How long workers that are dismissed may take to end.
 END_SECONDS = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 import uuid
@@ -18,8 +19,10 @@ from loraloom.session.locations import Relocation
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
+from loraloom.workers.file_post import FilePost
+from loraloom.workers.journal import is_ready
 from loraloom.workers.sources import refusal_to_join
-from loraloom.workers.wave_files import FOLDER, READY, FilePost
+from loraloom.workers.wave_files import FOLDER
 from loraloom.workers.worker_loop import train_waves
 from loraloom.workers.worker_material import SECONDS_FOR_DOCUMENTS, load_material, own_name
 
@@ -170,4 +173,4 @@ def _look(run: Run) -> _Found:
 
 def _num_beside(folder: Path) -> int:
     """Return how many other workers share this machine's memory; what the driver needs, it has already."""
-    return sum(path.parent.name.startswith(f"{own_name()}-") for path in folder.glob(f"*/{READY}"))
+    return sum(is_ready(path) for path in folder.glob(f"{glob.escape(own_name())}-*"))

@@ -12,9 +12,7 @@ from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.training.lanes import has_lanes
 from loraloom.training.waves import WorkerSource
-from loraloom.workers.devices import DeviceWorkers
 from loraloom.workers.ray_options import RayOptions
-from loraloom.workers.wave_files import FileWorkers
 
 # What a process that holds a run notes for those that want to join it.
 ON_RAY = "ray"
@@ -68,7 +66,10 @@ def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | No
     Raises:
         RunError: Ray is not installed, or no cluster answers.
     """
-    if ray is None:
+    if ray is None:  # each imports what it needs: Optuna, or Ray
+        from loraloom.workers.devices import DeviceWorkers
+        from loraloom.workers.file_workers import FileWorkers
+
         if len(recipe.devices) > 1:
             return DeviceWorkers(run, recipe.devices[1:], moved)
         return FileWorkers(run)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from loraloom.run.folder import Run
+from loraloom.workers.beats import machine
+from loraloom.workers.journal import is_ready
 from loraloom.workers.ray_options import RayOptions
 from loraloom.workers.sources import note_for_joiners, refusal_to_join
 from tests.faults.warm import Started, Warm
@@ -18,6 +20,7 @@ from tests.search.small import fruits, run_search
 from tests.search.test_interruptions import STEP, assert_same, command, ended, raw_events
 
 SearchView = Callable[..., Path]
+UNLOCK = "optuna.storages.journal:JournalFileOpenLock.release"
 # The updates of six trials: those of the timed step, and of the first one.
 IN_TRAINING = 14
 
@@ -42,9 +45,9 @@ def held(warm: Warm, recipe: Path, folder: Path, number: int, *more: str) -> Sta
 
 def joined(warm: Warm, folder: Path, **how: object) -> Started:
     """A process that takes part, and has the base."""
-    before = set(folder.glob("run/workers/*/ready.json"))
+    before = set(folder.glob("run/workers/*"))
     started = warm.start("search", "--join", folder / "run", "--json", cwd=folder, **how)
-    started.until(lambda: bool(set(folder.glob("run/workers/*/ready.json")) - before))
+    started.until(lambda: any(map(is_ready, set(folder.glob("run/workers/*")) - before)))
     return started
 
 
@@ -62,11 +65,21 @@ def test_a_process_that_joins_trains_a_part_of_the_trials(
     assert not names & {"workers", "lanes"}
 
 
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"call": STEP, "number": 4},
+        # With the lock of its journal: as it takes a wave, and as it first tells a state.
+        {"call": UNLOCK, "number": 3},
+        {"call": UNLOCK, "number": 4},
+    ],
+    ids=["in a step", "with a wave taken", "with a state half told"],
+)
 def test_a_worker_that_is_killed_loses_no_trial_and_none_is_counted_twice(
-    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path, faults: dict[str, object]
 ) -> None:
     holder = held(warm, recipe, tmp_path, IN_TRAINING)
-    joiner = joined(warm, tmp_path, faults={"call": STEP, "number": 4})
+    joiner = joined(warm, tmp_path, faults=faults)
     (tmp_path / "go").touch()
     assert joiner.wait().code == -signal.SIGKILL
     found = holder.wait()
@@ -92,10 +105,16 @@ def test_a_driver_that_is_killed_is_noticed_and_its_search_resumes(
     assert "has ended, or does not answer" in left.stderr
     assert "Traceback" not in left.stderr
     before = ended(run)
+    left_by_an_earlier_version = run / "workers" / f"node-{holder.pid}-0"
+    left_by_an_earlier_version.mkdir(parents=True)
+    sign = {"machine": machine(), "pid": holder.pid, "started": 1.0, "time": 1.0}
+    (left_by_an_earlier_version / "worker.beat").write_text(json.dumps(sign))
+    (left_by_an_earlier_version / "ready.json").write_text("{}")
     resumed = warm.call(*plain(recipe, tmp_path), "--resume", run, cwd=tmp_path)
     assert resumed.code == 0, resumed.stderr
     assert_same(run, searched(), before)
     assert not (run / "lanes").exists()
+    assert not (run / "workers").exists()
 
 
 def test_a_signal_to_a_worker_gives_its_trials_back(
@@ -216,7 +235,7 @@ def test_halving_judges_the_trials_of_all_workers_by_the_same_figures(
     assert all(trial["steps"] == 8 and set(trial["rungs"]) == {"25", "50"} for trial in done)
 
 
-@pytest.mark.parametrize("gone", ["worker.beat", "ready.json"])
+@pytest.mark.parametrize("gone", ["worker.beat", "journal.log"])
 def test_a_folder_that_is_damaged_costs_only_its_worker(
     warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path, gone: str
 ) -> None:

@@ -17,6 +17,7 @@ from loraloom.forecast.plan import placed
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import parse_recipe
 from loraloom.run.events import Event, Note, TrainStep
+from loraloom.workers.journal import is_ready
 from tests.commands.trained import ROWS
 
 
@@ -45,7 +46,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
             said.append(str(event.message))
         deadline = time.monotonic() + 120
         while isinstance(event, TrainStep) and time.monotonic() < deadline:
-            if list(out.glob("workers/*/ready.json")) or not out.exists() or event.step > 5:
+            if any(map(is_ready, out.glob("workers/*"))) or not out.exists() or event.step > 5:
                 break  # the other process has the base; until then this one would train everything
             time.sleep(0.05)
 

@@ -5,18 +5,31 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from loraloom.errors import RunError
 from loraloom.run.folder import create_run
 from loraloom.training.signals import StopRequest
 from loraloom.training.waves import Wave
-from loraloom.workers import wave_files
-from loraloom.workers.wave_files import DISMISSED, DRIVER_BEAT, FOLDER, FilePost, FileWorkers
+from loraloom.workers import file_post, file_workers
+from loraloom.workers.file_post import FilePost
+from loraloom.workers.file_workers import FileWorkers
+from loraloom.workers.journal import DISMISSED, Journal
+from loraloom.workers.wave_files import DRIVER_BEAT, FOLDER, wave_file
 
 SILENCE = 0.4
+
+
+def give(folder: Path, number: int) -> None:
+    """Give a worker a wave of this number."""
+    name = wave_file(number)
+    (folder / name).write_bytes(Wave(number, "recipe", {}).packed())
+    Journal(folder).give(number, name)
 
 
 def test_a_driver_gives_signs_of_life_to_a_worker_that_still_reads_the_base(tmp_path: Path) -> None:
@@ -38,7 +51,7 @@ def test_a_driver_gives_signs_of_life_to_a_worker_that_still_reads_the_base(tmp_
 def test_a_worker_that_took_long_to_read_the_base_waits_for_the_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wave_files, "silence_seconds", lambda: SILENCE)
+    monkeypatch.setattr(file_post, "silence_seconds", lambda: SILENCE)
     stop = StopRequest()
     post = FilePost(tmp_path / "worker", "worker", stop)
     time.sleep(SILENCE)
@@ -53,8 +66,8 @@ def test_a_worker_waits_for_a_driver_that_has_the_lock_and_is_busy_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be in an evaluation, and gives signs of life in a worker's folder after it has seen it."""
-    monkeypatch.setattr(wave_files, "silence_seconds", lambda: SILENCE)
-    monkeypatch.setattr(wave_files, "BEAT_SECONDS", SILENCE / 4)
+    monkeypatch.setattr(file_post, "silence_seconds", lambda: SILENCE)
+    monkeypatch.setattr(file_post, "BEAT_SECONDS", SILENCE / 4)
     run = create_run(tmp_path / "run")
     with run.locked():
         post = FilePost(run.folder / FOLDER / "worker", "worker", StopRequest())
@@ -62,8 +75,7 @@ def test_a_worker_waits_for_a_driver_that_has_the_lock_and_is_busy_for_long(
         time.sleep(2 * SILENCE)
         source = FileWorkers(run)
         threading.Timer(2 * SILENCE, source.newcomers).start()
-        wave = Wave(1, "recipe", {}).packed()
-        threading.Timer(3 * SILENCE, lambda: (post.folder / "wave-000001").write_bytes(wave)).start()
+        threading.Timer(3 * SILENCE, give, [post.folder, 1]).start()
         assert post.receive() is not None
         source.close()
         post.close()
@@ -74,7 +86,7 @@ def test_a_worker_that_comes_after_the_last_trial_ends_with_the_run(
     has_finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver does not look for workers any more, and has the lock until its result is written."""
-    monkeypatch.setattr(wave_files, "BEAT_SECONDS", SILENCE / 4)
+    monkeypatch.setattr(file_post, "BEAT_SECONDS", SILENCE / 4)
     run = create_run(tmp_path / "run")
     with run.locked():
         post = FilePost(run.folder / FOLDER / "worker", "worker", StopRequest())
@@ -106,7 +118,7 @@ def test_the_folder_of_a_lost_worker_is_removed_when_no_beat_is_written_to_it(
     def rmtree(folder: Path, **_: object) -> None:
         beating.append(folder / DRIVER_BEAT in source._beats._files)
 
-    monkeypatch.setattr(wave_files.shutil, "rmtree", rmtree)
+    monkeypatch.setattr(file_workers.shutil, "rmtree", rmtree)
     worker.dismiss()
     assert beating == [False]
     monkeypatch.undo()
@@ -126,7 +138,7 @@ def test_a_driver_that_ended_right_after_its_last_word_was_looked_for(
         @property
         def silent_seconds(self) -> float:
             if is_dismissed:
-                (post.folder / DISMISSED).touch()
+                Journal(post.folder).note(DISMISSED, True)
             return float("inf")
 
     monkeypatch.setattr(post, "_driver", Ended())
@@ -138,20 +150,20 @@ def test_a_driver_that_ended_right_after_its_last_word_was_looked_for(
     post.close()
 
 
-def test_a_folder_that_cannot_be_looked_at_for_a_moment_ends_no_worker(
+def test_a_journal_that_cannot_be_read_for_a_moment_ends_no_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post = FilePost(tmp_path / "worker", "worker", StopRequest())
-    (post.folder / "dismissed").touch()
+    Journal(post.folder).note(DISMISSED, True)
     failures = iter([OSError(errno.ESTALE, "Stale file handle")] * 3)
-    plain = Path.exists
+    plain = JournalFileBackend.read_logs
 
-    def looking(path: Path, **options: bool) -> bool:
+    def reading(journal: JournalFileBackend, number: int) -> Iterator[dict[str, Any]]:
         if (error := next(failures, None)) is not None:
             raise error
-        return plain(path, **options)
+        return plain(journal, number)
 
-    monkeypatch.setattr(Path, "exists", looking)
+    monkeypatch.setattr(JournalFileBackend, "read_logs", reading)
     assert post.receive() is None
     assert next(failures, None) is None
     assert not post.is_recalled()
@@ -162,7 +174,7 @@ def test_a_wave_that_cannot_be_read_for_a_moment_is_trained_and_a_damaged_one_is
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post = FilePost(tmp_path / "worker", "worker", StopRequest())
-    (post.folder / "wave-000001").write_bytes(Wave(1, "recipe", {}).packed())
+    give(post.folder, 1)
     failures = iter([OSError(errno.ESTALE, "Stale file handle")] * 2)
     plain = Path.read_bytes
 
@@ -177,6 +189,7 @@ def test_a_wave_that_cannot_be_read_for_a_moment_is_trained_and_a_damaged_one_is
     assert wave.number == 1
     assert next(failures, None) is None
     (post.folder / "wave-000002").write_bytes(b"{")
+    Journal(post.folder).give(2, "wave-000002")
     with pytest.raises(RunError, match="wave-000002 cannot be read"):
         post.receive()
     post.close()

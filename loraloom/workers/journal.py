@@ -1,0 +1,233 @@
+"""The journal between a driver and one worker: Optuna's JournalStorage, in a file of the worker's folder.
+
+The worker is a study, and each wave that it is given is a trial of this study:
+
+    study   ready, refused, noted by the worker; recalled, dismissed, noted by the driver
+    trial   waiting, until the worker takes the wave; running; complete if it came back, failed if it did not
+
+A call that writes locks the file, appends a line, waits for the disk, and reads what the other side has
+written. Lines are never removed, and readers keep what they say; what there is much of is therefore in files
+that the journal names (`wave_files.py`). Each worker has a journal of its own, so that one damaged line, or a
+lock that was left by a process that was killed, concerns no other worker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from loraloom.run.patience import despite_stalls
+from loraloom.text.message import Message, said_by
+from loraloom.text.visible import one_line
+
+FILE = "journal.log"
+READY, REFUSED, RECALLED, DISMISSED = "ready", "refused", "recalled", "dismissed"
+_STUDY = "worker"
+_NUMBER, _FILE, _PROBLEM = "number", "file", "problem"
+_CHECKPOINT, _END = "checkpoint", "end"
+Status = Literal["open", "returned", "failed"]
+_STATUS: dict[TrialState, Status] = {TrialState.COMPLETE: "returned", TrialState.FAIL: "failed"}
+# After so long, a lock counts as left by a process that was killed: it is had for one write to the disk.
+LOCK_SECONDS = 10
+# What JournalStorage raises for lines that it cannot read or apply, or for a lock that was taken from it.
+_DAMAGE = (OptunaError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError)
+
+
+@dataclass(frozen=True)
+class ToldState:
+    """A state of training that a worker has put into a file.
+
+    Args:
+        file: its name.
+        num_event_bytes: size of the wave's file of events when it was told.
+    """
+
+    file: str
+    num_event_bytes: int
+
+
+@dataclass(frozen=True)
+class WaveRecord:
+    """A wave as the journal has it.
+
+    Args:
+        number: of the wave.
+        checkpoints: those told so far, in order.
+        status: whether it is not back yet, or came back, or the worker failed with it.
+        end: the state with which it came back.
+        problem: as data, why the worker failed.
+    """
+
+    number: int
+    checkpoints: Sequence[ToldState]
+    status: Status
+    end: ToldState | None = None
+    problem: Any = None
+
+
+class Journal:
+    """The journal in a worker's folder.
+
+    Args:
+        folder: of the worker.
+
+    Raises:
+        OSError, ValueError: of any method: the folder is gone, or the journal cannot be read or written. A
+            damaged one stays so, because JournalStorage skips some lines that it could not apply.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FILE
+        self._taken: optuna.Trial | None = None
+        self._damage = ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the worker has begun it."""
+        return self.file.exists()
+
+    def begin(self) -> None:
+        """Create it; the worker does this."""
+        with self._damage_noted():
+            optuna.create_study(storage=self._storage, study_name=_STUDY)
+
+    def note(self, key: str, value: Any) -> None:
+        """Note something about the worker that the other side finds with `noted`."""
+        with self._damage_noted():
+            self._study.set_user_attr(key, value)
+            _require(self._notes, key, value)
+
+    def noted(self, key: str) -> Any:
+        """Return what was noted last; None if nothing was, or if the journal is only just begun."""
+        with self._damage_noted():
+            return self._notes.get(key) if self._has_study else None
+
+    def give(self, number: int, file: str) -> int:
+        """Give the worker a wave, which is in a file; return its index among all waves of this worker."""
+        with self._damage_noted():
+            self._study.enqueue_trial({}, user_attrs={_NUMBER: number, _FILE: file})
+            _require(self._trials[-1].user_attrs, _FILE, file)
+            return len(self._trials) - 1
+
+    def take(self) -> tuple[int, str] | None:
+        """Take the next wave that waits; return its index and the name of its file."""
+        with self._damage_noted():
+            if not any(trial.state == TrialState.WAITING for trial in self._trials):
+                return None
+            self._taken = self._study.ask()
+            return self._taken.number, str(self._taken.user_attrs[_FILE])
+
+    def add_checkpoint(self, told: ToldState) -> None:
+        """Tell of a checkpoint of the wave that was taken."""
+        with self._damage_noted():
+            number = len(self.wave(self._index).checkpoints)
+            self._tell(f"{_CHECKPOINT} {number:06d}", [told.file, told.num_event_bytes])
+
+    def end(self, step: int, told: ToldState) -> None:
+        """Tell that the wave that was taken is back, with this state after this step."""
+        with self._damage_noted():
+            self._tell(_END, [told.file, told.num_event_bytes])
+            self._study.tell(self._index, step)
+
+    def fail(self, problem: Any) -> None:
+        """Tell that the worker failed with the wave that it took."""
+        with self._damage_noted():
+            self._tell(_PROBLEM, problem)
+            self._study.tell(self._index, state=TrialState.FAIL)
+
+    @property
+    def num_waves(self) -> int:
+        """How many waves the worker was given."""
+        with self._damage_noted():
+            return len(self._trials)
+
+    def wave(self, index: int) -> WaveRecord:
+        """Return what became of a wave so far."""
+        with self._damage_noted():
+            trial = self._trials[index]
+            own = trial.user_attrs
+            checkpoints = [ToldState(*own[key]) for key in sorted(own) if key.startswith(_CHECKPOINT)]
+            end = ToldState(*own[_END]) if _END in own else None
+            status = _STATUS.get(trial.state, "open")
+            return WaveRecord(own[_NUMBER], checkpoints, status, end, own.get(_PROBLEM))
+
+    @cached_property
+    def _storage(self) -> optuna.storages.JournalStorage:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        # The lock by `open`: that by a link is never released if the path is relative, and the process killed
+        # (findings/optuna_symlink_lock_of_a_relative_path_dangles.sh).
+        lock = JournalFileOpenLock(str(self.file), grace_period=LOCK_SECONDS)
+        return optuna.storages.JournalStorage(JournalFileBackend(str(self.file), lock))
+
+    @cached_property
+    def _study(self) -> optuna.Study:
+        sampler = optuna.samplers.RandomSampler()  # never used: the driver says what to train
+        return optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
+
+    @property
+    def _has_study(self) -> bool:
+        """Whether the first line is there; the file may be without it for a moment."""
+        return "_study" in self.__dict__ or _STUDY in despite_stalls(
+            lambda: optuna.get_all_study_names(self._storage)
+        )
+
+    @property
+    def _trials(self) -> list[FrozenTrial]:
+        return despite_stalls(lambda: self._study.get_trials(deepcopy=False))
+
+    @property
+    def _notes(self) -> dict[str, Any]:
+        return despite_stalls(lambda: self._study.user_attrs)
+
+    @property
+    def _index(self) -> int:
+        assert self._taken is not None, "no wave was taken"
+        return self._taken.number
+
+    def _tell(self, key: str, value: Any) -> None:
+        assert self._taken is not None, "no wave was taken"
+        # Not `Trial.set_user_attr`, which changes what the storage has in memory even if its line is lost.
+        self._storage.set_trial_user_attr(self._taken._trial_id, key, value)
+        _require(self._trials[self._index].user_attrs, key, value)
+
+    @contextmanager
+    def _damage_noted(self) -> Iterator[None]:
+        """Raise ValueError for whatever Optuna raises because a journal is not as it should be."""
+        if self._damage:
+            raise ValueError(self._damage)
+        try:
+            yield
+        except OSError:
+            raise
+        except _DAMAGE as error:
+            said = said_by(error)
+            self._damage = said if isinstance(said, Message) else one_line(f"{type(error).__name__}: {error}")
+            raise ValueError(self._damage) from None
+
+
+def _require(found: Mapping[str, Any], key: str, value: Any) -> None:
+    """Refuse a journal that does not have what was just written.
+
+    JournalStorage says nothing if its line is joined to half a one that a full disk has left.
+    """
+    if found.get(key) != json.loads(json.dumps(value)):
+        raise ValueError(Message("what was written cannot be read again"))
+
+
+def is_ready(folder: Path) -> bool:
+    """Return whether a folder is that of a worker that has the base."""
+    journal = Journal(folder)
+    try:
+        return journal.exists and journal.noted(READY) is not None
+    except (OSError, ValueError):  # it has left, or is damaged
+        return False
