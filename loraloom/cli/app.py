@@ -15,7 +15,7 @@ import typer
 from loraloom.cli.adapter_verbs import card, export, merge, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.language_option import check_language, user_language
-from loraloom.cli.rank_steps import leaves_it_to_leader
+from loraloom.cli.rank_steps import leaves_it_to_leader, run_verb
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
@@ -106,7 +106,7 @@ def _run() -> None:
         with leave_on_signals():
             if leaves_it_to_leader(launch, verb):
                 return
-            (make_app(verb) if verb in VERBS else app)()
+            run_verb(make_app(verb) if verb in VERBS else app, launch)
     except LoRALoomError as error:
         if not must_print(launch, error):
             sys.exit(1)

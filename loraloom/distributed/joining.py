@@ -72,11 +72,13 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
     except LoRALoomError:  # the others have ended
         return True
     _leave(meeting, error.as_message())
-    if not launch.is_follower or getattr(error, "has_reason", False):
-        return not launch.is_follower
+    if not launch.is_follower:
+        return True
+    has_printed = getattr(error, "has_reason", False)
     with suppress(LostStoreError):
-        return not _wait_until(lambda: meeting.has_left(0))
-    return True
+        has_printed = has_printed or _wait_until(lambda: meeting.has_left(0))
+        meeting.need_no_more()
+    return not has_printed
 
 
 def _meet(launch: Launch) -> Meeting:
@@ -94,7 +96,8 @@ def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:
         if not meeting.has_left(launch.rank):
             meeting.leave(reason, is_failure=is_failure)
             if not launch.is_follower and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ:
-                _wait_until(lambda: all(meeting.has_left(rank) for rank in range(launch.size)))
+                is_done = meeting.needs_no_more if is_failure else meeting.has_left
+                _wait_until(lambda: all(map(is_done, range(1, launch.size))))
 
 
 def _wait_until(condition: Callable[[], bool]) -> bool:

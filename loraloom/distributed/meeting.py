@@ -66,6 +66,15 @@ class Meeting:
         """Return whether a rank has left a reason why it ends."""
         return self.posted(f"ended/{rank}") is not None
 
+    def need_no_more(self) -> None:
+        """Say that this rank, which has left a reason, will not look for another one's."""
+        self.post(f"read/{self.launch.rank}", True)
+
+    def needs_no_more(self, rank: int) -> bool:
+        """Return whether a rank no longer needs the store: it has said so, or was asked to stop."""
+        ended = self.posted(f"ended/{rank}")
+        return self.posted(f"read/{rank}") is not None or (ended is not None and not ended[0])
+
     def post(self, name: str, value: Any) -> None:
         """Leave a value of JSON under a name."""
         self.store.set(name, json.dumps(value))
