@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from loraloom.distributed.launch import Launch
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     from loraloom.distributed.meeting import Meeting
@@ -53,6 +54,10 @@ def joined_ranks(launch: Launch) -> Iterator[Ranks]:
             meeting.raise_ending(only_failures=True)  # torchrun stops all ranks after one has failed
         _leave(meeting, stop.as_message(), is_failure=False)
         raise
+    except BaseException as ending:
+        if not isinstance(ending, Exception):  # a signal, before one was waited for
+            _leave(meeting, Message("stopped"), is_failure=False)
+        raise
     finally:
         if group is not None:
             group.close()
@@ -78,7 +83,22 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
     with suppress(LostStoreError):
         has_printed = has_printed or _wait_until(lambda: meeting.has_left(0))
         meeting.need_no_more()
+        # If the leader has been killed, the first of the others speaks.
+        has_printed = has_printed or meeting.store.add("speakers", 1) > 1
     return not has_printed
+
+
+def killed_rank(launch: Launch) -> LoRALoomError | None:
+    """Return the error for a rank that was killed, if that is why this one was asked to stop.
+
+    torchrun stops all ranks after one has ended, sooner than a broken exchange tells them.
+
+    Args:
+        launch: how this process was started.
+    """
+    with suppress(LostStoreError):
+        return _meetings[0].killed() if _meetings and not launch.is_alone else None
+    return None
 
 
 def _meet(launch: Launch) -> Meeting:
