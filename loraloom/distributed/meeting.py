@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -207,7 +207,7 @@ def _machine() -> str:
     space = ""
     with suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())
-    return f"{socket.gethostname()} {space}"
+    return f"{platform.node()} {space}"
 
 
 def _is_alive(pid: int) -> bool:
