@@ -5,9 +5,13 @@ Five rows of 52 tokens in bfloat16, six heads of 64, one thread: torch's `scaled
 plain products, and again in the backward pass, so that no more is kept than the fused kernel keeps. float32
 products are those of a library that compiles no kernel for every new length, as oneDNN does for bfloat16.
 
-Passes without gradients, and rows so long that their scores take much memory, use torch's. So do passes in
-float32, with the sum of mask and bias that all layers share: sixteen rows of 64 tokens take 8.9 ms with
-torch's kernel and 12.0 with these products (in bfloat16 17.7 and 14.9).
+It is also more exact. T5 does not divide its scores, which reach 586 in the starter, and torch's kernel keeps
+the logarithm of a row's sum in float32: near 586 to 3e-5, and no better are the weights of its backward pass.
+So another order of the same examples (packed otherwise, shared among processes) changed the gradient by 1e-5
+of its norm; here it is 2e-7 to 4e-7 (`benchmarks/orders.py`). Therefore it is used in float32 too, where rows
+of 64 tokens take a quarter longer than in torch's kernel, and a step of the starter 1 to 3 % longer.
+
+Passes without gradients, and rows so long that their scores take much memory, use torch's.
 """
 
 from __future__ import annotations
@@ -18,14 +22,12 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "loraloom_rows"
-FASTER_IN_TORCH = frozenset({torch.float32})
 LARGEST = 2**23  # scores of a layer; three tensors of so many float32 exist at a time
 
 # A mask -> the position bias that it was joined with, and the sum of both; all layers of a stack share them.
@@ -59,7 +61,8 @@ class _RowAttention(torch.autograd.Function):
         q, k, v, into_out = (_flat(x) for x in (query, key, value, upstream))
         weights = _weights(q, k, bias, ctx.scaling)
         into_v = weights.mT @ into_out
-        into_scores = torch._softmax_backward_data(into_out @ v.mT, weights, -1, torch.float32)
+        into_scores = into_out @ v.mT
+        torch._softmax_backward_data(into_scores, weights, -1, torch.float32, grad_input=into_scores)
         into_scores = into_scores.mul_(ctx.scaling) if ctx.scaling != 1.0 else into_scores
         into_q, into_k = into_scores @ k, into_scores.mT @ q
         return _like(into_q, query), _like(into_k, key), _like(into_v, value), None, None
@@ -67,7 +70,8 @@ class _RowAttention(torch.autograd.Function):
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, scaling: float) -> Tensor:
     """Compute the weights of all keys, [rows · heads, queries, keys]."""
-    return torch.baddbmm(bias, q, k.mT, alpha=scaling).softmax(-1)
+    scores = torch.baddbmm(bias, q, k.mT, alpha=scaling)
+    return torch.softmax(scores, -1, out=scores)
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -103,9 +107,6 @@ def _attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     shape = torch.Size((*query.shape[:3], key.shape[2]))
     bias = _sum(attention_mask, position_bias, shape, query.dtype)
-    if query.dtype in FASTER_IN_TORCH:
-        own = scaled_dot_product_attention(query, key, value, bias.view(shape), scale=scale)
-        return own.transpose(1, 2).contiguous(), None
     own = _RowAttention.apply(query, key, value, bias, scale)  # type: ignore[no-untyped-call]
     return own.transpose(1, 2), None
 

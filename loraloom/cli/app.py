@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,13 +16,13 @@ from loraloom.cli.adapter_verbs import card, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.folder_verbs import export, merge
 from loraloom.cli.language_option import check_language, user_language
-from loraloom.cli.rank_steps import leaves_it_to_leader
+from loraloom.cli.rank_steps import leaves_it_to_leader, run_verb
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
 from loraloom.cli.ui_verb import ui
-from loraloom.distributed.joining import must_print
+from loraloom.distributed.joining import killed_rank, must_print
 from loraloom.distributed.launch import Launch, read_launch
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
@@ -107,14 +107,12 @@ def _run() -> None:
         with leave_on_signals():
             if leaves_it_to_leader(launch, verb):
                 return
-            (make_app(verb) if verb in VERBS else app)()
+            run_verb(make_app(verb) if verb in VERBS else app, launch)
     except LoRALoomError as error:
-        if not must_print(launch, error):
-            sys.exit(1)
-        kind = f"rank {launch.rank}: " * launch.is_follower + type(error).__name__
-        print(f"{kind}: {rendered(error.as_message())}", file=sys.stderr)
-        sys.exit(1)
+        _end_with(error, launch)
     except Interrupted as stop:
+        if (killed := killed_rank(launch)) is not None:
+            _end_with(killed, launch)
         if not launch.is_follower:
             print(rendered(stop.as_message()), file=sys.stderr)
         sys.exit(128 + stop.signal_number)
@@ -126,6 +124,14 @@ def _run() -> None:
         file = f": {error.filename}" if error.filename else ""
         print(f"{type(error).__name__}: {error.strerror or error}{file}", file=sys.stderr)
         sys.exit(1)
+
+
+def _end_with(error: LoRALoomError, launch: Launch) -> NoReturn:
+    """Print why this process ends, unless another rank does, and end it."""
+    if must_print(launch, error):
+        kind = f"rank {launch.rank}: " * launch.is_follower + type(error).__name__
+        print(f"{kind}: {rendered(error.as_message())}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _write_utf8() -> None:

@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from loraloom.distributed.joining import joined_ranks
+from loraloom.cli.translated_help import is_usage_error, print_usage_error
+from loraloom.distributed.joining import joined_ranks, must_print
 from loraloom.distributed.launch import Launch, read_launch
+from loraloom.errors import RunError
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
+    import typer
+
     from loraloom.session.answering_ranks import AnsweringRanks
 
 SHARED_VERBS = ("train", "compare", "predict")
+HELP = frozenset({"-h", "--help"})
 
 
 def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
@@ -37,6 +42,31 @@ def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
     )
     print(rendered(said), file=sys.stderr)
     return False
+
+
+def run_verb(app: typer.Typer, launch: Launch) -> None:
+    """Run a command line; of several processes, one says how it is used or what is wrong with its words.
+
+    Args:
+        app: the command line.
+        launch: how this process was started.
+    """
+    if launch.is_alone:
+        app()
+        return
+    if launch.is_follower and HELP & set(sys.argv):
+        return
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        if not is_usage_error(error):
+            raise
+        said, status = error.format_message(), int(error.exit_code)
+        # The others hear of it, because it may be the command line of this one alone.
+        if must_print(launch, RunError(said)):
+            print_usage_error(error)
+        sys.exit(status)
+    sys.exit(code)
 
 
 def on_ranks(words: str, *, shares_base: bool) -> str:

@@ -11,7 +11,7 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import typer
 import typer.core
@@ -133,10 +133,22 @@ def _errors_in_users_language() -> Iterator[None]:
 
 def _translate(error: Any) -> None:
     """Let a usage error of the library say in the user's language what it says."""
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+    if is_usage_error(error):
         _set_headings()
         said = error.format_message()
         error.format_message = lambda: translated(said)
+
+
+def is_usage_error(error: Any) -> TypeGuard[Any]:
+    """Return whether an error is the library's, of the words that a user typed; its class is not public."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def print_usage_error(error: Any) -> None:
+    """Print a usage error as the library does when it runs alone."""
+    from typer import rich_utils
+
+    rich_utils.rich_format_error(error)
 
 
 def _in_users_language(command: Any, ctx: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from loraloom.distributed.launch import Launch
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     from loraloom.distributed.meeting import Meeting
@@ -53,6 +54,10 @@ def joined_ranks(launch: Launch) -> Iterator[Ranks]:
             meeting.raise_ending(only_failures=True)  # torchrun stops all ranks after one has failed
         _leave(meeting, stop.as_message(), is_failure=False)
         raise
+    except BaseException as ending:
+        if not isinstance(ending, Exception):  # a signal, before one was waited for
+            _leave(meeting, Message("stopped"), is_failure=False)
+        raise
     finally:
         if group is not None:
             group.close()
@@ -72,11 +77,28 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
     except LoRALoomError:  # the others have ended
         return True
     _leave(meeting, error.as_message())
-    if not launch.is_follower or getattr(error, "has_reason", False):
-        return not launch.is_follower
+    if not launch.is_follower:
+        return True
+    has_printed = getattr(error, "has_reason", False)
     with suppress(LostStoreError):
-        return not _wait_until(lambda: meeting.has_left(0))
-    return True
+        has_printed = has_printed or _wait_until(lambda: meeting.has_left(0))
+        meeting.need_no_more()
+        # If the leader has been killed, the first of the others speaks.
+        has_printed = has_printed or meeting.store.add("speakers", 1) > 1
+    return not has_printed
+
+
+def killed_rank(launch: Launch) -> LoRALoomError | None:
+    """Return the error for a rank that was killed, if that is why this one was asked to stop.
+
+    torchrun stops all ranks after one has ended, sooner than a broken exchange tells them.
+
+    Args:
+        launch: how this process was started.
+    """
+    with suppress(LostStoreError):
+        return _meetings[0].killed() if _meetings and not launch.is_alone else None
+    return None
 
 
 def _meet(launch: Launch) -> Meeting:
@@ -94,7 +116,8 @@ def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:
         if not meeting.has_left(launch.rank):
             meeting.leave(reason, is_failure=is_failure)
             if not launch.is_follower and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ:
-                _wait_until(lambda: all(meeting.has_left(rank) for rank in range(launch.size)))
+                is_done = meeting.needs_no_more if is_failure else meeting.has_left
+                _wait_until(lambda: all(map(is_done, range(1, launch.size))))
 
 
 def _wait_until(condition: Callable[[], bool]) -> bool:

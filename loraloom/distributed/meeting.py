@@ -7,9 +7,13 @@ leaves its reason here, so that the others can say which rank ended the run, and
 from __future__ import annotations
 
 import json
+import os
+import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -65,6 +69,15 @@ class Meeting:
     def has_left(self, rank: int) -> bool:
         """Return whether a rank has left a reason why it ends."""
         return self.posted(f"ended/{rank}") is not None
+
+    def need_no_more(self) -> None:
+        """Say that this rank, which has left a reason, will not look for another one's."""
+        self.post(f"read/{self.launch.rank}", True)
+
+    def needs_no_more(self, rank: int) -> bool:
+        """Return whether a rank no longer needs the store: it has said so, or was asked to stop."""
+        ended = self.posted(f"ended/{rank}")
+        return self.posted(f"read/{rank}") is not None or (ended is not None and not ended[0])
 
     def post(self, name: str, value: Any) -> None:
         """Leave a value of JSON under a name."""
@@ -129,6 +142,21 @@ class Meeting:
                     Message("rank {rank} ended: {reason}", rank=rank, reason=reason), has_reason=True
                 )
 
+    def arrive(self) -> None:
+        """Say that this rank has come, and which process it is."""
+        self.post(f"here/{self.launch.rank}", [_machine(), os.getpid()])
+
+    def killed(self) -> RankError | None:
+        """Return the error for ranks of this machine that ended without a reason; None if none did."""
+        others = (rank for rank in range(self.launch.size) if rank != self.launch.rank)
+        missing = [rank for rank in others if self._is_lost(rank)]
+        return _without_a_reason(missing) if missing else None
+
+    def _is_lost(self, rank: int) -> bool:
+        machine, pid = self.posted(f"here/{rank}") or ("", 0)
+        # In this order, because a rank leaves its reason before its process ends.
+        return machine == _machine() and not _is_alive(pid) and not self.has_left(rank)
+
     def broken(self, arrivals: Callable[[], list[int]], seconds: float) -> RankError:
         """Return the error for an exchange between ranks that broke.
 
@@ -149,14 +177,7 @@ class Meeting:
         missing = arrivals()
         if is_timeout:
             return self.no_answer(missing)
-        return RankError(
-            Message(
-                "{ranks} ended without a reason, as a process does that is killed", ranks=_named(missing)
-            ),
-            fix=Message(
-                "See whether the machine ran out of memory, then resume the run or repeat the command."
-            ),
-        )
+        return _without_a_reason(missing)
 
     def no_answer(self, missing: list[int]) -> RankError:
         """Return the error for ranks that give no sign of life."""
@@ -172,6 +193,34 @@ class Meeting:
                 variable=TIMEOUT_VARIABLE,
             ),
         )
+
+
+def _without_a_reason(ranks: list[int]) -> RankError:
+    return RankError(
+        Message("{ranks} ended without a reason, as a process does that is killed", ranks=_named(ranks)),
+        fix=Message("See whether the machine ran out of memory, then resume the run or repeat the command."),
+    )
+
+
+def _machine() -> str:
+    """Return what is the same in processes that see each other: host and, on Linux, container."""
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return f"{platform.node()} {space}"
+
+
+def _is_alive(pid: int) -> bool:
+    """Return whether a process runs; one that has ended may still be listed until it is waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True
 
 
 def _named(ranks: list[int]) -> Message:

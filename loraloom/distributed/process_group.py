@@ -51,7 +51,7 @@ class ProcessGroup(Ranks):
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         timeout = timedelta(seconds=launch.timeout)
         # In torch's own wait for the others Python runs no signal handler, and no reason is read.
-        meeting.post(f"here/{self.rank}", True)
+        meeting.arrive()
         meeting.wait_for_all("here")
         try:
             dist.init_process_group(

@@ -44,6 +44,11 @@ class Shape(NamedTuple):
         """Number of source and target positions together."""
         return self.num_rows * (self.source_len + self.target_len)
 
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs of positions in the attention that has the most."""
+        return self.num_rows * max(self.source_len, self.target_len) ** 2
+
 
 @dataclass(frozen=True)
 class SavedActivations:

@@ -247,7 +247,7 @@ def _evaluation(
     packing = training.packing and base.layout.can_pack
     shape = lay_out({"eval": rows}, packing=packing)["eval"]
     num_labels = num_slots * sum(len(row.labels) for row in rows)
-    states = num_slots * shape.num_positions * _layer_bytes(base)
+    states = num_slots * (shape.num_positions * _layer_bytes(base) + shape.num_pairs * _pair_bytes(base))
     return {"at work": max(states, _tile_bytes(base, num_labels))}
 
 
@@ -283,6 +283,15 @@ def _tile_bytes(base: Base, num_labels: int) -> int:
     columns = min(TILE_COLUMNS, base.dimensions.vocab_size)
     per_logit = 2 * FLOAT32 + (_element(base) if _element(base) < FLOAT32 else 0)
     return int(min(num_labels, BLOCK_ROWS) * columns * per_logit)
+
+
+def _pair_bytes(base: Base) -> int:
+    """Return the bytes per pair of positions of an attention without gradients."""
+    heads = max(base.dimensions.num_heads)
+    if base.family.attention == "eager":  # scores and weights, and what they are made of
+        return heads * 3 * FLOAT32
+    # A mask of all heads, as booleans and as numbers; or its sum with each head's position bias, and a copy.
+    return _element(base) + 1 if base.family.counts_positions else heads * 2 * _element(base)
 
 
 def _layer_bytes(base: Base) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -39,15 +38,8 @@ PAGES = (
 
 
 def type_recipe(page: Any, text: str, expected: Any) -> None:
-    """Replace the recipe, until the page shows what is expected of it.
-
-    A quick browser shows the text before the page's script listens to it, and then nothing is asked.
-    """
-    for number in range(9):
-        page.fill("#recipe", text + "\n" * number)
-        with contextlib.suppress(Exception):
-            expected.wait_for(timeout=PATIENCE / 9)
-            return
+    """Replace the recipe, and wait until the page shows what is expected of it."""
+    page.fill("#recipe", text)
     expected.wait_for()
 
 
@@ -96,6 +88,24 @@ def test_from_a_data_file_to_the_comparison(page: Any, tmp_path: Path) -> None:
     page.get_by_text("This is the best").first.click()
     page.get_by_text("your choice").wait_for()
     assert "1 of 1" in page.locator("#votes").inner_text()
+
+
+def test_what_is_typed_before_the_script_listens_is_validated(page: Any, tmp_path: Path) -> None:
+    file = tmp_path / "early.json"
+    file.write_text(json.dumps(ROWS), encoding="utf-8")
+    page.goto("/new")
+    page.set_input_files("#data", file)
+    page.get_by_role("button", name="Examine the data").click()
+    page.get_by_text("The recipe is valid.").wait_for()
+    held: list[Any] = []
+    page.route("**/htmx.min.js", lambda route: held.append(route))
+    with page.expect_request("**/htmx.min.js"):
+        page.goto(page.url, wait_until="commit")
+    page.fill("#recipe", RECIPE.replace("r: 8", "r: x"))
+    assert page.get_by_text("must be a whole number").count() == 0
+    (script,) = held
+    script.continue_()
+    page.get_by_text("must be a whole number").first.wait_for()
 
 
 def test_a_training_that_cannot_start_says_why(page: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import base_dropout
 from loraloom.base.loading import Base, load_base
-from loraloom.data.encoding import EncodedExample
+from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.recipe import LoraSettings
+from loraloom.starter import data_file, model_folder
 from tests.parity.rig import (
     assert_same_gradients,
     attach_speaking,
@@ -142,3 +145,19 @@ def test_recomputed_activations_give_the_same_gradients(base: Base, of_base: flo
         for slot in ("a", "b"):
             assert losses[slot] == pytest.approx(kept_losses[slot], rel=1e-6)
             assert_same_gradients(recomputed[slot], kept[slot])
+
+
+def test_packing_changes_gradients_of_large_scores_by_rounding_alone() -> None:
+    """The starter's scores of attention reach hundreds, and Adam makes steps of what rounding leaves."""
+    base = load_base(str(model_folder()), dtype="float32", device="cpu")
+    texts = json.loads(data_file("train").read_text(encoding="utf-8"))[:8]
+    sides = ([base.tokenizer(row[key]).input_ids for row in texts] for key in ("instruction", "response"))
+    rows, bank = list(EncodedSet(*sides)), AdapterBank(base)
+    bank.attach("a", LoraSettings(r=4), seed=1)
+    packed, alone = (
+        losses_and_gradients(bank, batch_of(base, {"a": rows}, packing=packing))[1]["a"]
+        for packing in (True, False)
+    )
+    difference = torch.cat([(own - alone[name]).flatten() for name, own in packed.items()])
+    whole = torch.cat([own.flatten() for own in alone.values()])
+    assert 0 < float(difference.norm()) <= 1e-6 * float(whole.norm())

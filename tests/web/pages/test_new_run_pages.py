@@ -43,6 +43,7 @@ def test_a_data_file_gets_rows_lengths_and_a_recipe(client: TestClient, runs: Pa
     assert "<dd>30</dd>" in page
     assert "train: rows.json" in page
     assert "The recipe is valid." in page
+    assert 'hx-trigger="load, input changed delay:300ms"' in page  # what was typed before it, too
     assert page.count("plot small") == 2
     (kept,) = Drafts(runs).all()
     assert kept.files == ["rows.json"]
