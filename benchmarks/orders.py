@@ -105,9 +105,9 @@ def gradient_difference(batch_size: int) -> float:
     from benchmarks.steps import real_rows
     from loraloom.bank.bank import AdapterBank
     from loraloom.bank.objective import part_losses
-    from loraloom.bank.ownership import training_rows
     from loraloom.base.loading import load_base
     from loraloom.data.batches import Part, collate
+    from loraloom.data.ownership import training_rows
     from loraloom.recipe import LoraSettings
     from loraloom.starter import data_file, model_folder
 
