@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import house, house_trace
+from tools import house, house_copies, house_trace
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
@@ -55,6 +55,19 @@ def test_a_function_of_one_return_is_an_accessor_and_nested_functions_are_part_o
     assert False in kinds
     lines = [line for each in functions for line in each.lines]
     assert len(lines) == len(set(lines))
+
+
+def test_a_run_of_lines_in_two_places_is_found_once_and_whole() -> None:
+    lines = [f"    value_{number} = compute({number})" for number in range(9)]
+    body = "\n".join(lines)
+    texts = {
+        "one": f'import a\n\ndef first(x):\n    """Say."""\n{body}\n    return 1\n',
+        "two": f"def second(y):\n    # why\n{body}\n    return 2\n",
+        "three": "\n".join(["def third(z):", *lines[: house_copies.SHORTEST - 1], "    return 3"]) + "\n",
+    }
+    ((name, other, run),) = house_copies.copied_runs(texts)
+    assert {name, other} == {"one", "two"}
+    assert run == [line.strip() for line in lines]
 
 
 def is_there(text: Path, name: str, there: list[str]) -> bool:

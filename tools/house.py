@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tools.house_copies import SHORTEST, copied_runs
 from tools.house_trace import PACKAGE, name_of, trace_all
 from tools.messages.conversion import all_sites
 from tools.messages.flow import Flow
@@ -153,6 +154,7 @@ def from_text() -> dict[str, Any]:
         "functions": len(lengths),
         "lines of a function, median": statistics.median(lengths),
         "lines of the longest function": max(lengths),
+        f"runs of {SHORTEST} or more lines that stand in two places": len(copied_runs(texts)),
         "import cycles": [sorted(part) for part in cycles(import_graph())],
         "file names with several meanings": sorted(stem for stem, number in stems.items() if number > 1),
         "classes that are participles": sorted(

@@ -54,11 +54,18 @@ class Trace:
 
     def __init__(self) -> None:
         self.entered: list[tuple[str, str, int]] = []
+        self.types: set[str] = set()  # of the package, whose objects functions returned
 
     def __call__(self, frame: Any, event: str, arg: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)):
-            code = frame.f_code
+        code = frame.f_code
+        if not code.co_filename.startswith(str(PACKAGE)):
+            return
+        if event == "call":
             self.entered.append((name_of(Path(code.co_filename)), code.co_qualname, code.co_firstlineno))
+        elif event == "return":
+            first = arg[0] if type(arg) in (list, tuple) and arg else arg
+            if type(first).__module__.startswith("loraloom."):
+                self.types.add(type(first).__qualname__)
 
     def during(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, traced whenever it is called."""
@@ -92,6 +99,7 @@ class Trace:
             ),
             "functions": len({(name, function) for name, function, _ in self.entered}),
             "returns to a file": returns,
+            "types": len(self.types),
             "which": files,
         }
 
