@@ -22,7 +22,7 @@ from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
 from loraloom.cli.ui_verb import ui
-from loraloom.distributed.joining import killed_rank, must_print
+from loraloom.distributed.joining import must_print
 from loraloom.distributed.launch import Launch, read_launch
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
@@ -111,8 +111,6 @@ def _run() -> None:
     except LoRALoomError as error:
         _end_with(error, launch)
     except Interrupted as stop:
-        if (killed := killed_rank(launch)) is not None:
-            _end_with(killed, launch)
         if not launch.is_follower:
             print(rendered(stop.as_message()), file=sys.stderr)
         sys.exit(128 + stop.signal_number)

@@ -52,11 +52,11 @@ def joined_ranks(launch: Launch) -> Iterator[Ranks]:
     except Interrupted as stop:
         with suppress(LostStoreError):
             meeting.raise_ending(only_failures=True)  # torchrun stops all ranks after one has failed
-        _leave(meeting, stop.as_message(), is_failure=False)
+        _leave_after_signal(meeting, stop.as_message())
         raise
     except BaseException as ending:
         if not isinstance(ending, Exception):  # a signal, before one was waited for
-            _leave(meeting, Message("stopped"), is_failure=False)
+            _leave_after_signal(meeting, Message("stopped"))
         raise
     finally:
         if group is not None:
@@ -88,25 +88,27 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
     return not has_printed
 
 
-def killed_rank(launch: Launch) -> LoRALoomError | None:
-    """Return the error for a rank that was killed, if that is why this one was asked to stop.
-
-    torchrun stops all ranks after one has ended, sooner than a broken exchange tells them.
-
-    Args:
-        launch: how this process was started.
-    """
-    with suppress(LostStoreError):
-        return _meetings[0].killed() if _meetings and not launch.is_alone else None
-    return None
-
-
 def _meet(launch: Launch) -> Meeting:
     from loraloom.distributed.meeting import Meeting
 
     if not _meetings:
         _meetings.append(Meeting(launch))
     return _meetings[0]
+
+
+def _leave_after_signal(meeting: Meeting, reason: str) -> None:
+    """Leave the reason, unless a rank was killed: torchrun stops all others then, before an exchange breaks.
+
+    Raises:
+        RankError: names the rank that was killed.
+    """
+    killed = None
+    with suppress(LostStoreError):
+        killed = meeting.killed()  # before the reason is left, because the leader may end as soon as it is
+    if killed is not None:
+        _leave(meeting, killed.as_message())
+        raise killed from None
+    _leave(meeting, reason, is_failure=False)
 
 
 def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -139,7 +138,13 @@ class _AddLowRanks(torch.autograd.Function):
             out = y.clone(memory_format=torch.contiguous_format)
         else:
             assert weight is not None
-            out = F.linear(x, weight, bias).contiguous()  # as it is, for an x that is
+            # Into a tensor that is no view: an adapter's bias is added in place, which autograd allows then.
+            out = x.new_empty(*x.shape[:-1], len(weight))
+            rows, into = x.reshape(-1, x.shape[-1]), out.view(-1, len(weight))
+            if bias is None:
+                torch.mm(rows, weight.t(), out=into)
+            else:
+                torch.addmm(bias, rows, weight.t(), out=into)
         lows = [group.add_to(x, out) for group in groups]
         # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
         # saved because it must be an error if they change before the backward pass.

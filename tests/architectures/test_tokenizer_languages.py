@@ -82,8 +82,8 @@ def recipe(folder: Path, *lines: str) -> Any:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (("source_lang: de", "target_lang: eng_Latn"), r"data.source_lang: `de` is no language.*deu_Latn"),
-        (("language_codes: {de: deu}",), r"data.language_codes.de: `deu` is no language"),
+        (("source_lang: de", "target_lang: eng_Latn"), r"data.source_lang: `de` is not a language.*deu_Latn"),
+        (("language_codes: {de: deu}",), r"data.language_codes.de: `deu` is not a language"),
     ],
 )
 def test_languages_that_a_base_does_not_know_are_refused_with_the_setting(

@@ -182,7 +182,7 @@ def test_rows_that_do_not_say_their_languages(trained: Callable[..., Path], tmp_
     german, english = (list(predict(many, texts, source_lang=codes[0], target_lang=c)) for c in codes[:2])
     assert [line["answer"] for line in german] != [line["answer"] for line in english]
     assert len(list(predict(trained("nllb"), texts))) == 2
-    with pytest.raises(RecipeError, match=r"`de` is no language of this base.*Did you mean deu_Latn\?$"):
+    with pytest.raises(RecipeError, match=r"`de` is not a language of this base.*Did you mean deu_Latn\?$"):
         list(predict(many, texts, source_lang="de", target_lang=codes[1]))
 
 
@@ -224,7 +224,7 @@ def test_init_derives_the_languages_or_asks(tmp_path: Path) -> None:
         init_recipe(plain, str(base))
     text = init_recipe(plain, str(base), sets=["data.source_lang=deu_Latn", "data.target_lang=eng_Latn"])
     assert "source_lang: deu_Latn" in text
-    with pytest.raises(RecipeError, match=r"`de` is no language of this base.*Did you mean deu_Latn\?$"):
+    with pytest.raises(RecipeError, match=r"`de` is not a language of this base.*Did you mean deu_Latn\?$"):
         init_recipe(plain, str(base), sets=["data.source_lang=de", "data.target_lang=eng_Latn"])
     t5 = make_folder(tmp_path / "t5", "t5")
     with pytest.raises(RecipeError, match="this T5 has no language codes"):
@@ -250,7 +250,7 @@ def test_data_only_knows_the_codes_of_a_base_on_this_machine(trained: Callable[.
         folder, data={"language_codes": {"de": "deu_Latn", "en": "eng_Latn", "zh": "zh"}}
     )
     assert unknown.level == "error"
-    assert "zh is no language of this base" in unknown.message.replace("`", "")
+    assert "zh is not a language of this base" in unknown.message.replace("`", "")
     assert "zho_Hans" in unknown.fix
 
 

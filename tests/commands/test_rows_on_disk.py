@@ -175,7 +175,7 @@ class TestEndingEarly:
             self.ending(during, row_files, "read_examples", 2, None)
             with pytest.raises(Interrupted):
                 train(two_files, out=out, report=notes.append)
-        said = f"the rows read so far are kept in {out / 'rows'}; to go on, start the same command again"
+        said = f"the rows read so far are kept in {out / 'rows'}; to continue, start the same command again"
         assert Note(message=said) in notes
         again = AssertionError("the first file is read again")
         self.ending(monkeypatch, row_files, "read_examples", 2, again)
@@ -235,7 +235,7 @@ class TestEndingEarly:
             with pytest.raises(Interrupted):
                 train(two_files, report=notes.append)
         (folder,) = Path("runs").iterdir()
-        said = f"are kept in {folder / 'rows'}; to go on, run `loraloom train --resume {folder}`"
+        said = f"are kept in {folder / 'rows'}; to continue, run `loraloom train --resume {folder}`"
         assert said in "\n".join(str(note.message) for note in notes if isinstance(note, Note))
         run = train(two_files, resume=folder).run
         adapters = [each.adapters / "main" / "adapter_model.safetensors" for each in (expected, run)]

@@ -122,7 +122,8 @@ def test_mt0_large_fits_with_the_recipe_we_would_run(
     else:
         assert 2 * length <= plan.pass_limit < 16 * length
         assert (
-            f"in passes of at most {plan.pass_limit:,} tokens, which is the same training" in finding.message
+            f"in passes of at most {plan.pass_limit:,} tokens, which does not change the training"
+            in finding.message
         )
         assert choice["pass_limit"].value == str(plan.pass_limit)
         assert choice["pass_limit"].reason.startswith("memory does not hold a whole micro-batch")

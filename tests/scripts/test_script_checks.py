@@ -247,7 +247,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "a causal class": (
         "error",
         "base",
-        "no causal model",
+        "not a causal model",
         "AutoModelForCausalLM.from",
         (("AutoModelForSeq2SeqLM.from", "AutoModelForCausalLM.from"),),
     ),

@@ -74,7 +74,7 @@ def test_the_plan_divides_experiments_in_order_as_far_as_memory_holds_them() -> 
     [
         ("[0, 0]", "names cuda:0 twice"),
         ("[cpu, tpu]", "devices"),
-        ("[1, cpu], device: cpu", "cannot be set beside device"),
+        ("[1, cpu], device: cpu", "cannot be combined with device"),
     ],
 )
 def test_devices_that_make_no_sense_are_refused(devices: str, says: str) -> None:

@@ -26,9 +26,9 @@ def test_each_unknown_language_is_refused_once_with_the_code_that_was_meant() ->
     with pytest.raises(DataError) as raised:
         check_languages(rows, NLLB, "base")
     first, second = map(str, raised.value.problems)
-    assert "`de` is no language of this base" in first
+    assert "`de` is not a language of this base" in first
     assert "Did you mean deu_Latn? If the data says `de`, set data.language_codes: {de: deu_Latn}" in first
-    assert "`xx` is no language of this base" in second
+    assert "`xx` is not a language of this base" in second
     assert "Allowed: deu_Latn, eng_Latn" in second
 
 

@@ -75,7 +75,7 @@ def test_a_column_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
 
 def test_both_a_language_and_its_column_are_refused() -> None:
     text = "model: m\ndata: {train: a.json, source_lang: de, source_lang_column: from}"
-    with pytest.raises(RecipeError, match=r"source_lang.*cannot be set beside source_lang_column"):
+    with pytest.raises(RecipeError, match=r"source_lang.*cannot be combined with source_lang_column"):
         parse_recipe(text, name="r.yaml")
 
 

@@ -71,7 +71,7 @@ def test_an_encoding_that_was_interrupted_goes_on_and_has_the_tokens_of_rows_in_
 
     stored = encode_stored(rows, counted, {"a": 1}, said.append)
     assert sum(encoded) == 60 - 28  # four chunks of seven were on the disk
-    assert said == ["encoding goes on at row 29 of 60"]
+    assert said == ["encoding continues at row 29 of 60"]
     whole = encoder(list(rows))
     assert _equal(stored, whole)
     assert np.array_equal(stored.target_tokens, whole.target_tokens)
