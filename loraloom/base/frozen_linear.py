@@ -89,7 +89,8 @@ class PlainLinear:
     def operands(self) -> tuple[Tensor, Tensor | None] | None:
         """Return weight and bias; None for a subclass or a module with hooks: y may be something else."""
         module = self.module
-        is_plain = type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks)
+        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
+        is_plain = type(module) is nn.Linear and not any(hooks) and "forward" not in module.__dict__
         return (module.weight, module.bias) if is_plain else None
 
     def dense(self) -> Tensor:

@@ -91,12 +91,17 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def count_weights(files: list[Path]) -> Counter[str]:
-    """Count the weights of files by their dtypes, as torch names them; only dtypes of floating point."""
+    """Count the weights of files by their dtypes, as torch names them; integers do not count.
+
+    A dtype that is not read here, such as float8, has the name that it has in the file.
+    """
     found: Counter[str] = Counter()
     for file in files:
         for tensor in stored_tensors(file).values():
             dtype = DTYPES.get(tensor.dtype)
-            if dtype is not None and dtype.is_floating_point:
+            if dtype is None:
+                found[tensor.dtype] += math.prod(tensor.shape)
+            elif dtype.is_floating_point:
                 found[str(dtype).removeprefix("torch.")] += math.prod(tensor.shape)
     return found
 

@@ -11,11 +11,12 @@ So another order of the same examples (packed otherwise, shared among processes)
 of its norm; here it is 2e-7 to 4e-7 (`benchmarks/orders.py`). Therefore it is used in float32 too, where rows
 of 64 tokens take a quarter longer than in torch's kernel, and a step of the starter 1 to 3 % longer.
 
-Passes without gradients, and rows so long that their scores take much memory, use torch's.
+Passes without gradients, and rows of some 2,900 tokens and more, use torch's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from weakref import ref
 
@@ -28,7 +29,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "loraloom_rows"
-LARGEST = 2**23  # scores of a layer; three tensors of so many float32 exist at a time
+LARGEST = 2**23  # scores that are computed at once; three tensors of so many float32 exist at a time
 
 # A mask -> the position bias that it was joined with, and the sum of both; all layers of a stack share them.
 _SUMS: Any = WeakTensorKeyDictionary()
@@ -52,20 +53,32 @@ class _RowAttention(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, bias)
         ctx.scaling = scaling
         q, k, v = (_flat(x) for x in (query, key, value))
-        return _like(_weights(q, k, bias, scaling) @ v, query)
+        out = q.new_empty(*q.shape[:2], v.shape[-1])
+        for part in _parts(bias):
+            torch.bmm(_weights(q[part], k[part], bias[part], scaling), v[part], out=out[part])
+        return _like(out, query)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias = ctx.saved_tensors
         q, k, v, into_out = (_flat(x) for x in (query, key, value, upstream))
-        weights = _weights(q, k, bias, ctx.scaling)
-        into_v = weights.mT @ into_out
-        into_scores = into_out @ v.mT
-        torch._softmax_backward_data(into_scores, weights, -1, torch.float32, grad_input=into_scores)
-        into_scores = into_scores.mul_(ctx.scaling) if ctx.scaling != 1.0 else into_scores
-        into_q, into_k = into_scores @ k, into_scores.mT @ q
+        into_q, into_k, into_v = (torch.empty_like(x) for x in (q, k, v))
+        for part in _parts(bias):
+            weights = _weights(q[part], k[part], bias[part], ctx.scaling)
+            torch.bmm(weights.mT, into_out[part], out=into_v[part])
+            into_scores = into_out[part] @ v[part].mT
+            torch._softmax_backward_data(into_scores, weights, -1, torch.float32, grad_input=into_scores)
+            into_scores = into_scores.mul_(ctx.scaling) if ctx.scaling != 1.0 else into_scores
+            torch.bmm(into_scores, k[part], out=into_q[part])
+            torch.bmm(into_scores.mT, q[part], out=into_k[part])
         return _like(into_q, query), _like(into_k, key), _like(into_v, value), None, None
+
+
+def _parts(bias: Tensor) -> Iterator[slice]:
+    """Yield the rows and heads whose scores, in the shape of `bias`, are computed at once."""
+    each = max(1, LARGEST // bias.shape[1:].numel())
+    yield from (slice(start, start + each) for start in range(0, len(bias), each))
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, scaling: float) -> Tensor:
@@ -123,7 +136,7 @@ def _is_ours(
     has_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     is_frozen = position_bias is None or not position_bias.requires_grad
     is_usual = mask is not None and mask.dim() == 4 and not dropout and query.shape[1] == key.shape[1]
-    is_short = query.shape[:3].numel() * key.shape[2] <= LARGEST
+    is_short = query.shape[2] * key.shape[2] <= LARGEST
     is_plain = options.get("softcap") is None and options.get("cache") is None
     return has_gradient and is_frozen and is_usual and is_short and is_plain and query.device.type == "cpu"
 

@@ -16,7 +16,7 @@ from loraloom.cli.adapter_verbs import card, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.folder_verbs import export, merge
 from loraloom.cli.language_option import check_language, user_language
-from loraloom.cli.rank_steps import leaves_it_to_leader, run_verb
+from loraloom.cli.rank_steps import SHARED_VERBS, leaves_it_to_leader, run_verb
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
@@ -107,6 +107,7 @@ def _run() -> None:
         with leave_on_signals():
             if leaves_it_to_leader(launch, verb):
                 return
+            launch = launch if verb in SHARED_VERBS else Launch()  # the others have ended
             run_verb(make_app(verb) if verb in VERBS else app, launch)
     except LoRALoomError as error:
         _end_with(error, launch)

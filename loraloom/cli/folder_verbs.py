@@ -48,8 +48,8 @@ def merge(
         typer.Option(
             "--shard-by-shard/--whole-base",
             help=Message(
-                "Merge one tensor at a time, and verify the weights alone, without answers; or in memory, "
-                "which must hold the base in float32. By default in memory if it does."
+                "Merge one tensor at a time, and verify the weights alone, without answers; --whole-base "
+                "merges in memory, which must hold the base in float32. By default in memory if it fits."
             ),
             show_default=False,
         ),

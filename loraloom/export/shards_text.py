@@ -35,8 +35,8 @@ def shards_remarks(proof: WeightProof, dtype: str) -> list[str]:
     found: list[str] = [
         Message(
             "the proof is of the weights alone: {num_merged} linears are W + s·B·A, and plain transformers "
-            "loads all {num_tensors} tensors so; no answers were generated and no logits compared, for "
-            "which the base would have to fit in memory",
+            "loads all {num_tensors} tensors exactly as merged; no answers were generated and no logits "
+            "compared, for which the base would have to fit in memory",
             num_merged=proof.num_merged,
             num_tensors=proof.num_tensors,
         )

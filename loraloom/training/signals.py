@@ -142,7 +142,7 @@ def leave_on_signals() -> Iterator[None]:
             if request:
                 name = signal.Signals(request.signal_number).name
                 raise Interrupted(
-                    request.signal_number, Message("stopped by {name} before it was done", name=name)
+                    request.signal_number, Message("stopped by {name} before it finished", name=name)
                 ) from None
             raise
 

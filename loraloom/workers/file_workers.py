@@ -65,7 +65,7 @@ class FileWorker:
         try:
             found.extend(self._told())
         except (OSError, ValueError) as error:
-            self.loss = Message("what it tells cannot be read ({error})", error=said_by(error))
+            self.loss = Message("what it reported cannot be read ({error})", error=said_by(error))
         if silence == float("inf"):
             self.loss = Message("its process has ended")
         elif silence > silence_seconds():

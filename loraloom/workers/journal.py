@@ -221,7 +221,7 @@ def _require(found: Mapping[str, Any], key: str, value: Any) -> None:
     JournalStorage says nothing if its line is joined to half a one that a full disk has left.
     """
     if found.get(key) != json.loads(json.dumps(value)):
-        raise ValueError(Message("what was written cannot be read again"))
+        raise ValueError(Message("what was written cannot be read back"))
 
 
 def is_ready(folder: Path) -> bool:

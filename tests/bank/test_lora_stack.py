@@ -25,7 +25,7 @@ def group(
     kept: Tensor | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Group:
-    """Adapters of these ranks, padded to the largest, that share the rows."""
+    """Adapters of these ranks, padded to the largest, that share the rows; of one, matrices and no batch."""
     generator = torch.Generator().manual_seed(start)
     A, B = torch.zeros(len(ranks), max(ranks), IN), torch.zeros(len(ranks), OUT, max(ranks))
     parameters = []
@@ -33,6 +33,8 @@ def group(
         A[number, :r] = torch.randn(r, IN, generator=generator)
         B[number, :, :r] = torch.randn(OUT, r, generator=generator)
         parameters += [nn.Parameter(A[number, :r].to(dtype)), nn.Parameter(B[number, :, :r].to(dtype))]
+    if len(ranks) == 1:  # as a stack gives it
+        A, B = A[0], B[0]
     return Group(start, stop, A.to(dtype), B.to(dtype), tuple(parameters), scaling, kept)
 
 
@@ -104,8 +106,8 @@ def test_its_gradients_are_those_of_differences() -> None:
     def add(x: Tensor, y: Tensor, *_: Tensor) -> Tensor:
         for group in own:  # it changes the parameters, which a pass copies from
             for number, (A, B) in enumerate(zip(group.parameters[::2], group.parameters[1::2], strict=True)):
-                group.A[number, : len(A)] = A.detach()
-                group.B[number, :, : len(A)] = B.detach()
+                group.A.view(-1, *group.A.shape[-2:])[number, : len(A)] = A.detach()
+                group.B.view(-1, *group.B.shape[-2:])[number, :, : len(A)] = B.detach()
         return add_low_ranks(x, y, own)
 
     assert gradcheck(add, (x, y, *weights(own)))
@@ -131,10 +133,12 @@ def test_in_bfloat16_an_adapter_gets_its_gradients_in_its_own_precision() -> Non
         assert weight.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("computes_linear", [False, True])
 @pytest.mark.parametrize("num_linears", [1, 3])
-def test_linears_that_read_the_same_keep_it_once(num_linears: int) -> None:
+def test_linears_that_read_the_same_keep_it_once(num_linears: int, computes_linear: bool) -> None:
     """As q, k and v do: beside x only the mask, a byte an element, and what is as narrow as the rank."""
     x, y = inputs(torch.float32)
+    weight = torch.ones(OUT, IN)
     mask, seen = kept(7), dict[int, Tensor]()
 
     def keep(tensor: Tensor) -> Tensor:
@@ -143,9 +147,12 @@ def test_linears_that_read_the_same_keep_it_once(num_linears: int) -> None:
 
     own = [group(0, 7, [2], kept=mask.clone(), dtype=torch.float32) for _ in range(num_linears)]
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        results = [add_low_ranks(x, y, [each]) for each in own]
+        results = [
+            linear_with_low_ranks(x, weight, None, [each]) if computes_linear else add_low_ranks(x, y, [each])
+            for each in own
+        ]
     assert all(result.requires_grad for result in results)
-    parameters = {weight.data_ptr() for weight in weights(own)}
+    parameters = {each.data_ptr() for each in [weight, *weights(own)]}
     mask_and_low = 7 * LENGTH * (IN + 2 * 4)
     num_bytes = sum(
         tensor.untyped_storage().nbytes() for address, tensor in seen.items() if address not in parameters

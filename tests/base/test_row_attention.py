@@ -54,6 +54,18 @@ def test_it_equals_sdpa(is_additive: bool, has_bias: bool, scaling: float | None
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("largest", [QUERIES * KEYS, 2 * QUERIES * KEYS, 4 * QUERIES * KEYS + 1])
+def test_scores_in_parts_are_those_computed_at_once(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the number of rows of a pass, as packing and processes choose it, decides nothing."""
+    mask = causal()
+    bias = torch.randn(1, HEADS, QUERIES, KEYS, generator=torch.Generator().manual_seed(2))
+    at_once = outputs_and_gradients(_attend, mask, position_bias=bias)
+    monkeypatch.setattr(row_attention, "LARGEST", largest)
+    in_parts = outputs_and_gradients(_attend, mask, position_bias=bias)
+    for actual, expected in zip(in_parts, at_once, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_weights_of_large_scores_are_exact_in_the_backward_pass() -> None:
     """T5 does not divide its scores, and a row's sum that is kept as a logarithm loses digits by them."""
     generator = torch.Generator().manual_seed(3)

@@ -37,7 +37,7 @@ class Phase(NamedTuple):
 
 BEFORE, SAVED = "stopped before the first step", "stopped and saved after step"
 PHASES = {
-    "reading the recipe": Phase("loraloom.recipe.reading:read_recipe_with_notes", 1, "before it was done"),
+    "reading the recipe": Phase("loraloom.recipe.reading:read_recipe_with_notes", 1, "before it finished"),
     "making the run": Phase("loraloom.session.run_session:create_run", 1, BEFORE),
     "loading": Phase("loraloom.session.material:load_base", 1, BEFORE),
     "checking": Phase("loraloom.checks.gate:_batch", 1, BEFORE),
