@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from loraloom.cli.app import _run
+from loraloom.distributed import joining
+from loraloom.distributed.launch import Launch
 from tests.distributed.launched import RankGroup
 from tests.faults.warm import Warm
 
@@ -47,3 +51,24 @@ def test_the_leader_names_a_rank_whose_command_line_is_wrong(
     assert "rank 1 ended: No such option: --bogus" in leader.stderr
     assert follower.stderr == ""
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["merge", "--bogus"], ["bogus"], [], ["merge", "missing", "out"]], ids=str)
+def test_a_verb_that_one_process_runs_waits_for_no_other(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The others have ended by then."""
+
+    def meet(launch: Launch) -> None:
+        raise AssertionError("it waits for ranks")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(joining, "_meet", meet)
+    monkeypatch.setattr(sys, "argv", ["loraloom", *words])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", **place}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        _run()
+    assert ended.value.code in (1, 2)
+    assert "rank 0 does this alone" in capsys.readouterr().err
