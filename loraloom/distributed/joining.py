@@ -22,6 +22,7 @@ FAREWELL_SECONDS = 3.0
 LostStoreError = RuntimeError
 
 _meetings: list[Meeting] = []  # of this process, which may end after it has left
+_failures: list[LoRALoomError] = []  # why it met no other process
 
 
 @contextmanager
@@ -91,8 +92,14 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
 def _meet(launch: Launch) -> Meeting:
     from loraloom.distributed.meeting import Meeting
 
+    if _failures:  # waiting again would take as long again
+        raise _failures[0]
     if not _meetings:
-        _meetings.append(Meeting(launch))
+        try:
+            _meetings.append(Meeting(launch))
+        except LoRALoomError as error:
+            _failures.append(error)
+            raise
     return _meetings[0]
 
 

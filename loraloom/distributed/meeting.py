@@ -233,11 +233,12 @@ def _named(ranks: list[int]) -> Message:
 def _connect(launch: Launch) -> Store:
     from torch.distributed.rendezvous import rendezvous
 
-    timeout = timedelta(seconds=min(MEETING_SECONDS, launch.timeout))
+    seconds, started = min(MEETING_SECONDS, launch.timeout), time.monotonic()
+    timeout = timedelta(seconds=seconds / 2)  # torch tries it twice
     try:
         store: Store = next(iter(rendezvous("env://", launch.rank, launch.size, timeout=timeout)))[0]
     except dist.DistNetworkError as error:
-        raise _unreachable(launch, str(error), timeout.total_seconds()) from None
+        raise _unreachable(launch, str(error), time.monotonic() - started) from None
     except (dist.DistError, RuntimeError, ValueError, OSError) as error:
         raise RunError(
             Message("the processes of the training cannot meet"),
@@ -245,6 +246,7 @@ def _connect(launch: Launch) -> Store:
             found=str(error).partition("\n")[0][:200],
             fix=Message("Start all of them with torchrun, with the same --master-addr and --master-port."),
         ) from None
+    store.set_timeout(timedelta(seconds=seconds))
     return store
 
 

@@ -79,7 +79,7 @@ def write_by_shards(
     wanted = getattr(torch, chosen.value)
     check_mergeable(bank, name)
     _check_computed(loaded, wanted)
-    check_space(out.parent, loaded.model, wanted)
+    check_space(out.parent, loaded.model, wanted, has_logits=False)
     targets = {target for _, target in facts.languages}
     loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation, targets)
     notes += [*inherited.notes(), *language_notes(loaded, facts.languages)]

@@ -81,14 +81,14 @@ def stored_dtype(path: str) -> str | None:
     return STORED.get(max(set(found), key=found.count))
 
 
-def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Refuse before starting if the disk cannot hold the weights and the logits of the proof.
+def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype, *, has_logits: bool = True) -> None:
+    """Refuse before starting if the disk cannot hold the weights and, if the proof has any, its logits.
 
     Raises:
         RunError: there is too little space.
     """
     num_weights: int = sum(parameter.numel() for parameter in model.parameters())
-    num_logits = 2 * NUM_ROWS * TARGET_TOKENS * model.get_output_embeddings().weight.shape[0]
+    num_logits = has_logits * 2 * NUM_ROWS * TARGET_TOKENS * model.get_output_embeddings().weight.shape[0]
     needed = num_weights * dtype.itemsize + num_logits * torch.float32.itemsize + ROOM_BESIDE
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -127,7 +127,9 @@ class FilePost:
     def close(self) -> None:
         """Leave: give no signs of life any more, and remove the folder unless the driver is to read it."""
         self._beats.stop()
-        is_read = self._driver.was_heard and self._driver.silent_seconds < silence_seconds()
+        # The driver reads no further than to a line that is damaged.
+        is_heard = self._driver.was_heard and self._driver.silent_seconds < silence_seconds()
+        is_read = is_heard and not self._journal.is_damaged
         deadline = time.monotonic() + silence_seconds()
         while is_read and self._is_unread() and time.monotonic() < deadline:
             if self._driver.silent_seconds == float("inf"):

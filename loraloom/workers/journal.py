@@ -96,6 +96,11 @@ class Journal:
         """Whether the worker has begun it."""
         return self.file.exists()
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it cannot be read or written any more."""
+        return bool(self._damage)
+
     def begin(self) -> None:
         """Create it; the worker does this."""
         with self._damage_noted():
