@@ -55,7 +55,8 @@ class Bart(Family):
     # Dropout is an argument of functions, not a module; layers may be skipped at random.
     random_attributes = ("dropout", "activation_dropout", "layerdrop")
     without_base_dropout = Message(
-        "its layers drop by function calls, which have no name to draw from that recomputation would repeat"
+        "its layers apply dropout by function calls, which have no names by which recomputation could "
+        "repeat a draw"
     )
     start: ClassVar[Literal["pad", "eos"]] = "eos"
     counts_positions = True

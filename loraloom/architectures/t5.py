@@ -100,7 +100,8 @@ class T5(Family):
         if config.relative_attention_max_distance != LLAMA_CPP_DISTANCE:
             obstacles.append(
                 Message(
-                    "llama.cpp takes {fixed} for `relative_attention_max_distance`, and the model has {own}",
+                    "llama.cpp always uses {fixed} for `relative_attention_max_distance`, but the model "
+                    "has {own}",
                     fixed=LLAMA_CPP_DISTANCE,
                     own=config.relative_attention_max_distance,
                 )
@@ -108,7 +109,7 @@ class T5(Family):
         if config.feed_forward_proj not in LLAMA_CPP_ACTIVATIONS:
             obstacles.append(
                 Message(
-                    "llama.cpp computes the feed-forwards {known}, and the model has {own}",
+                    "llama.cpp computes the feed-forwards {known}, but the model has {own}",
                     known=joined(" and ", LLAMA_CPP_ACTIVATIONS),
                     own=config.feed_forward_proj,
                 )

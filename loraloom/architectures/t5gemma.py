@@ -65,8 +65,8 @@ class T5Gemma(Family):
     # Arguments of the attention function, which stay on in train mode; the rest are modules.
     random_attributes = ("attention_dropout", "dropout")
     without_base_dropout = Message(
-        "a layer drops several times with one module, and its attention has a soft cap, so that a draw would "
-        "need a name for each use"
+        "a layer applies one dropout module several times, and its attention has a soft cap, so each of "
+        "these draws would need a name of its own"
     )
     counts_positions = True
     start = "bos"

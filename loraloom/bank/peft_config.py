@@ -145,7 +145,9 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
             ),
             where=where,
             found=Message("written by PEFT {written}", written=str(written)[:20]) if written else "",
-            fix=Message("A newer LoRALoom may support it; otherwise remove it from adapter_config.json."),
+            fix=Message(
+                "A newer version of LoRALoom may support it; otherwise remove it from adapter_config.json."
+            ),
         )
     if str(config.get("init_lora_weights")).lower().startswith(INITS_THAT_MOVE_THE_BASE):
         raise AdapterError(

@@ -67,7 +67,7 @@ def read_rows(
     first, *others = in_files.values()
     if any(not torch.equal(first, other) for other in others):
         raise AdapterError(
-            Message("its trained rows are others for the encoder than for the decoder, which share a table"),
+            Message("its trained rows differ between the encoder and the decoder, which share a table"),
             where=where,
             found=", ".join(sorted(in_files)),
         )
@@ -78,7 +78,9 @@ def read_rows(
     tables = [name.removesuffix(IN_FILES).rstrip(".") for name in in_files]
     if set(tables) != set(_tables(base)):
         raise AdapterError(
-            Message("it has trained rows for other tables of embeddings than this base looks tokens up in"),
+            Message(
+                "it has trained rows for other embedding tables than those in which this base looks up tokens"
+            ),
             where=where,
             found=", ".join(sorted(tables)),
             allowed=", ".join(sorted(_tables(base))),

@@ -59,7 +59,9 @@ class TensorMerge:
         self._rounding = 0.0
         if len(self._linears) < self.num_linears:
             raise ModelError(
-                Message("two adapted linears of this base have one weight, so it is not merged by shards"),
+                Message(
+                    "two adapted linears of this base share one weight, so it is not merged shard by shard"
+                ),
                 where=targets[0].name,
                 fix=Message("Merge it in memory, on a machine with enough: --whole-base."),
             )

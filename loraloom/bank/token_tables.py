@@ -45,7 +45,7 @@ class TokenTables:
             given = self.weight[ids] if tensors is None else tensors[name]
             if tuple(given.shape) != shape or not torch.isfinite(given).all():
                 raise AdapterError(
-                    Message("its trained rows of the embeddings have another shape, or are not finite"),
+                    Message("its trained rows of the embeddings have a different shape, or are not finite"),
                     where=slot,
                     found=str(tuple(given.shape)),
                     allowed=str(shape),

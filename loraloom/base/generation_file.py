@@ -34,7 +34,7 @@ def check_generation(path: str, name: str) -> None:
             where=name,
             found=describe_source(error),
             fix=Message(
-                "Remove them from {file}; LoRALoom uses only the recipe's section `generation`.", file=file
+                "Remove them from {file}; LoRALoom uses only the recipe's `generation` section.", file=file
             ),
         ) from None
 

@@ -213,7 +213,10 @@ def load_base(
     if recipe is not None:
         check_recipe_languages(recipe, family, languages)
     if placed.value == "mps":
-        notes = (*notes, Message("device: mps was never tried by LoRALoom, and an Apple GPU has no float64"))
+        notes = (
+            *notes,
+            Message("device: mps has never been tested with LoRALoom, and an Apple GPU has no float64"),
+        )
     choices = {"device": placed, "dtype": chosen_dtype}
     own_dtype = getattr(torch, chosen_dtype.value)
     # What is quantized is read as it lies in the files, which are mapped to memory and not copied.

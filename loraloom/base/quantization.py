@@ -223,7 +223,7 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
             ),
             where=name,
             found=Message(
-                "a change of {change:.3g} beside weights of {most:.3g}",
+                "a change of {change:.3g} compared with weights of {most:.3g}",
                 change=float(largest.max()),
                 most=float(most.max()),
             ),

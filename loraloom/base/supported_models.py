@@ -45,7 +45,7 @@ _EXPERTS = (
 _WHY_NOT = {
     "longt5": (
         Message(
-            "attends in blocks of a row, in which examples cannot be kept apart nor memory be foreseen yet"
+            "attends in blocks of a row, in which LoRALoom cannot yet keep examples apart or predict memory"
         ),
         Message(
             "Name a T5, for example google/flan-t5-base: its positions are relative, so it reads "
@@ -150,7 +150,7 @@ def check_folder(name: str) -> None:
         raise ModelError(
             Message("there is no such folder"),
             where=name,
-            found=Message("the folder {parent}, and no {name} in it", parent=parent, name=Path(name).name),
+            found=Message("the folder {parent}, but no {name} in it", parent=parent, name=Path(name).name),
             fix=Message(
                 "Check the name; for a hub model of `{parent}`, run this where no folder is called so.",
                 parent=parent,

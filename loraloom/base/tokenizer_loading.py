@@ -151,7 +151,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
             ),
             where=name,
             found="separate_vocabs: true",
-            fix=Message("Use a model with one vocabulary, as most of opus-mt are."),
+            fix=Message("Use a model with one vocabulary, as most opus-mt models have."),
         )
     size = min(each.weight.shape[0] for each in (model.get_input_embeddings(), model.get_output_embeddings()))
     if len(tokenizer) > size:

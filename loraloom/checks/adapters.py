@@ -110,7 +110,7 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
             findings.append(Finding("note", "start", experiment.name, message))
         elif difference > gate.tolerance * float(plain.abs().max()):
             message = Message(
-                "at its start its hidden states differ from the base's by {difference:.2g}",
+                "at the start its hidden states differ from the base's by {difference:.2g}",
                 difference=difference,
             )
             findings.append(Finding("error", "start", experiment.name, message))

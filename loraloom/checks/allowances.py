@@ -27,8 +27,8 @@ def why_not_allowable(name: str) -> str:
             "there is no data check `{name}`. Did you mean {near}? {known}", name=name, near=near, known=known
         )
     return Message(
-        "`{name}` cannot be allowed, because it is not a data check: after any other error "
-        "training would crash or learn something wrong. {known}",
+        "`{name}` cannot be allowed, because it is not a data check: after any other error, training "
+        "would crash or learn something wrong. {known}",
         name=name,
         known=known,
     )

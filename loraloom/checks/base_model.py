@@ -89,8 +89,9 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
             _special(
                 "warning",
                 Message(
-                    "padding and end of answer are the same token, {named}; training distinguishes "
-                    "them by position, but scripts that mask padding in labels unlearn to stop",
+                    "padding and end of answer are the same token, {named}; training distinguishes them "
+                    "by position, but with scripts that mask padding in labels, the model unlearns to "
+                    "stop",
                     named=_named(base, base.eos_token_id),
                 ),
                 Message("Use a tokenizer with a separate padding token if you train elsewhere."),

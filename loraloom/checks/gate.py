@@ -252,8 +252,8 @@ def _penalized_end(gate: Gate) -> list[Finding]:
     if penalty <= 1 or base.eos_token_id not in starts:
         return []
     message = Message(
-        "answers of this base begin with {end}, which is also how they end, and the penalty lowers what "
-        "occurred: answers become longer, though nothing is repeated",
+        "answers of this base begin with {end}, which is also how they end, and the penalty makes tokens "
+        "that already occurred less likely: answers become longer, though nothing is repeated",
         end=repr(base.tokenizer.convert_ids_to_tokens(base.eos_token_id)),
     )
     fix = Message("Use generation.no_repeat_ngram_size instead.")

@@ -236,7 +236,7 @@ def _blame_rate(attempt: Attempt) -> tuple[Level, str, str]:
         cause = Message("the learning rate is probably too high: {at_usual}", at_usual=at_usual)
         return "warning", cause, Message("Lower training.learning_rate towards {rate:g}.", rate=usual.rate)
     if own.share >= LEARNING:
-        fix = Message("This is fine for a long training; for a short one, raise training.learning_rate.")
+        fix = Message("This is fine for a long training run; for a short one, raise training.learning_rate.")
         return "note", Message("it learns slowly: {at_usual}", at_usual=at_usual), fix
     cause = Message("the learning rate is probably too low: {at_usual}", at_usual=at_usual)
     return "warning", cause, Message("Raise training.learning_rate towards {rate:g}.", rate=usual.rate)

@@ -84,10 +84,13 @@ def push(
         ),
     ] = None,
     is_public: Annotated[
-        bool, typer.Option("--public", help=Message("Let everybody see a new repository."))
+        bool, typer.Option("--public", help=Message("Make a new repository public."))
     ] = False,
     sends: Annotated[
-        bool, typer.Option("--send", help=Message("Send; without it, only what would be sent is shown."))
+        bool,
+        typer.Option(
+            "--send", help=Message("Actually send; without this option, only show what would be sent.")
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -119,7 +122,7 @@ def push(
             [(file["path"], size(file["bytes"])) for file in pushed["files"]],
         )
         put(f"\n{pushed['card'].rstrip()}\n\n")
-        visibility = Message("everybody sees it") if is_public else Message("only its owners see it")
+        visibility = Message("everyone can see it") if is_public else Message("only its owners see it")
         words: list[str | Path] = ["push", run, repository, "--experiment", pushed["experiment"]]
         words += [] if folder is None else ["--folder", folder]
         if base_model is not None or (pushed["base"] is None and folder is None):

@@ -49,7 +49,8 @@ def merge(
             "--shard-by-shard/--whole-base",
             help=Message(
                 "Merge one tensor at a time, and verify the weights alone, without answers; --whole-base "
-                "merges in memory, which must hold the base in float32. By default in memory if it fits."
+                "merges in memory, which must hold the base in float32. By default, merge in memory if "
+                "the base fits."
             ),
             show_default=False,
         ),
@@ -131,15 +132,15 @@ def export(
         str | None,
         typer.Option(
             help=Message(
-                "int8, int16, float16, bfloat16 or float32, if the format has it; by default what "
-                "loses nothing."
+                "int8, int16, float16, bfloat16 or float32, if the format supports it; by default, one "
+                "that loses nothing."
             )
         ),
     ] = None,
     adapter_only: Annotated[
         bool,
         typer.Option(
-            "--adapter-only", help=Message("Export the adapter without its base, if the format can.")
+            "--adapter-only", help=Message("Export the adapter without its base, if the format allows it.")
         ),
     ] = False,
     experiment: OneExperiment = None,

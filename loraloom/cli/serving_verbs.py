@@ -30,12 +30,13 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str],
-        typer.Option(metavar="NAME", help=Message("A further name of this server, such as a proxy's.")),
+        typer.Option(metavar="NAME", help=Message("Another name for this server, such as a proxy's.")),
     ] = [],  # noqa: B006
     adapters_from: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help=Message("Adapters below it can be attached while the server runs.")
+            metavar="FOLDER",
+            help=Message("Adapters in this folder or below it can be attached while the server runs."),
         ),
     ] = None,
     sets: AnswerSets = [],  # noqa: B006
@@ -49,7 +50,12 @@ def serve(
         ),
     ] = 256,
     grace: Annotated[
-        float, typer.Option(min=0, max=3600, help=Message("Seconds for answers under way after SIGTERM."))
+        float,
+        typer.Option(
+            min=0,
+            max=3600,
+            help=Message("Seconds that answers in progress may take to finish after SIGTERM."),
+        ),
     ] = 30.0,
 ) -> None:
     """Serve the base and its adapters over HTTP, in the form of OpenAI's API."""
@@ -87,7 +93,10 @@ def serve(
             ),
             log=display.say,
             on_start=lambda address: display.say(
-                Message("serving on {address}; Ctrl-C lets answers finish and ends it", address=address)
+                Message(
+                    "serving on {address}; Ctrl-C lets answers finish and then stops the server",
+                    address=address,
+                )
             ),
         )
 

@@ -31,8 +31,8 @@ RecipeOrNone = Annotated[
     str | None,
     typer.Argument(
         help=Message(
-            "A YAML file of a recipe, or the name of a built-in recipe; may be omitted with --resume "
-            "by `train`, and with --join by `search`."
+            "A YAML file of a recipe, or the name of a built-in recipe; `train` may omit it with "
+            "--resume, and `search` with --join."
         )
     ),
 ]
@@ -87,7 +87,7 @@ SourceLang = Annotated[
     str | None,
     typer.Option(
         metavar="CODE",
-        help=Message("With a multilingual base: the language of the rows, if not as in training."),
+        help=Message("With a multilingual base: the language of the rows, if it differs from training."),
     ),
 ]
 TargetLang = Annotated[
@@ -107,8 +107,8 @@ OnRay = Annotated[
         "--ray",
         metavar="[ADDRESS]",
         help=Message(
-            "Train on the workers of a Ray cluster: HOST:PORT, ray://HOST:PORT, `local`, or without an "
-            "address the cluster of this machine, or a new one."
+            "Train on the workers of a Ray cluster: HOST:PORT, ray://HOST:PORT or `local`; without an "
+            "address, the cluster of this machine, or a new one."
         ),
     ),
 ]
@@ -151,7 +151,7 @@ MovedData = Annotated[
         "--data",
         metavar="PATH",
         help=Message(
-            "The present folder (or single file) of the run's data, if it was moved; it must be "
+            "The current folder (or single file) of the run's data, if it was moved; it must be "
             "unchanged. With --adapter: a file of rows."
         ),
     ),
@@ -163,6 +163,8 @@ Allow = Annotated[
         "--allow",
         metavar="CHECK",
         callback=_known_checks,
-        help=Message("Continue despite errors of this check, which is recorded in the run; can be repeated."),
+        help=Message(
+            "Continue despite errors from this check, which is recorded in the run; can be repeated."
+        ),
     ),
 ]

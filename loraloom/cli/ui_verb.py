@@ -31,7 +31,7 @@ def ui(
         typer.Option(help=Message("Another name by which browsers reach the server; can be repeated.")),
     ] = [],  # noqa: B006
 ) -> None:
-    """Show runs, data and answers in a browser, and start trainings there."""
+    """Show runs, data and answers in a browser, and start training there."""
     with displayed() as display:
         try:
             from loraloom.web.pages.pages_server import serve_pages
@@ -47,7 +47,9 @@ def ui(
             token_file=token_file,
             allowed_hosts=frozenset(allow_host),
             on_start=lambda address: display.say(
-                Message("The pages are at {address} (Ctrl-C ends them; trainings continue)", address=address)
+                Message(
+                    "The pages are at {address} (Ctrl-C closes them; training continues)", address=address
+                )
             ),
         )
 

@@ -131,7 +131,9 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
     Raises:
         RunError: it is to be sent, and is useless without.
     """
-    fix = Message("Name it with --base-model owner/name, or send what `loraloom merge` wrote with --folder.")
+    fix = Message(
+        "Name it with --base-model owner/name, or use --folder to send what `loraloom merge` wrote."
+    )
     what = Message("the base is a folder of this machine, so others cannot load the adapter")
     if is_adapter and sends:
         raise RunError(what, where=material.facts.base, fix=fix)

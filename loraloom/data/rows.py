@@ -115,7 +115,7 @@ def _reader(path: Path, shown_as: str, also: Sequence[str]) -> Reader:
     raise DataError(
         Message("files ending in `{suffix}` cannot be read", suffix=suffix)
         if suffix
-        else Message("has no suffix that tells its format"),
+        else Message("has no suffix that indicates its format"),
         where=shown_as,
         allowed=joined(", ", [*FORMATS, *also])
         + Message("; text formats may be compressed as {compressed}", compressed=", ".join(COMPRESSED)),

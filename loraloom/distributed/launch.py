@@ -116,7 +116,7 @@ def require_known_place(environ: Mapping[str, str] | None = None) -> None:
         if (size := environ.get(name, "")).isdigit() and int(size) > 1:
             raise RunError(
                 Message(
-                    "{size} processes were started, but {rank} and {own} do not say which this one is",
+                    "{size} processes were started, but {rank} and {own} do not specify which one this is",
                     size=size,
                     rank=RANK,
                     own=SIZE,
@@ -126,9 +126,7 @@ def require_known_place(environ: Mapping[str, str] | None = None) -> None:
             )
     if environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and PORT in environ:
         raise RunError(
-            Message(
-                "`accelerate launch` was asked for several processes on processors, and starts only this one"
-            ),
+            Message("`accelerate launch` was asked for several CPU processes, and starts only this one"),
             where="ACCELERATE_USE_CPU",
             fix=fix,
         )

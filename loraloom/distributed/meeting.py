@@ -188,8 +188,8 @@ class Meeting:
                 seconds=duration(self.launch.timeout),
             ),
             fix=Message(
-                "See what those processes wait for, then resume the run or repeat the command; {variable} "
-                "sets another limit, in seconds.",
+                "Check what those processes are waiting for, then resume the run or repeat the command; "
+                "{variable} sets another limit, in seconds.",
                 variable=TIMEOUT_VARIABLE,
             ),
         )
@@ -198,7 +198,9 @@ class Meeting:
 def _without_a_reason(ranks: list[int]) -> RankError:
     return RankError(
         Message("{ranks} ended without a reason, as a process does that is killed", ranks=_named(ranks)),
-        fix=Message("See whether the machine ran out of memory, then resume the run or repeat the command."),
+        fix=Message(
+            "Check whether the machine ran out of memory, then resume the run or repeat the command."
+        ),
     )
 
 
@@ -241,7 +243,7 @@ def _connect(launch: Launch) -> Store:
         raise _unreachable(launch, str(error), time.monotonic() - started) from None
     except (dist.DistError, RuntimeError, ValueError, OSError) as error:
         raise RunError(
-            Message("the processes of the training cannot meet"),
+            Message("the processes of the training cannot find each other"),
             where=launch.meeting_place,
             found=str(error).partition("\n")[0][:200],
             fix=Message("Start all of them with torchrun, with the same --master-addr and --master-port."),

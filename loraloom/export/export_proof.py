@@ -93,7 +93,7 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
             and [len(own) for own in found] != [len(own) for own in reference.log_probabilities]
         )
     ):
-        raise proof_failed(Message("its own runtime gives another number of answers or tokens"))
+        raise proof_failed(Message("its own runtime gives a different number of answers or tokens"))
     pairs = list(zip(outputs.answers, reference.answers, strict=True))
     expected = [each for own in reference.log_probabilities for each in own]
     given = None if found is None else [each for own in found for each in own]

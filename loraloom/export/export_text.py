@@ -63,7 +63,7 @@ def decoding_remarks(format: Format, settings: GenerationSettings, proof: Export
     return [
         Message(
             "with {decoding}, {num_changed} of {num_answers} answers differ from those of base + adapter: "
-            "{title} decodes so by rules of its own",
+            "{title} has rules of its own for this kind of decoding",
             decoding=shown_settings(beyond),
             num_changed=proof.measured.num_answers - same,
             num_answers=proof.measured.num_answers,

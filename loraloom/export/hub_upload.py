@@ -14,7 +14,7 @@ from loraloom.run.events import Note, Report
 from loraloom.text.message import Message
 
 AGAIN = Message("Nothing was committed. Check the connection and try again.")
-SIGN_IN = Message("Sign in with `hf auth login`, or set HF_TOKEN to a token that may write.")
+SIGN_IN = Message("Sign in with `hf auth login`, or set HF_TOKEN to a token with write access.")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _check_visibility(repository: str, existing: Any, *, is_public: bool) -> Non
     raise RunError(
         Message("this repository exists and is public"),
         where=repository,
-        fix=Message("Add --public to send there, or name another repository."),
+        fix=Message("Add --public to send it there, or name another repository."),
     )
 
 

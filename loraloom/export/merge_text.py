@@ -231,7 +231,7 @@ def _generation(inherited: JsonObject, *, has_run: bool) -> list[str]:
         )
         if has_run
         else filled(
-            "`generate` answers by LoRALoom's defaults and the settings given by `--set`; they are in\n"
+            "`generate` answers with LoRALoom's defaults and the settings given by `--set`; they are in\n"
             "{file}. Arguments of a call take precedence.",
             file=code(FILE),
         ),

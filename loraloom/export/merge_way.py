@@ -50,7 +50,7 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
         problem = error.problems[0]
         raise ModelError(
             Message(
-                "merging in memory takes about {predicted}, of which {free} are available, and its files "
+                "merging in memory takes about {predicted}, but only {free} are available, and its files "
                 "cannot be merged shard by shard",
                 predicted=size(predicted),
                 free=size(free),
@@ -61,8 +61,8 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
         ) from None
     return True, [
         Message(
-            "merging in memory takes about {predicted}, of which {free} are available, so it is merged shard "
-            "by shard; --whole-base merges in memory",
+            "merging in memory takes about {predicted}, but only {free} are available, so it is merged "
+            "shard by shard; --whole-base merges in memory",
             predicted=size(predicted),
             free=size(free),
         )
@@ -80,7 +80,7 @@ def memory_note(path: str, *, is_merge: bool) -> str | None:
     if predicted is None or predicted <= free:
         return None
     said = Message(
-        "this takes about {predicted} of memory, of which {free} are available, so the system may end the "
+        "this takes about {predicted} of memory, but only {free} are available, so the system may end the "
         "process",
         predicted=size(predicted),
         free=size(free),

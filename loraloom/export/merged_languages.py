@@ -92,7 +92,7 @@ def language_notes(base: Base, pairs: Pairs) -> list[str]:
         key, lookup = how_to_ask(base.languages, base.tokenizer)
         notes.append(
             Message(
-                "answers have several languages, so none is set in generation_config.json: give "
+                "answers are in several languages, so none is set in generation_config.json: give "
                 "`generate` {key}=tokenizer.{lookup}(CODE) for each",
                 key=key,
                 lookup=lookup,

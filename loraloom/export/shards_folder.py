@@ -188,7 +188,10 @@ def _write(
         ) from None
     if merge.num_waiting or len(hashes) < len(base.model.state_dict()):
         raise ModelError(
-            Message("its files have weights in another form than the model, so it is not merged by shards"),
+            Message(
+                "its files have weights in a different form from the model's, so it is not merged "
+                "shard by shard"
+            ),
             where=base.name,
             fix=Message("Merge it in memory, on a machine with enough: --whole-base."),
         )

@@ -45,8 +45,7 @@ def check_dtype(dtype: str | None, model_type: str | None) -> None:
     if dtype == "float16" and family is not None and not family.float16:
         raise ModelError(
             Message(
-                "the feed-forward of {model_type} overflows in float16, so that answers would be "
-                "noise or NaN",
+                "the feed-forward of {model_type} overflows in float16, so answers would be noise or NaN",
                 model_type=model_type,
             ),
             where="--dtype",

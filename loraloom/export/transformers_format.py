@@ -53,6 +53,6 @@ def float16_overflows(family: Family) -> str:
     if family.float16:
         return ""
     return Message(
-        "the feed-forward of {model_type} overflows in float16, so that answers would be noise or NaN",
+        "the feed-forward of {model_type} overflows in float16, so answers would be noise or NaN",
         model_type=family.model_type,
     )

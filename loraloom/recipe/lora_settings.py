@@ -161,7 +161,8 @@ class LoraSettings(Section):
             raise SettingError(message, "loraplus_lr_ratio")
         if self.init_lora_weights is not True and self.init_adapter is not None:
             message = Message(
-                "cannot be combined with init_adapter, which is a start too; remove one of the two"
+                "cannot be combined with init_adapter, which also sets the initial weights; remove one of "
+                "the two"
             )
             raise SettingError(message, "init_lora_weights")
         return self

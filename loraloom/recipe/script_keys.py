@@ -147,7 +147,7 @@ _row(
 _row(
     "optim_args optim_target_modules lr_scheduler_kwargs",
     _UNSET,
-    Message("AdamW and the schedule have keys of their own"),
+    Message("AdamW and the schedule have their own keys"),
 )
 _row("neftune_noise_alpha", (None, 0), Message("no noise is added to embeddings"))
 _row(
@@ -279,7 +279,7 @@ _row(
     ANY_VALUE,
     Message("it changes what `generate` returns, not the answer"),
 )
-_row("use_cache", ANY_VALUE, Message("generation always uses caches, training does not need them"))
+_row("use_cache", ANY_VALUE, Message("generation always uses caches, and training does not need them"))
 _row(
     "pad_token_id eos_token_id bos_token_id decoder_start_token_id",
     ANY_VALUE,

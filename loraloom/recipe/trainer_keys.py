@@ -102,7 +102,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     (
         "adapter adapter_path adapter_name adapter_name_or_path lora_path lora_weights",
         UNSET,
-        Message("an adapter is named by the setting for its purpose"),
+        Message("which setting names an adapter depends on its purpose"),
         Message("lora.init_adapter continues from an adapter."),
     ),
     (
@@ -140,7 +140,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     (
         "min_lr lr_end num_cycles decay_steps momentum",
         UNSET,
-        Message("AdamW and the schedule have keys of their own"),
+        Message("AdamW and the schedule have their own keys"),
         "",
     ),
     (

@@ -187,7 +187,7 @@ _ABOUT_EXPERIMENTS = Message(
     "Experiments train together on one copy of the base; each contains only what differs from the above."
 )
 _ABOUT_VARIANTS = Message(
-    "Variants of LoRA, here or in single experiments: {settings}.", settings=joined(", ", VARIANT_KEYS)
+    "Variants of LoRA, here or in individual experiments: {settings}.", settings=joined(", ", VARIANT_KEYS)
 )
 _EXPERIMENTS = """\
 # experiments:

@@ -28,7 +28,7 @@ def syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> Re
         )
     elif error.context and error.context_mark and error.context_mark.line + 1 != line:
         problem = Message(
-            "{problem}, {context} that begins in line {line}",
+            "{problem}, {context} that begins on line {line}",
             context=error.context,
             line=error.context_mark.line + 1,
             problem=problem,

@@ -17,9 +17,8 @@ MOST_NAMED = 4
 DID_NOTHING = "did nothing"
 
 STALE = Message(
-    "Training continued after this comparison, so its answers may be those of earlier "
-    "adapters, and there is no recommendation. Run `loraloom compare` again to compare the "
-    "present adapters."
+    "Training continued after this comparison, so its answers may be those of earlier adapters, and there "
+    "is no recommendation. Run `loraloom compare` again to compare the current adapters."
 )
 
 
@@ -259,5 +258,5 @@ class ComparisonView:
                 "Each experiment has one seed, so the intervals do not include variation between seeds."
             )
         return Message(
-            "The intervals include variation of rows and seeds; with few seeds they are a little narrow."
+            "The intervals include variation of rows and seeds; with few seeds they are a little too narrow."
         )

@@ -114,8 +114,8 @@ def frozen_adapters(facts: Facts) -> Iterator[Finding]:
                 "adapter",
                 script.where(call),
                 Message(
-                    "`prepare_model_for_kbit_training` freezes every parameter, after `get_peft_model` "
-                    "also those of the adapter, so nothing is trained"
+                    "`prepare_model_for_kbit_training` freezes every parameter; after `get_peft_model`, "
+                    "this includes those of the adapter, so nothing is trained"
                 ),
                 Message("Call it before `get_peft_model`."),
             )
@@ -185,7 +185,7 @@ def learning_rate(facts: Facts) -> Iterator[Finding]:
             "learning-rate",
             facts.script.where(facts.arguments.argument("max_steps")),
             Message(
-                "`max_steps` ends training after {steps}, whatever the epochs; answers may equal the base's",
+                "`max_steps` ends training after {steps}, regardless of epochs; answers may equal the base's",
                 steps=Message.counting("{count:,} step", "{count:,} steps", count=steps),
             ),
             Message("Remove it."),
@@ -205,6 +205,6 @@ def new_tokens(facts: Facts) -> Iterator[Finding]:
             "warning",
             "adapter",
             facts.script.where(call),
-            Message("the embeddings of new tokens are random and frozen: LoRA trains linear layers alone"),
-            Message("Use text that the tokenizer has, or give LoraConfig `trainable_token_indices`."),
+            Message("the embeddings of new tokens are random and frozen: LoRA trains only linear layers"),
+            Message("Use text that the tokenizer knows, or give LoraConfig `trainable_token_indices`."),
         )

@@ -38,7 +38,7 @@ def ignored_sampling(facts: Facts) -> Iterator[Finding]:
                 facts.script.where(call.argument(given[0])),
                 Message(
                     "{names} without `do_sample=True` is ignored: decoding is greedy; in a model's "
-                    "generation_config, `save_pretrained` fails",
+                    "generation_config, it makes `save_pretrained` fail",
                     names=joined(", ", map(quoted, given)),
                 ),
                 Message("Add `do_sample=True`, or remove it."),
@@ -118,7 +118,7 @@ def dropout_in_answers(facts: Facts) -> Iterator[Finding]:
                     "after `train()` the model is still in training mode: dropout changes its answers, "
                     "which are worse and differ each time"
                 ),
-                Message("Call `model.eval()` before."),
+                Message("Call `model.eval()` first."),
             )
             return
 
@@ -239,7 +239,7 @@ def beams(facts: Facts) -> Iterator[Finding]:
                 "answers",
                 facts.script.where(calls[0]),
                 Message(
-                    "answers are greedy; published BLEU of {model} is that of beam search",
+                    "answers are greedy; published BLEU of {model} was measured with beam search",
                     model=facts.known.title,
                 ),
                 Message("Add `num_beams=4` if you compare with published figures."),

@@ -64,7 +64,7 @@ def model_class(facts: Facts) -> Iterator[Finding]:
                 "`<extra_id_0>` or repeats itself",
                 model=facts.known.title,
             ),
-            Message("For instructions begin with mt0 or flan-T5, which were trained to follow them."),
+            Message("For instructions, begin with mt0 or flan-T5, which were trained to follow them."),
         )
 
 

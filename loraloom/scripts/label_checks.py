@@ -25,11 +25,12 @@ def padding_in_labels(facts: Facts) -> Iterator[Finding]:
             facts.script.where(call.argument("padding") or call),
             Message(
                 "the labels are padded with the padding token and not with -100, so padding counts in the "
-                "loss: it falls quickly because most labels are padding, and little is learnt of the answers"
+                "loss: the loss falls quickly because most labels are padding, and little is learnt about "
+                "the answers"
             ),
             Message(
-                "Remove `padding` here and let DataCollatorForSeq2Seq pad, which writes -100; or replace the "
-                "padding token in the labels by -100."
+                "Remove `padding` here and let DataCollatorForSeq2Seq pad, which writes -100; or replace "
+                "the padding token in the labels with -100."
             ),
         )
 
@@ -156,8 +157,8 @@ def collators(facts: Facts) -> Iterator[Finding]:
             "labels",
             facts.script.where(given),
             Message(
-                "with label smoothing the Trainer takes the labels out of the batch, and without `model` the "
-                "collator has made no decoder inputs of them: the first step fails"
+                "with label smoothing the Trainer takes the labels out of the batch, and without `model` "
+                "the collator has made no decoder inputs from them: the first step fails"
             ),
             Message("Write `DataCollatorForSeq2Seq(tokenizer, model=model)`."),
         )
@@ -176,9 +177,9 @@ def padding_token(facts: Facts) -> Iterator[Finding]:
                     "labels",
                     facts.script.where(node),
                     Message(
-                        "the padding token becomes EOS. Encoder-decoders have one of their own; where "
-                        "padding in labels is replaced by -100, their EOS is too, and the model never "
-                        "learns to stop"
+                        "the padding token becomes EOS. Encoder-decoders have a padding token of their "
+                        "own; if scripts replace padding in labels with -100, they replace EOS too, and "
+                        "the model never learns to stop"
                     ),
                     Message("Remove this line."),
                 )

@@ -35,8 +35,8 @@ def selection(facts: Facts) -> Iterator[Finding]:
             "metrics",
             place,
             Message(
-                "the trainer has no `compute_metrics`, so {metric} is never there: KeyError at the first "
-                "evaluation",
+                "the trainer has no `compute_metrics`, so {metric} is never computed: KeyError at the "
+                "first evaluation",
                 metric=quoted(metric),
             ),
             Message("Give the trainer `compute_metrics`, or select by `eval_loss`."),
@@ -95,7 +95,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
             facts.script.where(node),
             Message(
                 "without `predict_with_generate=True` this function gets logits of every token of the "
-                "vocabulary, not tokens: decoding fails, or memory runs out before"
+                "vocabulary, not tokens: decoding fails, or memory runs out before that"
             ),
             Message("Set `predict_with_generate=True` in Seq2SeqTrainingArguments."),
         )
@@ -106,7 +106,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
             facts.script.where(facts.arguments and facts.arguments.argument("predict_with_generate")),
             Message(
                 "`predict_with_generate` without `compute_metrics` generates answers at each evaluation, "
-                "which takes long, and throws them away"
+                "which takes a long time, and throws them away"
             ),
             Message("Give the trainer `compute_metrics`, or remove it."),
         )

@@ -49,7 +49,7 @@ def ignored_arguments(facts: Facts) -> Iterator[Finding]:
                 "that is made already",
                 names=joined(", ", map(quoted, named)),
             ),
-            Message("Set them where the optimizer is made."),
+            Message("Set them where the optimizer is created."),
         )
 
 
@@ -67,8 +67,9 @@ def scaled_steps(facts: Facts) -> Iterator[Finding]:
                 "optimizer",
                 facts.script.where(call),
                 Message(
-                    "Adafactor multiplies the learning rate by the size of each matrix, at least by 0.001: "
-                    "LoRA's B begins at zero, so its steps are a thousand times smaller than the rate says"
+                    "Adafactor multiplies the learning rate by the size of each matrix, or by 0.001 if "
+                    "that is larger: LoRA's B begins at zero, so its steps are a thousand times smaller "
+                    "than the rate suggests"
                 ),
                 Message("Use AdamW, or transformers' Adafactor with `scale_parameter=False`."),
             )

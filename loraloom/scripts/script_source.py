@@ -70,7 +70,9 @@ def read_source(path: Path) -> Source:
         raise DataError(
             Message("is not Python that can be read here: {reason}", reason=one_line(error.msg)),
             where=f"{name}:{error.lineno or 1}",
-            fix=Message("Python 2 scripts are not read; run `python -m py_compile` on it to see the same."),
+            fix=Message(
+                "Python 2 scripts are not read; run `python -m py_compile` on it to see the same error."
+            ),
         ) from None
 
 

@@ -126,7 +126,7 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
                 "the Trainer smooths labels in evaluations too: eval_loss is not the cross-entropy, and "
                 "cannot be compared with a run without smoothing"
             ),
-            Message("Compare by answers; LoRALoom's eval_loss is never smoothed."),
+            Message("Compare the answers; LoRALoom's eval_loss is never smoothed."),
         )
     warmup = facts.setting("warmup_steps", facts.setting("warmup_ratio", 0))
     if facts.setting("lr_scheduler_type") == "constant" and isinstance(warmup, int | float) and warmup > 0:

@@ -193,7 +193,9 @@ class Study:
             raise RunError(
                 Message("contains other trials than {ledger_file}", ledger_file=LEDGER_FILE),
                 where=str(self.file),
-                fix=Message("Move it away; it is created again from {ledger_file}.", ledger_file=LEDGER_FILE),
+                fix=Message(
+                    "Move it elsewhere; it is created again from {ledger_file}.", ledger_file=LEDGER_FILE
+                ),
             )
         for number, (stored, trial) in enumerate(zip(self._stored, trials, strict=False)):
             if not stored.is_finished:

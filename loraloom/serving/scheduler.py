@@ -133,7 +133,7 @@ class Scheduler:
             JobError: as `ServedModel.add`; or one of this name is still answering.
         """
         if name in self._leaving:
-            message = Message("the adapter of this name that was removed is still answering; try again later")
+            message = Message("the removed adapter of this name is still answering; try again later")
             raise JobError(409, "name_taken", message, param="name")
         self.model.add(name, folder)
         self.batch.adapters_changed()

@@ -136,7 +136,7 @@ class ServedModel:
             JobError: the name is taken or invalid, or the folder contains no adapter of this base.
         """
         if name in self.loaded.slots:
-            message = Message("there is a model `{name}` already", name=name)
+            message = Message("there is already a model `{name}`", name=name)
             raise JobError(409, "name_taken", message, param="name")
         if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
             message = Message("a name consists of letters, digits, `-`, `_` and `.`")

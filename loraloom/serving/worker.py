@@ -37,7 +37,9 @@ SECONDS_AFTER_OUT_OF_MEMORY = 5
 # One exception may come from one request. A device that has failed raises at every step, and is given up.
 MOST_FAILURES = 2
 NICENESS = 5
-FAILED = JobError(500, "internal_error", Message("the model failed at this request, or at one beside it"))
+FAILED = JobError(
+    500, "internal_error", Message("the model failed on this request, or on one that was processed with it")
+)
 OUT_OF_MEMORY = JobError(
     503,
     "out_of_memory",

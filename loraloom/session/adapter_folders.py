@@ -124,7 +124,7 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
             for part in ("train", "eval", "test", "retain")
         },
     }
-    fix = Message("Base, adapters and rows are given by options; see --help.")
+    fix = Message("Base, adapters and rows are given as options; see --help.")
     problems = [
         Problem(Message("cannot be set with --adapter"), f"--set {key}", fix=fix)
         for key, (own, of_options) in values.items()

@@ -34,7 +34,7 @@ def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
     except NoTokenizerError as error:
         return [_not_checked(shown, said_by(error))] if pairs else []
     if family_of_folder(folder) is None:
-        why = Message("the base's folder has no config.json that says its family")
+        why = Message("the base's folder has no config.json that states its family")
         return [_not_checked(shown, why)] if pairs else []
     name = recipe.model_name_or_path
     try:

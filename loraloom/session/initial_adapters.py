@@ -98,7 +98,7 @@ def _other_parts(lora: LoraSettings, own: LoraSettings, modules: Sequence[str], 
             found.append(
                 Problem(
                     Message(
-                        "the adapter has another {key} in {num_modules} modules",
+                        "the adapter has a different {key} in {num_modules} modules",
                         key=key,
                         num_modules=len(differing),
                     ),

@@ -104,7 +104,7 @@ def stated_languages(
         example = _how(named, model, (usual[0], usual[1]))
         raise DataError(
             Message(
-                "{model} has {num_codes} languages, and nothing in the data says which these are",
+                "{model} has {num_codes} languages, and nothing in the data indicates which these are",
                 model=model,
                 num_codes=len(languages.codes),
             ),
@@ -145,7 +145,7 @@ def _how(named: Sequence[str], model: str, codes: tuple[str, str]) -> str:
         "--set data.source_lang={codes} --set data.target_lang={codes_2}", codes=codes[0], codes_2=codes[1]
     )
     return Message(
-        "say the languages by the codes of its tokenizer, for example: {command} {languages}",
+        "give the languages as codes of its tokenizer, for example: {command} {languages}",
         command=shlex.join(command),
         languages=languages,
     )

@@ -131,7 +131,7 @@ def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterat
             Message("the run's data, unchanged"),
             where=str(run.folder),
             found=found,
-            fix=Message("If it was moved, give its present file or folder with --data PATH."),
+            fix=Message("If it was moved, give its current file or folder with --data PATH."),
         )
         raise DataError([*error.problems, problem]) from None
 
@@ -148,7 +148,7 @@ def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
         problem = Problem(
             Message("the run was started with {base_words}", base_words=_base_words(recipe, known)),
             found=Message("searched at {searched}", searched=searched),
-            fix=Message("If it was moved or renamed, give its present folder with --base PATH."),
+            fix=Message("If it was moved or renamed, give its current folder with --base PATH."),
         )
         raise ModelError([*error.problems, problem]) from None
 

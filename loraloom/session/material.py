@@ -130,8 +130,8 @@ def locate_model(recipe: Recipe) -> str:
     if not relative.exists() and own.is_dir():
         raise ModelError(
             Message(
-                "there is no such folder beside the recipe; the one in the working directory is "
-                "not used instead"
+                "there is no such folder next to the recipe; the one in the working directory is not used "
+                "instead"
             ),
             where=name,
             found=Message(

@@ -112,14 +112,16 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
                 "on a processor, sharing a pass saves no arithmetic, and separate passes need less memory"
             )
             if base.device.type == "cpu"
-            else Message("a GPU is idle with smaller passes"),
+            else Message("smaller passes would leave a GPU partly idle"),
         ),
         **_pass_limit(plan),
         "rows": Choice(
             material.place_of_rows,
             Message("data.keep_rows is {keep_rows}", keep_rows=material.recipe.data.keep_rows),
         ),
-        "compiled": Choice(Message("no"), Message("compiling takes minutes, more than a short job saves")),
+        "compiled": Choice(
+            Message("no"), Message("compiling takes minutes, more than it saves in a short job")
+        ),
     }
     return provenance.replaced(
         base=BaseIdentity(

@@ -37,4 +37,4 @@ def _of_that_commit(known: BaseIdentity) -> str:
     if known.commit is None:
         return ""
     name = f"{repository_of(known.name)}@{known.commit}"
-    return Message("If the hub's files have changed since, use those of then: --base {name}", name=name)
+    return Message("If the hub's files have changed since, use the earlier ones: --base {name}", name=name)

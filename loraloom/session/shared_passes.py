@@ -251,5 +251,7 @@ def _failures_explained(ranks: Ranks) -> Iterator[None]:
         return
     raise RunError(
         Message("there is not enough memory for a pass over the divided base"),
-        fix=Message("Answer with fewer adapters at a time (--experiment), or divide it among more ranks."),
+        fix=Message(
+            "Answer with fewer adapters at a time (--experiment), or divide the base among more ranks."
+        ),
     )

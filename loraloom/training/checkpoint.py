@@ -179,7 +179,7 @@ def verify(path: Path) -> dict[str, bytes]:
             ) from None
         if not entry.matches(content):
             raise CheckpointError(
-                Message("{name} was changed: its sha256 is not the manifest's", name=name), where=where
+                Message("{name} was changed: its sha256 differs from the manifest's", name=name), where=where
             )
         contents[name] = content
     return contents

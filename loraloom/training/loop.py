@@ -223,7 +223,7 @@ def _settle(changes: Sequence[_Change]) -> None:
         for parameter, old in zip(change.trainee.optimizer.updated, change.before, strict=True):
             parameter.copy_(old)
         what = Message(
-            "loss {loss}, but the norm of the new weights {norm}", loss=change.result.loss, norm=norm
+            "loss {loss}, but the norm of the new weights is {norm}", loss=change.result.loss, norm=norm
         )
         _fail(change.trainee, what, change.result)
 

@@ -159,7 +159,7 @@ class WavePool:
     def _log(self, worker: Worker, lane: Lane, event: Event | None) -> None:
         if isinstance(event, MemoryLimit):  # its limits are the worker's own
             said = Message(
-                "{worker} ran out of memory at step {step}, and computes less at once",
+                "{worker} ran out of memory at step {step}, and now computes less at once",
                 worker=worker.name,
                 step=event.step,
             )

@@ -160,8 +160,7 @@ def _require_equal(standings: Sequence[list[Any]], engine: Engine) -> None:
     if different:
         raise TrainingError(
             Message(
-                "the ranks have diverged before step {step}: the adapters of rank {ranks} are not those of "
-                "rank 0",
+                "the ranks diverged before step {step}: the adapters of rank {ranks} are not those of rank 0",
                 step=engine.state.tick + 1,
                 ranks=", ".join(different),
             ),

@@ -78,7 +78,7 @@ FOREIGN_HOST = Refusal(
     Message("This server does not answer to the name in the Host header. Allow it with --allow-host."),
 )
 FOREIGN_ORIGIN = Refusal(
-    403, "cross_origin", Message("A page of another site must not send requests to this server.")
+    403, "cross_origin", Message("A page from another site must not send requests to this server.")
 )
 TOO_LARGE = Refusal(413, "body_too_large", Message("The request's body is too large."))
 TOO_SLOW = Refusal(408, "body_too_slow", Message("The request's body did not arrive in time."))

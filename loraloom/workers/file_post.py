@@ -182,7 +182,7 @@ class FilePost:
         raise RunError(
             Message("the process that writes the run has ended, or does not answer")
             if is_there
-            else Message("the process that writes the run does not use this worker any more"),
+            else Message("the process that writes the run no longer uses this worker"),
             where=str(self.folder.parent.parent),
             fix=Message("Resume the run with --resume, then join it again."),
         )

@@ -50,7 +50,7 @@ def refusal_to_join(run: Run) -> RunError | None:
         allowed=Message("a search without --ray, or a training with `devices`"),
         fix=Message("For more workers on a Ray cluster, add nodes to it.")
         if on_ray
-        else Message("To train on several processes, start it with torchrun, `devices` or --ray."),
+        else Message("To train with several processes, start it with torchrun, `devices` or --ray."),
     )
 
 

@@ -165,7 +165,7 @@ def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> t
     capacity = num_fitting(need, shared_tokens(pass_tokens(material.base), limit), free, most)
     if capacity == 0:
         raise TrainingError(
-            Message("there is too little memory to train one experiment beside the base"),
+            Message("there is too little memory to train one experiment in addition to the base"),
             where=str(material.base.device),
             found=Message("{free} free", free=size(free)),
             allowed=Message("{need} or more", need=size(need.adapter_bytes + need.activation_bytes)),

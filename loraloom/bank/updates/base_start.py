@@ -102,7 +102,7 @@ class BaseStart(Lora):
         if settings.r > most:
             raise AdapterError(
                 Message(
-                    "init_lora_weights: {init} needs a rank that the weights have",
+                    "init_lora_weights: {init} needs a rank no larger than that of the weights",
                     init=str(settings.init_lora_weights),
                 ),
                 where=module,

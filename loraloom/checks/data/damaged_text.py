@@ -103,6 +103,6 @@ CHARACTERS: dict[str, tuple[Callable[[str], bool], str]] = {
     ),
     Message("contain private-use characters, which are meaningless without a particular font"): (
         lambda text: _PRIVATE.search(text) is not None,
-        Message("Replace them by the characters they stand for."),
+        Message("Replace them with the characters they stand for."),
     ),
 }

@@ -124,7 +124,7 @@ def check_near_duplicates(view: DataView) -> list[Finding]:
             "ok",
             "near-duplicates",
             "data",
-            Message("there are no two rows of which {similar_words}", similar_words=SIMILAR_WORDS),
+            Message("there are no two rows for which {similar_words}", similar_words=SIMILAR_WORDS),
         )
     ]
 
@@ -167,7 +167,7 @@ def _near_across(view: DataView) -> list[Finding]:
         if near:
             message = Message(
                 "the sources of {share} {part} rows nearly repeat one in the training part "
-                "({similar_words}; {pairs}), so figures on them are too good{of_sample}",
+                "({similar_words}; {pairs}), so figures on them are optimistic{of_sample}",
                 share=share(len(near), len(held_out)),
                 part=part,
                 similar_words=SIMILAR_WORDS,

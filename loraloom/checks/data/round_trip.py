@@ -64,8 +64,8 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
         "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
     )
     message = Message(
-        "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: "
-        "their first word has other tokens than without it",
+        "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: their first "
+        "word has different tokens than it would have without it",
         subject=subject,
         of_encoded_sample=of_encoded_sample(view, side),
     )
@@ -76,7 +76,7 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
 # Changes of form only, and what the user should know about them.
 FORMS = {
     "line breaks": Message(
-        "Answers will have none; write lists and paragraphs as sentences, or use another base."
+        "Answers will contain no line breaks; write lists and paragraphs as sentences, or use another base."
     ),
     "spaces": Message("Repeated spaces become one, and those at either end are removed."),
     "full-width forms": Message("The tokenizer writes ，？！ as ,?! ; metrics compare them as equal."),

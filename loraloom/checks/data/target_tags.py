@@ -101,8 +101,8 @@ def _findings(
             "target-tags",
             places(rows),
             Message(
-                "{share} sources begin with no tag{looked_at}, but the base answers in {num_names} "
-                "languages and learned to be told which",
+                "{share} sources do not begin with a tag{looked_at}, but the base answers in {num_names} "
+                "languages and was trained to be told which",
                 share=share(len(rows), num_rows),
                 looked_at=looked_at,
                 num_names=len(names),
@@ -128,5 +128,5 @@ def _tags_of_another_base(rows: list[Example], num_rows: int, looked_at: str) ->
                 share=share(len(rows), num_rows),
                 looked_at=looked_at,
             ),
-            Message("Remove the tags, or use a base of several target languages."),
+            Message("Remove the tags, or use a base with several target languages."),
         )

@@ -268,7 +268,7 @@ def _what_was_searched(root: Path) -> str:
     holds = (
         Message("contains {shown_names}", shown_names=shown_names(names)) if names else Message("is empty")
     )
-    return Message("The search was in {resolve}, which {holds}.", resolve=root.resolve(), holds=holds)
+    return Message("The folder searched was {resolve}, which {holds}.", resolve=root.resolve(), holds=holds)
 
 
 def _is_folder(path: Path) -> bool:

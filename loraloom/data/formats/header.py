@@ -107,7 +107,7 @@ class Header:
         if self._num_near_quoted:
             notes.append(
                 Message(
-                    "{shown_as}: cells with a space before their double quotes, which keep both: "
+                    "{shown_as}: cells with a space before their double quotes, both of which are kept: "
                     "{num_near_quoted} (remove the spaces if the quotes enclose cells)",
                     shown_as=shown_as,
                     num_near_quoted=self._num_near_quoted,

@@ -112,7 +112,7 @@ def _without_mark(head: bytes, codec_name: str, shown_as: str, findings: Finding
         if not codec_name.startswith("utf-8"):
             raise DataError(
                 Message(
-                    "begins with the byte order mark of UTF-8, but `data.encoding` says {codec_name}",
+                    "begins with the byte order mark of UTF-8, but `data.encoding` is {codec_name}",
                     codec_name=codec_name,
                 ),
                 where=shown_as,

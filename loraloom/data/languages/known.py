@@ -55,8 +55,8 @@ def _problems(
             option = Message("Give --{side}-lang CODE, for example {example}.", side=side, example=example)
             yield Problem(
                 Message(
-                    "{base} has {num_codes} languages, and nothing says which one the {side} text "
-                    "of some rows is in",
+                    "{base} has {num_codes} languages, and nothing indicates which one the {side} text of "
+                    "some rows is in",
                     base=base,
                     num_codes=len(languages.codes),
                     side=side,

@@ -131,7 +131,7 @@ class Split:
         if new:
             notes.append(
                 Message(
-                    "not read, because not among the files that were split: {names}",
+                    "not read, because they are not among the files that were split: {names}",
                     names=shown_names(sorted(new)),
                 )
             )

@@ -54,8 +54,8 @@ def obstacle(family: Family, config: Any, quantization: str) -> str:
         )
     if quantization == "float16":
         return Message(
-            "llama.cpp also rounds the inputs of products to float16, in which the feed-forward of {title} "
-            "overflows; bfloat16 is as small",
+            "llama.cpp also rounds the inputs of products to float16, in which the feed-forward of "
+            "{title} overflows; bfloat16 takes just as little space",
             title=family.title,
         )
     return joined("; ", described.obstacles)

@@ -19,7 +19,7 @@ from loraloom.web.openai_api.value_problems import described
 HTTP_ERRORS = {
     400: ("bad_request", Message("the request is invalid")),
     404: ("not_found", Message("there is no such route")),
-    405: ("method_not_allowed", Message("this route does not have this method")),
+    405: ("method_not_allowed", Message("this route does not support this method")),
 }
 
 

@@ -52,7 +52,7 @@ from loraloom.web.openai_api.request_bodies import (
 )
 
 MakeJob = Callable[[int], Job]
-STOPPING = Message("the server is stopping; send the request to another one, or again later")
+STOPPING = Message("the server is stopping; send the request to another server, or try again later")
 LOADING = Message("the model is being loaded; send the request again later")
 ANSWERING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/compare"})
 STOPPING_SECONDS, LOADING_SECONDS = 10, 2  # after which to try again

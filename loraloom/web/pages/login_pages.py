@@ -34,7 +34,7 @@ async def log_in(request: Request, form: OwnForm) -> Response:
             "login.html.j2",
             status=403,
             next=wanted,
-            problem=Message("This is not the token of this server."),
+            problem=Message("This is not the right token for this server."),
         )
     answer = RedirectResponse(wanted, status_code=303)
     answer.headers["set-cookie"] = access.session_cookie(request.scope)

@@ -33,7 +33,7 @@ def named_run(request: Request, name: str) -> Run:
     """Return the run that a path names."""
     found = runs_of(request).find(name)
     if found is None:
-        raise HTTPException(404, Message("There is no run of this name."))
+        raise HTTPException(404, Message("There is no run with this name."))
     return found
 
 
