@@ -7,5 +7,5 @@ from typing import Any
 
 
 def cache_keyword(decoder: Any) -> str:
-    """What a decoder calls its cache: transformers 5.24 renamed `past_key_values`, and warns of it."""
+    """Return a decoder's name for its cache: transformers 5.24 renamed `past_key_values`, with a warning."""
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

@@ -89,7 +89,7 @@ class Display:
         target.print(Text(visible(rendered(message)), style=style))
 
     def next_command(self, command: str) -> None:
-        """Print the last line of a command."""
+        """Print the command to run next, as the last line."""
         if not self.is_quiet:
             self.say(Message("Next: {command}", command=command), style="bold")
 
