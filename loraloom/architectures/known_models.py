@@ -28,7 +28,7 @@ class KnownModel:
         divides_by_tokens: whether its loss is divided by the number of tokens that the Trainer counts over
             the micro-batches of a step; other models ignore it (transformers 5.23).
         calls_input_embeddings: whether a pass calls the module that `get_input_embeddings` returns, on which
-            the Trainer hooks noise; of T5 and BART it is `shared`, which none calls (transformers 5.24).
+            the Trainer hooks noise; in T5 and BART that is `shared`, which no pass calls (transformers 5.24).
         starts_with_end: whether the decoder starts with the token that ends answers.
     """
 

@@ -32,7 +32,7 @@ class _AttentionDropout:
 
     Args:
         names: path of each module in the model.
-        family: family of the base; it knows the sides that each attention looks at.
+        family: family of the base; it knows the sides of each attention's queries and keys.
         current_pass: the current pass of the base.
         p: dropout probability.
     """
@@ -47,7 +47,7 @@ _DROPOUT_OF: WeakKeyDictionary[nn.Module, _AttentionDropout] = WeakKeyDictionary
 
 
 class BaseDropout(nn.Module):
-    """Replaces an `nn.Dropout` of the base; without draws it does nothing.
+    """A replacement for an `nn.Dropout` of the base; without draws it does nothing.
 
     Args:
         p: dropout probability.
@@ -68,7 +68,7 @@ class BaseDropout(nn.Module):
         self.current_pass = current_pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, len, features] → same shape."""
+        """Drop elements of each adapter's rows, [rows, len, features] → the same shape."""
         running = self.current_pass.get()
         if running is None or running.draws is None or not isinstance(running.rows, Rows):
             return x
@@ -84,7 +84,7 @@ class BaseDropout(nn.Module):
     def _use(self, running: AdapterPass) -> str:
         """Name what a mask is drawn for, because a stack drops its embeddings and its output with one module.
 
-        Modules of a layer are used once per pass, and again when it is recomputed, for the same mask.
+        Modules of a layer are used once per pass, and again, with the same mask, when it is recomputed.
         """
         return self.name if self.is_in_layer else f"{self.name}#{running.count_use(self.name)}"
 

@@ -80,7 +80,7 @@ def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
     """Compute the summed loss of each part, float32 [parts], as `objective.part_losses` without smoothing.
 
     Args:
-        base: with the adapters attached.
+        base: the base, with the adapters attached.
         batch: on the device.
         rows: from `find_label_rows`, on the device.
     """

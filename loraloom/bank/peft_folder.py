@@ -94,7 +94,7 @@ def write_adapter(
     Args:
         folder: replaced if it exists.
         base: the base it was trained on.
-        settings, tensors: as in the bank.
+        settings, tensors: those in the bank.
         available: every linear of the base, to find the shortest target list.
         origin: additional contents of loraloom.json.
         card: the README.md, if any.
@@ -157,7 +157,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     Args:
         folder: contains adapter_config.json and adapter_model.safetensors.
         base: verified against the fingerprints stored with the adapter, if any. Without it, an adapter of
-            another kind than LoRA is only checked: what it is as LoRA may depend on the base.
+            another kind than LoRA is only checked: its form as LoRA may depend on the base.
 
     Raises:
         AdapterError: it is missing, damaged, of an unsupported kind, or belongs to another base.

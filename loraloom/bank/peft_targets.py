@@ -166,7 +166,7 @@ def named_modules(
 
 
 def _ends(name: str) -> list[str]:
-    """`a.b.c` → `b.c`, `c`."""
+    """List the ends of a path: `a.b.c` → `b.c`, `c`."""
     parts = name.split(".")
     return [".".join(parts[start:]) for start in range(1, len(parts))]
 

@@ -23,7 +23,7 @@ def add_with_frozen_down(x: Tensor, y: Tensor, groups: Sequence[Group], *, is_up
     Args:
         x: the linear's input, [rows, len, in].
         y: its output, [rows, len, out]; not modified.
-        groups: of disjoint rows; other rows are unchanged.
+        groups: groups of disjoint rows; other rows are unchanged.
         is_up_trained: whether B gets a gradient.
     """
     ups = [B for group in groups for B in group.parameters[1::2]] if is_up_trained else []
