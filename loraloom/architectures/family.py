@@ -50,11 +50,11 @@ class Family(ABC):
         attention: the attention implementation to request from transformers.
         has_static_passes: whether a training pass never waits for the host, as a CUDA graph demands.
         head_bias: name of a buffer of the model that is added to the logits.
-        forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
+        forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file contains.
         without_ctranslate2: why CTranslate2 cannot compute this family exactly; "" if it can.
         parts_for_images: paths of modules that no text passes through.
-        own_scale_since: the version of transformers since which that flag no longer scales the logits of a
-            separate head; "" if it never did.
+        own_scale_since: the version of transformers since which `tie_word_embeddings` no longer scales the
+            logits of a separate head; "" if it never did.
     """
 
     model_type: ClassVar[str]

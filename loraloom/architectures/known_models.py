@@ -114,7 +114,7 @@ def name_of_class(name: str) -> str:
 
 
 def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
-    """Return what is known of a model.
+    """Return what is known about a model.
 
     Args:
         name: a hub name or a path, as written in the script.

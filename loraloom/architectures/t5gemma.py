@@ -91,7 +91,7 @@ class T5Gemma(Family):
         )
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
-        """The configs of the layers of encoder and decoder."""
+        """Return the configs of the layers of encoder and decoder."""
         return config.encoder, config.decoder
 
     def dropout(self, config: Any) -> float:
@@ -155,7 +155,7 @@ class T5Gemma(Family):
         return EncoderDecoderCache(DynamicCache(config=self.stack_configs(model.config)[1]), DynamicCache())
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Whether the encoder's layers with a window let a query see a key, by their indices."""
+        """Return a function of indices: whether a query sees a key in the encoder's layers with a window."""
         from transformers.masking_utils import sliding_window_bidirectional_overlay
 
         return sliding_window_bidirectional_overlay(size)  # type: ignore[no-any-return]
@@ -174,7 +174,7 @@ class T5Gemma(Family):
         Args:
             mask: bool [rows, 1, len, len]; tokens of one example lie side by side.
             config: config of the stack.
-            window: size of the window → whether a query sees a key, by their indices.
+            window: size of the window → a function of indices, whether a query sees a key.
             dtype: dtype of the states.
         """
         import torch
@@ -211,7 +211,7 @@ class T5Gemma2(T5Gemma):
     parts_for_images = ("model.encoder.vision_tower", "model.encoder.multi_modal_projector")
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
-        """The configs of the layers of encoder and decoder."""
+        """Return the configs of the layers of encoder and decoder."""
         return config.encoder.text_config, config.decoder
 
     def sides(self, place: Place) -> tuple[Side, ...]:
@@ -227,7 +227,7 @@ class T5Gemma2(T5Gemma):
         """Leave the flag unchanged: it also concerns the embeddings, of which files have only one."""
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Whether the encoder's layers with a window let a query see a key, by their indices."""
+        """Return a function of indices: whether a query sees a key in the encoder's layers with a window."""
         from transformers.models.t5gemma2.modeling_t5gemma2 import sliding_window_mask_function
 
         return sliding_window_mask_function(size, is_causal=False)  # type: ignore[no-any-return]

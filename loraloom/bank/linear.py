@@ -151,7 +151,7 @@ class AdapterPass:
 
     def _add(self, linear: BankLinear, x: Tensor, y: Tensor | None, spans: Sequence[Span]) -> Tensor:
         """Return y, or the linear's output if it is None, plus what the adapters of these spans add."""
-        refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # after an optimizer step within the pass
+        refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # after a step within a pass
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
             key = stack.signature, len(x)

@@ -48,7 +48,7 @@ def merge_adapter(bank: AdapterBank, slot: str) -> MergeReport:
     """Add an attached adapter to the weights of its base, in place, and remove it from the bank.
 
     Args:
-        bank: bank on a base in float32, which is no longer a frozen base afterwards.
+        bank: a bank on a base in float32; the base is no longer frozen afterwards.
         slot: the adapter.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The files of an adapter's folder: where they are, and what is in them, whatever the kind of the adapter."""
+"""The files of an adapter's folder, and their contents, whatever the kind of the adapter."""
 
 from __future__ import annotations
 

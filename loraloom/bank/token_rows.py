@@ -38,7 +38,7 @@ class TokenRows:
     rows: nn.Parameter
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which ids are trained, bool, and the place of each among the rows, both shaped like `ids`."""
+        """Return which ids are trained, bool, and the place of each among the rows, each shaped as `ids`."""
         at = torch.searchsorted(self.token_ids, ids.contiguous()).clamp_(max=len(self.token_ids) - 1)
         return self.token_ids[at] == ids, at
 

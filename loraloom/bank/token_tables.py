@@ -69,7 +69,7 @@ class TokenTables:
 
     @property
     def name(self) -> str:
-        """The path of the table, by which PEFT names it."""
+        """The path of the table, which is its name in PEFT."""
         return table_name(self.base)
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:

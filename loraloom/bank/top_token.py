@@ -203,7 +203,7 @@ def screen_bytes(base: Base, num_tokens: int) -> int:
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Round words to int8: the result, the scale of each, and the norms of what is lost and of what is kept.
+    """Round words to int8: the result, the scale of each, and the norms of the lost and the kept part.
 
     Computed in parts that stay in the cache, because each weight takes a dozen operations.
     """

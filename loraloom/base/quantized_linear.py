@@ -1,9 +1,9 @@
 """A frozen linear whose weights are quantized: the module of bitsandbytes or torchao, and its exact gradient.
 
 The library's own module computes y. Its own backward pass is not used, because of what it keeps until then:
-torchao's int8 keeps the weights in the dtype of x, and so does without what quantizing saved; bitsandbytes'
-int8 keeps x on a processor. The gradient is that of bitsandbytes: dL/dx = dL/dy · W, with W as a plain matrix
-for as long as the product takes.
+torchao's int8 keeps the weights in the dtype of x, which loses what quantizing saved; bitsandbytes' int8
+keeps x on a processor. The gradient is that of bitsandbytes: dL/dx = dL/dy · W, with W as a plain matrix
+during the product only.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Scheme:
     """A way to quantize a linear.
 
     Args:
-        package: whose module computes it, by the name under which it is imported.
+        package: import name of the package whose module computes the linear.
         make: a frozen `nn.Linear` on a processor, and a device → the package's module on this device.
-        dense: that module, and a dtype → its weight as a plain matrix, [out, in].
-        stored_bytes: that module → the bytes of its weight, scales included.
-        group_size: so many weights have one scale; 0 for a whole row.
-        largest_error: of a weight, relative to the largest of its group.
-        cpu_widths: a linear's inputs must be a multiple of it on a processor; others are not quantized.
+        dense: the package's module, and a dtype → its weight as a plain matrix, [out, in].
+        stored_bytes: the package's module → the bytes of its weight, scales included.
+        group_size: number of weights that share a scale; 0 for a whole row.
+        largest_error: largest error of a weight, relative to the largest weight of its group.
+        cpu_widths: on a processor, only linears whose number of inputs is a multiple of it are quantized.
     """
 
     package: str
@@ -46,7 +46,7 @@ class QuantizedLinear(nn.Module):
     Args:
         linear: the frozen linear, on a processor, whose weight is not needed any more.
         scheme: how to quantize it.
-        device: where it computes.
+        device: the device that it computes on.
     """
 
     def __init__(self, linear: nn.Linear, scheme: Scheme, device: torch.device) -> None:
@@ -82,7 +82,7 @@ class QuantizedLinear(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """[…, in] → […, out]."""
+        """Compute […, in] → […, out]."""
         if torch.is_grad_enabled() and x.requires_grad:
             return _Product.apply(x, self)  # type: ignore[no-any-return, no-untyped-call]
         return self.stored(x)  # type: ignore[no-any-return]

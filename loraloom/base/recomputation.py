@@ -27,7 +27,7 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
         getattr(model, f"{_CHECKPOINTING}_enable")(settings)
         if hasattr(model, "_require_grads_hook"):
             # transformers makes embeddings require gradients, which only reentrant checkpoints need, and
-            # leaves it so when recomputation ends: the backward pass would go down to them.
+            # leaves this on when recomputation ends: the backward pass would reach them.
             model.disable_input_require_grads()
     elif recomputes_activations(model):
         getattr(model, f"{_CHECKPOINTING}_disable")()

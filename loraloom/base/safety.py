@@ -6,7 +6,7 @@
     adapter_config.json           must not exist: transformers would load another base because of it
 
 Everything is checked before transformers sees the folder, and for a hub name before its weights are
-downloaded. In addition, transformers is told never to trust code; this is a second barrier.
+downloaded. In addition, transformers is set never to trust code, as a second barrier.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HARMLESS_PRIVATE = {
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "kernel_config")
 _OWN_KERNELS = (None, False, "eager", "sdpa")
-# Half a byte per weight, tied embeddings that an estimate counts twice, and a margin.
+# Allows half a byte per weight, tied embeddings that an estimate counts twice, and a margin.
 _WEIGHTS_PER_BYTE = 4
 _SOON_BUILT = 10_000_000
 
@@ -203,7 +203,7 @@ def _config_problems(values: Mapping[str, object], name: str) -> Iterator[Proble
 
 
 def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Yield a config and those within it: of an encoder, a decoder, a tower for images."""
+    """Yield a config and the configs within it: of an encoder, a decoder, a tower for images."""
     yield values
     for value in values.values():
         if isinstance(value, dict):
@@ -211,7 +211,7 @@ def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
 
 
 def _at(values: Mapping[str, object], key: str) -> object:
-    """Return the value at `encoder.hidden_size`; 1 if the config leaves it to its default."""
+    """Return the value at a key such as `encoder.hidden_size`; 1 if the config leaves it to its default."""
     value: object = values
     for part in key.split("."):
         value = value.get(part, 1) if isinstance(value, dict) else value

@@ -238,7 +238,7 @@ def _what_it_is(path: Path) -> str:
 
 
 def _what_to_name(path: Path) -> str:
-    """Say what to name instead of a folder without config.json."""
+    """Explain what to name instead of a folder without config.json."""
     if (path / ADAPTER_CONFIG).is_file():
         return Message(
             "Name the base in model_name_or_path, and this folder in lora.init_adapter to train it further."

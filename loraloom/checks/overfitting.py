@@ -1,7 +1,7 @@
 """check --deep: whether experiments can memorize one batch, and if not, what prevents it.
 
-A training that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
-siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns tells
+An experiment that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
+siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns shows
 whether the learning rate, the targets or the data are the cause.
 """
 
@@ -53,7 +53,7 @@ class RateTrial:
 
     @property
     def share(self) -> float:
-        """Share of the initial loss by which it fell; negative if it rose."""
+        """The share of the initial loss by which the loss fell; negative if it rose."""
         return 1 - self.after / self.before
 
     @property

@@ -1,4 +1,4 @@
-"""Whether a quantized base computes what its weights say: loss and gradients beside plain matrices."""
+"""Whether a quantized base computes what its weights imply, compared with plain matrices of these."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def check_resources(prediction: Prediction) -> list[Finding]:
 
 
 def memory_parts(parts: Mapping[str, int]) -> str:
-    """Format what takes memory, without what takes none: `activations 29 MiB, adapters 13 MiB`.
+    """Format the parts that take memory: `activations 29 MiB, adapters 13 MiB`.
 
     Args:
         parts: bytes by name, the largest first.

@@ -29,7 +29,7 @@ def answer_live(
     Args:
         loaded: the models.
         prompt: as a question of the run's data; the recipe's prefix or template is put around it.
-        models: names of those that answer, `base` among them if it is to.
+        models: names of the models that answer, which may include `base`.
         settings: how to decode, the same for all.
         seed: for sampling.
         on_text: called after each token with the answers so far by model.

@@ -18,7 +18,7 @@ from loraloom.kernels.low_rank_sums import Group, product
 
 
 def add_with_frozen_down(x: Tensor, y: Tensor, groups: Sequence[Group], *, is_up_trained: bool) -> Tensor:
-    """Add what adapters contribute to a linear's output, in the rows that are theirs.
+    """Add what adapters contribute to a linear's output, each in its own rows.
 
     Args:
         x: the linear's input, [rows, len, in].

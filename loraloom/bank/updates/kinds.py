@@ -21,7 +21,7 @@ KINDS: tuple[UpdateKind, ...] = (DORA, BASE_START, LORA_FA, LORA_BIAS, LORA)
 
 
 def kind_of(settings: LoraSettings) -> UpdateKind:
-    """Return the kind of adapter that a recipe asks for."""
+    """Return the kind of adapter that a recipe requests."""
     if settings.use_dora:
         return DORA
     if settings.use_lorafa:

@@ -90,7 +90,7 @@ Copies = tuple[list[Tensor], list[Tensor]]
 class Stack(Protocol):
     """The adapters of one kind in one linear, side by side.
 
-    Its tensors keep their addresses while the adapters are the same; `copies` says how to update them.
+    Its tensors keep their addresses while the adapters are the same; `copies` returns how to update them.
     """
 
     signature: Hashable  # stacks with equal signatures group the rows of a batch in the same way
