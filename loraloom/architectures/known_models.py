@@ -109,7 +109,7 @@ _CLASSES = {
 
 
 def name_of_class(name: str) -> str:
-    """Return a name that `known_model` knows for a class of transformers; "" if it is of no known family."""
+    """Return a name for `known_model` from a class of transformers; "" if it is of no known family."""
     return _CLASSES.get(name, "")
 
 

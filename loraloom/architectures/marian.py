@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Marian(Bart):
-    """Marian (Junczys-Dowmunt et al., 2018, https://arxiv.org/abs/1804.00344), as transformers has it.
+    """Marian (Junczys-Dowmunt et al., 2018, https://arxiv.org/abs/1804.00344), as in transformers.
 
     Encoder and decoder may have separate vocabularies; the output head is then tied to the decoder's
     embedding or not tied at all.

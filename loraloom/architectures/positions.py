@@ -36,7 +36,7 @@ def _ask_for_one(
     """Make the table number one token only: a packed row may have more tokens than it has positions."""
     if _POSITIONS.get() is None:
         return None
-    row = args[0]  # token ids; of Marian and Pegasus their shape
+    row = args[0]  # token ids, or their shape for Marian and Pegasus
     return (row[:1, :1] if isinstance(row, Tensor) else torch.Size((1, 1)),), {}
 
 

@@ -36,7 +36,7 @@ _SIZES = (
 
 
 class T5Gemma(Family):
-    """T5Gemma (Zhang et al., 2025, https://arxiv.org/abs/2504.06225), as transformers has it."""
+    """T5Gemma (Zhang et al., 2025, https://arxiv.org/abs/2504.06225), as implemented in transformers."""
 
     model_type: ClassVar[str] = "t5gemma"
     title: ClassVar[str] = "T5Gemma"

@@ -30,7 +30,7 @@ class BesideLinears:
 
         Raises:
             TargetError: a name in `modules_to_save` matches nothing, or something that is not a norm.
-            AdapterError: this base has no such token, or it cannot be trained.
+            AdapterError: the base lacks one of the tokens, or cannot train these rows.
         """
         return {**row_shapes(self.base, settings), **self.norms.shapes(settings)}
 

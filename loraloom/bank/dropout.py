@@ -102,7 +102,7 @@ def attention_mask(
         A mask of the same shape; 0 if a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
-    if excerpt := draws.excerpts.get(slot):  # skip what was drawn for earlier examples
+    if excerpt := draws.excerpts.get(slot):  # skip the draws of earlier examples
         for lengths in list(zip(*(excerpt.lengths[side] for side in sides), strict=True))[: excerpt.first]:
             draw_kept((like.shape[1], *lengths), p, generator)
     mask = torch.zeros_like(like)
@@ -188,7 +188,7 @@ def _attend(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-# One name for the whole process; what differs between bases is looked up by module.
+# One name for the whole process; differences between bases are looked up by module.
 AttentionInterface.register(ATTENTION, _attend)
 # Attention implementations without their own masks get none (transformers.masking_utils): unmask padding.
 AttentionMaskInterface.register(ATTENTION, eager_mask)

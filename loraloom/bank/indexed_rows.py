@@ -13,7 +13,7 @@ class IndexedRows:
 
     Args:
         slots: the adapter of each row.
-        expansion: as in `Rows`.
+        expansion: the same as in `Rows`.
     """
 
     slots: tuple[str | None, ...]

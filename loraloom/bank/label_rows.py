@@ -81,8 +81,8 @@ def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
 
     Args:
         base: the base, with the adapters attached.
-        batch: on the device.
-        rows: from `find_label_rows`, on the device.
+        batch: the batch, on the device.
+        rows: its label rows from `find_label_rows`, on the device.
     """
     hidden = hidden_states(base, batch)
     states = _Take.apply(hidden.reshape(-1, hidden.shape[-1]), rows.positions, rows.places)  # type: ignore[no-untyped-call]

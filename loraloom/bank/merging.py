@@ -89,7 +89,7 @@ def check_mergeable(bank: AdapterBank, slot: str) -> None:
     """Refuse an adapter that adds what the weights of its base cannot contain.
 
     Raises:
-        ModelError: it adds biases to linears that have none.
+        ModelError: the adapter adds biases to linears that have none.
     """
     parts = bank.parts(slot)
     biased = [target for target in bank.available if target.name in parts]

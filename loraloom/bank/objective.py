@@ -51,7 +51,7 @@ def part_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ())
 
     Args:
         base: the base, with the adapters attached.
-        batch: its parts follow one another.
+        batch: the batch, whose parts follow one another.
         label_smoothing: label smoothing of each part; by default none.
     """
     _, losses = _label_losses(base, batch, label_smoothing)

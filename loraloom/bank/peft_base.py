@@ -159,7 +159,7 @@ def check_not_deeper(
         where: its folder, for the message.
 
     Raises:
-        AdapterError: it was made for a deeper model.
+        AdapterError: the adapter was made for a deeper model.
     """
     own, has = num_layers(modules), num_layers(available)
     if any(count > has.get(stack, 0) for stack, count in own.items()):
@@ -180,7 +180,7 @@ def check_not_shallower(
         config, modules, available, where: as in `check_not_deeper`.
 
     Raises:
-        AdapterError: it was made for a model with fewer layers.
+        AdapterError: the adapter was made for a model with fewer layers.
     """
     own, has = num_layers(modules), num_layers(available)
     layers = [LAYER.match(name) for name in lacking]

@@ -116,7 +116,7 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
         Its kind.
 
     Raises:
-        AdapterError: it is not a LoRA adapter, uses unsupported features, or has unknown keys.
+        AdapterError: the file is not of a LoRA adapter, uses unsupported features, or has unknown keys.
     """
     kind = kind_of_config(config)
     if kind is None:

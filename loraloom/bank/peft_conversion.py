@@ -94,8 +94,8 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
     """Refuse configurations that PEFT would interpret differently from how they are written.
 
     Raises:
-        AdapterError: it has unknown keys, trains more than ΔW, or has a size beyond reason or an expression
-            that PEFT would run.
+        AdapterError: the file has unknown keys, trains more than ΔW, or has an unreasonable size or an
+            expression that PEFT would run.
     """
     known = {field.name for field in fields(_config_class(config, where))}
     if (config["peft_type"], config.get("init_weights")) == ("MISS", "bat"):
@@ -147,7 +147,7 @@ def read_as_lora(
         Settings with a rank for each linear, tensors as from `AdapterBank.tensors`, and notes.
 
     Raises:
-        AdapterError: it names no linear of the base, or lacks tensors.
+        AdapterError: the adapter names no linear of the base, or lacks tensors.
     """
     available = linears(base.model, base.family)
     chosen = named_modules(config, [target.name for target in available], where, FIRST).modules

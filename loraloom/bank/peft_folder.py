@@ -51,7 +51,7 @@ from loraloom.text.message import Message
 from loraloom.text.visible import one_line, shown_value
 
 README = "README.md"
-# PEFT saves these completely if the vocabulary was resized (peft 0.21 was measured to merge them correctly).
+# PEFT saves these completely if the vocabulary was resized (measured: peft 0.21 merges them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
 _RESIZED = Message(
     "The vocabulary of its base was resized before training. Load and resize that base in the "
@@ -160,7 +160,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
             another kind than LoRA is only checked: its form as LoRA may depend on the base.
 
     Raises:
-        AdapterError: it is missing, damaged, of an unsupported kind, or belongs to another base.
+        AdapterError: the adapter is missing, damaged, of an unsupported kind, or belongs to another base.
     """
     where = str(folder)
     check_place(folder)

@@ -67,7 +67,7 @@ class TiedHead(WrappedTable):
         """Return the function for the losses of a batch's labels, like `objective.token_losses`.
 
         Args:
-            batch: its parts follow one another.
+            batch: the batch, whose parts follow one another.
             frozen: computes losses over a frozen head.
         """
         return partial(self._token_losses, frozen, tuple(zip(batch.slots, batch.num_labels, strict=True)))

@@ -74,7 +74,7 @@ class _Tile:
     """Neighbouring words of the vocabulary in int8.
 
     Args:
-        packed: their rows of the head, laid out for oneDNN.
+        packed: the words' rows of the head, laid out for oneDNN.
         scales: scale of each word, float32 [words].
         zeros: int64 [words]; symmetric, so all 0.
         bias: float32 [words]; None if the head has none.

@@ -52,7 +52,7 @@ class _Groups(NamedTuple):
         first, stop: the adapters, as places in `own_a`.
         gathered: the row at each place, int64 [adapters * rows of each].
         inverse: the place of each row that has an adapter, int64.
-        owned: these rows, int64; None if they are all.
+        owned: the rows that have an adapter, int64; None if all rows have one.
     """
 
     first: int

@@ -108,7 +108,7 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
     if wanted != "auto":
         return Choice(wanted, Message("as set in the recipe"))
     if device.type == "cuda":
-        # True by emulation on a T4, which is slower than float32: require hardware support.
+        # A T4 emulates bfloat16, slower than float32, so hardware support is required.
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("bfloat16", Message("this GPU multiplies bfloat16"))
         return Choice(

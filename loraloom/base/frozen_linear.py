@@ -29,7 +29,7 @@ class FrozenLinear(Protocol):
 
     @property
     def bias(self) -> Tensor | None:
-        """b, [out]; None if the linear has none."""
+        """The bias b, [out]; None if the linear has none."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -73,7 +73,7 @@ class PlainLinear:
 
     @property
     def bias(self) -> Tensor | None:
-        """b, [out]; None if the linear has none."""
+        """The bias b, [out]; None if the linear has none."""
         return None if self.module.bias is None else whole(self.module.bias)
 
     @property

@@ -55,7 +55,7 @@ class Base:
     Args:
         name: its name in the recipe.
         model: in train mode with every dropout at 0, so that activation checkpointing works.
-        tokenizer: its own.
+        tokenizer: its tokenizer.
         family: the family of its architecture.
         head_is_tied: whether head and embedding are one tensor, read from the weights.
         model_dropout: dropout probability in its config.
@@ -186,8 +186,8 @@ def load_base(
         is_sharded: divide its weights among the ranks of the training, which have joined.
 
     Raises:
-        ModelError: it cannot be found, would run code, has an unsupported architecture, lacks weights or
-            tokens, or cannot be computed as requested.
+        ModelError: the model cannot be found, would run code, has an unsupported architecture, lacks weights
+            or tokens, or cannot be computed as requested.
         RecipeError: the recipe requests something that a model of this family cannot do.
     """
     bound_kernel_caches()

@@ -32,7 +32,7 @@ from loraloom.text.message import Message
 
 # Value of `dtype` in `load_base`, for a base that is loaded as described above.
 STORED = "stored"
-# In the order in which safetensors lays tensors out in a file: the last first.
+# safetensors lays out the tensors of a file in this order of dtypes, the last first.
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -76,9 +76,9 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
     """Read the header of a safetensors file: its tensors by name.
 
     Raises:
-        OSError, SafetensorError: it cannot be read, or is damaged.
+        OSError, SafetensorError: the file cannot be read, or is damaged.
     """
-    with safe_open(file, framework="np"):  # checks that places and shapes are those of the file's bytes
+    with safe_open(file, framework="np"):  # checks that positions and shapes match the file's bytes
         pass
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
@@ -172,7 +172,7 @@ def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family
                 attn_implementation=family.attention,
                 output_loading_info=True,
             )
-    except Exception as error:  # RuntimeError, ValueError, KeyError: all mean this
+    except Exception as error:  # RuntimeError, ValueError, KeyError: all mean unusable weights
         check_generation(path, name)
         raise ModelError(
             Message("its weights cannot be loaded"), where=name, found=describe_source(error)
@@ -191,7 +191,7 @@ def _read(reading: Any, name: str) -> Any:
     """Read files; errors name the base.
 
     Raises:
-        ModelError: they cannot be read.
+        ModelError: the files cannot be read.
     """
     try:
         return reading()

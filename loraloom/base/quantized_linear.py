@@ -63,7 +63,7 @@ class QuantizedLinear(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """b, [out]; None if the linear has none."""
+        """The bias b, [out]; None if the linear has none."""
         return self.stored.bias  # type: ignore[no-any-return]
 
     @property

@@ -59,7 +59,7 @@ def read_config(path: str, name: str) -> dict[str, Any]:
         name: its name in messages.
 
     Raises:
-        ModelError: it cannot be found or read, or one of its files would run code or reach elsewhere.
+        ModelError: the file cannot be found or read, or a file would run code or refer elsewhere.
     """
     try:
         file = cached_file(path, CONFIG)
@@ -103,7 +103,7 @@ def check_sizes(num_weights: int, path: str, name: str) -> None:
         num_weights: estimated number of weights that the config describes.
 
     Raises:
-        ModelError: it describes far more weights than there are bytes.
+        ModelError: the config describes far more weights than the files have bytes.
     """
     files = [*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")] if Path(path).is_dir() else []
     num_bytes = sum(file.stat().st_size for file in files if file.is_file())
@@ -138,7 +138,7 @@ def read_beside(path: str, file: str, name: str) -> dict[str, Any]:
     """Read another JSON file of the same folder or hub model; {} if it does not exist.
 
     Raises:
-        ModelError: it cannot be read, or is not a JSON object.
+        ModelError: the file cannot be read, or is not a JSON object.
     """
     found = file_beside(path, file)
     return {} if found is None else _read_object(found, name)

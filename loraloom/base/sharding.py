@@ -30,7 +30,7 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
         device: the device of the passes.
 
     Raises:
-        ModelError: its layers cannot be found by their paths.
+        ModelError: the model's layers cannot be found by their paths.
     """
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
@@ -50,15 +50,15 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
     is_tied = head.weight is embeddings.weight
     fsdp.fully_shard(embeddings, mesh=mesh, reshard_after_forward=True)
     if is_tied:
-        head.weight = embeddings.weight  # or it would be divided once more, and kept twice
+        head.weight = embeddings.weight  # otherwise it would be divided once more, and kept twice
         head.forward = partial(_gathered_product, head)
     else:
         fsdp.fully_shard(head, mesh=mesh, reshard_after_forward=True)
-    if hasattr(fsdp, "share_comm_ctx"):  # or each layer would keep what it gathered last
+    if hasattr(fsdp, "share_comm_ctx"):  # otherwise each layer would keep its gathered weights
         fsdp.share_comm_ctx([*layers, embeddings])
     for tensor in (*model.parameters(), *model.buffers()):  # those outside of layers: norms, positions
         if local_part(tensor) is tensor:
-            tensor.data = tensor.data.to(device, copy=True)  # or it would keep the whole file in memory
+            tensor.data = tensor.data.to(device, copy=True)  # a view would keep the whole file in memory
 
 
 def whole(weight: Tensor) -> Tensor:

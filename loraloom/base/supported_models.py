@@ -34,7 +34,7 @@ _CALLED = {
     "prophetnet": "ProphetNet",
     "switch_transformers": "SwitchTransformers",
 }
-# Why some of these are not supported, and what to name instead.
+# Why some model types are not supported, and what to name instead.
 _EXPERTS = (
     Message(
         "sends each token to an expert of its own, where a linear no longer sees which example the "
@@ -90,7 +90,7 @@ def locate(name: str) -> str:
         name: a folder or a hub name; `starter` is handled by the caller.
 
     Raises:
-        ModelError: it is neither the folder of a model nor a possible hub name.
+        ModelError: the name is neither the folder of a model nor a possible hub name.
     """
     path = Path(name).expanduser()
     if path.is_dir():

@@ -29,7 +29,7 @@ def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
     `MT5Tokenizer`, a class that is gone; the family's own class reads the same file.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: the tokenizer cannot be loaded.
     """
     folder = Path(path)
     has_vocabulary = not folder.is_dir() or any(any(folder.glob(pattern)) for pattern in VOCABULARIES)
@@ -75,7 +75,7 @@ def needs_own_class(path: str) -> bool:
         return False
     try:
         _quietly(AutoTokenizer, path)
-    except Exception:  # whatever it raises
+    except Exception:  # of any type
         return True
     return False
 

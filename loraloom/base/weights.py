@@ -51,7 +51,7 @@ def load_weights(
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # OSError, SafetensorError, RuntimeError, ValueError: all mean this
+    except Exception as error:  # OSError, SafetensorError, RuntimeError, ValueError: all mean bad weights
         only_bin = (
             Path(path).is_dir()
             and any(Path(path).glob("*.bin"))

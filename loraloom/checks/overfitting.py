@@ -68,8 +68,8 @@ class Attempt:
 
     Args:
         own: the experiment at its own rate.
-        usual: its targets at a usual rate, the best of these.
-        wide: all linears at a usual rate, the best of these.
+        usual: the best trial of its targets at a usual rate.
+        wide: the best trial of all linears at a usual rate.
     """
 
     own: RateTrial

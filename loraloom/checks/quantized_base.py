@@ -21,7 +21,7 @@ from loraloom.data.ownership import training_rows
 from loraloom.text.message import Message
 from loraloom.text.units import percent
 
-# Gradients are sums over many layers, each rounded on its own.
+# Gradients are sums over many layers, each rounded separately.
 OF_GRADIENTS = 10
 
 

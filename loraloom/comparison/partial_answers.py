@@ -36,7 +36,7 @@ class PartialAnswers:
     """The partial file of one comparison, used by this process.
 
     Args:
-        file: its path; created again if it does not exist or has another key.
+        file: path of the file, which is created again if it does not exist or has another key.
         key: identifies what all answers depend on: adapters, base, settings, versions.
         models: models that answer.
         rows: unique name of each row of the comparison, see `row_names`.

@@ -32,7 +32,7 @@ class _Weights:
     """An adapter's weights as a pass computes with them.
 
     Args:
-        A, B: in the dtype of the products.
+        A, B: the adapter's A and B, in the dtype of the products.
         norms: norms of the rows of W + s B A, float32 [out].
         factors: m / norms.
     """
@@ -115,7 +115,7 @@ class DoraStack:
     """The DoRA adapters of one linear; each method as described in `Stack`.
 
     Args:
-        updates: by slot, in the order of attachment.
+        updates: the adapters' parts by slot, in the order of attachment.
         dtype: dtype of the products, from `product_dtype`.
     """
 

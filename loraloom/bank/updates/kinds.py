@@ -16,7 +16,7 @@ from loraloom.base.targets import Target
 from loraloom.recipe import LoraSettings
 
 LORA, DORA, LORA_FA, BASE_START, LORA_BIAS = Lora(), Dora(), LoraFa(), BaseStart(), LoraBias()
-# In the order in which they are tried for a PEFT folder: a variant comes before what it is a variant of.
+# In the order in which they are tried for a PEFT folder: a variant comes before the kind that it varies.
 KINDS: tuple[UpdateKind, ...] = (DORA, BASE_START, LORA_FA, LORA_BIAS, LORA)
 
 

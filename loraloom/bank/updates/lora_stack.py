@@ -55,7 +55,7 @@ class LoraStack:
     """The LoRA adapters of one linear; each method as described in `Stack`.
 
     Args:
-        updates: by slot, in the order of attachment.
+        updates: the adapters' parts by slot, in the order of attachment.
         dtype: dtype of the products, from `product_dtype`.
     """
 

@@ -20,7 +20,7 @@ class LowRank:
         A: [r, in], float32, trained.
         B: [out, r], float32, trained; zero at the start.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: on the input of A while training.
+        dropout: dropout of the input of A while training.
     """
 
     A: nn.Parameter

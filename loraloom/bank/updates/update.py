@@ -118,7 +118,7 @@ class Stack(Protocol):
             y: its output, [rows, len, out], contiguous; not modified, unless gradients are off. None if it is
                 not computed yet.
             groups: from `group`, for these rows, of a stack with the same signature.
-            draw: for dropout; None outside of training.
+            draw: draws dropout; None outside of training.
         """
 
 
@@ -178,6 +178,6 @@ class UpdateKind(Protocol):
         """Read the settings from an adapter_config.json.
 
         Raises:
-            KeyError: it lacks a setting.
+            KeyError: the file lacks a setting.
             ValueError: a value is invalid.
         """

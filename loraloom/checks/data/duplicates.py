@@ -160,7 +160,7 @@ def _near_across(view: DataView) -> list[Finding]:
         held_out = [
             example
             for example in sample(getattr(view.split, part))
-            if _source_key(example) not in known  # that is reported as leakage
+            if _source_key(example) not in known  # reported as leakage
         ]
         rows = [*train, *held_out]
         near = _near(rows, _without_shared_text(rows), first_later=len(train))

@@ -220,7 +220,7 @@ class TextTokenizer:
     def target_tags(self) -> Mapping[str, int]:
         """The tags of target languages that sources begin with (`>>fra<<`, `<2fr>`), and their ids."""
         if isinstance(self.backend, FastBackend) and self._id("<2en>") is None:
-            return {}  # listing 250,000 tokens takes a while, and only MADLAD-400 is fast and tagged
+            return {}  # listing 250,000 tokens is slow; only MADLAD-400 has both tags and this backend
         found = {token.removeprefix("▁"): id for token, id in self.backend.vocabulary().items()}
         return {token: id for token, id in found.items() if TARGET_TAG.fullmatch(token)}
 
