@@ -67,7 +67,7 @@ class Bart(Family):
         return self.sizes(config, config.vocab_size)
 
     def sizes(self, config: Any, vocab_size: int) -> Dimensions:
-        """Return the sizes that a config states, with a vocabulary of this size."""
+        """Return the sizes that a config states, except the vocabulary's, which is given."""
         heads = config.encoder_attention_heads, config.decoder_attention_heads
         return Dimensions(
             vocab_size=vocab_size,

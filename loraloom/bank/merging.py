@@ -158,7 +158,7 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
     """Round every weight to a dtype in place, still stored as float32.
 
     Returns:
-        The change of what was merged by rounding relative to its change by the adapter,
+        The change of the merged weights by rounding, relative to the change by the adapter,
         ‖rounding‖ / ‖ΔW‖: above 1, the adapter is mostly lost.
     """
     changed = [*(linear.dense() for linear in merged.modules.values()), *merged.replaced]

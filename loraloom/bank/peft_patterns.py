@@ -1,7 +1,7 @@
 """rank_pattern and alpha_pattern in adapter_config.json, whose order PEFT does not keep.
 
 The first key that matches a module counts, and PEFT writes keys in alphabetical order: of two that match the
-same module, another one counts after saving (findings/peft_sorts_patterns.sh).
+same module, a different one counts after saving (findings/peft_sorts_patterns.sh).
 """
 
 from __future__ import annotations

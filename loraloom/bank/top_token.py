@@ -1,12 +1,12 @@
 """The most probable next token: of all logits, or of the few words that a screen in int8 leaves.
 
-Decoding greedily takes one product with the whole vocabulary per token, of which only the largest entry is
+Greedy decoding computes one product with the whole vocabulary per token, of which only the largest entry is
 used. The screen computes that product in int8, which a CPU with VNNI does about twice as fast as in bfloat16,
 and bounds its error. With W the head, h a state, q(·) what int8 keeps of them,
 
     |W_v · h − q(W_v) · q(h)|  ≤  ‖W_v − q(W_v)‖ ‖h‖ + ‖q(W_v)‖ ‖h − q(h)‖        (Cauchy–Schwarz, twice)
 
-so a word whose upper bound is below another word's lower bound cannot win. Of 250,112 words, some twenty are
+so a word whose upper bound is below another word's lower bound cannot win. Of 250,112 words, about twenty are
 left; their logits are computed from W itself, as `AllLogits` computes all of them. The token is the same.
 """
 
@@ -30,7 +30,7 @@ TILE_WORDS = 16_384
 BLOCK_WORDS = 128
 ROUNDED_AT_ONCE = 256
 ZERO_POINT = 128  # states are stored as uint8, because VNNI multiplies uint8 by int8
-# Relative error that float32 may add to scales and norms, with a factor of some hundred to spare.
+# Relative error that float32 may add to scales and norms, with a factor of about a hundred to spare.
 FLOAT_SLACK = 1e-5
 # Making a screen takes the time that it saves over about a thousand tokens, whatever the head's size.
 MIN_TOKENS = 4_096
@@ -89,7 +89,7 @@ class _Tile:
 class Screen:
     """The index of the largest logit, without most of the logits.
 
-    A bias is added to the screen's logits. A soft cap is monotone, and so left to the words that remain.
+    A bias is added to the screen's logits. A soft cap is monotone, so only the words that remain need it.
 
     Args:
         head: head of the base, on a CPU. Its int8 copy takes a byte for each weight.
@@ -143,7 +143,7 @@ class Screen:
     def _error(self, states: Tensor, loss: Tensor, peaks: Tensor) -> Tensor:
         """Bound how far a logit of each block is from the one that `AllLogits` compares, [rows, blocks].
 
-        That one is rounded to the head's dtype, so that a smaller logit may become equal to a larger one.
+        The latter is rounded to the head's dtype, so a smaller logit may become equal to a larger one.
         """
         norm, lost = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (states, loss))
         error = norm * self._loss + lost * self._norm
@@ -172,7 +172,7 @@ _SCREENS: WeakKeyDictionary[nn.Module, Screen] = WeakKeyDictionary()
 
 
 def top_token(base: Base, num_tokens: int) -> TopToken:
-    """Return the way to choose the next token that takes the least time.
+    """Return the fastest way to choose the next token.
 
     Args:
         base: the model.

@@ -72,7 +72,7 @@ class QuantizedLinear(nn.Module):
         return self.scheme.stored_bytes(self.stored) + (0 if self.bias is None else self.bias.nbytes)
 
     def train(self, mode: bool = True) -> QuantizedLinear:
-        """Set its own mode, and never that of the package's module.
+        """Set the mode of this module, and never that of the package's module.
 
         Nothing that it computes depends on the mode, except that bitsandbytes 0.50 stores the weights of NF4
         in another order at the first pass in eval mode on a processor with AVX512-BF16. From then on, no

@@ -1,6 +1,6 @@
 """Checks that a model's folder has no code, hidden pickles, outside files or absurd sizes.
 
-    config.json                   no code, no attention kernels, no other weights, nothing quantised
+    config.json                   no code, no attention kernels, no other weights, nothing quantized
     tokenizer_config.json         no code
     model.safetensors.index.json  plain names of safetensors files in the same folder
     adapter_config.json           must not exist: transformers would load another base because of it

@@ -29,8 +29,8 @@ from loraloom.text.message import Message, joined
 LENGTH_QUANTILES = (0.0, 0.1, 0.2, 0.5)
 # Relative; a bfloat16 product has 8 bits of mantissa, and sums over hundreds of products are compared.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
-# Nats. A loss is a difference of float32 values of up to some hundred, whose rounding is a large share of a
-# small loss, as on rows that the base knows.
+# Nats. A loss is a difference of float32 values of up to a few hundred, whose rounding is a large share of
+# a small loss, as on rows that the base knows.
 LOSS_ROUNDING = 3e-5
 # A token without an embedding ends a pass with an IndexError.
 CRASHING = ("shapes", "tokenizer")

@@ -82,7 +82,7 @@ class Forecast:
     def movement(self, peak_rate: float | None = None) -> float:
         """Predict ‖ΔW‖ / ‖W‖ at the end of training, at the experiment's peak learning rate or another.
 
-        Not finite if the base's loss is not finite or all its weights are zero.
+        The result is not finite if the base's loss is not finite or all its weights are zero.
         """
         lora, way = self.timetable.experiment.lora, self.displacement(peak_rate)
         squares = 0.0

@@ -78,7 +78,7 @@ class Attempt:
 
 
 def check_learning(gate: Gate) -> list[Finding]:
-    """Check that one batch can be overfitted; takes some hundred steps, so only `--deep` runs it."""
+    """Check that one batch can be overfitted; takes a few hundred steps, so only `--deep` runs it."""
     chosen = gate.distinct_experiments
     batch = _first_batch(gate, chosen[0])
     before = eval_losses(AdapterBank(gate.base), [BASE], batch, batch_size=len(batch))[BASE]

@@ -260,7 +260,7 @@ def _source_key(example: Example) -> bytes:
 
 
 def _question_key(example: Example) -> tuple[bytes, str]:
-    """Return source and target language: translations into several languages do not contradict."""
+    """Return the source, and the target language: translations into two languages do not contradict."""
     return source_key(example.source), example.target_lang
 
 

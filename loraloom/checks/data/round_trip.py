@@ -15,7 +15,7 @@ from loraloom.text.message import Message
 
 
 def check_round_trip(view: DataView) -> list[Finding]:
-    """Check that texts survive tokenization; one that does not can never be an answer."""
+    """Check that texts survive tokenization; a text that does not can never be an answer."""
     findings = [
         finding for side in SIDES for finding in (*_round_trip(view, side), *_leading_spaces(view, side))
     ]
