@@ -102,7 +102,7 @@ def computing_layers(model: nn.Module, linears: Linears) -> Iterator[None]:
 
 
 def _self_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
-    """Return a forward as transformers' T5LayerSelfAttention and T5Attention, without a cache."""
+    """Return a forward like transformers' T5LayerSelfAttention with T5Attention, without a cache."""
     attention = layer.SelfAttention
 
     def forward(
@@ -119,7 +119,7 @@ def _self_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
 
 
 def _cross_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
-    """Return a forward as transformers' T5LayerCrossAttention and T5Attention, without a cache."""
+    """Return a forward like transformers' T5LayerCrossAttention with T5Attention, without a cache."""
     attention = layer.EncDecAttention
 
     def forward(
@@ -135,7 +135,7 @@ def _cross_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
 
 
 def _feed_forward(layer: Any, linears: Linears) -> Callable[[Tensor], Tensor]:
-    """Return a forward as transformers' T5LayerFF, T5DenseGatedActDense and T5DenseActDense."""
+    """Return a forward like transformers' T5LayerFF with T5DenseGatedActDense or T5DenseActDense."""
     dense = layer.DenseReluDense
 
     def forward(hidden_states: Tensor) -> Tensor:

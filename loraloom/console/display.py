@@ -43,7 +43,7 @@ WARNINGS = (WarningNote, FileChange, CheckpointDamage, AdapterExport, MemoryLimi
 
 
 class Display:
-    """Shows the events of a command as they occur; call it as a `Report`.
+    """A display of a command's events as they occur; call it as a `Report`.
 
     Args:
         is_quiet: show only `WARNINGS`, and findings that are warnings or errors (`--json`).

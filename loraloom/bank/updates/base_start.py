@@ -4,7 +4,7 @@ PEFT takes s B₀ A₀ out of W. A base that others share cannot change, so an a
 
     W' = W + s (B A + B₋ A₋)    with    A₋ = A₀ and B₋ = -B₀
 
-In files, the adapter is plain LoRA of rank 2r, with the twin's rows next to its own, as PEFT converts such adapters
+In files, the adapter is plain LoRA of rank 2r, with the twin's rows next to its own, as PEFT converts it
 (`path_initial_model_for_weight_conversion`). Dropout is on the input of A alone, because W is not dropped.
 
 Source: PiSSA: Meng et al., 2024, https://arxiv.org/abs/2404.02948; OLoRA: Büyükakyüz, 2024,

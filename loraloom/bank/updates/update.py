@@ -31,7 +31,7 @@ class Span(NamedTuple):
 
 
 class Draw(Protocol):
-    """Draw which inputs of a linear are not dropped, for the rows of one adapter."""
+    """A function that draws which inputs of a linear are kept, for the rows of one adapter."""
 
     def __call__(self, slot: str, p: float, shape: torch.Size) -> Tensor:
         """Return bool of the shape [rows, len, in], False with probability p."""
