@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """How llama.cpp computes a model.
+    """The way in which llama.cpp computes a model.
 
     Args:
         architecture: `general.architecture` of a GGUF file.

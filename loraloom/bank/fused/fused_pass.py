@@ -117,7 +117,7 @@ def _begin(
 
 
 class FusedPass:
-    """How the linears of a bank compute one shape of training pass.
+    """The computation of a bank's linears in training passes of one shape.
 
     Args:
         bank: the bank, with the adapters attached.

@@ -142,7 +142,7 @@ class BiasedStack(LoraStack):
 
 
 class _AddBiases(torch.autograd.Function):
-    """Add s b to some rows of y in place, each span with its own b [out]."""
+    """y + s b in some rows of y, in place, each span with its own b [out]."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, rows: Sequence[tuple[int, int, float]], *biases: Tensor) -> Tensor:
