@@ -129,7 +129,7 @@ class AdapterBank:
         return {end: nn.Parameter(t.to(device, torch.float32, copy=True)) for end, t in tensors.items()}
 
     def drop(self, slot: str) -> None:
-        """Remove an adapter, and restore linears that no adapter targets any more.
+        """Remove an adapter, and restore linears that no adapter targets any longer.
 
         Raises:
             BankError: the base is in use.

@@ -123,7 +123,7 @@ def _losses(
 
 
 def _rounded(states: Tensor, label_rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute logits of labels, float32 [n], rounded to a dtype, as those of the sweep are.
+    """Compute logits of labels, float32 [n], rounded to a dtype like those of the sweep.
 
     The gradient is that of the logits before they are rounded.
     """

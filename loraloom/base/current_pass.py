@@ -45,7 +45,7 @@ class CurrentPass(Generic[T]):
             yield
         finally:
             entry.value = None
-            with suppress(ValueError):  # a generator may be closed in another context than it started in
+            with suppress(ValueError):  # a generator may be closed in a different context
                 _ENTRIES.reset(token)
 
 

@@ -57,7 +57,7 @@ class Occupancy:
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
-        """Claim the base for a pass, of which there is only one at a time.
+        """Claim the base for a pass; there is only one at a time.
 
         Raises:
             BankError: another thread uses the base, or a pass is already open.

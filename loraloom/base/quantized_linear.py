@@ -44,7 +44,7 @@ class QuantizedLinear(nn.Module):
     """A frozen linear with quantized weights; it is its own `FrozenLinear`.
 
     Args:
-        linear: the frozen linear, on a processor, whose weight is not needed any more.
+        linear: the frozen linear, on a processor, whose weight is no longer needed.
         scheme: how to quantize it.
         device: the device that it computes on.
     """

@@ -75,7 +75,7 @@ def linears(model: nn.Module, family: Family) -> list[Target]:
 
 
 def other_linears(model: nn.Module, family: Family) -> list[str]:
-    """List every linear outside of the layers: the output head, or those of a tower that reads images."""
+    """List every linear outside of the layers: the output head, or the linears of a tower for images."""
     found = (name for name, module in model.named_modules() if is_linear(module))
     return [name for name in found if not family.is_in_layer(name)]
 

@@ -90,5 +90,5 @@ def _cross_terms(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Te
 
 
 def _above_zero(norms: Tensor) -> Tensor:
-    """Bound norms away from 0, so that a row of zeros stays one."""
+    """Bound norms away from 0, so that a row of zeros stays zero."""
     return norms.clamp_min(torch.finfo(norms.dtype).tiny)

@@ -176,10 +176,10 @@ def share(count: int, total: int) -> str:
 
 
 def shown_side(side: Side) -> Message:
-    """Return what messages call a source or a response."""
+    """Return the name of a source or a response in messages."""
     return _SIDES[side][0]
 
 
 def shown_sides(side: Side) -> Message:
-    """Return what messages call several of them."""
+    """Return the name of several sources or responses in messages."""
     return _SIDES[side][1]
