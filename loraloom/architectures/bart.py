@@ -68,7 +68,7 @@ class Bart(Family):
         return self.sizes(config, config.vocab_size)
 
     def sizes(self, config: Any, vocab_size: int) -> Dimensions:
-        """Return the sizes that a config states, beside a vocabulary."""
+        """Return the sizes that a config states, except the vocabulary's, which is given."""
         heads = config.encoder_attention_heads, config.decoder_attention_heads
         return Dimensions(
             vocab_size=vocab_size,
@@ -87,13 +87,13 @@ class Bart(Family):
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
         """Leave the flag unchanged.
 
-        It concerns three tables: with `false` and a separate head, transformers would initialize the
+        The flag concerns three tables: with `false` and a separate head, transformers would initialize the
         embeddings of encoder and decoder randomly when the saved folder is loaded, because its files contain
         only `shared`. With `true` it keeps a head that differs (transformers 5.23).
         """
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Let positions restart within a row."""
+        """Make positions restart at each example of a packed row."""
         from loraloom.architectures.positions import restart_positions
 
         for stack in (model.get_encoder(), model.get_decoder()):

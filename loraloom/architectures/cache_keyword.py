@@ -1,4 +1,4 @@
-"""The name under which a decoder takes its cache."""
+"""The name of the argument with which a decoder receives its cache."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Any
 
 
 def cache_keyword(decoder: Any) -> str:
-    """What a decoder calls its cache: transformers 5.24 renamed `past_key_values`, and warns of it."""
+    """Return a decoder's name for its cache: transformers 5.24 renamed `past_key_values`, with a warning."""
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

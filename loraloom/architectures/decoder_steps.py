@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class DecoderSteps(Protocol):
-    """The rows of a batch between two tokens.
+    """The state of a batch's rows between two tokens.
 
     Each row has a line of the batch. Whatever computes, creation too, belongs inside a pass whose rows are
     theirs.
@@ -28,7 +28,7 @@ class DecoderSteps(Protocol):
 
 
 class CachedDecoder(Protocol):
-    """What a family says of its decoder; see `Family`."""
+    """A family's methods for its decoder; see `Family`."""
 
     def new_cache(self, model: PreTrainedModel) -> Any:
         """Return an empty cache."""
@@ -43,8 +43,8 @@ class CachedSteps:
     """The decoder of transformers with its cache, for every family.
 
     Args:
-        family: of the model.
-        model: of the base.
+        family: the model's family.
+        model: the base's model.
         encoded: the encoder's states, [lines, source_len, d_model].
         source_mask: int64 [lines, source_len].
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Family(ABC):
-    """One architecture. Objects have no state; methods get the model or path that they are about.
+    """One architecture. Objects have no state; each method is given the model or path that it concerns.
 
     Class attributes:
         model_type: `model_type` in config.json.
@@ -38,7 +38,7 @@ class Family(ABC):
         projections: names of the linears of a layer, in the order of the computation.
         aliases: other names for linears that target lists may use.
         size_keys: entries of config.json that must be whole numbers above 0.
-        optional_sizes: those of them that may be null.
+        optional_sizes: the `size_keys` that may be null.
         random_attributes: attributes of modules that, above 0, make two passes in train mode differ.
         start: the token with which its models were trained to begin answers.
         ends_sources: whether a source ends in EOS even if the tokenizer puts none there.
@@ -46,15 +46,15 @@ class Family(ABC):
         counts_positions: whether a token's position within its example is an input of the pass.
         without_base_dropout: why `training.base_dropout` cannot be drawn from a seed; "" if it can.
         float16: whether it computes in float16 without overflow.
-        tokenizer_class: of transformers, which reads a sentencepiece file that AutoTokenizer cannot load.
+        tokenizer_class: transformers' class for a sentencepiece file that AutoTokenizer cannot load.
         attention: the attention implementation to request from transformers.
         has_static_passes: whether a training pass never waits for the host, as a CUDA graph demands.
         head_bias: name of a buffer of the model that is added to the logits.
-        forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
-        without_ctranslate2: why CTranslate2 does not compute what this family does; "" if it does.
+        forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file contains.
+        without_ctranslate2: why CTranslate2 cannot compute this family exactly; "" if it can.
         parts_for_images: paths of modules that no text passes through.
-        own_scale_since: the version of transformers since which that flag no longer scales the logits of a
-            separate head; "" if it never did.
+        own_scale_since: the version of transformers since which `tie_word_embeddings` no longer scales the
+            logits of a separate head; "" if it never did.
     """
 
     model_type: ClassVar[str]
@@ -109,7 +109,7 @@ class Family(ABC):
         """Prepare a loaded model for its first pass; weights and their names are unchanged."""
 
     def state_first_position(self, model: PreTrainedModel) -> None:  # noqa: B027 (most state it rightly)
-        """Let a stack's `offset` be the number of its first position, for converters that read it."""
+        """Set each stack's `offset` to the number of its first position, for converters that read it."""
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
         """Compute linears of one input together during a `with` block (`bank/fused/fused_pass.py`)."""
@@ -136,7 +136,7 @@ class Family(ABC):
         return Place(layer["stack"], int(layer["layer"]), sublayer, self.projections[name])  # type: ignore[arg-type]
 
     def sides(self, place: Place) -> tuple[Side, ...]:
-        """Whose tokens the inputs of a linear have, one for each time that a pass uses it."""
+        """Return the side of a linear's input tokens, once for each time that a pass uses it."""
         return (place.side,)
 
     def is_in_layer(self, path: str) -> bool:
@@ -162,7 +162,7 @@ class Family(ABC):
         return "target", "source" if is_cross else "target"
 
     def silencers(self, path: str, others: Iterable[str]) -> list[str]:
-        """Return the linears that keep every gradient from this one if they are all zeros.
+        """Return the linears that block every gradient to this one if their weights are all zero.
 
         Args:
             path: path of a linear.
@@ -185,7 +185,7 @@ class Family(ABC):
         return ""
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """The languages whose codes rows of this family carry; None if they carry none.
+        """Return the languages whose codes rows of this family carry; None if they carry none.
 
         Raises:
             ModelError: the family needs codes, and the tokenizer has none.
@@ -263,7 +263,7 @@ class Family(ABC):
         """Return the decoder for answers, token by token.
 
         Args:
-            model: of the base.
+            model: the base's model.
             encoded: the encoder's states, [rows, source_len, d_model].
             source_mask: int64 [rows, source_len].
         """

@@ -1,4 +1,4 @@
-"""What is known of a model by its name, class or config.json, without torch and without its weights."""
+"""What is known about a model from its name, class or config.json, without torch or its weights."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class KnownModel:
         is_t5: whether it is of the T5 family, which overflows in float16.
         languages: example of a language code of its tokenizer; "" if it has none.
         peft_targets: what PEFT adapts if `target_modules` is not given; empty if it then fails.
-        is_gap_filler: whether it was only trained to fill gaps, and answers no instruction.
+        is_gap_filler: whether it was only trained to fill gaps, and cannot follow instructions.
         divides_by_tokens: whether its loss is divided by the number of tokens that the Trainer counts over
             the micro-batches of a step; other models ignore it (transformers 5.23).
         calls_input_embeddings: whether a pass calls the module that `get_input_embeddings` returns, on which
-            the Trainer hooks noise; of T5 and BART it is `shared`, which none calls (transformers 5.24).
+            the Trainer hooks noise; in T5 and BART that is `shared`, which no pass calls (transformers 5.24).
         starts_with_end: whether the decoder starts with the token that ends answers.
     """
 
@@ -61,7 +61,7 @@ _M2M100 = KnownModel("M2M100", _BART, languages="de", starts_with_end=True)
 _MARIAN = KnownModel("Marian", _BART, calls_input_embeddings=True)
 _PEGASUS = KnownModel("Pegasus", _BART)
 
-# The first pattern that a name, in small letters, matches.
+# Patterns of names in lower case; the first that matches counts.
 _NAMES: tuple[tuple[str, KnownModel], ...] = (
     (r"t5[-_]?gemma", _T5GEMMA),
     (r"umt5", _UMT5),
@@ -94,7 +94,7 @@ _TYPES: dict[str, KnownModel] = {
 }
 
 
-# Classes of one family -> a name that says as much.
+# Classes of a single family -> a name that identifies this family.
 _CLASSES = {
     "T5ForConditionalGeneration": "t5",
     "MT5ForConditionalGeneration": "mt5",
@@ -109,16 +109,16 @@ _CLASSES = {
 
 
 def name_of_class(name: str) -> str:
-    """Return a name for `known_model` of a class of transformers; "" if it is of no family."""
+    """Return a name for `known_model` from a class of transformers; "" if it is of no known family."""
     return _CLASSES.get(name, "")
 
 
 def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
-    """Return what is known of a model.
+    """Return what is known about a model.
 
     Args:
-        name: a hub name or a path, as the script has it.
-        folder: the script's folder, from which a path may start.
+        name: a hub name or a path, as written in the script.
+        folder: the script's folder, to which a path may be relative.
     """
     config = _config(name, folder)
     kind = config.get("model_type")
@@ -143,7 +143,7 @@ def _config(name: str, folder: Path | None) -> dict[str, object]:
 
 
 def with_gated_names(names: list[str], linears: frozenset[str]) -> list[str]:
-    """Replace `wi`, which a gated feed-forward does not have, by what it has."""
+    """Replace `wi`, which a gated feed-forward does not have, by its `wi_0` and `wi_1`."""
     if "wi" not in names or "wi" in linears or "wi_0" not in linears:
         return names
     place = names.index("wi")

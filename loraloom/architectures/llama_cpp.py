@@ -1,4 +1,4 @@
-"""What llama.cpp must know of a model, in the terms of its architectures."""
+"""What llama.cpp must know about a model, in the terms of its architectures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """How llama.cpp computes a model.
+    """The way in which llama.cpp computes a model.
 
     Args:
         architecture: `general.architecture` of a GGUF file.
         num_buckets: number of relative positions that a bias distinguishes.
-        norm_epsilon: of every norm.
+        norm_epsilon: the epsilon of every norm.
         obstacles: what llama.cpp would compute differently, as whole clauses; none if it computes the model.
     """
 

@@ -30,15 +30,15 @@ class M2M100(Bart):
     head_bias: ClassVar[str | None] = None
 
     def dimensions(self, config: Any) -> Dimensions:
-        """The sizes that a config states; its positions have no end."""
+        """Return the sizes that a config states; the number of positions is unlimited."""
         return replace(super().dimensions(config), num_positions=None)
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """Its codes; targets begin with theirs in NLLB's legacy form too, because `generate` forces it."""
+        """Return its codes; targets begin with a code even in NLLB's legacy form: `generate` forces it."""
         return find_languages(tokenizer, name, begins_target=True)
 
     def state_first_position(self, model: PreTrainedModel) -> None:
-        """Count from behind the padding token, as the model does; its `offset` takes that to be token 1."""
+        """Count from after the padding token, as the model does; its own `offset` assumes padding is 1."""
         for stack in (model.get_encoder(), model.get_decoder()):
             stack.embed_positions.offset = stack.embed_positions.padding_idx + 1
 

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Marian(Bart):
-    """Marian (Junczys-Dowmunt et al., 2018, https://arxiv.org/abs/1804.00344), as transformers has it.
+    """Marian (Junczys-Dowmunt et al., 2018, https://arxiv.org/abs/1804.00344), as in transformers.
 
-    Encoder and decoder may have a vocabulary each; the output head then is tied to the decoder's
-    embedding or to none.
+    Encoder and decoder may have separate vocabularies; the output head is then tied to the decoder's
+    embedding or not tied at all.
     """
 
     model_type: ClassVar[str] = "marian"
@@ -25,11 +25,11 @@ class Marian(Bart):
     start = "pad"
 
     def dimensions(self, config: Any) -> Dimensions:
-        """The sizes that a config states; the vocabulary is that of answers."""
+        """Return the sizes that a config states; the vocabulary is that of answers."""
         return self.sizes(config, config.vocab_size if is_shared(config) else config.decoder_vocab_size)
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Restart positions at each example of a packed row, and let saving write them.
+        """Restart positions at each example of a packed row, and make saving write them.
 
         transformers leaves the positions out of the files and computes sinusoids in their place, which loses
         those that were learned (`annalog` has such) and, of a folder in bfloat16, their rounding.
@@ -39,5 +39,5 @@ class Marian(Bart):
 
 
 def is_shared(config: Any) -> bool:
-    """Whether encoder and decoder have one vocabulary and one table of embeddings."""
+    """Return whether encoder and decoder share one vocabulary and one table of embeddings."""
     return bool(config.share_encoder_decoder_embeddings)

@@ -8,7 +8,7 @@ from loraloom.architectures.bart import Bart
 
 
 class Pegasus(Bart):
-    """Pegasus (Zhang et al., 2019, https://arxiv.org/abs/1912.08777), as transformers has it."""
+    """Pegasus (Zhang et al., 2019, https://arxiv.org/abs/1912.08777), as implemented in transformers."""
 
     model_type: ClassVar[str] = "pegasus"
     title: ClassVar[str] = "Pegasus"

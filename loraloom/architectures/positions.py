@@ -21,10 +21,10 @@ _POSITIONS: ContextVar[Tensor | None] = ContextVar("positions", default=None)
 
 
 def restart_positions(table: nn.Embedding) -> None:
-    """Let a table of positions use those of `at_positions`; its weights and name are unchanged.
+    """Make a table of positions use those of `at_positions`; its weights and name are unchanged.
 
     Args:
-        table: its `offset` is the row of position 0, which is the first of a table without one.
+        table: its `offset` is the row of position 0; without one, position 0 is the first row.
     """
     table.register_forward_pre_hook(_ask_for_one, with_kwargs=True)
     table.register_forward_hook(_answer)
@@ -33,10 +33,10 @@ def restart_positions(table: nn.Embedding) -> None:
 def _ask_for_one(
     table: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Let the table number one token only, because a packed row may be wider than it has positions."""
+    """Make the table number one token only: a packed row may have more tokens than it has positions."""
     if _POSITIONS.get() is None:
         return None
-    row = args[0]  # token ids; of Marian and Pegasus their shape
+    row = args[0]  # token ids, or their shape for Marian and Pegasus
     return (row[:1, :1] if isinstance(row, Tensor) else torch.Size((1, 1)),), {}
 
 
@@ -48,7 +48,7 @@ def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
 
 
 def restart_sinusoids(table: nn.Module) -> None:
-    """The same for a table of M2M100, whose padding has a position of its own and counts for no other.
+    """Do the same for a table of M2M100, where padding has a position of its own and is not counted.
 
     Args:
         table: with `weights` and a `padding_idx`; it grows with the longest row that it has seen.
@@ -62,7 +62,7 @@ def _answer_skipping_padding(table: Any, args: Any, usual: Tensor) -> Tensor:
         return usual
     is_padding = args[0] == table.padding_idx
     before = is_padding.cumsum(1) - is_padding.long()
-    # In a cached step the tokens before are not in the row, and none of them is padding.
+    # In a cached step the earlier tokens are not in the row, and none of them is padding.
     first = (torch.arange(positions.shape[1], device=positions.device) - positions).clamp(min=0)
     own = positions - (before - before.gather(1, first))
     return F.embedding(own.masked_fill(is_padding, -1) + table.padding_idx + 1, table.weights)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loraloom.architectures.decoder_steps import DecoderSteps
 
 
-# What llama.cpp's architecture `t5` takes for granted.
+# What llama.cpp's architecture `t5` assumes.
 LLAMA_CPP_DISTANCE = 128
 LLAMA_CPP_ACTIVATIONS = ("relu", "gated-gelu")
 
@@ -91,11 +91,11 @@ class T5(Family):
         return float(config.dropout_rate)
 
     def output_scale(self, config: Any) -> float:
-        """Return the scale of T5 1.0, which shares embedding and head; 1.1 and flan-T5 do neither."""
+        """Return the scale of T5 1.0, whose head is tied to the embedding; 1.1 and flan-T5 scale nothing."""
         return float(config.d_model**-0.5) if config.scale_decoder_outputs else 1.0
 
     def llama_cpp(self, config: Any) -> LlamaCpp:
-        """Return how llama.cpp computes it (read in its `src/models/t5.cpp`, of llama-cpp-python 0.3.36)."""
+        """Return how llama.cpp computes T5 (read in its `src/models/t5.cpp`, of llama-cpp-python 0.3.36)."""
         obstacles = []
         if config.relative_attention_max_distance != LLAMA_CPP_DISTANCE:
             obstacles.append(
@@ -148,21 +148,21 @@ class UMT5(T5):
     own_scale_since = "5.24"
 
     def output_scale(self, config: Any) -> float:
-        """Return the scale if the flag says tied; loading sets the flag to what the weights are.
+        """Return the scale if the flag is set to tied; loading sets the flag according to the weights.
 
-        Since 5.24, transformers has a separate flag for it.
+        Since 5.24, transformers has a separate flag for scaling.
         """
         is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
         return float(config.d_model**-0.5) if is_scaled else 1.0
 
     def flag_scales_logits(self) -> bool:
-        """Return whether the flag of tied embeddings decides it, because the config has none of its own."""
+        """Return whether the tied flag decides the scaling, because the config has no flag for it."""
         from transformers import UMT5Config
 
         return not _has_own_scale(UMT5Config())
 
     def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
-        """In transformers 5.17, a row without padding attends to its own future without this mask."""
+        """Return the mask without which an unpadded row attends to its future in transformers 5.17."""
         import torch
 
         earlier = torch.ones(num_labels, num_labels, dtype=torch.bool, device=device).tril()

@@ -78,12 +78,12 @@ class Linears(Protocol):
     """A function that computes modules with the same input; see `bank/fused/fused_pass.py`."""
 
     def __call__(self, modules: Sequence[Any], x: Tensor, residual: Tensor | None = None) -> Sequence[Tensor]:
-        """Compute [rows, len, in] → [rows, len, out] of each module; a residual is added to a single one."""
+        """Compute [rows, len, in] → [rows, len, out] of each; a residual requires a single module."""
 
 
 @contextmanager
 def computing_layers(model: nn.Module, linears: Linears) -> Iterator[None]:
-    """Let the layers of T5 and mT5 compute their linears by `linears` during a `with` block.
+    """Make the layers of T5 and mT5 compute their linears with `linears` during a `with` block.
 
     Args:
         model: model of a base, without dropout; families with other layers are left unchanged.
@@ -102,7 +102,7 @@ def computing_layers(model: nn.Module, linears: Linears) -> Iterator[None]:
 
 
 def _self_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
-    """Source: transformers' T5LayerSelfAttention and T5Attention, without a cache."""
+    """Return a forward like transformers' T5LayerSelfAttention with T5Attention, without a cache."""
     attention = layer.SelfAttention
 
     def forward(
@@ -119,7 +119,7 @@ def _self_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
 
 
 def _cross_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
-    """Source: transformers' T5LayerCrossAttention and T5Attention, without a cache."""
+    """Return a forward like transformers' T5LayerCrossAttention with T5Attention, without a cache."""
     attention = layer.EncDecAttention
 
     def forward(
@@ -135,7 +135,7 @@ def _cross_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
 
 
 def _feed_forward(layer: Any, linears: Linears) -> Callable[[Tensor], Tensor]:
-    """Source: transformers' T5LayerFF, T5DenseGatedActDense and T5DenseActDense."""
+    """Return a forward like transformers' T5LayerFF with T5DenseGatedActDense or T5DenseActDense."""
     dense = layer.DenseReluDense
 
     def forward(hidden_states: Tensor) -> Tensor:

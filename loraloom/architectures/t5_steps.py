@@ -19,7 +19,7 @@ class T5Steps:
     """The decoder's layers with caches; as described in `DecoderSteps`.
 
     Args:
-        model: of the T5 family.
+        model: a model of the T5 family.
         encoded: the encoder's states, [lines, source_len, d_model].
         source_mask: int64 [lines, source_len].
     """
@@ -27,9 +27,9 @@ class T5Steps:
     def __init__(self, model: Any, encoded: Tensor, source_mask: Tensor) -> None:
         self._decoder = model.get_decoder()
         self._layers = [_Layer(block, encoded) for block in self._decoder.block]
-        self._num_tokens = self._num_columns = 0  # of the caches, in use and altogether
+        self._num_tokens = self._num_columns = 0  # of the caches, in use and in total
         is_hidden = (1 - source_mask[:, None, None, :]).to(encoded.dtype)
-        self._source_mask = is_hidden * torch.finfo(encoded.dtype).min  # what is added to scores
+        self._source_mask = is_hidden * torch.finfo(encoded.dtype).min  # added to the scores
 
     def keep(self, lines: Tensor) -> None:
         """Keep some lines; see `DecoderSteps`."""
@@ -46,7 +46,7 @@ class T5Steps:
         self._num_tokens += 1
         hidden, bias = self._decoder.embed_tokens(tokens)[:, None], None
         for layer in self._layers:
-            if layer.bias is not None:  # the layers behind it without one use it too
+            if layer.bias is not None:  # later layers without a bias use this one
                 bias = layer.bias[..., -self._num_tokens :]
             hidden = layer.attend(hidden, self._num_tokens, bias)
             hidden = layer.attend_to_source(hidden, self._source_mask)
@@ -58,7 +58,7 @@ class _Layer:
     """A layer of the decoder, with its keys and values.
 
     Args:
-        block: transformers'.
+        block: transformers' module of the layer.
         encoded: the encoder's states, [lines, source_len, d_model].
     """
 
@@ -83,7 +83,7 @@ class _Layer:
             self.bias = _bias(self._own, num_columns)
 
     def attend(self, hidden: Tensor, num_tokens: int, bias: Tensor | None) -> Tensor:
-        """Self-attention over so many tokens, the last of which is new."""
+        """Compute self-attention over `num_tokens` tokens, the last of which is new."""
         x, attention = self._own_norm(hidden), self._own
         self._keys[:, :, num_tokens - 1] = _heads(attention.k(x), attention)[:, :, 0]
         self._values[:, :, num_tokens - 1] = _heads(attention.v(x), attention)[:, :, 0]
@@ -91,7 +91,7 @@ class _Layer:
         return hidden + _attended(attention, x, keys, values, bias)
 
     def attend_to_source(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Cross-attention over the tokens of the sources."""
+        """Compute cross-attention over the tokens of the sources."""
         x = self._cross_norm(hidden)
         return hidden + _attended(self._cross, x, self._source_keys, self._source_values, mask)
 
@@ -113,7 +113,7 @@ def _attended(attention: Any, x: Tensor, keys: Tensor, values: Tensor, mask: Ten
 
 
 def _heads(x: Tensor, attention: Any) -> Tensor:
-    """[lines, len, heads · size] → [lines, heads, len, size]."""
+    """Split the heads, [lines, len, heads · size] → [lines, heads, len, size]."""
     heads: Tensor = x.unflatten(2, (-1, attention.key_value_proj_dim)).transpose(1, 2)
     return heads
 
@@ -121,7 +121,7 @@ def _heads(x: Tensor, attention: Any) -> Tensor:
 def _bias(attention: Any, num_columns: int) -> Tensor:
     """Return the bias of a token in the last column for each column, [1, heads, 1, columns]."""
     device = attention.relative_attention_bias.weight.device
-    # Of all pairs, because the name of the argument for a single one depends on transformers' version.
+    # For all pairs: the name of the argument for a single query depends on transformers' version.
     bias: Tensor = attention.compute_bias(num_columns, num_columns, device)
     return bias[:, :, -1:].contiguous()
 

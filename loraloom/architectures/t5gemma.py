@@ -36,7 +36,7 @@ _SIZES = (
 
 
 class T5Gemma(Family):
-    """T5Gemma (Zhang et al., 2025, https://arxiv.org/abs/2504.06225), as transformers has it."""
+    """T5Gemma (Zhang et al., 2025, https://arxiv.org/abs/2504.06225), as implemented in transformers."""
 
     model_type: ClassVar[str] = "t5gemma"
     title: ClassVar[str] = "T5Gemma"
@@ -51,7 +51,7 @@ class T5Gemma(Family):
         "up_proj": "in",
         "down_proj": "out",
     }
-    # What people call the same linears after T5 1.1 and mT5.
+    # Names of the same linears in T5 1.1 and mT5.
     aliases: ClassVar = {
         "q": "q_proj",
         "k": "k_proj",
@@ -70,14 +70,14 @@ class T5Gemma(Family):
     )
     counts_positions = True
     start = "bos"
-    # Gemma's tokenizers begin texts and do not end them, and so its authors' sampler encodes prompts.
+    # Gemma's tokenizers add BOS and no EOS, and its authors' sampler encodes prompts in the same way.
     ends_sources = False
-    # SDPA knows no soft cap; transformers before 5.21 chose it anyway and left the cap out.
+    # SDPA has no soft cap; transformers before 5.21 chose it anyway and left the cap out.
     attention = "eager"
     without_ctranslate2 = Message("it leaves out the soft caps on attention scores and logits")
 
     def dimensions(self, config: Any) -> Dimensions:
-        """The sizes that a config states."""
+        """Return the sizes that a config states."""
         encoder, decoder = self.stack_configs(config)
         return Dimensions(
             vocab_size=decoder.vocab_size,
@@ -91,15 +91,15 @@ class T5Gemma(Family):
         )
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
-        """The configs of the layers of encoder and decoder."""
+        """Return the configs of the layers of encoder and decoder."""
         return config.encoder, config.decoder
 
     def dropout(self, config: Any) -> float:
-        """The probability with which a config drops states; that of attention may be another."""
+        """Return the dropout probability of hidden states; that of attention may differ."""
         return float(config.dropout_rate)
 
     def softcap(self, config: Any) -> float | None:
-        """30 in the published models."""
+        """Return the soft cap of the logits, 30 in the published models."""
         cap = config.decoder.final_logit_softcapping
         return None if cap is None else float(cap)
 
@@ -108,7 +108,7 @@ class T5Gemma(Family):
         model.config.tie_word_embeddings = tied
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
-        """The decoder's own `<bos>`; a `decoder_start_token_id` is read by no training of these models."""
+        """Return the decoder's own `<bos>`; training of these models ignores `decoder_start_token_id`."""
         stated = config.decoder.bos_token_id
         found = tokenizer.bos_token_id if stated is None else stated
         return None if found is None else int(found)
@@ -116,12 +116,12 @@ class T5Gemma(Family):
     def encode(
         self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """The encoder's last states; see `Family.encode`."""
+        """Return the encoder's last states; see `Family.encode`."""
         states = model.get_encoder()(
             input_ids=input_ids,
             attention_mask=self._encoder_masks(model, mask),
             position_ids=positions,
-            use_cache=False,  # of its config, or transformers warns while activations are recomputed
+            use_cache=False,  # otherwise transformers warns while activations are recomputed
         )
         return states.last_hidden_state  # type: ignore[no-any-return]
 
@@ -134,7 +134,7 @@ class T5Gemma(Family):
         cross_mask: Tensor,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """The decoder's last states; see `Family.decode`."""
+        """Return the decoder's last states; see `Family.decode`."""
         from transformers.masking_utils import sliding_window_overlay
 
         config = self.stack_configs(model.config)[1]
@@ -149,19 +149,19 @@ class T5Gemma(Family):
         return states.last_hidden_state  # type: ignore[no-any-return]
 
     def new_cache(self, model: PreTrainedModel) -> Any:
-        """An empty cache: the decoder's windows concern its own tokens, never those of the source."""
+        """Return an empty cache: the decoder's windows concern its own tokens, never those of the source."""
         from transformers import DynamicCache, EncoderDecoderCache
 
         return EncoderDecoderCache(DynamicCache(config=self.stack_configs(model.config)[1]), DynamicCache())
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Whether the encoder's layers with a window let a query see a key, by their indices."""
+        """Return a function of indices: whether a query sees a key in the encoder's layers with a window."""
         from transformers.masking_utils import sliding_window_bidirectional_overlay
 
         return sliding_window_bidirectional_overlay(size)  # type: ignore[no-any-return]
 
     def _encoder_masks(self, model: PreTrainedModel, mask: Tensor) -> Any:
-        if mask.dim() == 2:  # transformers makes the masks of its layers
+        if mask.dim() == 2:  # transformers makes the masks of the layers
             return mask
         config = self.stack_configs(model.config)[0]
         return self._masks_by_layer(mask, config, self.encoder_window, model.dtype)
@@ -169,13 +169,13 @@ class T5Gemma(Family):
     def _masks_by_layer(
         self, mask: Tensor, config: Any, window: Callable[[int], Callable[..., Any]], dtype: torch.dtype
     ) -> dict[str, Tensor]:
-        """Kind of layer → its mask.
+        """Return the mask of each kind of layer.
 
         Args:
             mask: bool [rows, 1, len, len]; tokens of one example lie side by side.
-            config: of the stack.
-            window: size of the window → whether a query sees a key, by their indices.
-            dtype: of the states.
+            config: config of the stack.
+            window: size of the window → a function of indices, whether a query sees a key.
+            dtype: dtype of the states.
         """
         import torch
 
@@ -186,7 +186,7 @@ class T5Gemma(Family):
         return {kind: self._as_read(own, dtype) for kind, own in masks.items()}
 
     def _as_read(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
-        """Eager attention adds what it is given to its scores: a mask of booleans would add 0 and 1."""
+        """Return a mask as attention reads it: eager attention adds it, and booleans would add 0 and 1."""
         import torch
 
         if self.attention != "eager":
@@ -211,23 +211,23 @@ class T5Gemma2(T5Gemma):
     parts_for_images = ("model.encoder.vision_tower", "model.encoder.multi_modal_projector")
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
-        """The configs of the layers of encoder and decoder."""
+        """Return the configs of the layers of encoder and decoder."""
         return config.encoder.text_config, config.decoder
 
     def sides(self, place: Place) -> tuple[Side, ...]:
-        """Keys and values of the decoder are computed of the target, and then of the source."""
+        """Return the sides: the decoder's keys and values are computed from the target, then the source."""
         is_read_twice = place.stack == "decoder" and place.role in ("k", "v")
         return ("target", "source") if is_read_twice else super().sides(place)
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
-        """What a target list that names a cross-attention means here."""
+        """Explain what a target list that names a cross-attention means here."""
         return "" if tuple(suffixes) else Message(" (its decoder's self_attn attends to the source too)")
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Leave the flag unchanged: it also concerns both embeddings, of which files have one."""
+        """Leave the flag unchanged: it also concerns the embeddings, of which files have only one."""
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Whether the encoder's layers with a window let a query see a key, by their indices."""
+        """Return a function of indices: whether a query sees a key in the encoder's layers with a window."""
         from transformers.models.t5gemma2.modeling_t5gemma2 import sliding_window_mask_function
 
         return sliding_window_mask_function(size, is_causal=False)  # type: ignore[no-any-return]

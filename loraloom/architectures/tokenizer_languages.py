@@ -9,7 +9,7 @@ from loraloom.data.languages.codes import Languages
 from loraloom.errors import ModelError
 from loraloom.text.message import Message
 
-# `deu_Latn` of NLLB, `de_DE` and `en_XX` of mBART; only tokens that a tokenizer holds apart from text.
+# `deu_Latn` of NLLB, `de_DE` and `en_XX` of mBART; only tokens that a tokenizer keeps separate from text.
 _CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}|[a-z]{2}_[A-Z]{2}")
 _M2M100_CODE = re.compile(r"__([a-z]{2,3})__")
 # Tokenizers that have codes; others of the same families (BARThez, BARTpho) have one language.
@@ -17,7 +17,7 @@ _MULTILINGUAL = re.compile(r"(Nllb|M2M100|MBart|MBart50)Tokenizer(Fast)?")
 
 
 def find_languages(tokenizer: Any, name: str, *, begins_target: bool | None = None) -> Languages | None:
-    """The languages of a tokenizer; None if it has one language and no codes.
+    """Return the languages of a tokenizer; None if it has one language and no codes.
 
     Args:
         tokenizer: a transformers tokenizer.
@@ -25,10 +25,10 @@ def find_languages(tokenizer: Any, name: str, *, begins_target: bool | None = No
         begins_target: whether targets begin with their code; by default as sources do.
 
     Raises:
-        ModelError: it is of a multilingual kind, but has no codes.
+        ModelError: the tokenizer is of a multilingual kind, but has no codes.
     """
     codes = _codes(tokenizer)
-    # What it puts around a text says where the code stands, also in NLLB's legacy form.
+    # The tokens that it puts around a text show the code's position, even in NLLB's legacy form.
     frame = list(tokenizer("")["input_ids"])
     own = [token for token in frame if token in codes.values()]
     if codes and own:
@@ -50,7 +50,7 @@ def find_languages(tokenizer: Any, name: str, *, begins_target: bool | None = No
 
 
 def _codes(tokenizer: Any) -> dict[str, int]:
-    """Each language's code and the id of its token, in the tokenizer's order."""
+    """Return each language's code and the id of its token, in the tokenizer's order."""
     if hasattr(tokenizer, "lang_token_to_id"):  # M2M100: its tokens are `__de__`, its codes `de`
         return {token.strip("_"): int(id) for token, id in tokenizer.lang_token_to_id.items()}
     special = {**tokenizer.get_added_vocab()}

@@ -30,7 +30,7 @@ def check_tensors(
         settings: its settings.
         targets: the linears that it targets.
         tensors: its tensors, named `<module>.lora_A`.
-        others: names and shapes of what it has outside of these linears.
+        others: names and shapes of its tensors outside of these linears.
 
     Raises:
         AdapterError: the names or shapes do not match, or a value is not finite.

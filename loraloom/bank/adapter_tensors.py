@@ -15,7 +15,7 @@ class AdapterTensors(NamedTuple):
     """An adapter's tensors by their names in the bank.
 
     Args:
-        in_linears: A, B and what else its kind has in a linear.
+        in_linears: A, B and the other tensors that its kind has in a linear.
         norms: trained norms.
         rows: trained rows of the embeddings.
     """

@@ -92,12 +92,12 @@ class AdapterBank:
         Args:
             slot: its name.
             settings: rank, scale, dropout and targets.
-            seed: of its experiment.
+            seed: seed of its experiment.
             tensors: its A and B, as from `tensors()`, instead of fresh ones.
 
         Raises:
             TargetError: a target name matches nothing.
-            AdapterError: `tensors` are not those of these targets and this rank.
+            AdapterError: `tensors` do not match these targets and this rank.
             BankError: the base is in use, or another bank has adapters on it.
         """
         with self._change(Message("an adapter cannot be attached while the rows of a pass are set")):
@@ -129,7 +129,7 @@ class AdapterBank:
         return {end: nn.Parameter(t.to(device, torch.float32, copy=True)) for end, t in tensors.items()}
 
     def drop(self, slot: str) -> None:
-        """Remove an adapter, and restore linears that no adapter targets any more.
+        """Remove an adapter, and restore linears that no adapter targets any longer.
 
         Raises:
             BankError: the base is in use.
@@ -163,7 +163,7 @@ class AdapterBank:
         return [*own, *self.beside.parameters(slot).values()]
 
     def parameter_groups(self, slot: str) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """Return them in groups that the optimizer treats alike, with their names in `tensors`."""
+        """Return an adapter's parameters by name, in groups that the optimizer treats alike."""
         settings, parts = self._settings[slot], self.parts(slot)
         found = [
             (
@@ -180,7 +180,7 @@ class AdapterBank:
         return [*found, *self.beside.groups(slot, settings)]
 
     def gradient_change(self, slot: str) -> Callable[[], None] | None:
-        """Return what changes the gradients of an adapter before each step of its optimizer, if anything."""
+        """Return a function that changes an adapter's gradients before optimizer steps; None if unneeded."""
         return kind_of(self._settings[slot]).gradient_change(self.parts(slot))
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
@@ -197,7 +197,7 @@ class AdapterBank:
         """Overwrite an adapter with tensors as from `tensors()`.
 
         Raises:
-            AdapterError: they do not belong to this adapter.
+            AdapterError: the tensors do not belong to this adapter.
             BankError: the base is in use.
         """
         with self._change(Message("an adapter cannot be overwritten while the rows of a pass are set")):
@@ -236,7 +236,7 @@ class AdapterBank:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Exclude other threads between passes too: for work of many passes, or that sets the base's mode.
+        """Exclude other threads between passes too: for work that takes many passes or sets the base's mode.
 
         Raises:
             BankError: another thread is using the base.
@@ -246,7 +246,7 @@ class AdapterBank:
 
     @contextmanager
     def plain_base(self) -> Iterator[Base]:
-        """Give the base with its own linears for the duration, to read an adapter against them.
+        """Yield the base with its own linears in place, to read an adapter against them.
 
         Raises:
             BankError: the base is in use.

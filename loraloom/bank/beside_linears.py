@@ -1,4 +1,4 @@
-"""What adapters train beside linears: rows of embeddings (`token_rows.py`) and norms (`trained_norms.py`)."""
+"""What adapters train beyond linears: rows of embeddings (`token_rows.py`) and norms (`trained_norms.py`)."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class BesideLinears:
         self.tables, self.norms = TokenTables(base), TrainedNorms(base)
 
     def shapes(self, settings: LoraSettings) -> dict[str, tuple[int, ...]]:
-        """Return name and shape of what an adapter trains here.
+        """Return the names and shapes of the tensors that an adapter trains here.
 
         Raises:
             TargetError: a name in `modules_to_save` matches nothing, or something that is not a norm.
-            AdapterError: this base has no such token, or it cannot be trained.
+            AdapterError: the base lacks one of the tokens, or cannot train these rows.
         """
         return {**row_shapes(self.base, settings), **self.norms.shapes(settings)}
 
     def attach(self, slot: str, settings: LoraSettings, tensors: Mapping[str, Tensor] | None) -> None:
-        """Add what an adapter trains here, as in its tensors, or as it is in the base."""
+        """Add what an adapter trains here, starting from its tensors if given, otherwise from the base."""
         self.tables.attach(slot, settings, tensors)
         self.norms.attach(slot, settings, tensors)
 
@@ -51,7 +51,7 @@ class BesideLinears:
     def groups(
         self, slot: str, settings: LoraSettings
     ) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """Return it in groups that the optimizer treats alike."""
+        """Return what an adapter trains here in groups that the optimizer treats alike."""
         rows = self.tables.parameters(slot)
         return [*([(GROUP, rows)] if rows else []), *self.norms.groups(slot, settings)]
 

@@ -32,7 +32,7 @@ class _AttentionDropout:
 
     Args:
         names: path of each module in the model.
-        family: family of the base; it knows the sides that each attention looks at.
+        family: family of the base; it knows the sides of each attention's queries and keys.
         current_pass: the current pass of the base.
         p: dropout probability.
     """
@@ -47,7 +47,7 @@ _DROPOUT_OF: WeakKeyDictionary[nn.Module, _AttentionDropout] = WeakKeyDictionary
 
 
 class BaseDropout(nn.Module):
-    """Replaces an `nn.Dropout` of the base; without draws it does nothing.
+    """A replacement for an `nn.Dropout` of the base; without draws it does nothing.
 
     Args:
         p: dropout probability.
@@ -68,7 +68,7 @@ class BaseDropout(nn.Module):
         self.current_pass = current_pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, len, features] → same shape."""
+        """Drop elements of each adapter's rows, [rows, len, features] → the same shape."""
         running = self.current_pass.get()
         if running is None or running.draws is None or not isinstance(running.rows, Rows):
             return x
@@ -84,7 +84,7 @@ class BaseDropout(nn.Module):
     def _use(self, running: AdapterPass) -> str:
         """Name what a mask is drawn for, because a stack drops its embeddings and its output with one module.
 
-        Modules of a layer are used once per pass, and again when it is recomputed, for the same mask.
+        Modules of a layer are used once per pass, and again, with the same mask, when it is recomputed.
         """
         return self.name if self.is_in_layer else f"{self.name}#{running.count_use(self.name)}"
 
@@ -102,7 +102,7 @@ def attention_mask(
         A mask of the same shape; 0 if a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
-    if excerpt := draws.excerpts.get(slot):  # skip what was drawn for earlier examples
+    if excerpt := draws.excerpts.get(slot):  # skip the draws of earlier examples
         for lengths in list(zip(*(excerpt.lengths[side] for side in sides), strict=True))[: excerpt.first]:
             draw_kept((like.shape[1], *lengths), p, generator)
     mask = torch.zeros_like(like)
@@ -188,7 +188,7 @@ def _attend(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-# One name for the whole process; what differs between bases is looked up by module.
+# One name for the whole process; differences between bases are looked up by module.
 AttentionInterface.register(ATTENTION, _attend)
 # Attention implementations without their own masks get none (transformers.masking_utils): unmask padding.
 AttentionMaskInterface.register(ATTENTION, eager_mask)

@@ -13,7 +13,7 @@ class IndexedRows:
 
     Args:
         slots: the adapter of each row.
-        expansion: as in `Rows`.
+        expansion: the same as in `Rows`.
     """
 
     slots: tuple[str | None, ...]
@@ -28,7 +28,7 @@ class IndexedRows:
         """List the rows of a batch that have an adapter, and their owners.
 
         Returns:
-            The rows, in the order of the adapters' names; slot, first position and end of each adapter's.
+            The rows, in the order of the adapters' names; and each adapter's slot, first position and end.
         """
         factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
         assert num_rows == len(self.slots) * factor, (

@@ -80,9 +80,9 @@ def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
     """Compute the summed loss of each part, float32 [parts], as `objective.part_losses` without smoothing.
 
     Args:
-        base: with the adapters attached.
-        batch: on the device.
-        rows: from `find_label_rows`, on the device.
+        base: the base, with the adapters attached.
+        batch: the batch, on the device.
+        rows: its label rows from `find_label_rows`, on the device.
     """
     hidden = hidden_states(base, batch)
     states = _Take.apply(hidden.reshape(-1, hidden.shape[-1]), rows.positions, rows.places)  # type: ignore[no-untyped-call]

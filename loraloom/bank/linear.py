@@ -1,7 +1,7 @@
-"""A frozen linear with N adapters, and the pass that says whose rows a batch has.
+"""A frozen linear with N adapters, and the pass that records which adapter owns each row.
 
 `bank.rows(...)` opens an `AdapterPass`, which computes each `BankLinear`: the frozen linear once, whatever N
-is, and what each adapter adds to the rows that are its own. How it adds is up to its kind (`updates/`).
+is, and what each adapter adds to its own rows, as its kind (`updates/`) defines.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from loraloom.text.message import Message
 
 
 class BankLinear(nn.Module):
-    """Replaces a linear of the base: the linear, plus each row's own adapter.
+    """A replacement for a linear of the base: the linear, plus each row's own adapter.
 
     Outside of `bank.rows(...)`, and for rows of the base, it computes the linear alone.
 
     Args:
         base: the frozen linear; it owns its weights, this module owns none.
         name: its path in the model; the random numbers of its adapters are functions of it.
-        sides: whose tokens its inputs have, one for each time that a pass uses it.
-        current_pass: of the base.
+        sides: the side of its input tokens, once for each time that a pass uses it.
+        current_pass: the current pass of the base.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class BankLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base's weight; transformers' T5 looks at the dtype of `wo.weight`."""
+        """The base's weight; transformers' T5 reads the dtype of `wo.weight`."""
         return self.base.weight  # type: ignore[return-value]
 
     @property
     def stacks(self) -> list[Stack]:
-        """Its adapters, those of one kind side by side."""
+        """The stacks of its adapters, one for each kind."""
         if self._stacks is None:
             self._stacks = [
                 kind.stack(
@@ -85,7 +85,7 @@ class BankLinear(nn.Module):
             self._stacks = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, len, in] → [rows, len, out]."""
+        """Compute [rows, len, in] → [rows, len, out]."""
         running = self.current_pass.get()
         return self.base(x) if running is None else running.compute(self, x)
 
@@ -94,7 +94,7 @@ class FusedLinear(Protocol):
     """Another way to compute the linears of a pass (`bank/fused`)."""
 
     def linear(self, module: BankLinear, x: Tensor) -> Tensor:
-        """[rows, len, in] → [rows, len, out], with each row's own adapter."""
+        """Compute [rows, len, in] → [rows, len, out], with each row's own adapter."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class _Placement:
     """The rows of adapters in a batch of some size.
 
     Args:
-        spans: of each adapter; rows of the batch itself, or positions in `index`.
-        index: int64, the rows that have an adapter, if these are not side by side.
+        spans: the span of each adapter, in rows of the batch or in positions of `index`.
+        index: int64, the rows that have an adapter, if each adapter's are not contiguous.
     """
 
     spans: Sequence[Span]
@@ -113,10 +113,10 @@ class _Placement:
 class AdapterPass:
     """One pass over the base, and the backward pass that follows.
 
-    It computes once what all linears need: whose rows are whose, and which adapters share a product.
+    It computes once what all linears need: which adapter owns which rows, and which share a product.
 
     Args:
-        rows: whose rows a batch has.
+        rows: the owner of each row of a batch.
         fused: how the linears compute, if not each by its own stacks.
     """
 
@@ -129,7 +129,7 @@ class AdapterPass:
 
     @property
     def draws(self) -> Draws | None:
-        """What random numbers are functions of; None if nothing is dropped."""
+        """What the random numbers depend on; None if nothing is dropped."""
         return self.rows.draws if isinstance(self.rows, Rows) else None
 
     def compute(self, linear: BankLinear, x: Tensor) -> Tensor:
@@ -145,13 +145,13 @@ class AdapterPass:
         return y.index_copy(0, index, self._add(linear, x[index], y[index], placement.spans))
 
     def count_use(self, module: str) -> int:
-        """Return how many times a module was used in this pass before."""
+        """Return how many times a module was used earlier in this pass."""
         self._num_uses[module] += 1
         return self._num_uses[module] - 1
 
     def _add(self, linear: BankLinear, x: Tensor, y: Tensor | None, spans: Sequence[Span]) -> Tensor:
         """Return y, or the linear's output if it is None, plus what the adapters of these spans add."""
-        refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # if a caller stepped within a pass
+        refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # after a step within a pass
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
             key = stack.signature, len(x)
@@ -166,7 +166,7 @@ class AdapterPass:
         if draws is None:
             return None
         name, side = linear.name, linear.sides[0]
-        if len(linear.sides) > 1:  # a layer that is recomputed uses them all again, in the same order
+        if len(linear.sides) > 1:  # a recomputed layer uses all sides again, in the same order
             side = linear.sides[self.count_use(linear.name) % len(linear.sides)]
             name = f"{linear.name}#{side}"
         return lambda slot, p, shape: draws.kept(slot, name, side, p, shape, device)
@@ -200,10 +200,10 @@ def open_pass(
     The backward pass belongs inside too, because it may recompute activations.
 
     Args:
-        base: with the adapters attached.
+        base: the base, with the adapters attached.
         wrapped: its linears that adapters target, by name.
         slots: the adapters.
-        rows: whose rows a batch has.
+        rows: the owner of each row of a batch.
         follows: an earlier pass since which no adapter has changed, such as that of the previous token.
         fused: how the linears compute, if not each by its own stacks.
 
@@ -231,7 +231,7 @@ def refresh(stacks: Iterable[Stack], owners: Collection[str], *, only_if_changed
     """Copy adapters' parameters into their stacks, all with one call.
 
     Args:
-        stacks: of any linears.
+        stacks: stacks of any linears.
         owners, only_if_changed: as in `Stack.copies`.
     """
     destinations: list[Tensor] = []

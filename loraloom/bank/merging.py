@@ -22,7 +22,7 @@ FLOAT32_STEP = 2.0**-24
 NUM_PROBES = 8
 # The error is that of one rounded sum and a product of rank r; `loraloom merge` prints it (0.43).
 ALLOWED_STEPS = 4
-# Of a tensor, while it is rounded.
+# Weights of a tensor that are rounded at a time.
 WEIGHTS_TOGETHER = 2**22
 
 
@@ -48,7 +48,7 @@ def merge_adapter(bank: AdapterBank, slot: str) -> MergeReport:
     """Add an attached adapter to the weights of its base, in place, and remove it from the bank.
 
     Args:
-        bank: bank on a base in float32, which is no longer a frozen base afterwards.
+        bank: a bank on a base in float32; the base is no longer frozen afterwards.
         slot: the adapter.
 
     Raises:
@@ -67,7 +67,7 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
     bank.drop(slot)
     replaced, change = bank.beside.norms.merge(norms)
     square, largest = change**2, 0.0
-    if trained is not None:  # rows of a tied head are the same ones
+    if trained is not None:  # a tied head has the same rows
         square += trained.delta_norms(bank.beside.tables.weight)[0] ** 2
         bank.beside.tables.weight[trained.token_ids] = trained.rows
     for name, part in parts.items():
@@ -89,7 +89,7 @@ def check_mergeable(bank: AdapterBank, slot: str) -> None:
     """Refuse an adapter that adds what the weights of its base cannot contain.
 
     Raises:
-        ModelError: it adds biases to linears that have none.
+        ModelError: the adapter adds biases to linears that have none.
     """
     parts = bank.parts(slot)
     biased = [target for target in bank.available if target.name in parts]
@@ -127,17 +127,17 @@ def check_sum(name: str, merged: Tensor, part: Update, probes: Tensor, wanted: T
     """Check that a merged weight is W + ΔW.
 
     Args:
-        name: of the linear.
+        name: name of the linear.
         merged: its weight [out, in], float32.
-        part: of the adapter.
+        part: the adapter's part in the linear.
         probes: from `random_signs`.
-        wanted: (W + ΔW) times the probes, from the two before they were added.
+        wanted: (W + ΔW) times the probes, computed from the two before they were added.
 
     Returns:
         An estimate of ‖E‖ relative to the size of the weights, in steps of float32.
 
     Raises:
-        ModelError: it is not.
+        ModelError: the merged weight is not W + ΔW.
     """
     error = float((times(merged, probes) - wanted).norm()) / NUM_PROBES**0.5
     size = float(merged.norm()) + part.norm_bound()
@@ -158,8 +158,8 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
     """Round every weight to a dtype in place, still stored as float32.
 
     Returns:
-        The change by rounding in what was merged relative to that by the adapter, ‖rounding‖ / ‖ΔW‖:
-        above 1, the adapter is mostly lost.
+        The change of the merged weights by rounding, relative to the change by the adapter,
+        ‖rounding‖ / ‖ΔW‖: above 1, the adapter is mostly lost.
     """
     changed = [*(linear.dense() for linear in merged.modules.values()), *merged.replaced]
     ours = {tensor.data_ptr() for tensor in changed}
@@ -169,7 +169,7 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
         if not tensor.is_floating_point():
             continue
         is_ours = tensor.data_ptr() in ours
-        # In parts, because an embedding of 250,112 tokens can be most of the model.
+        # Rounded in parts, because an embedding of 250,112 tokens can be most of the model.
         for part in tensor.view(-1).split(WEIGHTS_TOGETHER):
             rounded = part.to(dtype).float()
             if is_ours:

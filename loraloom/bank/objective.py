@@ -19,7 +19,7 @@ from loraloom.kernels.output_head import OutputHead
 
 
 def output_head(base: Base) -> OutputHead:
-    """Return the head of a base, with what its family does around it."""
+    """Return the head of a base, with the scaling and soft cap of its family."""
     config, family = base.model.config, base.family
     return OutputHead(
         weight=base.head_weight,
@@ -50,8 +50,8 @@ def part_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ())
     Callers divide by the number of label tokens of the whole optimizer step.
 
     Args:
-        base: with the adapters attached.
-        batch: its parts follow one another.
+        base: the base, with the adapters attached.
+        batch: the batch, whose parts follow one another.
         label_smoothing: label smoothing of each part; by default none.
     """
     _, losses = _label_losses(base, batch, label_smoothing)

@@ -16,8 +16,8 @@ def owned_logits(base: Base, states: Tensor, slots: Sequence[str | None]) -> Ten
     """Compute all logits, float32 [rows, vocabulary].
 
     Args:
-        base: with the adapters attached.
-        states: the decoder's, [rows, d].
+        base: the base, with the adapters attached.
+        states: the decoder's states, [rows, d].
         slots: the owner of each row.
     """
     head = output_head(base)

@@ -14,9 +14,9 @@ def owned_rows(base: Base, num_rows: int, module: str) -> list[tuple[str, slice 
     """Return the adapters of the open pass and their rows; slices follow one another, in order.
 
     Args:
-        base: with the adapters attached.
-        num_rows: of the batch.
-        module: that computes it, for messages.
+        base: the base, with the adapters attached.
+        num_rows: number of rows of the batch.
+        module: name of the module that computes the batch, for messages.
     """
     running = base.current_pass.get()
     if running is None:

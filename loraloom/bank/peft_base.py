@@ -1,4 +1,4 @@
-"""The base that an adapter was made for: by fingerprint, by name, by its layers.
+"""The base that an adapter was made for, identified by fingerprint, name and layers.
 
 PEFT loads an adapter onto any base whose linears have the same names and shapes, and so does the bank. Only
 our own folders contain a fingerprint of the weights; others have a name, which may be a path elsewhere.
@@ -60,7 +60,7 @@ def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> Non
 def unverified(
     config: Mapping[str, Any], origin: Mapping[str, Any], modules: Sequence[str], base: Base, where: str
 ) -> list[str]:
-    """Note that the base of an adapter without fingerprint cannot be verified, and what contradicts it.
+    """Note that an adapter's base cannot be verified without a fingerprint, and any sign of another base.
 
     Args:
         config: its adapter_config.json.
@@ -107,7 +107,7 @@ def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str
 
 
 def _counted(own: Mapping[str, int], has: Mapping[str, int]) -> tuple[str, str]:
-    """`4 encoder and 4 decoder`, `8 and 8`."""
+    """Format two counts of layers: `4 encoder and 4 decoder`, `8 and 8`."""
     counted = joined(" and ", (f"{count} {stack}" for stack, count in own.items()))
     return counted, joined(" and ", (str(has.get(stack, 0)) for stack in own))
 
@@ -139,7 +139,7 @@ def _is_hub_name(name: str, parts: list[str]) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Return a hub name, or the last part of a path, whose rest belongs to another machine."""
+    """Return a hub name, or the last part of a path, the rest of which belongs to another machine."""
     parts = [part for part in re.split(r"[/\\]+", name.strip()) if part]
     if snapshot := SNAPSHOT.search(name):
         parts = [snapshot[1], snapshot[2]]
@@ -159,7 +159,7 @@ def check_not_deeper(
         where: its folder, for the message.
 
     Raises:
-        AdapterError: it was made for a deeper model.
+        AdapterError: the adapter was made for a deeper model.
     """
     own, has = num_layers(modules), num_layers(available)
     if any(count > has.get(stack, 0) for stack, count in own.items()):
@@ -180,7 +180,7 @@ def check_not_shallower(
         config, modules, available, where: as in `check_not_deeper`.
 
     Raises:
-        AdapterError: it was made for a model with fewer layers.
+        AdapterError: the adapter was made for a model with fewer layers.
     """
     own, has = num_layers(modules), num_layers(available)
     layers = [LAYER.match(name) for name in lacking]

@@ -1,7 +1,7 @@
 """Validation of adapter_config.json: an adapter with an unsupported key is refused.
 
-Ignoring a key would mean that an adapter loads as something else. So every key is known: it is supported,
-refused unless it has its neutral value, or without effect on what an adapter is.
+Ignoring a key could load an adapter as something else. So every key must be known: it is supported, refused
+unless it has its neutral value, or has no effect on what an adapter computes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from loraloom.text.hub_name import split_hub_name
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
-PREFIX = "base_model.model."  # of every tensor's name in PEFT's files
+PREFIX = "base_model.model."  # begins every tensor's name in PEFT's files
 # Features of PEFT that the bank does not support, with the value at which they do nothing.
 UNSUPPORTED: dict[str, object] = {
     "fan_in_fan_out": False,
@@ -91,9 +91,9 @@ def config_values(
     `"corda_config": null`, which newer versions write). Keys with default values are omitted.
 
     Args:
-        settings: of the adapter.
-        modules: that it adapts.
-        target_modules: these, as PEFT matches them.
+        settings: settings of the adapter.
+        modules: the modules that it adapts.
+        target_modules: the same modules, as PEFT matches them.
         base: the base's name, without a path of this machine.
     """
     repository, revision = split_hub_name(base)
@@ -116,7 +116,7 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
         Its kind.
 
     Raises:
-        AdapterError: it is not a LoRA adapter, uses unsupported features, or has unknown keys.
+        AdapterError: the file is not of a LoRA adapter, uses unsupported features, or has unknown keys.
     """
     kind = kind_of_config(config)
     if kind is None:

@@ -1,9 +1,9 @@
 """Adapters of PEFT's other kinds, read as the LoRA adapter whose ΔW is the same: LoHa, LoKr, VeRA, ….
 
-PEFT computes the ΔW of each linear, of which the singular value decomposition is a product B A. PEFT's own
+PEFT computes the ΔW of each linear, whose singular value decomposition gives a product B A. PEFT's own
 `convert_to_lora` is meant for an approximation: it takes one rank for all linears, or a share of the energy,
-which in float32 ends at singular values of some 3e-4 of the largest. Here every one counts that float32 can
-tell from rounding, so each linear has the rank of its ΔW: as many as r² for LoHa, all for FourierFT.
+which in float32 ends at singular values of about 3e-4 of the largest. Here every singular value counts that
+is larger than rounding errors, so each linear has the rank of its ΔW: up to r² for LoHa, full for FourierFT.
 
 A kind is listed if ΔW is all that it does, and if the conversion was measured to be exact
 (`tests/bank/test_peft_conversion.py`).
@@ -47,11 +47,11 @@ CONVERTED = (
     "VERA",
     "WAVEFT",
 )
-# PEFT allocates what a configuration says before it looks into the file.
+# PEFT allocates the sizes in a configuration before it reads the file.
 LARGEST_SIZE = 2**20
-# Of the vectors that VB-LoRA's layers share, together.
+# Maximum number of values in the vectors that VB-LoRA's layers share.
 MOST_VALUES = 2**28
-# Keys with whole numbers that are no sizes.
+# Keys with whole numbers that are not sizes.
 SEEDS = {"proj_seed", "projection_prng_key", "projection_seed", "random_loc_seed", "random_seed"}
 # Singular values below this share of the largest are rounding errors of ΔW.
 SMALLEST_SHARE = 4 * torch.finfo(torch.float32).eps
@@ -59,7 +59,7 @@ SMALLEST_SHARE = 4 * torch.finfo(torch.float32).eps
 DECIDED_HERE = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", *PATTERNS}
 # PEFT would look for a configuration under this name, on the hub too.
 NOT_FOLLOWED = "base_model_name_or_path"
-# What a key of PEFT's other patterns may be, such as `n_frequency_pattern`: an expression only by its dots.
+# Accepted keys of PEFT's other patterns (`n_frequency_pattern`): of an expression's signs, only dots.
 PLAIN_KEY = re.compile(r"[\w.]+")
 ADAPTER = "default"
 PREFIX = "base_model.model."
@@ -72,10 +72,10 @@ def is_converted(config: Mapping[str, Any]) -> bool:
 
 
 def check_not_converted(folder: Path) -> None:
-    """Refuse an adapter that is read as LoRA, for a base that memory does not hold.
+    """Refuse an adapter that is read as LoRA, for a base that does not fit in memory.
 
     Raises:
-        AdapterError: it is read so, by way of ΔW of all linears, which take as much memory as they do.
+        AdapterError: reading it as LoRA requires ΔW of all linears, which take as much memory as the weights.
     """
     kind = read_json(folder / CONFIG, str(folder)).get("peft_type")
     if kind in CONVERTED:
@@ -91,11 +91,11 @@ def check_not_converted(folder: Path) -> None:
 
 
 def check_other_kind(config: Mapping[str, Any], where: str) -> None:
-    """Refuse configurations that PEFT would read in another way than they are written.
+    """Refuse configurations that PEFT would interpret differently from how they are written.
 
     Raises:
-        AdapterError: it has unknown keys, trains more than ΔW, or has a size beyond reason or an expression
-            that PEFT would run.
+        AdapterError: the file has unknown keys, trains more than ΔW, or has an unreasonable size or an
+            expression that PEFT would run.
     """
     known = {field.name for field in fields(_config_class(config, where))}
     if (config["peft_type"], config.get("init_weights")) == ("MISS", "bat"):
@@ -139,22 +139,22 @@ def read_as_lora(
 
     Args:
         config: adapter_config.json, already checked.
-        tensors: of the file, by the names there.
-        base: that it belongs to, with its own linears.
+        tensors: tensors of the file, by the names there.
+        base: the base that it belongs to, with its own linears.
         where: the adapter's folder, for messages.
 
     Returns:
         Settings with a rank for each linear, tensors as from `AdapterBank.tensors`, and notes.
 
     Raises:
-        AdapterError: it names nothing here, or lacks tensors.
+        AdapterError: the adapter names no linear of the base, or lacks tensors.
     """
     available = linears(base.model, base.family)
     chosen = named_modules(config, [target.name for target in available], where, FIRST).modules
     targets = [target for target in available if target.name in chosen]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on what concerns training or saving
+            warnings.simplefilter("ignore")  # warnings about training or saving
             deltas = _deltas(config, tensors, targets, where)
         factors = {name: _factors(delta) for name, delta in deltas.items()}
     except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
@@ -241,7 +241,7 @@ def _deltas(
             found=[*missing, *surplus][0],
         )
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
-    if config["peft_type"] == "MISS":  # PEFT has it as a product already, and its ΔW in another form
+    if config["peft_type"] == "MISS":  # PEFT has a product for this kind, and ΔW in another form
         from peft import convert_to_lora
 
         _, factors = convert_to_lora(model, rank=1.0, adapter_name=ADAPTER)
@@ -258,7 +258,7 @@ def _deltas(
 
 
 def _skeleton(targets: list[Target]) -> nn.Module:
-    """Return a model of these linears alone, with the base's weights, which are not copied."""
+    """Return a model of only these linears, with the base's weights, which are not copied."""
     root = nn.Module()
     for target in targets:
         *parents, last = target.name.split(".")

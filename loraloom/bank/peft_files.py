@@ -1,4 +1,4 @@
-"""The files of an adapter's folder: where they are, and what is in them, whatever the kind of the adapter."""
+"""The files of an adapter's folder, and their contents, whatever the kind of the adapter."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     """Read a file that contains one JSON object.
 
     Raises:
-        AdapterError: it is missing, or is something else.
+        AdapterError: the file is missing, or contains something else.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -51,7 +51,7 @@ from loraloom.text.message import Message
 from loraloom.text.visible import one_line, shown_value
 
 README = "README.md"
-# PEFT saves these completely if the vocabulary was resized (peft 0.21 was measured to merge them correctly).
+# PEFT saves these completely if the vocabulary was resized (measured: peft 0.21 merges them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
 _RESIZED = Message(
     "The vocabulary of its base was resized before training. Load and resize that base in the "
@@ -94,7 +94,7 @@ def write_adapter(
     Args:
         folder: replaced if it exists.
         base: the base it was trained on.
-        settings, tensors: as in the bank.
+        settings, tensors: those in the bank.
         available: every linear of the base, to find the shortest target list.
         origin: additional contents of loraloom.json.
         card: the README.md, if any.
@@ -157,10 +157,10 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     Args:
         folder: contains adapter_config.json and adapter_model.safetensors.
         base: verified against the fingerprints stored with the adapter, if any. Without it, an adapter of
-            another kind than LoRA is only checked: what it is as LoRA may depend on the base.
+            another kind than LoRA is only checked: its form as LoRA may depend on the base.
 
     Raises:
-        AdapterError: it is missing, damaged, of an unsupported kind, or belongs to another base.
+        AdapterError: the adapter is missing, damaged, of an unsupported kind, or belongs to another base.
     """
     where = str(folder)
     check_place(folder)

@@ -69,9 +69,9 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
 
 
 def norms_of_images(names: Sequence[str], base: Base) -> dict[str, Tensor]:
-    """Return the base's vectors of norms that PEFT finds by some names, but that no text passes through.
+    """Return the base's vectors of norms that PEFT finds by these names, but that no text passes through.
 
-    PEFT requires them in the file of an adapter that has these names; they are as they were.
+    PEFT requires them in the file of an adapter that has these names; their values are unchanged.
     """
     if not names:
         return {}
@@ -87,7 +87,7 @@ def without_norms_of_images(
     """Return the trained norms of a file that text passes through.
 
     Raises:
-        AdapterError: others are not those of the base.
+        AdapterError: the other norms differ from those of the base.
     """
     of_images = norms_of_images(names, base)
     for name, vector in of_images.items():
@@ -136,7 +136,7 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
 
 
 def _whole_module(name: str, where: str) -> AdapterError:
-    """Describe a module that is trained whole but is not a norm, and how to use such an adapter anyway."""
+    """Return the error for a whole trained module that is not a norm, with a way to use the adapter."""
     fix = MERGE_WITH_PEFT
     if name.rpartition(".")[2] in EMBEDDINGS:
         # Measured with peft 0.21: the merged model's tied copies are not the trained ones.

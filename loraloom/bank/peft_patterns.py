@@ -1,7 +1,7 @@
 """rank_pattern and alpha_pattern in adapter_config.json, whose order PEFT does not keep.
 
 The first key that matches a module counts, and PEFT writes keys in alphabetical order: of two that match the
-same module, another one counts after saving (findings/peft_sorts_patterns.sh).
+same module, a different one counts after saving (findings/peft_sorts_patterns.sh).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def written_patterns(settings: LoraSettings, modules: Sequence[str]) -> dict[str
     """Return the patterns of an adapter such that their order does not matter.
 
     Args:
-        settings: of the adapter.
-        modules: that it adapts.
+        settings: settings of the adapter.
+        modules: the modules that it adapts.
     """
     written: dict[str, object] = {}
     for name in PATTERNS:
@@ -42,7 +42,7 @@ def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str
 
     Args:
         config: its adapter_config.json, whose expressions are not trusted.
-        modules: that it has tensors for.
+        modules: the modules that it has tensors for.
         where: its folder, for messages.
 
     Raises:

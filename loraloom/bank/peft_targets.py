@@ -55,8 +55,8 @@ def check_complete(
         Notes: names in its list that match nothing.
 
     Raises:
-        AdapterError: it was made for a model with different layers, named modules lack tensors, or there are
-            tensors for modules that are not named.
+        AdapterError: the adapter was made for a model with different layers, named modules lack tensors, or
+            there are tensors for modules that are not named.
     """
     available = [target.name for target in linears(model, family)]
     own = set(modules)
@@ -141,7 +141,7 @@ def named_modules(
         layer: which number in a path is that of the layer, `first` or `last`.
 
     Raises:
-        AdapterError: one of them is not a list or expression, takes too long, or nothing is left.
+        AdapterError: a value is not a list or expression, takes too long, or no linear is left.
     """
     named = config.get("target_modules")
     excluded = set(_excluded(config.get("exclude_modules"), available, where))
@@ -166,7 +166,7 @@ def named_modules(
 
 
 def _ends(name: str) -> list[str]:
-    """`a.b.c` → `b.c`, `c`."""
+    """List the ends of a path: `a.b.c` → `b.c`, `c`."""
     parts = name.split(".")
     return [".".join(parts[start:]) for start in range(1, len(parts))]
 
@@ -211,7 +211,7 @@ def match_untrusted(pattern: str, names: Sequence[str], key: str, where: str) ->
     """Return the names that an expression of an adapter's configuration matches.
 
     Raises:
-        AdapterError: it is too long, invalid, or takes too long.
+        AdapterError: the expression is too long, invalid, or takes too long.
     """
     expression = _compiled(pattern, key, where)
     return [name for name in names if _match(expression, name, key, where)]

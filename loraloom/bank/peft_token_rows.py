@@ -28,7 +28,7 @@ def rows_in_files(rows: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
 
 
 def token_indices_value(settings: LoraSettings, base: Base) -> dict[str, object]:
-    """Return what adapter_config.json says about trained rows; empty if there are none."""
+    """Return the entries of adapter_config.json for trained rows; empty if there are none."""
     ids = settings.trainable_token_indices
     if not ids:
         return {}
@@ -43,7 +43,7 @@ def read_rows(
     Args:
         config: adapter_config.json.
         in_files: the tensors of trained rows by their names there, without PEFT's prefix.
-        base: of the adapter; without it, the name of the rows lacks the path of the table.
+        base: base of the adapter; without it, the name of the rows lacks the path of the table.
         where: the adapter's folder, for messages.
 
     Returns:

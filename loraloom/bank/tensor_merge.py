@@ -17,10 +17,10 @@ from loraloom.text.message import Message
 
 
 class TensorMerge:
-    """What the tensors of a base become by an adapter, each asked for once, in any order.
+    """The tensors of a base merged with an adapter, each requested once, in any order.
 
     Args:
-        bank: with the adapter attached, which is then removed from it.
+        bank: the bank with the adapter attached, which is then removed from it.
         slot: the adapter.
 
     Attributes:
@@ -74,16 +74,16 @@ class TensorMerge:
 
     @property
     def num_waiting(self) -> int:
-        """How many tensors the adapter changes that were not asked for yet."""
+        """The number of tensors that the adapter changes and that were not requested yet."""
         return len(self._is_waiting)
 
     @torch.no_grad()
     def pieces(self, tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Yield what a tensor becomes, rounded to a dtype at the end, in flat pieces.
+        """Yield a tensor as merged, rounded to a dtype at the end, in flat pieces.
 
         Args:
-            tensor: of the base's model; one that is not of floating point stays as it is.
-            dtype: to round to.
+            tensor: a tensor of the base's model; it is unchanged if it is not floating-point.
+            dtype: the dtype to round to.
 
         Raises:
             ModelError: a merged linear is not W + ΔW.

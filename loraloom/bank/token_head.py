@@ -21,7 +21,7 @@ from loraloom.bank.token_rows import TokenRows, WrappedTable
 from loraloom.data.batches import Batch
 from loraloom.kernels.output_head import OutputHead
 
-# Losses float32 [n] of states, labels, head and label smoothing.
+# (States, labels, head, label smoothing) → losses, float32 [n].
 TokenLosses = Callable[[Tensor, Tensor, OutputHead, Tensor | None], Tensor]
 # Finite, because a tile of nothing else would have no largest logit.
 FAR_BELOW = -1e30
@@ -30,7 +30,7 @@ NO_LABEL = -1
 
 
 class TiedHead(WrappedTable):
-    """Replaces the head: its logits, with those of each row's own adapter's rows in them."""
+    """A replacement for the head: its logits, including those of the trained rows of each row's adapter."""
 
     @property
     def bias(self) -> Tensor | None:
@@ -43,7 +43,7 @@ class TiedHead(WrappedTable):
         return self.tables.rows
 
     def forward(self, states: Tensor) -> Tensor:
-        """[rows, len, d], scaled, → logits [rows, len, vocabulary]."""
+        """Compute logits, scaled states [rows, len, d] → [rows, len, vocabulary]."""
         logits: Tensor = self.base(states)
         for own, places in self.tables.owned(len(states), self.name):
             logits = logits.clone()
@@ -64,10 +64,10 @@ class TiedHead(WrappedTable):
         return logits
 
     def losses_of(self, batch: Batch, frozen: TokenLosses) -> TokenLosses:
-        """Return what computes the losses of a batch's labels, as `objective.token_losses` does.
+        """Return the function for the losses of a batch's labels, like `objective.token_losses`.
 
         Args:
-            batch: its parts follow one another.
+            batch: the batch, whose parts follow one another.
             frozen: computes losses over a frozen head.
         """
         return partial(self._token_losses, frozen, tuple(zip(batch.slots, batch.num_labels, strict=True)))
@@ -123,7 +123,7 @@ def _losses(
 
 
 def _rounded(states: Tensor, label_rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute logits of labels, float32 [n], rounded to a dtype, as those of the sweep are.
+    """Compute logits of labels, float32 [n], rounded to a dtype like those of the sweep.
 
     The gradient is that of the logits before they are rounded.
     """

@@ -38,12 +38,12 @@ class TokenRows:
     rows: nn.Parameter
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which of some ids are trained, bool, and the place of each among the rows, both as `ids`."""
+        """Return which ids are trained, bool, and the place of each among the rows, each shaped as `ids`."""
         at = torch.searchsorted(self.token_ids, ids.contiguous()).clamp_(max=len(self.token_ids) - 1)
         return self.token_ids[at] == ids, at
 
     def delta_norms(self, weight: Tensor) -> tuple[float, float]:
-        """Compute the norms of the change and of the rows of the base, in the table [vocabulary, d]."""
+        """Compute the norms of the rows' change and of the base's rows, given the table [vocabulary, d]."""
         before = weight[self.token_ids].float()
         return float((self.rows.detach() - before).norm()), float(before.norm())
 
@@ -52,7 +52,7 @@ class OwnedRows(Protocol):
     """The adapters' trained rows, as a wrapped module needs them.
 
     Args:
-        rows: those of each adapter that has any.
+        rows: the trained rows of each adapter that has any.
     """
 
     rows: dict[str, TokenRows]
@@ -62,12 +62,12 @@ class OwnedRows(Protocol):
 
 
 class WrappedTable(nn.Module):
-    """Replaces a module that has the embeddings as its weight.
+    """A replacement for a module that has the embeddings as its weight.
 
     Args:
         base: the frozen module.
         name: its path in the model.
-        tables: of the bank.
+        tables: the tables of the bank.
     """
 
     def __init__(self, base: nn.Module, name: str, tables: OwnedRows) -> None:
@@ -81,10 +81,10 @@ class WrappedTable(nn.Module):
 
 
 class BankEmbedding(WrappedTable):
-    """Replaces a table of embeddings: the table, with each row's own adapter's rows in it."""
+    """A replacement for a table of embeddings: the table, with the trained rows of each row's adapter."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        """int64 [rows, …] → [rows, …, d]."""
+        """Look up tokens, int64 [rows, …] → [rows, …, d]."""
         y: Tensor = self.base(ids)
         scale = getattr(self.base, "embed_scale", 1.0)
         for own, places in self.tables.owned(len(ids), self.name):

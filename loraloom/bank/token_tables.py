@@ -33,8 +33,8 @@ class TokenTables:
 
         Args:
             slot: the adapter.
-            settings: of the adapter.
-            tensors: of the adapter, with its rows; by default they start as the base's.
+            settings: settings of the adapter.
+            tensors: tensors of the adapter, with its rows; by default they start as the base's.
 
         Raises:
             AdapterError: a token is not in the vocabulary, or the base has no such table.
@@ -69,7 +69,7 @@ class TokenTables:
 
     @property
     def name(self) -> str:
-        """The path of the table, by which PEFT names it."""
+        """The path of the table, which is its name in PEFT."""
         return table_name(self.base)
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:

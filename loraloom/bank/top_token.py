@@ -1,12 +1,12 @@
 """The most probable next token: of all logits, or of the few words that a screen in int8 leaves.
 
-Decoding greedily takes one product with the whole vocabulary per token, of which only the largest entry is
+Greedy decoding computes one product with the whole vocabulary per token, of which only the largest entry is
 used. The screen computes that product in int8, which a CPU with VNNI does about twice as fast as in bfloat16,
 and bounds its error. With W the head, h a state, q(·) what int8 keeps of them,
 
     |W_v · h − q(W_v) · q(h)|  ≤  ‖W_v − q(W_v)‖ ‖h‖ + ‖q(W_v)‖ ‖h − q(h)‖        (Cauchy–Schwarz, twice)
 
-so a word whose upper bound is below another word's lower bound cannot win. Of 250,112 words, some twenty are
+so a word whose upper bound is below another word's lower bound cannot win. Of 250,112 words, about twenty are
 left; their logits are computed from W itself, as `AllLogits` computes all of them. The token is the same.
 """
 
@@ -26,18 +26,18 @@ from loraloom.base.loading import Base
 from loraloom.kernels.output_head import OutputHead, all_logits, finish_logits
 
 TILE_WORDS = 16_384
-# The maxima of so many words are kept, and of those that can win the words are looked at.
+# Words of a block; only the maxima of blocks are kept, and only blocks that can win are searched.
 BLOCK_WORDS = 128
 ROUNDED_AT_ONCE = 256
 ZERO_POINT = 128  # states are stored as uint8, because VNNI multiplies uint8 by int8
-# Relative error that float32 may add to scales and norms, with a factor of some hundred to spare.
+# Relative error that float32 may add to scales and norms, with a factor of about a hundred to spare.
 FLOAT_SLACK = 1e-5
-# Making a screen takes as long as it saves with about a thousand tokens, whatever the head's size.
+# Making a screen takes the time that it saves over about a thousand tokens, whatever the head's size.
 MIN_TOKENS = 4_096
-# Smaller heads are computed in less time than it takes to look for words that can win.
+# Smaller heads are computed in less time than a search for words that can win takes.
 MIN_WEIGHTS = 2**23
 TINY = torch.finfo(torch.float32).tiny
-# Of each weight an int8, and of each word its scale in float32 and its zero point in int64.
+# An int8 for each weight; for each word, its scale in float32 and its zero point in int64.
 WEIGHT_BYTES, WORD_BYTES = 1, 4 + 8
 # Share of the free memory that a screen may take; the rest is for caches and logits.
 USABLE_SHARE = 0.5
@@ -47,7 +47,7 @@ class TopToken(Protocol):
     """The index of the largest logit."""
 
     def of(self, hidden: Tensor) -> Tensor:
-        """Return int64 [rows], the first of equal ones.
+        """Return the index for each row, int64 [rows]; of equal logits, the first.
 
         Args:
             hidden: the decoder's states, [rows, d].
@@ -58,14 +58,14 @@ class AllLogits:
     """The index of the largest logit, from all of them; the oracle of `Screen`.
 
     Args:
-        head: of the base.
+        head: head of the base.
     """
 
     def __init__(self, head: OutputHead) -> None:
         self.head = head
 
     def of(self, hidden: Tensor) -> Tensor:
-        """Return int64 [rows]; see `TopToken`."""
+        """Return the index for each row, int64 [rows]; see `TopToken`."""
         return all_logits(self.head, hidden).argmax(-1)
 
 
@@ -74,8 +74,8 @@ class _Tile:
     """Neighbouring words of the vocabulary in int8.
 
     Args:
-        packed: their rows of the head, laid out for oneDNN.
-        scales: of each word, float32 [words].
+        packed: the words' rows of the head, laid out for oneDNN.
+        scales: scale of each word, float32 [words].
         zeros: int64 [words]; symmetric, so all 0.
         bias: float32 [words]; None if the head has none.
     """
@@ -89,13 +89,13 @@ class _Tile:
 class Screen:
     """The index of the largest logit, without most of the logits.
 
-    A bias is added to the screen's logits. A soft cap is monotone, and so left to the words that remain.
+    A bias is added to the screen's logits. A soft cap is monotone, so only the words that remain need it.
 
     Args:
-        head: of the base, on a CPU. Its int8 copy takes a byte for each weight.
+        head: head of the base, on a CPU. Its int8 copy takes a byte for each weight.
 
     Raises:
-        RuntimeError: this CPU, or this torch, does not compute the product exactly; `screens` tells.
+        RuntimeError: this CPU, or this torch, does not compute the product exactly; see `screens_exactly`.
     """
 
     def __init__(self, head: OutputHead) -> None:
@@ -114,11 +114,11 @@ class Screen:
         self._loss, self._norm = torch.cat(losses), torch.cat(norms)  # [blocks]
 
     def is_of(self, head: OutputHead) -> bool:
-        """Return whether it was made of this head, whose weights have not changed since."""
+        """Return whether the screen was made from this head, whose weights have not changed since."""
         return self.head.weight is head.weight and self._version == head.weight._version
 
     def of(self, hidden: Tensor) -> Tensor:
-        """Return int64 [rows]; see `TopToken`."""
+        """Return the index for each row, int64 [rows]; see `TopToken`."""
         scaled = hidden * self.head.scale
         states = scaled.float()
         scales = (states.abs().amax(1, keepdim=True) / 127).clamp_(min=TINY)
@@ -129,7 +129,7 @@ class Screen:
         tiles = [self._tile_logits(tile, stored, scales) for tile in self._tiles]
         peaks = torch.cat([_block_maxima(tile) for tile in tiles], dim=1) * units
         error = self._error(states, states - rounded * scales, peaks)
-        if not error.isfinite().all():  # as from states with NaN, of which nothing can be said
+        if not error.isfinite().all():  # as from states with NaN, for which there is no bound
             return AllLogits(self.head).of(hidden)
         lowest = (peaks - error).amax(1, keepdim=True)
         rows, blocks = (peaks + error >= lowest).nonzero().unbind(1)
@@ -143,7 +143,7 @@ class Screen:
     def _error(self, states: Tensor, loss: Tensor, peaks: Tensor) -> Tensor:
         """Bound how far a logit of each block is from the one that `AllLogits` compares, [rows, blocks].
 
-        That one is rounded to the head's dtype, so that a smaller logit may become equal to a larger one.
+        The latter is rounded to the head's dtype, so a smaller logit may become equal to a larger one.
         """
         norm, lost = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (states, loss))
         error = norm * self._loss + lost * self._norm
@@ -167,16 +167,16 @@ class Screen:
         return words.new_full((len(scaled),), vocabulary).scatter_reduce_(0, rows, first, "amin")
 
 
-# Of each base's head, as long as that is in memory.
+# The screen of each base's head, as long as the head is in memory.
 _SCREENS: WeakKeyDictionary[nn.Module, Screen] = WeakKeyDictionary()
 
 
 def top_token(base: Base, num_tokens: int) -> TopToken:
-    """Return the way to choose the next token that takes the least time.
+    """Return the fastest way to choose the next token.
 
     Args:
         base: the model.
-        num_tokens: that will be chosen, at most.
+        num_tokens: maximum number of tokens that will be chosen.
     """
     head = output_head(base)
     if (screen := _SCREENS.get(base.head)) is not None and screen.is_of(head):
@@ -189,11 +189,11 @@ def top_token(base: Base, num_tokens: int) -> TopToken:
 
 
 def screen_bytes(base: Base, num_tokens: int) -> int:
-    """Return the bytes of the screen that choosing so many tokens makes; 0 if it makes none.
+    """Return the bytes of the screen that is made to choose this many tokens; 0 if none is made.
 
     Args:
         base: the model.
-        num_tokens: that will be chosen, at most.
+        num_tokens: maximum number of tokens that will be chosen.
     """
     words, features = base.head.weight.shape
     is_worthwhile = num_tokens >= MIN_TOKENS and words * features >= MIN_WEIGHTS
@@ -203,9 +203,9 @@ def screen_bytes(base: Base, num_tokens: int) -> int:
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Round words to int8: the result, the scale of each, and the norms of what is lost and of what is kept.
+    """Round words to int8: the result, the scale of each, and the norms of the lost and the kept part.
 
-    In parts that stay in the cache, because it is a dozen operations on every weight.
+    Computed in parts that stay in the cache, because each weight takes a dozen operations.
     """
     rounded = torch.empty(weight.shape, dtype=torch.int8)
     scales, loss, norm = (torch.empty(len(weight)) for _ in range(3))

@@ -2,7 +2,7 @@
 
 A norm treats each token by itself and has a vector or two, so each adapter's copy computes the rows of that
 adapter, and the base's computes all others. The copy of a linear or of the embeddings would be a product or a
-table for each adapter, beside the base's.
+table for each adapter, in addition to the base's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TrainedNorm:
 
     Args:
         norm: a copy of the base's, whose vectors are not used.
-        parameters: those used instead, `weight` and `bias` if it has one: float32, trained.
+        parameters: the vectors used instead, `weight` and `bias` if it has one: float32, trained.
     """
 
     norm: nn.Module
@@ -53,12 +53,12 @@ class TrainedNorm:
 
 
 class BankNorm(nn.Module):
-    """Replaces a norm of the base: the norm, or an adapter's copy in the rows of that adapter.
+    """A replacement for a norm of the base: the norm, or an adapter's copy in the rows of that adapter.
 
     Args:
-        norm: of the base, frozen.
+        norm: the norm of the base, frozen.
         name: its path in the model.
-        of: the base.
+        of: the base that has the norm.
     """
 
     def __init__(self, norm: nn.Module, name: str, of: Base) -> None:
@@ -106,7 +106,7 @@ class TrainedNorms:
         base: a norm of it is replaced while an adapter has a copy.
 
     Attributes:
-        modules: of the base, by path; those that text passes through.
+        modules: the base's modules that text passes through, by path.
     """
 
     def __init__(self, base: Base) -> None:
@@ -143,8 +143,8 @@ class TrainedNorms:
         """Make the copies that an adapter has, by path.
 
         Args:
-            settings: of the adapter.
-            tensors: of the adapter; by default the copies start as the base's norms.
+            settings: settings of the adapter.
+            tensors: tensors of the adapter; by default the copies start as the base's norms.
         """
         made = {}
         for path, norm in self.matching(settings).items():
@@ -194,7 +194,7 @@ class TrainedNorms:
     ) -> Iterator[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
         """Yield the vectors of an adapter in groups, as the stock Trainer has them: without weight decay.
 
-        PEFT's optimizer of LoRA+ trains them at the rate of B, and decays those of norms that are no
+        PEFT's optimizer of LoRA+ trains them at the rate of B, and decays those of norms that are not
         `nn.LayerNorm`.
         """
         ratio = settings.loraplus_lr_ratio
@@ -238,7 +238,7 @@ class TrainedNorms:
 
 
 def _scale(norm: nn.Module) -> Tensor:
-    """Return what a norm multiplies by, by its answers to ±1; Gemma's norms store it less 1."""
+    """Return a norm's factors, from its outputs for ±1; Gemma's norms store them minus 1."""
     signs = torch.ones_like(norm.weight).detach()  # type: ignore[arg-type]
     signs[1::2] = -1
     with torch.no_grad():

@@ -6,11 +6,11 @@ adapter:
 
     y + ((x [A₁ A₂ …]ᵀ) ∘ mask) [s₁B₁ s₂B₂ …]ᵀ
 
-So no rows are gathered or sorted, and nothing is laid out again if a row joins or leaves. It computes the
-columns of the other adapters in vain, which on a GPU costs less than more kernels. A processor gathers the
-rows by adapter instead, as many for each, and computes a batch of small products: with eight adapters an
-eighth of the arithmetic. A source has many tokens per row: there each row is multiplied by a copy of its own
-adapter, which is small beside it.
+So no rows are gathered or sorted, and nothing is laid out again if a row joins or leaves. The columns
+of the other adapters are computed in vain, which on a GPU costs less than more kernels. A processor gathers
+the rows by adapter instead, the same number for each, and computes a batch of small products: with eight
+adapters, an eighth of the arithmetic. A source has many tokens per row: there each row is multiplied by a
+copy of its own adapter, which is small compared with the row.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ MAX_COLUMNS = 512  # with more, columns of other adapters outweigh the frozen li
 
 
 class _Wide(NamedTuple):
-    """A linear's adapters side by side, and each for itself.
+    """A linear's adapters, side by side and separately.
 
     Args:
         A, B: [in, columns], and [columns, out] times the scaling.
-        columns: whose they are: slots and ranks.
+        columns: the owners of the columns: slots and ranks.
         own_a, own_b: [1 + adapters, in, r] and [1 + adapters, r, out], where r is the largest rank; the
             first is the base's, of zeros.
     """
@@ -46,13 +46,13 @@ class _Wide(NamedTuple):
 
 
 class _Groups(NamedTuple):
-    """The rows of a batch by adapter, as many for each; spare places hold any row.
+    """The rows of a batch by adapter, the same number for each; spare places hold any row.
 
     Args:
         first, stop: the adapters, as places in `own_a`.
         gathered: the row at each place, int64 [adapters * rows of each].
         inverse: the place of each row that has an adapter, int64.
-        owned: these rows, int64; None if they are all.
+        owned: the rows that have an adapter, int64; None if all rows have one.
     """
 
     first: int
@@ -63,10 +63,10 @@ class _Groups(NamedTuple):
 
 
 class WideProducts:
-    """The adapters of a bank, laid out for decoding; lay them out again if one changes, or their number.
+    """The adapters of a bank, laid out for decoding; to be made again if an adapter or their number changes.
 
     Args:
-        bank: with the adapters attached.
+        bank: the bank, with the adapters attached.
     """
 
     def __init__(self, bank: AdapterBank) -> None:
@@ -87,11 +87,11 @@ class WideProducts:
 
     @property
     def is_worthwhile(self) -> bool:
-        """Whether the adapters are low-rank products, and few enough."""
+        """Whether all adapters are low-rank products, with few enough columns."""
         return not self._has_others and all(wide.A.shape[1] <= MAX_COLUMNS for wide in self._wide.values())
 
     def of_rows(self, slots: Sequence[str | None]) -> RowProducts:
-        """Return how a pass computes its linears whose rows belong to these adapters."""
+        """Return how to compute the linears of a pass whose rows belong to these adapters."""
         return RowProducts(self._wide, tuple(slots))
 
 
@@ -99,7 +99,7 @@ class RowProducts:
     """The linears of passes over rows with the same owners; `FusedLinear` of a pass.
 
     Args:
-        wide: of each linear that has adapters.
+        wide: the adapters of each linear that has any.
         slots: the owner of each row.
     """
 
@@ -110,7 +110,7 @@ class RowProducts:
         self._groups: dict[tuple[tuple[str, int], ...], _Groups | None] = {}
 
     def linear(self, module: BankLinear, x: Tensor) -> Tensor:
-        """[rows, len, in] → [rows, len, out], with each row's own adapter."""
+        """Compute [rows, len, in] → [rows, len, out], with each row's own adapter."""
         y: Tensor = module.base(x)
         wide = self._wide.get(module.name)
         if wide is None:
@@ -124,7 +124,7 @@ class RowProducts:
         return torch.addmm(y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), wide.B).view_as(y)
 
     def _mask(self, wide: _Wide, x: Tensor) -> Tensor:
-        """[rows, 1, columns]: 1 in the columns of the row's own adapter."""
+        """Return [rows, 1, columns], with 1 in the columns of the row's own adapter."""
         if wide.columns not in self._masks:
             owners = [slot for slot, r in wide.columns for _ in range(r)]
             kept = [[owner == slot for owner in owners] for slot in self._slots]
@@ -132,7 +132,7 @@ class RowProducts:
         return self._masks[wide.columns]
 
     def _index(self, wide: _Wide, device: torch.device) -> Tensor:
-        """The place of each row's adapter in `own_a`, int64 [rows]."""
+        """Return the place of each row's adapter in `own_a`, int64 [rows]."""
         if wide.columns not in self._indices:
             self._indices[wide.columns] = torch.tensor(self._places(wide), device=device)
         return self._indices[wide.columns]
@@ -142,7 +142,7 @@ class RowProducts:
         return [0 if slot is None else places.get(slot, 0) for slot in self._slots]
 
     def _grouped(self, wide: _Wide, device: torch.device) -> _Groups | None:
-        """The rows by adapter; None if that saves less than half of the arithmetic."""
+        """Return the rows by adapter; None if this saves less than half of the arithmetic."""
         if wide.columns not in self._groups:
             self._groups[wide.columns] = _groups_of(self._places(wide), wide, device)
         return self._groups[wide.columns]

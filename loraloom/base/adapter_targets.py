@@ -46,7 +46,7 @@ def _in_layers(matches: Sequence[Match], layers: Sequence[int], patterns: Sequen
             targets=tuple(
                 target
                 for target in match.targets
-                # PEFT adapts a module that is named by its whole path, whatever its layer.
+                # PEFT adapts a module that is named by its whole path, regardless of its layer.
                 if target.name == match.pattern or numbers[target.name] in layers
             ),
         )

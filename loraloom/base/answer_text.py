@@ -24,12 +24,12 @@ def sentinels_in(texts: Iterable[str]) -> frozenset[str]:
 
 
 class AnswerText:
-    """Converts an answer's tokens to text.
+    """A converter of an answer's tokens to text.
 
     Args:
         tokenizer: a transformers tokenizer.
         controls: ids of padding, end, start, and of what surrounds every text.
-        languages: of a base whose rows carry codes, which are among the controls.
+        languages: the languages of a base whose rows carry codes; the codes are among the controls.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | 
 
 
 def _left(folder: Path) -> int | None:
-    """Return what a group's limit leaves; file pages that the kernel can drop count as free."""
+    """Return the memory that a group's limit leaves; file pages that the kernel can drop count as free."""
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())

@@ -3,7 +3,7 @@
 transformers calls `linear(x)` and nothing more, so the pass cannot be an argument. It is a context variable
 instead: another thread does not see it, a coroutine has its own, and two bases in one process are
 independent. There is one exception: autograd may recompute a checkpointed layer on a thread of its own, after
-the pass has ended. `recomputation_contexts` takes the pass there.
+the pass has ended. `recomputation_contexts` sets the pass there.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class CurrentPass(Generic[T]):
 
     @contextmanager
     def set(self, value: T) -> Iterator[None]:
-        """Let `get` return a pass for the duration."""
+        """Make `get` return a pass during a `with` block."""
         entry = _Entry(value)
         token = _ENTRIES.set({**_ENTRIES.get({}), self: entry})
         try:
             yield
         finally:
             entry.value = None
-            with suppress(ValueError):  # a generator may be closed in another context than it started in
+            with suppress(ValueError):  # a generator may be closed in a different context
                 _ENTRIES.reset(token)
 
 
@@ -64,5 +64,5 @@ class _Recomputation:
 
 
 def recomputation_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Recompute a layer in the pass it was computed in; for `context_fn` of `torch.utils.checkpoint`."""
+    """Return contexts to recompute a layer in its own pass; for `torch.utils.checkpoint`'s `context_fn`."""
     return nullcontext(), _Recomputation(_ENTRIES.get({}))

@@ -50,7 +50,7 @@ def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Token
 
     Args:
         model: frozen, in train mode.
-        family: its own.
+        family: its family.
         tokenizer: its tokenizer.
         name: its name in messages.
 

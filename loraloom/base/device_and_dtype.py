@@ -64,14 +64,14 @@ def choose_device(wanted: str) -> Choice:
 
 
 def rank_device(wanted: str, launch: Launch) -> str:
-    """Return the device of a rank: of several GPUs its own, whichever the recipe or the run names.
+    """Return the device of a rank: its own if there are several GPUs, whichever the recipe or run names.
 
     Args:
         wanted: as in `choose_device`.
         launch: how this process was started.
 
-    Some schedulers show each process a single GPU, another one to each, which is then its own whatever its
-    number.
+    Some schedulers show each process a single GPU, different for each, which is then the rank's own
+    whatever its number.
 
     Raises:
         ModelError: the machine has more ranks than GPUs.
@@ -95,7 +95,7 @@ def rank_device(wanted: str, launch: Launch) -> str:
 
 
 def shown_gpus() -> list[str]:
-    """Return the GPUs that the environment shows to this process; none if it does not choose any."""
+    """Return the GPUs that the environment shows to this process; none if it does not limit them."""
     return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
 
 
@@ -108,7 +108,7 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
     if wanted != "auto":
         return Choice(wanted, Message("as set in the recipe"))
     if device.type == "cuda":
-        # True by emulation on a T4, which is slower than float32: require hardware support.
+        # A T4 emulates bfloat16, slower than float32, so hardware support is required.
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("bfloat16", Message("this GPU multiplies bfloat16"))
         return Choice(
@@ -134,6 +134,6 @@ def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the dtype in which adapters of a linear of some dtype are computed: on a processor float32.
 
     A product in bfloat16 takes oneDNN 0.04 ms at a shape that it has seen and 0.5 to 1 ms at a new one, and
-    nearly every batch brings new lengths; in float32, of the parameters themselves, it takes 0.06 ms at any.
+    nearly every batch brings new lengths; in float32, on the parameters themselves, any shape takes 0.06 ms.
     """
     return torch.float32 if device.type == "cpu" else dtype

@@ -1,6 +1,6 @@
 """A frozen linear for adapters, merging and checks, whatever form its weights are stored in.
 
-Code outside of this file asks for the dense weight, its norm or its sizes, and never for `.weight`. A
+Code outside of this file uses the dense weight, its norm or its sizes, and never `.weight`. A
 quantized linear is one more class in `KINDS`; what it stores is in `quantized_linear.py`.
 """
 
@@ -29,11 +29,11 @@ class FrozenLinear(Protocol):
 
     @property
     def bias(self) -> Tensor | None:
-        """b, [out]; None if the linear has none."""
+        """The bias b, [out]; None if the linear has none."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype that it computes in, and so that of x and y."""
+        """The dtype of the computation, and therefore of x and y."""
 
     def product(self, x: Tensor) -> Tensor:
         """Compute y, [rows, len, in] → [rows, len, out]."""
@@ -73,12 +73,12 @@ class PlainLinear:
 
     @property
     def bias(self) -> Tensor | None:
-        """b, [out]; None if the linear has none."""
+        """The bias b, [out]; None if the linear has none."""
         return None if self.module.bias is None else whole(self.module.bias)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype that it computes in."""
+        """The dtype of the computation."""
         return self.module.weight.dtype
 
     def product(self, x: Tensor) -> Tensor:

@@ -22,13 +22,13 @@ def check_generation(path: str, name: str) -> None:
     For example, it rejects several answers per row without beams (transformers 5.23).
 
     Raises:
-        ModelError: it rejects them.
+        ModelError: transformers rejects them.
     """
     file = GENERATION if file_beside(path, GENERATION) is not None else CONFIG
     try:
         with quiet_transformers():
             GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
-    except Exception as error:  # whatever type it raises, the settings are at fault
+    except Exception as error:  # of any type: the settings are at fault
         raise ModelError(
             Message("transformers rejects the generation settings in its {file}", file=file),
             where=name,

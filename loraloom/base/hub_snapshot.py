@@ -25,7 +25,7 @@ from loraloom.text.hub_name import split_hub_name
 from loraloom.text.message import Message
 
 SAFETENSORS, PICKLES = "*.safetensors", "*.bin"
-# What a base is read from. Its repository may have the same weights for other frameworks too.
+# Files that a base is read from. Its repository may have the same weights for other frameworks too.
 READ = ("*.json", "*.model", "*.spm", "*.txt", "*.jinja", SAFETENSORS)
 
 _SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/([0-9a-f]{40})$")
@@ -89,6 +89,6 @@ def _snapshot(repository: str, revision: str, patterns: Sequence[str]) -> str:
 def _has_pickles(repository: str, revision: str) -> bool:
     try:
         files = HfApi().list_repo_files(repository, revision=revision)
-    except Exception:  # offline, the cache has what it has, and loading says what is missing
+    except Exception:  # offline, the cache stays as it is, and loading reports what is missing
         return False
     return any(fnmatch(file, PICKLES) for file in files)

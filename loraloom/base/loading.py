@@ -55,16 +55,16 @@ class Base:
     Args:
         name: its name in the recipe.
         model: in train mode with every dropout at 0, so that activation checkpointing works.
-        tokenizer: its own.
-        family: of its architecture.
+        tokenizer: its tokenizer.
+        family: the family of its architecture.
         head_is_tied: whether head and embedding are one tensor, read from the weights.
         model_dropout: dropout probability in its config.
-        fingerprint: of the weights, independent of the dtype they are loaded in.
-        tokenizer_fingerprint: of the vocabulary.
-        choices: device, dtype and, if its linears are quantized, how, with their reasons.
+        fingerprint: fingerprint of the weights, independent of the dtype they are loaded in.
+        tokenizer_fingerprint: fingerprint of the vocabulary.
+        choices: device, dtype and, if its linears are quantized, the scheme, with the reasons.
         notes: settings in its files that are not applied.
-        languages: whose codes its rows carry; None if they carry none.
-        commit: of its files on the hub; None for a folder.
+        languages: the languages whose codes its rows carry; None if they carry none.
+        commit: the commit of its files on the hub; None for a folder.
         is_sharded: whether ranks share its weights, so that all of them must compute the same passes.
         occupancy: ensures that one thread uses it, with one pass at a time.
         current_pass: gives its modules access to the pass.
@@ -88,7 +88,7 @@ class Base:
 
     @cached_property
     def answer_text(self) -> AnswerText:
-        """Converts the tokens of its answers to text."""
+        """The converter of its answers' tokens to text."""
         ends = {self.pad_token_id, self.eos_token_id, self.start_token_id} | frame_tokens(self.tokenizer)
         if self.languages is not None:
             ends |= set(self.languages.codes.values())
@@ -102,12 +102,12 @@ class Base:
 
     @property
     def frame(self) -> Frame:
-        """What its texts have around them."""
+        """What surrounds its texts."""
         return Frame(self.start_token_id, self.family.ends_sources)
 
     @property
     def quantization(self) -> str:
-        """How its linears are quantized; `none` if they are not."""
+        """The quantization of its linears; `none` if they are not quantized."""
         chosen = self.choices.get("quantization")
         return UNQUANTIZED if chosen is None else chosen.value
 
@@ -137,12 +137,12 @@ class Base:
         return int(self.model.config.decoder_start_token_id)
 
     def decoder_start(self, target_lang: str) -> DecoderStart:
-        """What an answer begins with; `target_lang` is a code, if the base has languages."""
+        """Return what an answer begins with; `target_lang` is a code, if the base has languages."""
         start = self.start_token_id
         return self.languages.decoder_start(target_lang, start) if self.languages else DecoderStart(start)
 
     def decoder_start_of(self, labels: Sequence[int]) -> DecoderStart:
-        """What an answer begins with whose known tokens are `labels`."""
+        """Return what an answer with the known tokens `labels` begins with."""
         start = self.start_token_id
         return self.languages.decoder_start_of(labels, start) if self.languages else DecoderStart(start)
 
@@ -153,12 +153,12 @@ class Base:
 
     @property
     def head_weight(self) -> torch.Tensor:
-        """The weight of the output head, [vocabulary, d]; if ranks share it, all of them must ask for it."""
+        """The weight of the output head, [vocabulary, d]; if ranks share it, all of them must read this."""
         return whole(self.head.weight)
 
     @cached_property
     def head_bias(self) -> torch.Tensor | None:
-        """What is added to its logits, [vocabulary]; None if that is nothing, as in most of BART's models."""
+        """The bias of its logits, [vocabulary]; None if it is zero, as in most of BART's models."""
         name = self.family.head_bias
         bias = getattr(self.model, name).reshape(-1) if name else None
         return None if bias is None or not bool(bias.any()) else bias
@@ -186,8 +186,8 @@ def load_base(
         is_sharded: divide its weights among the ranks of the training, which have joined.
 
     Raises:
-        ModelError: it cannot be found, would run code, has an unsupported architecture, lacks weights or
-            tokens, or cannot be computed as requested.
+        ModelError: the model cannot be found, would run code, has an unsupported architecture, lacks weights
+            or tokens, or cannot be computed as requested.
         RecipeError: the recipe requests something that a model of this family cannot do.
     """
     bound_kernel_caches()
@@ -219,7 +219,7 @@ def load_base(
         )
     choices = {"device": placed, "dtype": chosen_dtype}
     own_dtype = getattr(torch, chosen_dtype.value)
-    # What is quantized is read as it lies in the files, which are mapped to memory and not copied.
+    # Weights to quantize are read as stored in the files, which are mapped to memory and not copied.
     read_as = own_dtype if quantization == UNQUANTIZED else "auto"
     if is_mapped:
         model = load_mapped_weights(path, name, own_dtype, family)
@@ -229,14 +229,14 @@ def load_base(
     if quantization != UNQUANTIZED:
         chosen = quantize(model, family, quantization, own_dtype, torch.device(placed.value))
         choices["quantization"] = chosen
-    if not is_sharded:  # its layers move one by one, as they are divided
+    if not is_sharded:  # otherwise its layers move one by one when they are divided
         model.to(torch.device(placed.value))
     head_is_tied = is_head_tied(model)
     family.declare_tying(model, head_is_tied)
     check_tokenizer(tokenizer, model, family.start_token_id(config, tokenizer), name)
     freeze(model, family)
     fuse_activations(model)
-    if not family.counts_positions:  # of other families, what a pass keeps was counted with torch's own
+    if not family.counts_positions:  # others' activations were counted with torch's attention
         use_row_attention(model)
     family.prepare(model)
     check_deterministic(model, family, tokenizer, name)
@@ -260,7 +260,7 @@ def load_base(
 
 
 def model_path(name: str, *, allow_bin_weights: bool) -> str:
-    """Return the folder of a model, or its hub name if it says no revision.
+    """Return the folder of a model, or its hub name if it includes no revision.
 
     Args:
         name, allow_bin_weights: as in `load_base`.
@@ -276,7 +276,7 @@ def model_path(name: str, *, allow_bin_weights: bool) -> str:
 
 
 def _read_config(path: str, name: str) -> Any:
-    """The config, without a start token that only transformers fills in: opus-mt's 58100, BART's 2."""
+    """Read the config, without a start token that only transformers fills in: opus-mt's 58100, BART's 2."""
     stated = read_config(path, name)
     check_supported(stated, name)
     try:

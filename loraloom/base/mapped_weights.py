@@ -1,8 +1,8 @@
 """A base whose weights are the pages of its own safetensors files, which the kernel can drop at any time.
 
 Such a base takes no memory that could run out, whatever its size. Its tensors are read-only: transformers
-loads files through safetensors, which maps them so that they could be changed, and Linux does not map a file
-so that is larger than memory and swap together (seen with safetensors 0.8.0: "Cannot allocate memory").
+loads files through safetensors, which maps them as modifiable, and Linux refuses such a mapping of a file
+larger than memory and swap together (seen with safetensors 0.8.0: "Cannot allocate memory").
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from loraloom.text.message import Message
 
 # Value of `dtype` in `load_base`, for a base that is loaded as described above.
 STORED = "stored"
-# In the order in which safetensors lays tensors out in a file: the last first.
+# safetensors lays out the tensors of a file in this order of dtypes, the last first.
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -52,7 +52,7 @@ class StoredTensor(NamedTuple):
     """A tensor in a file.
 
     Args:
-        dtype: as safetensors names it.
+        dtype: its name in safetensors.
         shape: its sizes.
         start: where its bytes begin in the file.
     """
@@ -73,12 +73,12 @@ def weight_files(path: str) -> list[Path]:
 
 
 def stored_tensors(file: Path) -> dict[str, StoredTensor]:
-    """Read what a safetensors file says about its tensors.
+    """Read the header of a safetensors file: its tensors by name.
 
     Raises:
-        OSError, SafetensorError: it cannot be read, or is damaged.
+        OSError, SafetensorError: the file cannot be read, or is damaged.
     """
-    with safe_open(file, framework="np"):  # checks that places and shapes are those of the file's bytes
+    with safe_open(file, framework="np"):  # checks that positions and shapes match the file's bytes
         pass
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
@@ -110,7 +110,7 @@ def choose_stored_dtype(path: str, name: str) -> Choice:
     """Choose the dtype of a base's files.
 
     Raises:
-        ModelError: its files cannot be its weights: they are no safetensors, damaged, or of several dtypes.
+        ModelError: its files cannot be its weights: not safetensors, damaged, or of several dtypes.
     """
     files = weight_files(path)
     if not files:
@@ -152,9 +152,9 @@ def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family
 
     Args:
         path: folder or hub name.
-        name: of the base, for messages.
-        dtype: that of the files.
-        family: of the model.
+        name: name of the base, for messages.
+        dtype: dtype of the files.
+        family: family of the model.
 
     Raises:
         ModelError: the weights cannot be loaded, or some are missing.
@@ -172,7 +172,7 @@ def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family
                 attn_implementation=family.attention,
                 output_loading_info=True,
             )
-    except Exception as error:  # RuntimeError, ValueError, KeyError: all mean this
+    except Exception as error:  # RuntimeError, ValueError, KeyError: all mean unusable weights
         check_generation(path, name)
         raise ModelError(
             Message("its weights cannot be loaded"), where=name, found=describe_source(error)
@@ -183,7 +183,7 @@ def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family
 
 
 def is_mapped(tensor: Tensor) -> bool:
-    """Return whether a tensor of such a model is in its files, and not computed by the model itself."""
+    """Return whether a tensor of a mapped model is in its files, and not computed by the model itself."""
     return not tensor.untyped_storage().resizable()
 
 
@@ -191,7 +191,7 @@ def _read(reading: Any, name: str) -> Any:
     """Read files; errors name the base.
 
     Raises:
-        ModelError: they cannot be read.
+        ModelError: the files cannot be read.
     """
     try:
         return reading()

@@ -20,9 +20,9 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def text_modules(model: nn.Module, family: Family) -> dict[str, nn.Module]:
-    """Return the modules that text passes through, by path; what has two paths is there twice.
+    """Return the modules that text passes through, by path; a module with two paths is there twice.
 
-    Others get no gradient: PEFT's optimizer skips them, and that of one flat tensor would let them decay.
+    Others get no gradient: PEFT's optimizer skips them, and one for a flat tensor would decay them.
     """
     of_images = tuple(f"{part}." for part in family.parts_for_images)
     found = model.named_modules(remove_duplicate=False)
@@ -30,7 +30,7 @@ def text_modules(model: nn.Module, family: Family) -> dict[str, nn.Module]:
 
 
 def ends_in(path: str, names: Collection[str]) -> bool:
-    """Return whether a path ends in one of a set of names, of which a folder may have a million."""
+    """Return whether a path ends in one of the names, of which an adapter's folder may have a million."""
     return any(path[place:] in names for place in range(len(path)))
 
 
@@ -40,7 +40,7 @@ def matching_norms(
     """Return the norms whose paths end in one of some names, at a dot or not, as PEFT finds them.
 
     Args:
-        modules: of the base, by their paths.
+        modules: modules of the base, by their paths.
         names: as in `modules_to_save`.
         key: name of the setting in messages.
 

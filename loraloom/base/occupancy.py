@@ -21,7 +21,7 @@ _OPEN_ROWS = Message(
 
 
 class Occupancy:
-    """Tracks which thread uses a base and whether a pass is open, and refuses a second user at once.
+    """The thread that uses a base, and whether a pass is open; a second user is refused at once.
 
     Each pass belongs to its own thread (`current_pass.py`), but a second thread still could not run one at
     the same time: it would attach and drop adapters, or set eval mode, during the first.
@@ -39,7 +39,7 @@ class Occupancy:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Exclude other threads for the duration; the same thread may claim the base again.
+        """Exclude other threads during a `with` block; the same thread may claim the base again.
 
         Raises:
             BankError: another thread uses the base.
@@ -57,7 +57,7 @@ class Occupancy:
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
-        """Claim the base for a pass, of which there is only one at a time.
+        """Claim the base for a pass; there is only one at a time.
 
         Raises:
             BankError: another thread uses the base, or a pass is already open.

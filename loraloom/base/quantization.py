@@ -1,6 +1,6 @@
 """Quantization of a frozen base: which linears, by which package, and how far their weights moved.
 
-Linears of the layers are quantized one after the other, from the weights as they lie in the files, so that
+Linears of the layers are quantized one after the other, from the weights as stored in the files, so that
 the base is never in memory as a whole. Embeddings, norms and the output head stay as they are, and so does
 what transformers keeps out of half precision (`_keep_in_fp32_modules`): T5's `wo`, whose inputs are large.
 """
@@ -31,7 +31,7 @@ OUTLIERS = 6.0
 # Half of the widest gap between two codes is 0.152 in NF4 and 0.004 in int8; scales are rounded too.
 NF4_ERROR, INT8_ERROR = 0.2, 0.012
 # bitsandbytes 0.50.2 reads the scales of NF4 in the wrong order on a processor if a row has a multiple of 16
-# weights that is no multiple of 64, without an error (seen with 16, 32, 48, 80, 96 and 160).
+# weights that is not a multiple of 64, without an error (seen with 16, 32, 48, 80, 96 and 160).
 NF4_BLOCK = 64
 
 
@@ -144,16 +144,16 @@ def quantize(
 
     Args:
         model: frozen, on a processor, in the dtype of its files.
-        family: of the model.
+        family: family of the model.
         quantization: a key of `SCHEMES`.
-        dtype: in which it computes.
-        device: where it computes; only what is quantized moves there.
+        dtype: the dtype in which it computes.
+        device: the device that it computes on; only what is quantized moves there.
 
     Returns:
         The choice, for the provenance.
 
     Raises:
-        ModelError: weights are not what they were, or there is nothing to quantize.
+        ModelError: quantized weights differ too much from the originals, or there is nothing to quantize.
     """
     scheme, available = SCHEMES[quantization], linears(model, family)
     of_dtype = model._keep_in_fp32_modules or ()
@@ -210,7 +210,7 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
     """Return ‖W − W'‖² and ‖W‖².
 
     Raises:
-        ModelError: the weights are not finite, or others than they were.
+        ModelError: the weights are not finite, or differ too much from the originals.
     """
     scheme, before = made.scheme, original.float()
     change = made.dense().to(before.device).float() - before
@@ -234,7 +234,7 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
 
 
 def _in_groups(weights: Tensor, size: int) -> Tensor:
-    """[out, in] → [groups, size], the last one of a matrix filled up with zeros."""
+    """Reshape [out, in] → [groups, size], the last group of a matrix filled up with zeros."""
     if not size:
         return weights
     flat = weights.flatten()

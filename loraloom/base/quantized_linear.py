@@ -1,9 +1,9 @@
 """A frozen linear whose weights are quantized: the module of bitsandbytes or torchao, and its exact gradient.
 
 The library's own module computes y. Its own backward pass is not used, because of what it keeps until then:
-torchao's int8 keeps the weights in the dtype of x, and so does without what quantizing saved; bitsandbytes'
-int8 keeps x on a processor. The gradient is that of bitsandbytes: dL/dx = dL/dy · W, with W as a plain matrix
-for as long as the product takes.
+torchao's int8 keeps the weights in the dtype of x, which loses what quantizing saved; bitsandbytes' int8
+keeps x on a processor. The gradient is that of bitsandbytes: dL/dx = dL/dy · W, with W as a plain matrix
+during the product only.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Scheme:
     """A way to quantize a linear.
 
     Args:
-        package: whose module computes it, by the name under which it is imported.
+        package: import name of the package whose module computes the linear.
         make: a frozen `nn.Linear` on a processor, and a device → the package's module on this device.
-        dense: that module, and a dtype → its weight as a plain matrix, [out, in].
-        stored_bytes: that module → the bytes of its weight, scales included.
-        group_size: so many weights have one scale; 0 for a whole row.
-        largest_error: of a weight, relative to the largest of its group.
-        cpu_widths: a linear's inputs must be a multiple of it on a processor; others are not quantized.
+        dense: the package's module, and a dtype → its weight as a plain matrix, [out, in].
+        stored_bytes: the package's module → the bytes of its weight, scales included.
+        group_size: number of weights that share a scale; 0 for a whole row.
+        largest_error: largest error of a weight, relative to the largest weight of its group.
+        cpu_widths: on a processor, only linears whose number of inputs is a multiple of it are quantized.
     """
 
     package: str
@@ -44,9 +44,9 @@ class QuantizedLinear(nn.Module):
     """A frozen linear with quantized weights; it is its own `FrozenLinear`.
 
     Args:
-        linear: the frozen linear, on a processor, whose weight is not needed any more.
+        linear: the frozen linear, on a processor, whose weight is no longer needed.
         scheme: how to quantize it.
-        device: where it computes.
+        device: the device that it computes on.
     """
 
     def __init__(self, linear: nn.Linear, scheme: Scheme, device: torch.device) -> None:
@@ -63,7 +63,7 @@ class QuantizedLinear(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """b, [out]; None if the linear has none."""
+        """The bias b, [out]; None if the linear has none."""
         return self.stored.bias  # type: ignore[no-any-return]
 
     @property
@@ -72,7 +72,7 @@ class QuantizedLinear(nn.Module):
         return self.scheme.stored_bytes(self.stored) + (0 if self.bias is None else self.bias.nbytes)
 
     def train(self, mode: bool = True) -> QuantizedLinear:
-        """Set its own mode, and never that of the package's module.
+        """Set the mode of this module, and never that of the package's module.
 
         Nothing that it computes depends on the mode, except that bitsandbytes 0.50 stores the weights of NF4
         in another order at the first pass in eval mode on a processor with AVX512-BF16. From then on, no
@@ -82,7 +82,7 @@ class QuantizedLinear(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """[…, in] → […, out]."""
+        """Compute […, in] → […, out]."""
         if torch.is_grad_enabled() and x.requires_grad:
             return _Product.apply(x, self)  # type: ignore[no-any-return, no-untyped-call]
         return self.stored(x)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What a recipe asks for that a model of its base's family cannot do: refused before weights are loaded."""
+"""Settings of a recipe that a model of its base's family cannot fulfil: refused before weights are loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None
     """Refuse lengths beyond a model's positions, and what cannot be computed for a family.
 
     Raises:
-        RecipeError: with every such setting.
+        RecipeError: lists every such setting.
     """
     problems = [*_lengths(recipe, family, dimensions.num_positions), *_dropout(recipe, family)]
     if problems:
@@ -29,7 +29,7 @@ def check_recipe_languages(recipe: Recipe, family: Family, languages: Languages 
     """Refuse languages that a base does not know, or that it has no codes for.
 
     Raises:
-        RecipeError: with every such setting.
+        RecipeError: lists every such setting.
     """
     data = recipe.data
     given = {side: getattr(data, side) for side in ("source_lang", "target_lang")}

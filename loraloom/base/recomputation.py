@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from loraloom.base.current_pass import recomputation_contexts
 
-# transformers renamed it before version 6; 5.17 only knows the old name.
+# transformers renamed this before version 6; 5.17 only has the old name.
 _CHECKPOINTING = (
     "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
 ) + "_checkpointing"
@@ -27,7 +27,7 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
         getattr(model, f"{_CHECKPOINTING}_enable")(settings)
         if hasattr(model, "_require_grads_hook"):
             # transformers makes embeddings require gradients, which only reentrant checkpoints need, and
-            # leaves it so when recomputation ends: the backward pass would go down to them.
+            # leaves this on when recomputation ends: the backward pass would extend to them.
             model.disable_input_require_grads()
     elif recomputes_activations(model):
         getattr(model, f"{_CHECKPOINTING}_disable")()

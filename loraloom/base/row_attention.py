@@ -2,16 +2,17 @@
 
 Five rows of 52 tokens in bfloat16, six heads of 64, one thread: torch's `scaled_dot_product_attention` takes
 0.8 ms forward and 7.4 ms backward, ten times the time of its products. Here scores are computed in float32 by
-plain products, and again in the backward pass, so that no more is kept than the fused kernel keeps. float32
+plain products, and again in the backward pass, so no more is kept than by the fused kernel. float32
 products are those of a library that compiles no kernel for every new length, as oneDNN does for bfloat16.
 
 It is also more exact. T5 does not divide its scores, which reach 586 in the starter, and torch's kernel keeps
-the logarithm of a row's sum in float32: near 586 to 3e-5, and no better are the weights of its backward pass.
-So another order of the same examples (packed otherwise, shared among processes) changed the gradient by 1e-5
-of its norm; here it is 2e-7 to 4e-7 (`benchmarks/orders.py`). Therefore it is used in float32 too, where rows
-of 64 tokens take a quarter longer than in torch's kernel, and a step of the starter 1 to 3 % longer.
+the logarithm of a row's sum in float32, to within 3e-5 near 586, and its backward pass is no more exact. So
+another order of the same examples (packed otherwise, shared among processes) changed the gradient by 1e-5 of
+its norm; here the change is 2e-7 to 4e-7 (`benchmarks/orders.py`). Therefore this attention is used in
+float32 too, where rows of 64 tokens take a quarter longer than in torch's kernel, and a step of the starter
+1 to 3 % longer.
 
-Passes without gradients, and rows of some 2,900 tokens and more, use torch's.
+Passes without gradients, and rows of about 2,900 tokens and more, use torch's attention.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "loraloom_rows"
-LARGEST = 2**23  # scores that are computed at once; three tensors of so many float32 exist at a time
+LARGEST = 2**23  # scores that are computed at once; three float32 tensors of this size exist at a time
 
-# A mask -> the position bias that it was joined with, and the sum of both; all layers of a stack share them.
+# A mask -> the position bias that was added to it, and the sum of both; all layers of a stack share them.
 _SUMS: Any = WeakTensorKeyDictionary()
 
 
 def use_row_attention(model: PreTrainedModel) -> None:
-    """Let a model compute attention with gradients by this file, if it is on a processor and uses SDPA."""
+    """Make a model use this file's attention if gradients are on, it is on a processor and has SDPA."""
     # transformers 5.17 sets this only in the model, not in its two stacks, which have separate configs.
     stacks = [model, model.get_encoder(), model.get_decoder()]
     names = {stack.config._attn_implementation for stack in stacks}
@@ -88,7 +89,7 @@ def _weights(q: Tensor, k: Tensor, bias: Tensor, scaling: float) -> Tensor:
 
 
 def _flat(x: Tensor) -> Tensor:
-    """[rows, heads, len, size] → float32 [rows · heads, len, size], contiguous."""
+    """Flatten [rows, heads, len, size] → float32 [rows · heads, len, size], contiguous."""
     return torch.empty(x.shape, dtype=torch.float32, device=x.device).copy_(x).flatten(0, 1)
 
 
@@ -142,7 +143,7 @@ def _is_ours(
 
 
 def _sum(mask: Tensor, position_bias: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return what is added to scores of a shape, float32 [rows · heads, queries, keys]."""
+    """Return the term that is added to scores of a shape, float32 [rows · heads, queries, keys]."""
     found = _SUMS.get(mask)
     if found is not None and found[0]() is position_bias and found[1] == shape:
         return found[2]  # type: ignore[no-any-return]

@@ -1,12 +1,12 @@
 """Checks that a model's folder has no code, hidden pickles, outside files or absurd sizes.
 
-    config.json                   no code, no attention kernels, no other weights, nothing quantised
+    config.json                   no code, no attention kernels, no other weights, nothing quantized
     tokenizer_config.json         no code
     model.safetensors.index.json  plain names of safetensors files in the same folder
     adapter_config.json           must not exist: transformers would load another base because of it
 
 Everything is checked before transformers sees the folder, and for a hub name before its weights are
-downloaded. In addition, transformers is told never to trust code; this is a second barrier.
+downloaded. In addition, transformers is set never to trust code, as a second barrier.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HARMLESS_PRIVATE = {
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "kernel_config")
 _OWN_KERNELS = (None, False, "eager", "sdpa")
-# Half a byte per weight, tied embeddings that an estimate counts twice, and a margin.
+# Allows half a byte per weight, tied embeddings that an estimate counts twice, and a margin.
 _WEIGHTS_PER_BYTE = 4
 _SOON_BUILT = 10_000_000
 
@@ -59,7 +59,7 @@ def read_config(path: str, name: str) -> dict[str, Any]:
         name: its name in messages.
 
     Raises:
-        ModelError: it cannot be found or read, or one of its files would run code or reach elsewhere.
+        ModelError: the file cannot be found or read, or a file would run code or refer elsewhere.
     """
     try:
         file = cached_file(path, CONFIG)
@@ -103,7 +103,7 @@ def check_sizes(num_weights: int, path: str, name: str) -> None:
         num_weights: estimated number of weights that the config describes.
 
     Raises:
-        ModelError: it describes far more weights than there are bytes.
+        ModelError: the config describes far more weights than the files have bytes.
     """
     files = [*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")] if Path(path).is_dir() else []
     num_bytes = sum(file.stat().st_size for file in files if file.is_file())
@@ -138,7 +138,7 @@ def read_beside(path: str, file: str, name: str) -> dict[str, Any]:
     """Read another JSON file of the same folder or hub model; {} if it does not exist.
 
     Raises:
-        ModelError: it cannot be read, or is not a JSON object.
+        ModelError: the file cannot be read, or is not a JSON object.
     """
     found = file_beside(path, file)
     return {} if found is None else _read_object(found, name)
@@ -203,7 +203,7 @@ def _config_problems(values: Mapping[str, object], name: str) -> Iterator[Proble
 
 
 def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Yield a config and those within it: of an encoder, a decoder, a tower for images."""
+    """Yield a config and the configs within it: of an encoder, a decoder, a tower for images."""
     yield values
     for value in values.values():
         if isinstance(value, dict):
@@ -211,7 +211,7 @@ def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
 
 
 def _at(values: Mapping[str, object], key: str) -> object:
-    """Return the value at `encoder.hidden_size`; 1 if the config leaves it to its default."""
+    """Return the value at a key such as `encoder.hidden_size`; 1 if the config leaves it to its default."""
     value: object = values
     for part in key.split("."):
         value = value.get(part, 1) if isinstance(value, dict) else value

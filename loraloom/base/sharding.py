@@ -3,7 +3,7 @@
 Each rank keeps its part of every layer. A layer's weights are gathered when a pass enters it and released
 when the pass leaves it, forward and backward, so a rank holds one layer at a time. Weights that are read
 outside of a pass (the tiles of the output head, checks, movement) are gathered by `whole`. Either way, all
-ranks must compute the same passes in the same order, or they wait for each other for ever.
+ranks must compute the same passes in the same order, or they wait for each other forever.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
 
     Args:
         model: frozen; on a processor, from where each layer is moved to the device as it is divided.
-        family: of its architecture.
-        device: of the passes.
+        family: the family of its architecture.
+        device: the device of the passes.
 
     Raises:
-        ModelError: its layers are not known by their paths.
+        ModelError: the model's layers cannot be found by their paths.
     """
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
@@ -50,25 +50,25 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
     is_tied = head.weight is embeddings.weight
     fsdp.fully_shard(embeddings, mesh=mesh, reshard_after_forward=True)
     if is_tied:
-        head.weight = embeddings.weight  # or it would be divided once more, and kept twice
+        head.weight = embeddings.weight  # otherwise it would be divided once more, and kept twice
         head.forward = partial(_gathered_product, head)
     else:
         fsdp.fully_shard(head, mesh=mesh, reshard_after_forward=True)
-    if hasattr(fsdp, "share_comm_ctx"):  # or each layer would keep what it gathered last
+    if hasattr(fsdp, "share_comm_ctx"):  # otherwise each layer would keep its gathered weights
         fsdp.share_comm_ctx([*layers, embeddings])
-    for tensor in (*model.parameters(), *model.buffers()):  # what is in no layer: norms, positions
+    for tensor in (*model.parameters(), *model.buffers()):  # those outside of layers: norms, positions
         if local_part(tensor) is tensor:
-            tensor.data = tensor.data.to(device, copy=True)  # or it would keep the whole file in memory
+            tensor.data = tensor.data.to(device, copy=True)  # a view would keep the whole file in memory
 
 
 def whole(weight: Tensor) -> Tensor:
-    """Return a weight that may be divided among ranks as one tensor; then all ranks must ask for it."""
+    """Return a weight as one tensor; if it is divided among ranks, all of them must call this."""
     gather = getattr(weight, "full_tensor", None)
     return weight if gather is None else gather()
 
 
 def local_part(weight: Tensor) -> Tensor:
-    """Return what this rank keeps of a weight that may be divided among ranks."""
+    """Return this rank's part of a weight that may be divided among ranks."""
     own = getattr(weight, "to_local", None)
     return weight if own is None else own()
 
@@ -86,7 +86,7 @@ def _gathered_product(head: nn.Linear, states: Tensor) -> Tensor:
 
 
 def _use_one_embedding(model: PreTrainedModel) -> None:
-    """Let both stacks look up tokens in one module: FSDP2 divides modules, and theirs have one weight."""
+    """Make both stacks look up tokens in one module: FSDP2 divides modules, and theirs share a weight."""
     shared = model.get_input_embeddings()
     for stack in (model.get_encoder(), model.get_decoder()):
         own = stack.get_input_embeddings()

@@ -34,7 +34,7 @@ _CALLED = {
     "prophetnet": "ProphetNet",
     "switch_transformers": "SwitchTransformers",
 }
-# Why some of these are not supported, and what to name instead.
+# Why some model types are not supported, and what to name instead.
 _EXPERTS = (
     Message(
         "sends each token to an expert of its own, where a linear no longer sees which example the "
@@ -90,7 +90,7 @@ def locate(name: str) -> str:
         name: a folder or a hub name; `starter` is handled by the caller.
 
     Raises:
-        ModelError: it is neither the folder of a model nor a possible hub name.
+        ModelError: the name is neither the folder of a model nor a possible hub name.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -238,7 +238,7 @@ def _what_it_is(path: Path) -> str:
 
 
 def _what_to_name(path: Path) -> str:
-    """Say what to name instead of a folder without config.json."""
+    """Explain what to name instead of a folder without config.json."""
     if (path / ADAPTER_CONFIG).is_file():
         return Message(
             "Name the base in model_name_or_path, and this folder in lora.init_adapter to train it further."

@@ -1,6 +1,6 @@
 """Resolution of target names to linears. A name that matches nothing is an error, never a smaller adapter.
 
-PEFT adapts what it finds and raises an error only if *nothing* matches, so that one wrong name in a list goes
+PEFT adapts what it finds and raises an error only if *nothing* matches, so one wrong name in a list goes
 unnoticed (measured with peft 0.21 and the names of T5 1.0 on mT5: 28 of 36 linears, silently).
 """
 
@@ -30,7 +30,7 @@ class Target:
         name: its path in the model.
         module: the frozen linear, read through `linear`.
         place: its position in the model, and its role.
-        sides: whose tokens its inputs have, one for each time that a pass uses it.
+        sides: the side of its input tokens, once for each time that a pass uses it.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Target:
 
     @property
     def linear(self) -> FrozenLinear:
-        """Its sizes and weights."""
+        """The access to its sizes and weights."""
         return frozen_linear(self.module)
 
     @property
     def suffix(self) -> str:
-        """The last part of its path, which is how PEFT's target lists name it."""
+        """The last part of its path, its name in PEFT's target lists."""
         return self.name.rpartition(".")[2]
 
 
@@ -75,7 +75,7 @@ def linears(model: nn.Module, family: Family) -> list[Target]:
 
 
 def other_linears(model: nn.Module, family: Family) -> list[str]:
-    """Every linear outside of the layers: the output head, or those of a tower that reads images."""
+    """List every linear outside of the layers: the output head, or the linears of a tower for images."""
     found = (name for name, module in model.named_modules() if is_linear(module))
     return [name for name in found if not family.is_in_layer(name)]
 
@@ -87,7 +87,7 @@ def resolve_targets(
 
     Args:
         model: the base.
-        family: of the base.
+        family: family of the base.
         target_modules: `all-linear`, names as in PEFT's lists (the end of a path, at a dot), or one
             regular expression over whole paths; each may begin with `encoder:`, `decoder:` or
             `cross:`, which limits it to that part (`decoder:` includes the cross-attention).
@@ -181,7 +181,7 @@ def _no_match(
             allowed=", ".join([*suffixes, ALL_LINEAR]),
             fix=Message("Leave it out."),
         )
-    bare = pattern.removesuffix("_proj")  # as LLaMA and BART call what T5 calls q
+    bare = pattern.removesuffix("_proj")  # LLaMA and BART have q_proj where T5 has q
     near = [s for s in suffixes if s.startswith(f"{pattern}_") or s.removesuffix("_proj") == bare]
     near = near or difflib.get_close_matches(pattern, suffixes, n=1)
     kind = family.remark(pattern, suffixes)
@@ -240,7 +240,7 @@ def peft_target_modules(
 ) -> list[str]:
     """Return the shortest target list with which PEFT finds exactly these linears.
 
-    It has the ends of names if every linear of these names is adapted, and whole paths otherwise.
+    The list has the ends of names if every linear with such an end is adapted, otherwise whole paths.
 
     Args:
         adapted: names of linears.
@@ -272,7 +272,7 @@ def target_setting(adapted: Sequence[str], available: Sequence[Target]) -> str:
 
 
 def _expression_for(names: set[str]) -> str:
-    """`encoder.layers.0.mlp.up`, … → an expression over all that leads to a layer, and the last name."""
+    """Return an expression of the layers' paths and the last names of `encoder.layers.0.mlp.up`, …."""
     split = [found.groups() for found in (re.match(r"(.+?\.\d+)\.(.+)", name) for name in names) if found]
     levels = zip(*(layer.split(".") for layer, _ in split), strict=False)
     between = r"\..*\." if all("." in within for _, within in split) else r"\.(?:.*\.)?"

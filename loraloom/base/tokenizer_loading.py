@@ -23,13 +23,13 @@ VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
 
 
 def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
-    """Load the tokenizer of a folder or hub name, with a note if it is not loaded as its files say.
+    """Load the tokenizer of a folder or hub name, with a note if it is not loaded as its files specify.
 
     AutoTokenizer of transformers 5 fails for UMT5's folders with only a spiece.model, and for those that name
     `MT5Tokenizer`, a class that is gone; the family's own class reads the same file.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: the tokenizer cannot be loaded.
     """
     folder = Path(path)
     has_vocabulary = not folder.is_dir() or any(any(folder.glob(pattern)) for pattern in VOCABULARIES)
@@ -39,7 +39,7 @@ def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
         family = family_of(read_beside(path, CONFIG, name).get("model_type"))
         reader = getattr(transformers, family.tokenizer_class or "", None) if family else None
         if reader is not None and _has_spiece_alone(path):
-            with suppress(Exception):  # the first error says what is wrong
+            with suppress(Exception):  # the first error names the cause
                 note = Message(
                     "transformers' AutoTokenizer cannot load its tokenizer, so {spiece} is read by {reader}",
                     spiece=SPIECE,
@@ -70,12 +70,12 @@ def _no_tokenizer(name: str) -> ModelError:
 
 
 def needs_own_class(path: str) -> bool:
-    """Whether a folder or hub name has a spiece.model alone, which AutoTokenizer cannot load."""
+    """Return whether a folder or hub name has only a spiece.model, which AutoTokenizer cannot load."""
     if not _has_spiece_alone(path):
         return False
     try:
         _quietly(AutoTokenizer, path)
-    except Exception:  # whatever it raises
+    except Exception:  # of any type
         return True
     return False
 
@@ -86,7 +86,7 @@ def _has_spiece_alone(path: str) -> bool:
 
 def _quietly(loader: Any, path: str) -> Tokenizer:
     with warnings.catch_warnings():
-        # Of MarianTokenizer, which then never calls it (transformers 5.23).
+        # A warning of MarianTokenizer, which then never uses sacremoses (transformers 5.23).
         warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
         return loader.from_pretrained(path, trust_remote_code=False)
 
@@ -127,7 +127,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
     """Refuse a tokenizer without padding or end, or with more tokens than the model has embeddings.
 
     Args:
-        start: the token that answers begin with, which the model's config then states.
+        start: the token that answers begin with, which is then set in the model's config.
 
     Raises:
         ModelError: the model cannot be used with it.
@@ -166,7 +166,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
 
 
 def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
-    """Return the tokens that it puts around every text: `</s>` of T5, `<s>` and `</s>` of BART."""
+    """Return the tokens that a tokenizer puts around every text: `</s>` of T5, `<s>` and `</s>` of BART."""
     return frozenset(tokenizer("")["input_ids"])
 
 

@@ -1,4 +1,4 @@
-"""Reading of a base's weights by transformers, which must be complete and no pickles."""
+"""Reading of a base's weights by transformers, which must be complete and not pickled."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def load_weights(
 
     Args:
         path: folder or hub name.
-        name: of the base, for messages.
-        dtype: of the weights; `auto` for that of the files, which are then mapped to memory.
-        family: of the model.
+        name: name of the base, for messages.
+        dtype: dtype of the weights; `auto` for that of the files, which are then mapped to memory.
+        family: family of the model.
         allow_bin_weights: load .bin weights, weights-only, if there are no others.
 
     Raises:
-        ModelError: they cannot be loaded, or some are missing.
+        ModelError: the weights cannot be loaded, or some are missing.
     """
     try:
         with quiet_transformers():
@@ -51,7 +51,7 @@ def load_weights(
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # OSError, SafetensorError, RuntimeError, ValueError: all mean this
+    except Exception as error:  # OSError, SafetensorError, RuntimeError, ValueError: all mean bad weights
         only_bin = (
             Path(path).is_dir()
             and any(Path(path).glob("*.bin"))
@@ -68,14 +68,14 @@ def load_weights(
 
 
 def check_complete(report: Mapping[str, Any], name: str) -> None:
-    """Refuse a model of which transformers did not find every weight.
+    """Refuse a model for which transformers did not find every weight.
 
     Args:
-        report: of `from_pretrained`.
-        name: of the base.
+        report: the loading report of `from_pretrained`.
+        name: name of the base.
 
     Raises:
-        ModelError: some are missing, or of another shape.
+        ModelError: weights are missing, or have another shape.
     """
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:

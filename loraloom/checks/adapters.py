@@ -35,7 +35,7 @@ def check_targets(gate: Gate) -> list[Finding]:
 
 
 def _not_adapted(base: Base) -> list[Finding]:
-    """Note linears that a target list might mean and that are no part of the text encoder or decoder."""
+    """Note linears that a target list might mean and that are not part of the text encoder or decoder."""
     own = {name: base.model.get_submodule(name) for name in other_linears(base.model, base.family)}
     others = [name for name, module in own.items() if module is not base.head]
     if not others:
@@ -88,7 +88,7 @@ def check_adapters(gate: Gate) -> list[Finding]:
 
 
 def _adapters_at_once(gate: Gate) -> int:
-    """Limit adapters to those of a training pass, so that the gate needs no more memory than training."""
+    """Return how many adapters share a pass: at most a training pass's tokens, to need no more memory."""
     num_tokens = sum(len(row.input_ids) + len(row.labels) for row in gate.rows)
     return max(1, min(ADAPTERS_AT_ONCE, pass_tokens(gate.base) // num_tokens))
 

@@ -35,7 +35,7 @@ def why_not_allowable(name: str) -> str:
 
 
 def apply_allowed(findings: Iterable[Finding], allowed: Collection[str]) -> list[Finding]:
-    """Turn allowed errors into warnings that say so; add to others how they can be allowed.
+    """Turn allowed errors into warnings that mention it; add to the others how they can be allowed.
 
     Args:
         findings: findings of any checks.

@@ -33,7 +33,7 @@ def check_head(gate: Gate) -> list[Finding]:
 
 
 def check_precision(gate: Gate) -> list[Finding]:
-    """Report the precision in which the base computes, and what has a higher one."""
+    """Report the precision in which the base computes, and what has a higher precision."""
     if gate.base.model.dtype == torch.bfloat16:
         message: str = Message(
             "the base computes in bfloat16, which rounds to 1 part in 256; adapters, their "

@@ -12,7 +12,7 @@ __all__ = ["Finding", "Level", "raise_errors"]
 
 
 def raise_errors(findings: Iterable[Finding]) -> None:
-    """Stop if a check found an error.
+    """Raise an error if a check found one.
 
     Raises:
         CheckError: lists every error.

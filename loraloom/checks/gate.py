@@ -29,8 +29,8 @@ from loraloom.text.message import Message, joined
 LENGTH_QUANTILES = (0.0, 0.1, 0.2, 0.5)
 # Relative; a bfloat16 product has 8 bits of mantissa, and sums over hundreds of products are compared.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
-# Nats. A loss is a difference of float32 values of up to some hundred, and their rounding is much of a small
-# one, as of rows that the base knows.
+# Nats. A loss is a difference of float32 values of up to a few hundred, whose rounding is a large share of
+# a small loss, as on rows that the base knows.
 LOSS_ROUNDING = 3e-5
 # A token without an embedding ends a pass with an IndexError.
 CRASHING = ("shapes", "tokenizer")
@@ -78,7 +78,7 @@ class Gate:
         return TOLERANCE[self.base.model.dtype]
 
     def are_near(self, loss: float, wanted: float) -> bool:
-        """Whether two losses per token are equal up to rounding."""
+        """Return whether two losses per token are equal up to rounding."""
         return math.isclose(loss, wanted, rel_tol=self.tolerance, abs_tol=LOSS_ROUNDING)
 
 
@@ -218,7 +218,7 @@ def check_loss(gate: Gate) -> list[Finding]:
 
 
 def check_generation(gate: Gate) -> list[Finding]:
-    """Report what the base's own generation settings request and answers here do not follow."""
+    """Report requests of the base's own generation settings that answers here do not follow."""
     penalized = _penalized_end(gate)
     unused = describe_unused(gate.base, gate.generation)
     if not unused:
@@ -242,10 +242,10 @@ def check_generation(gate: Gate) -> list[Finding]:
 
 
 def _penalized_end(gate: Gate) -> list[Finding]:
-    """Note that a repetition penalty lowers the end of answers that begin with the same token.
+    """Note that a repetition penalty makes EOS less likely in answers that begin with it.
 
     transformers' `generate` counts the decoder's start token among those that occurred, and so do we, because
-    a merged model answers by it. It is EOS of BART, M2M100 and NLLB (transformers 5.24).
+    a merged model is used with it. The start token of BART, M2M100 and NLLB is EOS (transformers 5.24).
     """
     base, penalty = gate.base, gate.generation.repetition_penalty
     starts = {base.decoder_start_of(row.labels.tolist()).start_token_id for row in gate.rows}

@@ -35,7 +35,7 @@ class Signal:
     slope: float
 
     def common(self, num_rows: int) -> float:
-        """Return q(n) there: the square of the mean gradient of `num_rows` rows, relative to that of one."""
+        """Return q(n), the square of the mean gradient of `num_rows` rows, relative to that of one."""
         return self.agreement + (1 - self.agreement) / num_rows
 
 

@@ -50,16 +50,16 @@ from loraloom.text.units import percent
 NUM_ROWS = 8
 # Maximum number of pieces in which a schedule is followed.
 NUM_PIECES = 1000
-# Below it few answers change; at a usual rate, the table of docs/article.md shows 3.3 %.
+# Below the first, few answers change; at a usual rate, the table of docs/article.md shows 3.3 %.
 LITTLE, USUAL = 0.01, 0.03
 # `python -m benchmarks.movement --too-far`: 7 % reduced eval loss by 1.79 nats, 40 % by only 0.57.
 FAR = 0.3
-# PiSSA and OLoRA start with a B that is not 0, of which A's movement is multiplied: 1.5 to 2.3 were measured.
+# PiSSA and OLoRA start with a nonzero B, which multiplies A's movement: by 1.5 to 2.3, as measured.
 OF_START = 2.5
 LOWEST_RATE, HIGHEST_RATE = 1e-8, 1.0
 NOTHING = 1e-9  # nats; avoids a division by zero if the loss is already learnt
 WHAT_IT_TAKES = Message("On the starter, 0.028 % changed 1 answer in 100, and 0.33 % changed 34")
-# Half a unit in its last place is 0.2 to 0.4 % of a weight.
+# Half a unit in bfloat16's last place is 0.2 to 0.4 % of a weight.
 ROUNDED = Message("bfloat16 rounds most of the change away")
 
 
@@ -82,7 +82,7 @@ class Forecast:
     def movement(self, peak_rate: float | None = None) -> float:
         """Predict ‖ΔW‖ / ‖W‖ at the end of training, at the experiment's peak learning rate or another.
 
-        Not finite if the base's loss is not finite or all its weights are zero.
+        The result is not finite if the base's loss is not finite or all its weights are zero.
         """
         lora, way = self.timetable.experiment.lora, self.displacement(peak_rate)
         squares = 0.0

@@ -1,7 +1,7 @@
 """check --deep: whether experiments can memorize one batch, and if not, what prevents it.
 
-A training that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
-siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns tells
+An experiment that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
+siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns shows
 whether the learning rate, the targets or the data are the cause.
 """
 
@@ -53,7 +53,7 @@ class RateTrial:
 
     @property
     def share(self) -> float:
-        """Share of the initial loss by which it fell; negative if it rose."""
+        """The share of the initial loss by which the loss fell; negative if it rose."""
         return 1 - self.after / self.before
 
     @property
@@ -68,8 +68,8 @@ class Attempt:
 
     Args:
         own: the experiment at its own rate.
-        usual: its targets at a usual rate, the best of these.
-        wide: all linears at a usual rate, the best of these.
+        usual: the best trial of its targets at a usual rate.
+        wide: the best trial of all linears at a usual rate.
     """
 
     own: RateTrial
@@ -78,7 +78,7 @@ class Attempt:
 
 
 def check_learning(gate: Gate) -> list[Finding]:
-    """Check that one batch can be overfitted; takes some hundred steps, so only `--deep` runs it."""
+    """Check that one batch can be overfitted; takes a few hundred steps, so only `--deep` runs it."""
     chosen = gate.distinct_experiments
     batch = _first_batch(gate, chosen[0])
     before = eval_losses(AdapterBank(gate.base), [BASE], batch, batch_size=len(batch))[BASE]

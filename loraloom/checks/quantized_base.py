@@ -1,4 +1,4 @@
-"""Whether a quantized base computes what its weights say: loss and gradients beside plain matrices."""
+"""Whether a quantized base computes what its weights imply, compared with plain matrices of these."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from loraloom.data.ownership import training_rows
 from loraloom.text.message import Message
 from loraloom.text.units import percent
 
-# Gradients are sums over many layers, each rounded on its own.
+# Gradients are sums over many layers, each rounded separately.
 OF_GRADIENTS = 10
 
 
 def check_quantization(gate: Gate) -> list[Finding]:
     """Compare loss and gradients of an adapter with those over plain matrices of the same weights.
 
-    In between there is a pass in eval mode, as when answers are generated while training: bitsandbytes has
-    stored weights in another order at such a pass, after which no gradient came through.
+    In between there is a pass in eval mode, as when answers are generated while training: bitsandbytes was
+    seen to store weights in a different order in such a pass, after which there was no gradient.
     """
     base = gate.base
     if not quantized_linears(base.model):

@@ -11,7 +11,7 @@ from loraloom.text.message import Message, joined
 from loraloom.text.units import estimated_duration, size
 
 CHECKPOINTS_TO_FIT = 3
-# Share of free memory; the rest is left for the system and for what was not predicted.
+# Share of free memory; the rest is left for the system and for errors of the prediction.
 TIGHT = 0.9
 LESS_MEMORY = Message(
     "Halve training.per_device_train_batch_size and double "
@@ -30,7 +30,7 @@ def check_resources(prediction: Prediction) -> list[Finding]:
 
 
 def memory_parts(parts: Mapping[str, int]) -> str:
-    """Format what takes memory, without what takes none: `activations 29 MiB, adapters 13 MiB`.
+    """Format the parts that take memory: `activations 29 MiB, adapters 13 MiB`.
 
     Args:
         parts: bytes by name, the largest first.

@@ -25,7 +25,7 @@ from loraloom.session.answering_model import AnsweringModel
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
-BATCHES_AT_ONCE = 4  # between checks of the clock and writes to disk
+BATCHES_AT_ONCE = 4  # batches between checks of the clock and writes to disk
 
 
 def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]]:
@@ -82,7 +82,7 @@ def answers_of(
             starts = decoder_starts(loaded, rows[chunk])
             try:
                 answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], starts, kept)
-            except Interrupted as interrupted:  # ranks that share a base do not finish the chunk
+            except Interrupted as interrupted:  # ranks that share a base leave the chunk unfinished
                 raise _stopped(interrupted.signal_number, done, len(rows)) from None
             partial.add(names[chunk], answered[chunk.start])
             done += len(names[chunk])
@@ -176,7 +176,7 @@ def _answer_chunk(
 
 
 def _key(loaded: AnsweringModel, kept: Collection[str]) -> str:
-    """Return a key for what answers depend on besides their rows; those of another key are not reused."""
+    """Return a key of what answers depend on besides their rows; answers with another key are not reused."""
     base, recipe = loaded.base, loaded.recipe
     settings = [
         origin.versions(),

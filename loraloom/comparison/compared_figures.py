@@ -1,4 +1,4 @@
-"""Figures of a comparison, and what they come to: differences, movement, sentences, a recommendation."""
+"""Figures of a comparison, and what follows from them: differences, movement, sentences, a recommendation."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def with_figures(
 
     Args:
         result: the comparison, of which only the rows are known.
-        loaded: what answered.
-        rows, answers, targets: what was asked; the answers of each model; the known answer of each row as
+        loaded: the models that answered.
+        rows, answers, targets: the rows asked; the answers of each model; the known answer of each row as
             token ids, empty if there is none.
         retained: the rows to measure forgetting on.
-        more: metrics beside those that the base's languages decide.
+        more: metrics in addition to those that follow from the base's languages.
     """
     judged = [number for number, target in enumerate(targets) if target]
     references = [rows[number].response or "" for number in judged] if judged else None

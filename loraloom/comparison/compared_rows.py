@@ -40,7 +40,7 @@ def prompts_asked(
 
 
 def prompts_in_files(recipe: Recipe, file: Path, report: Report, advice: str) -> list[Prompt]:
-    """Read the rows of a file, folder or pattern, with what answers they have."""
+    """Read the rows of a file, folder or pattern, with their answers if they have any."""
     with advising(advice):
         return prompts_of_files(
             str(file),
@@ -52,7 +52,7 @@ def prompts_in_files(recipe: Recipe, file: Path, report: Report, advice: str) ->
 def rows_given(
     recipe: Recipe, data: Path | None, prompts: Sequence[str], prompts_file: Path | None, report: Report
 ) -> tuple[list[Prompt], str]:
-    """Read the rows of a file or texts for a comparison without a run, and name what they are.
+    """Read the rows of a file or texts for a comparison without a run; also return what they are called.
 
     Raises:
         DataError: no rows are given.

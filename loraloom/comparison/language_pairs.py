@@ -23,7 +23,7 @@ STATED = ("chrf_plus_plus", "spbleu", "bleu", "chrf", "eval_loss")
 
 
 def only_rows(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
-    """The answers of a model to some rows."""
+    """Return the answers of a model to some rows."""
     return ModelAnswers(
         **{part.name: [getattr(own, part.name)[n] for n in numbers] for part in fields(ModelAnswers)}
     )
@@ -37,15 +37,15 @@ def pairs_compared(
     groups: Mapping[str, Sequence[str]],
     more: Mapping[str, Metric],
 ) -> dict[str, LanguagePair]:
-    """The figures of each pair of languages; none if the base has no languages.
+    """Return the figures of each pair of languages; none if the base has no languages.
 
     Args:
-        loaded: what answered.
-        rows: those with a known answer.
-        answers: of every model to these rows.
-        num_labels: label tokens of each row.
+        loaded: the models that answered.
+        rows: the rows with a known answer.
+        answers: the answers of every model to these rows.
+        num_labels: number of label tokens of each row.
         groups: experiment → the models of its seeds, the base first.
-        more: metrics beside those of multilingual bases.
+        more: metrics in addition to those of multilingual bases.
     """
     if loaded.base.languages is None:
         return {}
@@ -72,7 +72,7 @@ def pairs_compared(
 def retain_losses(
     loaded: AnsweringModel, retained: PartContents | None
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """The loss of every model on `data.retain`, all in one pass; what an adapter adds it has forgotten.
+    """Compute every model's loss on `data.retain` in one pass; an adapter's increase is forgetting.
 
     Returns:
         model → loss over all rows; and if there are languages, pair → model → loss over its rows.
@@ -102,7 +102,7 @@ def with_forgetting(
     retained: Mapping[str, Mapping[str, float]],
     examples: PartContents | None,
 ) -> dict[str, LanguagePair]:
-    """The pairs with their losses on `data.retain`; of pairs that only retained rows have, nothing else."""
+    """Add losses on `data.retain` to pairs; a pair of retained rows alone has nothing else."""
     found = dict(pairs)
     for name, losses in retained.items():
         assert examples is not None

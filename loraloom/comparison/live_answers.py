@@ -28,10 +28,10 @@ def answer_live(
 
     Args:
         loaded: the models.
-        prompt: as a question of the run's data; the recipe's prefix or template is put around it.
-        models: names of those that answer, `base` among them if it is to.
+        prompt: text like a question of the run's data; the recipe's prefix or template is added.
+        models: names of the models that answer, which may include `base`.
         settings: how to decode, the same for all.
-        seed: for sampling.
+        seed: seed for sampling.
         on_text: called after each token with the answers so far by model.
         on_token: called before each token; may raise to stop.
         report: called with notes.

@@ -6,8 +6,8 @@
       …
 
 The key identifies everything that answers depend on besides their rows. A chunk states which rows it answers.
-One that is truncated, of other rows, or inconsistent with another is ignored, wherever it is, and its rows
-are answered again.
+A chunk that is truncated, of other rows, or inconsistent with another is ignored, wherever it is in the file,
+and its rows are answered again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PartialAnswers:
     """The partial file of one comparison, used by this process.
 
     Args:
-        file: its path; created again if it does not exist or has another key.
+        file: path of the file, which is created again if it does not exist or has another key.
         key: identifies what all answers depend on: adapters, base, settings, versions.
         models: models that answer.
         rows: unique name of each row of the comparison, see `row_names`.
@@ -160,7 +160,7 @@ def row_names(
                 row.response,
                 list(map(int, source)),
                 list(map(int, target)),
-                *filter(None, [row.target_lang]),  # what an answer without a known one begins with
+                *filter(None, [row.target_lang]),  # decides how an answer begins if none is known
             ]
         )
         for number, (row, source, target) in enumerate(zip(prompts, sources, targets, strict=True))

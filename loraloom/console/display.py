@@ -43,7 +43,7 @@ WARNINGS = (WarningNote, FileChange, CheckpointDamage, AdapterExport, MemoryLimi
 
 
 class Display:
-    """Shows the events of a command as they occur; call it as a `Report`.
+    """A display of a command's events as they occur; call it as a `Report`.
 
     Args:
         is_quiet: show only `WARNINGS`, and findings that are warnings or errors (`--json`).
@@ -89,7 +89,7 @@ class Display:
         target.print(Text(visible(rendered(message)), style=style))
 
     def next_command(self, command: str) -> None:
-        """Print the last line of a command."""
+        """Print the command to run next, as the last line."""
         if not self.is_quiet:
             self.say(Message("Next: {command}", command=command), style="bold")
 

@@ -10,7 +10,7 @@ from loraloom.text.message import Message, joined
 
 
 def ending_lines(event: ExperimentEnd) -> Iterator[tuple[str, str]]:
-    """Format what there is to say, each with its style."""
+    """Yield the lines that describe the end, each with its style."""
     if event.status != "done":
         yield (
             Message(
@@ -21,7 +21,7 @@ def ending_lines(event: ExperimentEnd) -> Iterator[tuple[str, str]]:
             ),
             "red" if event.status == "failed" else "",
         )
-    # Of one pair, the total is all there is to say.
+    # With a single pair, the total is sufficient.
     if len(event.retain_pairs) > 1:
         pairs = [
             Message(

@@ -71,7 +71,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
 
 def print_batch(batch: Sequence[RowView]) -> None:
     """Print rows as the model sees them, which contain text of the data."""
-    from loraloom.checks.batch_view import view_lines  # it imports torch, as the caller already has
+    from loraloom.checks.batch_view import view_lines  # this imports torch, as the caller already did
 
     stdout = Stdout(highlight=False, soft_wrap=True)
     for view in batch:

@@ -33,5 +33,5 @@ class BreakableText(Text):
         return cls(text.plain, style=text.style, spans=text.spans, overflow="fold")
 
     def wrap(self, console: Console, width: int, **options: Any) -> Lines:
-        """Break each of its paragraphs."""
+        """Break each paragraph of the text."""
         return Lines(line for part in self.split("\n", allow_blank=True) for line in wrapped(part, width))

@@ -33,15 +33,15 @@ class AdapterGroup:
     """Adapters of equal rank and targets: their weights in the base's dtype, and the gradients of a pass.
 
     The weights are copied at the beginning of each pass; the gradients are added to those of the adapters'
-    parameters at its end. For the scaling s of an update s · B A d(x), that of dropout included, the copies
-    are √s · A and √s · B, and a gradient is √s times that of its copy, so that no product has to apply it. An
+    parameters at its end. With s the scaling of an update s · B A d(x), including that of dropout, the
+    copies are √s · A and √s · B, and a gradient is √s times that of its copy; so no product applies s. An
     adapter whose parameters are contiguous in memory (as `training/optimizer.py` arranges them) is copied
     with one call.
 
     Args:
-        bank: has the adapters.
+        bank: the bank that has the adapters.
         slots: the adapters.
-        dtype: of the base.
+        dtype: dtype of the base.
     """
 
     def __init__(self, bank: AdapterBank, slots: Sequence[str], dtype: torch.dtype) -> None:
@@ -58,7 +58,7 @@ class AdapterGroup:
             [flat[:, span].unflatten(1, p.shape) for span, p in zip(spans, first, strict=True)]
             for flat in (self._weights, self._gradients)
         )
-        self._rows = list(zip(*weights, strict=True))  # of each adapter
+        self._rows = list(zip(*weights, strict=True))  # those of each adapter
         self._gradient_rows = list(zip(*gradients, strict=True))
         self.parts = {
             name: GroupPart(weights[2 * i], weights[2 * i + 1], gradients[2 * i], gradients[2 * i + 1])

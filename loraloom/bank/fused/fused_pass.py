@@ -1,8 +1,8 @@
 """A pass in which every linear computes its adapters in a handful of kernels.
 
 `FusedPass.linears` computes what `AdapterPass.compute` computes, for training: the base's product and what
-adapters add are one node of autograd, with no Python for each adapter, no mask kept and nothing read back to
-the host, so that a CUDA graph can record the pass. `tests/training/test_static_passes.py` compares it with
+adapters add are one node of autograd, without Python code for each adapter, stored masks or transfers to
+the host, so a CUDA graph can record the pass. `tests/training/test_static_passes.py` compares it with
 the plain version.
 """
 
@@ -117,11 +117,11 @@ def _begin(
 
 
 class FusedPass:
-    """How the linears of a bank compute one shape of training pass.
+    """The computation of a bank's linears in training passes of one shape.
 
     Args:
-        bank: with the adapters attached.
-        shares: whose rows the pass has, in order.
+        bank: the bank, with the adapters attached.
+        shares: the owners of the pass's rows, in order.
         seeds: int32 [shares, 2], from `hashed.pass_seed`; the values may change between passes.
         ordinals: for each side int32 [rows, len], from `ordinals_of`; the values may change too.
     """
@@ -147,9 +147,9 @@ class FusedPass:
         """Compute linears of one input, including those that no adapter targets.
 
         Args:
-            modules: as they are in the model.
+            modules: the modules as found in the model.
             x: [rows, len, in].
-            residual: [rows, len, out], added to the output of a single one.
+            residual: [rows, len, out], added to the output; requires a single module.
 
         Returns:
             [rows, len, out] of each.
@@ -224,10 +224,10 @@ def ordinals_of(batch: Batch, side: Side, width: int, first: Sequence[int] | Non
     """Number each token among its adapter's own tokens of the micro-batch, in the examples' order.
 
     Args:
-        batch: on the processor.
+        batch: the batch, in the processor's memory.
         side: source or target tokens.
-        width: of the rows.
-        first: for each part, the number of tokens of its micro-batch in earlier passes.
+        width: width of the rows.
+        first: for each part, number of tokens of its micro-batch in earlier passes.
 
     Returns:
         int32 [rows, width]; 0 at padding.

@@ -36,7 +36,7 @@ def pass_seed(draws: Draws, slot: str) -> tuple[int, int]:
     return _words(seed_for(draws.seeds[slot], "dropout", draws.steps[slot], draws.micro_batch))
 
 
-@cache  # as many as the model has linears
+@cache  # an entry for each linear of the model
 def module_salt(name: str) -> tuple[int, int]:
     """Return two words, as int32, for one module."""
     return _words(seed_for(0, "module", name))
@@ -69,7 +69,7 @@ def kept(
         seeds: int32 [adapters, 2], from `pass_seed`.
         salt: from `module_salt`.
         thresholds: int32 [adapters].
-        num_features: of the module's input.
+        num_features: number of features of the module's input.
 
     Returns:
         bool [adapters, tokens, num_features].
@@ -96,7 +96,7 @@ class HashedDropout:
         ordinals: integers [adapters, tokens].
         seeds: int32 [adapters, 2].
         thresholds: int32 [adapters].
-        salt: of the module.
+        salt: the module's words, from `module_salt`.
     """
 
     ordinals: Tensor

@@ -1,6 +1,6 @@
 """The products of a low-rank update as Triton kernels that compute dropout too.
 
-Each reads or writes its wide operand once. `products.py` has the plain versions and documents each. Block
+Each kernel reads or writes its wide operand once. `products.py` has plain versions and documents each. Block
 sizes are the best of a few that were timed on an H100 at widths of 1,024 and 2,816.
 """
 
@@ -279,5 +279,5 @@ def spread(
 
 
 def _padded(rank: int) -> int:
-    """Round up to a power of two, of at least 16, which tensor cores require."""
+    """Round a rank up to a power of two of at least 16, as tensor cores require."""
     return max(16, int(triton.next_power_of_2(rank)))

@@ -1,7 +1,7 @@
-"""The three products of a low-rank update; on a GPU Triton computes those that drop (`product_kernels.py`).
+"""The three products of a low-rank update; on a GPU, those with dropout are Triton's (`product_kernels.py`).
 
-With x [adapters, tokens, features], its dropout d, and a factor F [adapters, r, features] (A as it lies, or
-B transposed), the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …, and the backward pass, for g = ∂loss/∂y,
+With x [adapters, tokens, features], its dropout d, and a factor F [adapters, r, features] (A itself, or B
+transposed), the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …, and the backward pass, for g = ∂loss/∂y,
 is up = g B, ∂A = upᵀ d(x), ∂x = d(up A) + …, ∂B = gᵀ low: `down`, `gather` and `spread`, each for A and for
 B. The scaling is part of A and B (`adapter_group.py`).
 """
@@ -21,7 +21,7 @@ def down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Ten
     Args:
         x: [adapters, tokens, features], contiguous.
         factor: [adapters, r, features], in the dtype of x, with any strides.
-        dropout: of x; none by default.
+        dropout: dropout of x; none by default.
     """
     if by_triton(x) and dropout is not None:
         from loraloom.bank.fused import product_kernels as kernels
@@ -37,7 +37,7 @@ def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None =
         x: [adapters, tokens, features], contiguous.
         low: [adapters, tokens, r], contiguous.
         into: float32 [adapters, r, features], with any strides; overwritten.
-        dropout: of x; none by default.
+        dropout: dropout of x; none by default.
     """
     if by_triton(x) and dropout is not None:
         from loraloom.bank.fused import product_kernels as kernels
@@ -62,8 +62,8 @@ def spread(
         low: [adapters, tokens, r], contiguous.
         factor: [adapters, r, features].
         into: [adapters, tokens, features], contiguous.
-        dropout: of the result, without its scaling; none by default.
-        before: of the shape of `into`, and may be the same tensor; zero by default.
+        dropout: dropout of the result, without its scaling; none by default.
+        before: a tensor of the shape of `into`, which may be the same one; zero by default.
     """
     if by_triton(low) and (dropout is not None or before is not None):
         from loraloom.bank.fused import product_kernels as kernels
@@ -74,12 +74,12 @@ def spread(
 
 
 def plain_down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Tensor:
-    """See `down`."""
+    """Compute `down` without Triton."""
     return torch.bmm(x if dropout is None else dropout(x), factor.mT)
 
 
 def plain_gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None = None) -> None:
-    """See `gather`."""
+    """Compute `gather` without Triton."""
     own = x if dropout is None else dropout(x)
     into.copy_(torch.bmm(low.float().mT, own.float()))
 
@@ -91,7 +91,7 @@ def plain_spread(
     dropout: HashedDropout | None = None,
     before: Tensor | None = None,
 ) -> None:
-    """See `spread`."""
+    """Compute `spread` without Triton."""
     if dropout is None and before is None:
         torch.bmm(low, factor, out=into)
         return

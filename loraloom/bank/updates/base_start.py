@@ -4,7 +4,7 @@ PEFT takes s B₀ A₀ out of W. A base that others share cannot change, so an a
 
     W' = W + s (B A + B₋ A₋)    with    A₋ = A₀ and B₋ = -B₀
 
-In files it is plain LoRA of rank 2r, with the twin's rows beside its own, as PEFT converts such adapters
+In files, the adapter is plain LoRA of rank 2r, with the twin's rows next to its own, as PEFT converts it
 (`path_initial_model_for_weight_conversion`). Dropout is on the input of A alone, because W is not dropped.
 
 Source: PiSSA: Meng et al., 2024, https://arxiv.org/abs/2404.02948; OLoRA: Büyükakyüz, 2024,
@@ -54,7 +54,7 @@ class TwinPart:
 
     @property
     def whole(self) -> LowRank:
-        """The same as one product of rank 2r."""
+        """Both as one product of rank 2r."""
         A = torch.cat([self.own.A.detach(), self.twin.A.detach()])
         B = torch.cat([self.own.B.detach(), self.twin.B.detach()], dim=1)
         A, B = (nn.Parameter(tensor, requires_grad=False) for tensor in (A, B))
@@ -86,7 +86,7 @@ class BaseStart(Lora):
     tensor_names = ("lora_A", "lora_B", TWIN_A, TWIN_B)
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
-        """A [r, in] and B [out, r], each twice."""
+        """Return the shapes of A [r, in] and B [out, r], each twice."""
         own = super().shapes(settings, linear)
         return {**own, TWIN_A: own["lora_A"], TWIN_B: own["lora_B"]}
 
@@ -161,7 +161,7 @@ class TwinStack(LoraStack):
         self._twins = LoraStack({slot: update.twin for slot, update in updates.items()}, dtype)
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return what to copy of both."""
+        """Return what to copy for the adapters and for their twins."""
         into, out_of = super().copies(owners, only_if_changed=only_if_changed)
         more_into, more_out_of = self._twins.copies(owners, only_if_changed=only_if_changed)
         return into + more_into, out_of + more_out_of

@@ -31,7 +31,7 @@ class Dora(Lora):
     tensor_names = ("lora_A", "lora_B", MAGNITUDE)
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
-        """A [r, in], B [out, r], and the magnitudes [out]."""
+        """Return the shapes of A [r, in], B [out, r], and the magnitudes [out]."""
         return {**super().shapes(settings, linear), MAGNITUDE: (linear.out_features,)}
 
     def start(

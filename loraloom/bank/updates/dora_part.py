@@ -20,7 +20,7 @@ class DoraPart:
         B: [out, r], float32, trained; zero at the start.
         magnitude: [out], float32, trained: the length of each row of W + ΔW.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: on the input, also of the base's part, while training.
+        dropout: dropout of the input, including that of the base's part, while training.
     """
 
     A: nn.Parameter
@@ -90,5 +90,5 @@ def _cross_terms(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Te
 
 
 def _above_zero(norms: Tensor) -> Tensor:
-    """Bound norms away from 0, so that a row of zeros stays one."""
+    """Bound norms away from 0, so that a row of zeros stays zero."""
     return norms.clamp_min(torch.finfo(norms.dtype).tiny)

@@ -4,8 +4,8 @@ With dropout, PEFT gives the dropped input d to the base's part as well:
 
     y + f z - W d    with    z = W d + s B A d
 
-and y the frozen linear's own output. Without it, d is x, W x is y - b, and no product of W is repeated. For
-g = ∂loss/∂output, all adapters of a linear are one node of autograd with
+and y the frozen linear's own output. Without dropout, d is x, W x is y - b, and no product of W is repeated.
+For g = ∂loss/∂output, all adapters of a linear are one node of autograd with
 
     ∂m = Σ g z / ‖W + s B A‖    ∂B = s (f g)ᵀ (A d)    ∂A = s (f g B)ᵀ d    ∂y = f g, or g with dropout
 
@@ -32,8 +32,8 @@ class _Weights:
     """An adapter's weights as a pass computes with them.
 
     Args:
-        A, B: in the dtype of the products.
-        norms: of the rows of W + s B A, float32 [out].
+        A, B: the adapter's A and B, in the dtype of the products.
+        norms: norms of the rows of W + s B A, float32 [out].
         factors: m / norms.
     """
 
@@ -49,8 +49,8 @@ class _Share:
 
     Args:
         start, stop: first row, and the row after the last.
-        part: the adapter's.
-        weights: of the adapter.
+        part: the adapter's part in the linear.
+        weights: the adapter's weights.
         linear: the frozen linear.
         kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
     """
@@ -73,7 +73,7 @@ class _Share:
         return 1 if self.kept is None else 1 / (1 - self.part.dropout)
 
     def own(self, x: Tensor) -> Tensor:
-        """Return its rows, [tokens, features]."""
+        """Return its rows of x, [tokens, features]."""
         return x[self.start : self.stop].reshape(-1, x.shape[-1])
 
     def drop(self, x: Tensor) -> Tensor:
@@ -115,8 +115,8 @@ class DoraStack:
     """The DoRA adapters of one linear; each method as described in `Stack`.
 
     Args:
-        updates: by slot, in the order of attachment.
-        dtype: of the products, `product_dtype`.
+        updates: the adapters' parts by slot, in the order of attachment.
+        dtype: dtype of the products, from `product_dtype`.
     """
 
     def __init__(self, updates: Mapping[str, DoraPart], dtype: torch.dtype) -> None:

@@ -18,12 +18,12 @@ from loraloom.kernels.low_rank_sums import Group, product
 
 
 def add_with_frozen_down(x: Tensor, y: Tensor, groups: Sequence[Group], *, is_up_trained: bool) -> Tensor:
-    """Add what adapters contribute to a linear's output, in the rows that are theirs.
+    """Add what adapters contribute to a linear's output, each in its own rows.
 
     Args:
         x: the linear's input, [rows, len, in].
         y: its output, [rows, len, out]; not modified.
-        groups: of disjoint rows; other rows are unchanged.
+        groups: groups of disjoint rows; other rows are unchanged.
         is_up_trained: whether B gets a gradient.
     """
     ups = [B for group in groups for B in group.parameters[1::2]] if is_up_trained else []

@@ -16,12 +16,12 @@ from loraloom.base.targets import Target
 from loraloom.recipe import LoraSettings
 
 LORA, DORA, LORA_FA, BASE_START, LORA_BIAS = Lora(), Dora(), LoraFa(), BaseStart(), LoraBias()
-# In the order in which they are tried for a PEFT folder: a variant comes before what it is a variant of.
+# In the order in which they are tried for a PEFT folder: a variant comes before the kind that it varies.
 KINDS: tuple[UpdateKind, ...] = (DORA, BASE_START, LORA_FA, LORA_BIAS, LORA)
 
 
 def kind_of(settings: LoraSettings) -> UpdateKind:
-    """Return the kind of adapter that a recipe asks for."""
+    """Return the kind of adapter that a recipe requests."""
     if settings.use_dora:
         return DORA
     if settings.use_lorafa:
@@ -32,7 +32,7 @@ def kind_of(settings: LoraSettings) -> UpdateKind:
 
 
 def num_weights(settings: LoraSettings, targets: Iterable[Target], *, trained: bool = False) -> int:
-    """Count the weights of an adapter in some linears; only those that are trained, if so asked."""
+    """Count the weights of an adapter in some linears, or only those that are `trained`."""
     kind = kind_of(settings)
     ends = kind.tensor_names
     if trained:

@@ -27,7 +27,7 @@ class Lora:
     tensor_names: tuple[str, ...] = ("lora_A", "lora_B")
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
-        """A [r, in] and B [out, r]."""
+        """Return the shapes of A [r, in] and B [out, r]."""
         return {"lora_A": (settings.r, linear.in_features), "lora_B": (linear.out_features, settings.r)}
 
     def start(

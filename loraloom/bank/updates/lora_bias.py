@@ -1,7 +1,7 @@
 """LoRA whose B has a trained bias: y + s (B A x + b), PEFT's `lora_bias`.
 
-b starts at zero, and neither dropout nor weight decay reaches it. It merges into the bias of a linear; one
-that has none, as all of the T5 family, cannot take it.
+b starts at zero, and neither dropout nor weight decay reaches it. It merges into the bias of a linear; a
+linear without one, as all in the T5 family are, cannot take it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class LoraBias(Lora):
     tensor_names = ("lora_A", "lora_B", BIAS)
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
-        """A [r, in], B [out, r] and b [out]."""
+        """Return the shapes of A [r, in], B [out, r] and b [out]."""
         return {**super().shapes(settings, linear), BIAS: (linear.out_features,)}
 
     def start(
@@ -107,7 +107,7 @@ class LoraBias(Lora):
         return settings, {**named, **{n.removesuffix(BIAS) + IN_FILES: tensors[n] for n in sorted(biases)}}
 
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:
-        """Return LoRA's values and `lora_bias`, which PEFT knows since 0.14."""
+        """Return LoRA's values and `lora_bias`, which PEFT has supported since 0.14."""
         return {**super().peft_values(settings), "lora_bias": True}
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
@@ -142,7 +142,7 @@ class BiasedStack(LoraStack):
 
 
 class _AddBiases(torch.autograd.Function):
-    """Add s b to some rows of y in place, each span with its own b [out]."""
+    """y + s b in some rows of y, in place, each span with its own b [out]."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, rows: Sequence[tuple[int, int, float]], *biases: Tensor) -> Tensor:

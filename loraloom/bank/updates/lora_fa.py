@@ -27,7 +27,7 @@ from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.recipe import LoraSettings
 
-# As PEFT has it: keeps the inverse finite if rows of A depend on each other.
+# As in PEFT: keeps the inverse finite if rows of A depend on each other.
 RIDGE = 1e-8
 
 
@@ -44,7 +44,7 @@ class LoraFa(Lora):
         return (ParameterGroup(("lora_B",)),)
 
     def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None]:
-        """Return how gradients are projected before a step of the optimizer."""
+        """Return the function that projects gradients before a step of the optimizer."""
         projections: list[tuple[nn.Parameter, Tensor]] = []
         for part in parts.values():
             A = part.A.detach()

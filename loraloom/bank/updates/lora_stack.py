@@ -24,7 +24,7 @@ NEAR_RANKS = 2
 
 
 class Neighbours(NamedTuple):
-    """Neighbouring adapters of a stack, and their rows, as many for each.
+    """Neighbouring adapters of a stack, and their rows, the same number for each.
 
     Args:
         first, last: their numbers among the stack's adapters.
@@ -55,8 +55,8 @@ class LoraStack:
     """The LoRA adapters of one linear; each method as described in `Stack`.
 
     Args:
-        updates: by slot, in the order of attachment.
-        dtype: of the products, as from `product_dtype`.
+        updates: the adapters' parts by slot, in the order of attachment.
+        dtype: dtype of the products, from `product_dtype`.
     """
 
     def __init__(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> None:
@@ -65,7 +65,7 @@ class LoraStack:
         self._dtype = dtype
         self._copied: dict[str, Copies] = {}
         self._versions: dict[str, list[int]] = {}
-        self._shelves: list[_Shelf | None] = []  # of each adapter
+        self._shelves: list[_Shelf | None] = []  # the shelf of each adapter
         for first, last in _near_ranks([update.r for update in self._updates]):
             self._shelves += [self._shelf(first, last)] * (last + 1 - first)
         self._scalings: dict[tuple[int, int, bool], float | Tensor] = {}

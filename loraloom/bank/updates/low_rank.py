@@ -20,7 +20,7 @@ class LowRank:
         A: [r, in], float32, trained.
         B: [out, r], float32, trained; zero at the start.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: on the input of A while training.
+        dropout: dropout of the input of A while training.
     """
 
     A: nn.Parameter
@@ -65,8 +65,8 @@ def low_rank_groups(settings: LoraSettings, with_b: tuple[str, ...] = ()) -> Seq
     """Return the groups of A and B: one, or two with LoRA+, which trains B at a higher rate.
 
     Args:
-        settings: of the adapter.
-        with_b: names of the tensors that are trained as B is.
+        settings: settings of the adapter.
+        with_b: names of the tensors that are trained like B.
 
     Source: Hayou et al., 2024, https://arxiv.org/abs/2402.12354; as in PEFT's `create_loraplus_optimizer`.
     """

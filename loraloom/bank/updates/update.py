@@ -31,10 +31,10 @@ class Span(NamedTuple):
 
 
 class Draw(Protocol):
-    """Draw which inputs of a linear are not dropped, for the rows of one adapter."""
+    """A function that draws which inputs of a linear are kept, for the rows of one adapter."""
 
     def __call__(self, slot: str, p: float, shape: torch.Size) -> Tensor:
-        """bool of the shape [rows, len, in], False with probability p."""
+        """Return bool of the shape [rows, len, in], False with probability p."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,17 @@ Copies = tuple[list[Tensor], list[Tensor]]
 class Stack(Protocol):
     """The adapters of one kind in one linear, side by side.
 
-    Its tensors keep their addresses while the adapters are the same; `copies` says how to update them.
+    Its tensors keep their addresses while the adapters are the same; `copies` returns how to update them.
     """
 
-    signature: Hashable  # stacks of the same signature group the rows of a batch in the same way
+    signature: Hashable  # stacks with equal signatures group the rows of a batch in the same way
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
         """Return the tensors to copy into, and those to copy from.
 
         Args:
             owners: the adapters that the pass needs; others are ignored.
-            only_if_changed: nothing to copy, unless a parameter's version has changed since the last copy.
+            only_if_changed: copy nothing unless a parameter's version has changed since the last copy.
                 A change through `.data` does not change the version.
         """
 
@@ -118,7 +118,7 @@ class Stack(Protocol):
             y: its output, [rows, len, out], contiguous; not modified, unless gradients are off. None if it is
                 not computed yet.
             groups: from `group`, for these rows, of a stack with the same signature.
-            draw: for dropout; None outside of training.
+            draw: draws dropout; None outside of training.
         """
 
 
@@ -144,18 +144,18 @@ class UpdateKind(Protocol):
         """Return the tensors that the optimizer treats alike, group by group."""
 
     def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None] | None:
-        """Return what changes the gradients of an adapter before each step of its optimizer; None if nothing.
+        """Return a function that changes an adapter's gradients before each optimizer step; None if unneeded.
 
         Args:
-            parts: of the adapter, by the names of their linears.
+            parts: parts of the adapter, by the names of their linears.
         """
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> Stack:
         """Put the adapters of a linear side by side.
 
         Args:
-            updates: of this kind, by slot, in the order of attachment.
-            dtype: of the linear's input.
+            updates: updates of this kind, by slot, in the order of attachment.
+            dtype: dtype of the linear's input.
         """
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
@@ -167,8 +167,8 @@ class UpdateKind(Protocol):
         """Return settings and tensors as PEFT's files have them, the tensors by their names there.
 
         Args:
-            settings: of the adapter.
-            tensors: as from `AdapterBank.tensors`.
+            settings: settings of the adapter.
+            tensors: its tensors, as from `AdapterBank.tensors`.
         """
 
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:
@@ -178,6 +178,6 @@ class UpdateKind(Protocol):
         """Read the settings from an adapter_config.json.
 
         Raises:
-            KeyError: it lacks a setting.
+            KeyError: the file lacks a setting.
             ValueError: a value is invalid.
         """

@@ -19,7 +19,7 @@ from loraloom.text.units import percent
 
 # Number of rows for checks that are not linear and cheap; takes about two seconds.
 SAMPLE_ROWS = 20_000
-# Of rows that are kept in files, for all checks but those of equal rows; takes about ten seconds.
+# The same for rows kept in files, for all checks but those of equal rows; takes about ten seconds.
 STORED_SAMPLE_ROWS = 100_000
 SHOWN_PLACES = 5
 
@@ -52,7 +52,7 @@ class FittedSources:
     Args:
         rows: all rows of a part, or a sample of them.
         ids: token ids of each, EOS last, truncated to the limit.
-        cuts: what was cut of each, uint8 [rows], one bit for each kind of piece.
+        cuts: what was cut from each, uint8 [rows], one bit for each kind of piece.
     """
 
     rows: Sequence[Example]
@@ -85,7 +85,7 @@ class DataView:
     _fitted: dict[str, FittedSources] = field(default_factory=dict, repr=False, compare=False)
 
     def of_sample(self) -> DataView:
-        """Return the view of some rows of each part, read into memory, which knows the others as `whole`."""
+        """Return the view of some rows of each part, read into memory, with all rows as `whole`."""
         train, held_out, test = (
             list(sample(getattr(self.split, part), STORED_SAMPLE_ROWS)) for part in PARTS
         )
@@ -98,7 +98,7 @@ class DataView:
         return {part: rows for part in PARTS if (rows := getattr(self.split, part))}
 
     def num_rows(self, part: Part | None = None) -> int:
-        """Return how many rows a part has, or all of them, examined or not."""
+        """Return the number of rows of a part, or of all parts, examined or not."""
         split = self.split if self.whole is None else self.whole
         return sum(len(getattr(split, each)) for each in (PARTS if part is None else (part,)))
 
@@ -137,7 +137,7 @@ def sample(rows: Sequence[T], size: int = SAMPLE_ROWS) -> Sequence[T]:
 
 
 def of_sample(seen: int, total: int) -> str:
-    """Say in a message that not every row was examined; "" if all were."""
+    """Describe for a message that not every row was examined; "" if all were."""
     return Message(" ({seen:,} of {total:,} rows examined)", seen=seen, total=total) if seen < total else ""
 
 
@@ -176,10 +176,10 @@ def share(count: int, total: int) -> str:
 
 
 def shown_side(side: Side) -> Message:
-    """Return what messages call a source or a response."""
+    """Return the name of a source or a response in messages."""
     return _SIDES[side][0]
 
 
 def shown_sides(side: Side) -> Message:
-    """Return what messages call several of them."""
+    """Return the name of several sources or responses in messages."""
     return _SIDES[side][1]

@@ -23,7 +23,7 @@ from loraloom.data.splitting.groups import source_key
 from loraloom.data.splitting.split import HELD_OUT, Part
 from loraloom.text.message import Message
 
-SHARED_BY = 5  # rows: what so many of them have distinguishes none of them
+SHARED_BY = 5  # rows; text that this many of them share distinguishes none of them
 SIMILAR_WORDS = Message(
     "{similar:.0f} % of their {shingle}-character shingles are equal", similar=100 * SIMILAR, shingle=SHINGLE
 )
@@ -56,7 +56,7 @@ def check_leakage(view: DataView) -> list[Finding]:
 
 def check_duplicates(view: DataView) -> list[Finding]:
     """Find rows that are identical, and sources with several responses."""
-    settings = view.settings  # without languages in the recipe, a base may not be told them either
+    settings = view.settings  # if the recipe has none, the base may receive none
     has_languages = bool(settings.target_lang or settings.target_lang_column or settings.language_codes)
     if view.whole is not None:
         num_rows = sum(map(len, stored_parts(view.whole).values()))
@@ -160,7 +160,7 @@ def _near_across(view: DataView) -> list[Finding]:
         held_out = [
             example
             for example in sample(getattr(view.split, part))
-            if _source_key(example) not in known  # that is reported as leakage
+            if _source_key(example) not in known  # reported as leakage
         ]
         rows = [*train, *held_out]
         near = _near(rows, _without_shared_text(rows), first_later=len(train))
@@ -181,10 +181,10 @@ def _near_across(view: DataView) -> list[Finding]:
 
 
 def _without_shared_text(rows: Sequence[Example]) -> list[str]:
-    """Each source without the pieces that many rows have, in the form in which copies are compared.
+    """Return each source without the pieces that many rows share, in the form used to compare copies.
 
     A long system text or instruction that all rows share would make every two of them nearly alike. In its
-    place is a short hash, so that one question to two tasks is not the same. A source of which nothing else
+    place is a short hash, so the same question in two tasks differs. A source of which nothing else
     is left is compared as a whole.
     """
     pieces = [[piece.text for piece in pieces_of(example.source, example.parts)] for example in rows]
@@ -260,7 +260,7 @@ def _source_key(example: Example) -> bytes:
 
 
 def _question_key(example: Example) -> tuple[bytes, str]:
-    """The source and the language to answer in: translations into several languages do not contradict."""
+    """Return the source, and the target language: translations into two languages do not contradict."""
     return source_key(example.source), example.target_lang
 
 

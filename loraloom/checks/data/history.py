@@ -14,7 +14,7 @@ FEW_CHARS = 16  # "and then?", "what else do you know?": too short to be underst
 
 
 def check_history(view: DataView) -> list[Finding]:
-    """Report what `data.conversation_history` does to these rows, and what the opposite would do."""
+    """Report what `data.conversation_history` does to these rows, and what the opposite setting would do."""
     rows = view.rows
     later = [example for example in rows if example.has_history]
     if not later:

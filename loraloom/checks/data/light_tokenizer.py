@@ -22,19 +22,19 @@ from loraloom.text.message import Message
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 CHUNK = 1_000
-# Of opus-mt's models of several target languages, and of MADLAD-400.
+# Tags of opus-mt's models for several target languages, and of MADLAD-400.
 TARGET_TAG = re.compile(r">>[^\s<>]{2,20}<<|<2[A-Za-z][A-Za-z_]{1,19}>")
 
 
 class NoTokenizerError(Exception):
-    """A tokenizer is unavailable without loading the model; the text says why."""
+    """A tokenizer is unavailable without loading the model; the message explains why."""
 
 
 class Backend(Protocol):
     """Interface for converting texts to tokens and back."""
 
     def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
-        """Tokenize each text, without padding or truncation; Marian's has another model for targets."""
+        """Tokenize each text, without padding or truncation; Marian has another model for targets."""
 
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Decode each row of token ids, special tokens included."""
@@ -105,7 +105,7 @@ class SlowBackend:
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """Converts texts to tokens and back.
+    """A converter of texts to tokens and back.
 
     Args:
         backend: does the conversion.
@@ -220,7 +220,7 @@ class TextTokenizer:
     def target_tags(self) -> Mapping[str, int]:
         """The tags of target languages that sources begin with (`>>fra<<`, `<2fr>`), and their ids."""
         if isinstance(self.backend, FastBackend) and self._id("<2en>") is None:
-            return {}  # 250,000 tokens take a while to list, and of such models only MADLAD-400 is fast
+            return {}  # listing 250,000 tokens is slow; only MADLAD-400 has both tags and this backend
         found = {token.removeprefix("▁"): id for token, id in self.backend.vocabulary().items()}
         return {token: id for token, id in found.items() if TARGET_TAG.fullmatch(token)}
 
@@ -234,7 +234,7 @@ class TextTokenizer:
 
 
 def _starts_with_bos(folder: Path) -> bool:
-    """Whether the tokenizer of a folder's model begins texts with the decoder's first input and ends none."""
+    """Return whether a folder's tokenizer begins texts with the decoder's first input and ends none."""
     file = folder / "config.json"
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     family = family_of(values.get("model_type"))

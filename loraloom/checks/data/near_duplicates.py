@@ -91,7 +91,7 @@ def _shingles(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
 
 
 def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
-    """uint32 [texts, bands x rows]: the minimum hash of each text under that many random functions."""
+    """Return uint32 [texts, bands x rows]: the minimum hash of each text under that many random functions."""
     random = np.random.default_rng(0)
     functions = random.integers(1, 2**63, size=(NUM_BANDS * BAND, 2), dtype=np.uint64) * 2 + 1
     columns = [

@@ -16,7 +16,7 @@ from loraloom.text.message import Message
 
 FEWEST_ROWS = 20  # a share of fewer rows is meaningless
 DOMINANT = 0.5
-STOCK = 0.2  # of the rows; a stock answer this frequent is what an adapter learns first
+STOCK = 0.2  # share of the rows; an adapter learns a stock answer this frequent first
 SHORT_RESPONSE = 60  # characters
 BEGINNING = 12  # characters
 LONG_RESPONSE = 40  # characters; a shorter one may be a title or a label

@@ -15,7 +15,7 @@ from loraloom.text.message import Message
 
 
 def check_round_trip(view: DataView) -> list[Finding]:
-    """Check that texts survive tokenization; text that does not can never be answered."""
+    """Check that texts survive tokenization; a text that does not can never be an answer."""
     findings = [
         finding for side in SIDES for finding in (*_round_trip(view, side), *_leading_spaces(view, side))
     ]
@@ -53,7 +53,7 @@ def _round_trip(view: DataView, side: Side) -> list[Finding]:
 
 
 def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
-    """Report white space before texts, if the tokenizer keeps it: BART's then reads another first word."""
+    """Report white space before texts, if the tokenizer keeps it: BART then reads a different first word."""
     assert view.tokenizer is not None
     with_space, without = view.tokenizer.ids([" a", "a"])
     encoded = view.encoded("train", side)

@@ -56,7 +56,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def check_scripts(view: DataView) -> list[Finding]:
-    """Find rows in another script than nearly all others, and traditional among simplified characters."""
+    """Find rows in a different script from nearly all others, and traditional among simplified characters."""
     findings = []
     summaries: list[str] = []
     for side in ("source", "response"):
@@ -169,7 +169,7 @@ def _only_simplified_and_traditional() -> tuple[npt.NDArray[np.bool_], npt.NDArr
     """Return bool [65536] each: characters of GB 2312 not in Big5, and of Big5 not in GB 2312.
 
     The sets of the two national standards, from Python's codecs, make a table of variants unnecessary.
-    They do not tell which character corresponds to which, and do not distinguish rare characters.
+    They do not show which character corresponds to which, and do not distinguish rare characters.
     """
     sets = []
     for codec, firsts, lasts in (

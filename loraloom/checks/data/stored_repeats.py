@@ -22,8 +22,8 @@ class Repeats(NamedTuple):
     """Rows that repeat an earlier one.
 
     Args:
-        num: how many there are.
-        pairs: each and the earlier one; of rows in files, the first few.
+        num: number of such rows.
+        pairs: each such row and the earlier one; for rows in files, only the first few.
     """
 
     num: int
@@ -31,7 +31,7 @@ class Repeats(NamedTuple):
 
     @classmethod
     def of(cls, pairs: list[Pair]) -> Repeats:
-        """Return all of some pairs."""
+        """Return the repeats that consist of these pairs."""
         return cls(len(pairs), pairs)
 
     @property
@@ -55,7 +55,7 @@ def stored_sources(earlier: Sequence[Sequence[Example]], rows: Sequence[Example]
 
 
 def stored_copies(split: Split, *, by_language: bool) -> tuple[Repeats, Repeats]:
-    """Pair rows with an earlier one, of any part, that is identical, and that has only the same source.
+    """Pair rows with an earlier row of any part that is identical, and with one that only shares the source.
 
     Args:
         by_language: whether rows to answer in different languages have different sources.

@@ -62,7 +62,7 @@ def _findings(
     num_rows: int,
     looked_at: str,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the tags of a base that has tags."""
+    """Yield the problems with the tags of rows for a base that has tags."""
     names = sorted(known)
     if rows := tagged["unknown"]:
         wrong = first_few(sorted(tag for tag in found if tag not in names))
