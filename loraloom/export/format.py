@@ -106,7 +106,7 @@ class Format(ABC):
 
     @abstractmethod
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the export into an empty folder; return notes on what users should know.
+        """Write the export into an empty folder; return notes on what users should know about.
 
         README.md is written by the caller afterwards.
 

@@ -28,7 +28,7 @@ class PartContents:
         examples: in the order of the files and of their rows.
         sha256: sha256 of each file, by its name.
         dropped: invalid rows that were dropped, by their file's name; only files that have any.
-        notes: what was accepted and the user should know.
+        notes: what was accepted but the user should know about.
     """
 
     examples: Sequence[Example]

@@ -1,4 +1,4 @@
-"""Packages for Parquet, Arrow and datasets of the hub, which a plain installation leaves out: some 270 MB."""
+"""Packages for Parquet, Arrow and hub datasets, about 270 MB, which a plain installation leaves out."""
 
 from __future__ import annotations
 

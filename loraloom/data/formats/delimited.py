@@ -1,4 +1,4 @@
-"""CSV and TSV to rows, as written by pandas, R, Excel and scripts.
+"""Conversion of CSV and TSV to rows, as written by pandas, R, Excel and scripts.
 
 first lines ──delimiter.py──▶ separator ──tsv_quoting.py──▶ cells ──header.py──▶ Row, Row, …
 """
@@ -82,7 +82,7 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
 
     Separator and quoting are detected unless the recipe sets them, and noted if they differ from what
     the suffix promises. An index without a name, empty columns and rows of separators alone are skipped
-    with a note. Such rows count, so that row numbers match a spreadsheet's.
+    with a note. Skipped rows still count, so that row numbers match a spreadsheet's.
     """
     dialect = _dialect(path, settings, shown_as, findings)
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, findings))

@@ -1,4 +1,4 @@
-"""JSON to rows: a list of objects, one object a line, or a single object."""
+"""Conversion of JSON to rows: a list of objects, one object per line, or a single object."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     """Read the rows of a .json or .jsonl file; its shape is detected, and noted if unexpected.
 
     Yields:
-        Rows whose `line` is where their object begins.
+        Rows whose `line` is the line on which their object begins.
 
     Raises:
         DataError: the text is truncated or not JSON. With one object a line, reading continues

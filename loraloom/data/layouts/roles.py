@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from loraloom.text.message import Message
 
 SYSTEM, USER, ASSISTANT, IGNORED = "system", "user", "assistant", "ignored"
-# Role names in published datasets, in any letter case. Those of tools are not among them: whether their
+# Role names in published datasets, in any letter case. Roles of tools are not among them: whether their
 # turns are a question, learnt or skipped differs from one dataset to the next.
 ROLES: dict[str, tuple[str, ...]] = {
     SYSTEM: ("system", "developer", "系统"),

@@ -19,7 +19,7 @@ def prompts_of_files(
 
     Args:
         name: a file, a folder or a pattern, as written by the user.
-        read: reads the prompts of a file, given its path, its name and where its findings go.
+        read: reads the prompts of a file, given its path, its name and the findings to add to.
         report: receives notes on what was skipped in a folder or pattern and how each file was read.
 
     Raises:

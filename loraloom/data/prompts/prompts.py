@@ -253,7 +253,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
 def _ways_to_ask(
     sample: Sequence[Mapping[str, object]], options: LayoutOptions, shown_as: str
 ) -> dict[tuple[tuple[str, str], ...], str]:
-    """Map ways to read rows without answers to the answer's column that each needs; the fullest ways only."""
+    """Map the ways to read rows without answers that use the most texts to the answer column each needs."""
     ways: dict[tuple[tuple[str, str], ...], str] = {}
     for column in RESPONSES:
         answered = [{**values, column: STAND_IN} for values in sample]
