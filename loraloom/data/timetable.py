@@ -1,4 +1,4 @@
-"""The timetable of an experiment: which rows each step has, its learning rate, when to evaluate and save."""
+"""The timetable of an experiment: the rows and learning rate of each step, when to evaluate and save."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Moment = Literal["eval", "save"]
 
 @dataclass(frozen=True)
 class Timetable:
-    """When an experiment sees which rows, and at which learning rate; depends on its own settings alone.
+    """The rows and learning rates of an experiment's steps, which depend on its own settings alone.
 
     Args:
         experiment: its settings.
@@ -54,7 +54,7 @@ class Timetable:
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def is_due(self, what: Moment, steps_taken: int) -> bool:
-        """Return whether to evaluate or save after so many steps; unless it is `no`, also after the last."""
+        """Return whether to evaluate or save after so many steps; unless disabled, also after the last."""
         training = self.experiment.training
         strategy = getattr(training, f"{what}_strategy")
         if strategy == "no":
@@ -71,9 +71,9 @@ def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> fl
     """Return the learning rate of a step.
 
     Args:
-        settings: of the experiment.
-        step: from 0.
-        total_steps: of the whole training.
+        settings: settings of the experiment.
+        step: the step, from 0.
+        total_steps: steps of the whole training.
 
     Source: transformers' get_scheduler; with warm-up the first step has a rate of 0, as there.
     """
