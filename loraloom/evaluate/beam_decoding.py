@@ -28,7 +28,7 @@ class BeamDecoding:
         bank: with the adapters attached.
         slots: the models that answer.
         sources: token ids of each row.
-        starts: what the answer to each row begins with.
+        starts: beginning of the answer to each row.
         settings: how to decode.
         on_token: called before each batch.
     """

@@ -16,7 +16,7 @@ from loraloom.base.answer_text import AnswerText, sentinels_in
 from loraloom.data.encoding import encode_texts
 
 WHOLE = 2**31  # tokens; disables truncation
-# Each with its replacement in a reference in which the tokenizer also changes other characters.
+# Each with its replacement in references in which the tokenizer also changes other characters.
 _KINDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "line breaks": (re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*"), " "),
     "tabs and runs of spaces": (re.compile(r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]{2,}|\t"), " "),
@@ -42,7 +42,7 @@ class Expressible:
 
     @property
     def signature(self) -> str:
-        """What was changed, as a suffix of a metric's signature; "" if nothing was."""
+        """The changes, as a suffix of a metric's signature; "" if there are none."""
         if not self.num_changed:
             return ""
         return f"|refs:{', '.join(self.kinds)} as tokenized ({self.num_changed} of {len(self.references)})"

@@ -1,4 +1,4 @@
-"""What base + adapter answers for the proof of an export, in float32 and each of it computed once."""
+"""Outputs of base + adapter for the proof of an export, in float32 and each computed once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loraloom.recipe import GenerationSettings
 from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
 
-# Tokens whose probabilities are kept at each position, to tell a tie from a difference.
+# Tokens whose probabilities are kept at each position, to distinguish a tie from a difference.
 NUM_NEAREST = 5
 
 
@@ -55,7 +55,7 @@ def reference_answers(
         bank: with the adapter attached.
         slot: the adapter.
         rows: targets are not read.
-        with_nearest: keep what is needed to tell a tie from a difference.
+        with_nearest: keep what is needed to distinguish a tie from a difference.
 
     Returns:
         The answers, and the likeliest tokens as in `Reference`.
@@ -114,7 +114,7 @@ def merge_scored(
 
     Returns:
         The log-probability of each token of each target up to EOS by base + adapter, and the largest
-        difference of a logit by merging.
+        difference of a logit due to merging.
 
     Raises:
         ModelError: the merged model computes something else.
