@@ -23,7 +23,7 @@ from loraloom.text.message import Message
 
 
 class Gguf(Format):
-    """model.gguf, or adapter.gguf."""
+    """The file model.gguf, or adapter.gguf."""
 
     name = "gguf"
     title = "llama.cpp"

@@ -12,8 +12,8 @@ def quiet_logger(name: str = "", level: int = logging.ERROR) -> Iterator[None]:
     """Keep what a logger says below a level from the console.
 
     Args:
-        name: of the logger; by default the root.
-        level: the lowest that is shown.
+        name: name of the logger; by default the root.
+        level: the lowest level that is shown.
     """
     logger = logging.getLogger(name)
     before = logger.level

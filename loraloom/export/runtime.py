@@ -1,4 +1,4 @@
-"""The proof of an export in a new process: what is asked of a runtime, and what it answers.
+"""The proof of an export in a new process: the rows for a runtime, and its outputs.
 
 python -m loraloom.export.runtime MODULE FOLDER PROOF
 
@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 ROWS, OUTPUTS = "rows.json", "outputs.json"
-# What is processed at once, unless one target is longer: 128 positions of 250,112 logits take 128 MB.
+# Positions processed at once, unless one target is longer: 128 positions of 250,112 logits take 128 MB.
 ROWS_AT_ONCE, POSITIONS_AT_ONCE = 8, 128
 # What is answered at once. A step reads the whole head, 0.5 GB with d_model 512, for one row as for 32; the
 # keys and values of 4,096 positions take 0.8 GB in mt0-large.
@@ -63,17 +63,17 @@ class ProofRows:
 
 @dataclass(frozen=True)
 class RuntimeOutputs:
-    """What a runtime answers.
+    """The outputs of a runtime.
 
     Args:
         answers: greedy answers, without start and EOS, a forced first token included; at most
             `rows.max_new_tokens` tokens each.
         runtime: its name and version, as a user would install it: `ctranslate2 4.8.5`.
-        computed_in: in what it computed, if that is not the dtype of the files: `float32`, `int8_float32`.
+        computed_in: format it computed in, if that is not the dtype of the files: `float32`, `int8_float32`.
         log_probabilities: of each token of each target up to EOS, in nats; None if the runtime gives none.
         encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
             runtime has no tokenizer of its own.
-        decoded: answers with `rows.decoding`, in the same way; None if there is none.
+        decoded: answers with `rows.decoding`, in the same form; None if there are none.
     """
 
     answers: list[list[int]]
@@ -134,7 +134,7 @@ def _part(rows: ProofRows, own: slice) -> ProofRows:
 
 
 def decoded_by(rows: ProofRows, answers: Callable[[ProofRows], list[list[int]]]) -> list[list[int]] | None:
-    """Answer rows with `rows.decoding`, by a function of a part of them; None if there is none to try."""
+    """Answer rows with `rows.decoding`, part by part; None if there is no such decoding to try."""
     if not rows.decoding:
         return None
     parts = answered_together(rows, int(rows.decoding.get("num_beams", 1)))
@@ -165,18 +165,18 @@ def log_probabilities_of(logits: Any, tokens: Sequence[int]) -> list[float]:
 
 
 def until(tokens: Sequence[int], end: int) -> list[int]:
-    """Cut tokens at the first `end`, which is left out."""
+    """Return the tokens before the first `end`."""
     found = list(tokens)
     return found[: found.index(end)] if end in found else found
 
 
 def target_to_end(target: Sequence[int], end: int) -> list[int]:
-    """Cut a target behind its first `end`; mBART's has the code of its language there."""
+    """Cut a target after its first `end`, where mBART's targets have the code of their language."""
     return [*until(target, end), end]
 
 
 def ask(proof: Path, rows: ProofRows, base: str) -> None:
-    """Write what the new process must answer.
+    """Write the question that the new process must answer.
 
     Args:
         proof: an empty folder.
@@ -187,7 +187,7 @@ def ask(proof: Path, rows: ProofRows, base: str) -> None:
 
 
 def read_outputs(proof: Path) -> RuntimeOutputs:
-    """Read what the new process answered."""
+    """Read the outputs of the new process."""
     return RuntimeOutputs(**json.loads((proof / OUTPUTS).read_text(encoding="utf-8")))
 
 

@@ -82,7 +82,7 @@ def write_model(
     Args:
         model: merged.
         file: to create.
-        described, dimensions: of the model.
+        described, dimensions: description and dimensions of the model.
         vocabulary: as long as the embedding.
         tokenizer: of the base, for the ids of special tokens.
         start_token_id: the decoder's first input.
@@ -195,13 +195,13 @@ def write_adapter(
 ) -> None:
     """Write a LoRA adapter that llama.cpp adds to a GGUF file of its base, and read it back.
 
-    llama.cpp multiplies B·A by `lora_alpha / r`. What another scale (rsLoRA) has beyond that is part of B.
+    llama.cpp multiplies B·A by `lora_alpha / r`. The rest of any other scale (rsLoRA) becomes part of B.
 
     Args:
         file: to create.
         tensors: `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`.
-        described, dimensions: of the base.
-        lora_alpha: of the adapter.
+        described, dimensions: description and dimensions of the base.
+        lora_alpha: `lora_alpha` of the adapter.
         scale_of: returns the factor of B·A in a module.
         name: `general.name`.
 
