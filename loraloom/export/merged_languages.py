@@ -58,7 +58,7 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
 
 
 def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
-    """Return the `generate` argument that decides an answer's language, and code that finds its id."""
+    """Return the `generate` argument that decides an answer's language, and the method for a code's id."""
     key = "forced_bos_token_id" if languages.begins_target else "decoder_start_token_id"
     return key, "get_lang_id" if hasattr(tokenizer, "get_lang_id") else "convert_tokens_to_ids"
 

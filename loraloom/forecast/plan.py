@@ -1,4 +1,4 @@
-"""Choice of what memory holds at once: the experiments that train together, and the rows of a pass."""
+"""Choice of how much memory holds at once: experiments that train together, and rows of a pass."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Plan:
         pass_tokens: maximum number of tokens in one pass through the base, unless one experiment's
             micro-batch has more.
         free_bytes: memory that was available for the plan.
-        pass_limit: maximum number of tokens in any pass, except that of a single row, where a whole
-            micro-batch does not fit; None if all do.
+        pass_limit: maximum number of tokens in any pass, except that of a single row, if a whole micro-batch
+            does not fit; None if all do.
     """
 
     waves: tuple[tuple[str, ...], ...]
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """How large a pass may be, as `Setup` takes it."""
+        """The maximum size of a pass, in the form that `Setup` takes."""
         return {"pass_tokens": self.pass_tokens, "pass_limit": self.pass_limit}
 
     @property
@@ -115,7 +115,7 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
     """Return how many experiments of equal need fit in memory together, at most a number of them.
 
     Args:
-        need: of each.
+        need: need of each experiment.
         tokens: maximum number of tokens in one pass.
         free: bytes of memory that are free.
         most: the largest number of interest.
@@ -186,9 +186,9 @@ def placed(names: Sequence[str], devices: Sequence[str], most: int) -> list[tupl
     """Return the experiments that each device begins with.
 
     Args:
-        names: of the experiments, in order.
-        devices: the first one is that of the process of the run.
-        most: how many experiments memory holds together.
+        names: names of the experiments, in order.
+        devices: the devices; the first one is that of the run's own process.
+        most: number of experiments that memory holds together.
     """
     share = min(most, -(-len(names) // len(devices)))
     return [

@@ -54,8 +54,8 @@ class LanguagePairView:
     """The rows of one pair of languages.
 
     Args:
-        num_rows: with a known answer.
-        figures: experiment → figure → value, the mean over seeds; of `data.retain`, `retain_loss`.
+        num_rows: number of rows with a known answer.
+        figures: experiment → figure → value, the mean over seeds; `retain_loss` is that of `data.retain`.
         differences: experiment → figure → difference from the base.
     """
 
@@ -162,7 +162,7 @@ class ComparisonView:
 
     @property
     def significance(self) -> str:
-        """The differences between experiments that are significant, and those that are not."""
+        """The significant differences between experiments, and those that are not significant."""
         luck = [pair for pair in self.pairs if pair.verdict not in CLEAR]
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:
@@ -235,7 +235,7 @@ class ComparisonView:
         return found
 
     def _forgetting(self) -> str:
-        """Describe the increase of the loss on `data.retain`, beside verdicts that are about other rows."""
+        """Describe the increase of the loss on `data.retain`, because verdicts are about other rows."""
         base = self.figures[BASE_NAME]["retain_loss"]
         known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
         rises = {name: loss - base for name, loss in known.items() if loss is not None}

@@ -38,7 +38,7 @@ from loraloom.text.message import Message
 
 @dataclass(frozen=True)
 class Content:
-    """A run.
+    """The content of a report: a run.
 
     Args:
         name: name of its folder.
@@ -51,7 +51,7 @@ class Content:
         damaged: other comparisons whose files cannot be read.
         ranking: the experiments, best first; None if they cannot be ranked.
         effects: effects of every setting that differs between experiments.
-        search: the trials, if the run is a search.
+        search: the search and its trials, if the run is a search.
         range_test: range test of the learning rate: this run itself, or one in the same folder that applies
             to it.
         advice: the recommended experiment, and why.

@@ -49,7 +49,7 @@ def _applies_to(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
 
 
 def _what_decides(recipe: Recipe) -> list[str]:
-    """Return what a good learning rate depends on, for each experiment."""
+    """Return the settings that a good learning rate depends on, for each experiment."""
     return [
         repr((own.lora, own.training.per_device_train_batch_size, own.training.gradient_accumulation_steps))
         for own in recipe.resolved_experiments
