@@ -1,6 +1,6 @@
 """Tokenization of examples, without padding: targets end in EOS, and truncations are counted.
 
-A source that is too long is truncated as `data.source_truncation` says (`sources/truncation.py`), a
+A source that is too long is truncated according to `data.source_truncation` (`sources/truncation.py`), a
 response at its end. Rows of a multilingual base also have the codes of their languages, which are added to
 the truncated texts, so that no truncation removes them.
 """
@@ -115,7 +115,7 @@ class EncodedSet(Sequence[EncodedExample]):
 
     @property
     def target_tokens(self) -> npt.NDArray[np.int32]:
-        """Sorted unique tokens of all targets."""
+        """The sorted unique tokens of all targets."""
         found = np.zeros(0, np.int32)
         for start in range(0, len(self._targets), _PIECE):  # sorting makes a copy
             found = np.union1d(found, self._targets[start : start + _PIECE])
@@ -155,7 +155,7 @@ def encode(
     """Tokenize sources and responses.
 
     Args:
-        examples: with `source`, `parts`, `response` and languages.
+        examples: examples with `source`, `parts`, `response` and languages.
         tokenizer: a transformers tokenizer.
         max_source_length, max_target_length: number of tokens to keep, including EOS and a code.
         truncation: what to remove from a source that is too long.

@@ -23,7 +23,7 @@ BASE = None  # the slot of rows that no adapter touches
 
 
 def seed_for(seed: int, *purpose: object) -> int:
-    """Derive a seed, in [0, 2^63), from an experiment's seed and from what is drawn."""
+    """Derive a seed, in [0, 2^63), from an experiment's seed and the purpose of the draw."""
     text = "|".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -137,7 +137,7 @@ class Rows:
     Args:
         shares: in the order of the rows.
         expansion: rows of the decoder for each row (beams); rows of the encoder are not expanded.
-        draws: for random numbers; without them nothing is dropped.
+        draws: what determines random numbers; without it, nothing is dropped.
     """
 
     shares: tuple[Share, ...]

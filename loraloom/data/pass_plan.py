@@ -57,12 +57,12 @@ class Pass:
 
     @property
     def num_tokens(self) -> int:
-        """Source and target tokens of all pieces."""
+        """The number of source and target tokens of all pieces."""
         return sum(piece.num_tokens for piece in self.pieces)
 
     @property
     def num_rows(self) -> int:
-        """Rows of all pieces."""
+        """The number of rows of all pieces."""
         return sum(len(piece.rows) for piece in self.pieces)
 
 

@@ -35,7 +35,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What the first rows of a data file show.
+    """A summary of a data file from its first rows.
 
     Args:
         columns: in order of appearance.

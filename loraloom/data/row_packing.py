@@ -32,7 +32,7 @@ class Arrangement(NamedTuple):
 
     @property
     def num_positions(self) -> int:
-        """Source and target positions of all rows, padding included."""
+        """The number of source and target positions of all rows, padding included."""
         return sum(map(len, self.rows)) * sum(self.width)
 
     @property

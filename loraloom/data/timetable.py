@@ -29,18 +29,18 @@ class Timetable:
 
     @property
     def examples_per_step(self) -> int:
-        """Rows of a full optimizer step."""
+        """The number of rows of a full optimizer step."""
         training = self.experiment.training
         return training.per_device_train_batch_size * training.gradient_accumulation_steps
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over the rows."""
+        """The number of optimizer steps in one pass over the rows."""
         return math.ceil(self.num_examples / self.examples_per_step)
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps in all."""
+        """The total number of optimizer steps."""
         training = self.experiment.training
         by_epochs = math.ceil(training.num_train_epochs * self.steps_per_epoch)
         return by_epochs if training.max_steps is None else training.max_steps

@@ -101,7 +101,7 @@ class TokenIds:
 
 
 class SourceIds:
-    """Token ids of sources, truncated as `data.source_truncation` says."""
+    """Token ids of sources, truncated according to `data.source_truncation`."""
 
     def __init__(
         self,

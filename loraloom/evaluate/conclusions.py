@@ -103,7 +103,7 @@ def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
 
     Args:
         texts: the answers of each of its seeds.
-        num_questions: how many different texts were answered.
+        num_questions: number of different texts that were answered.
     """
     if not any(text.strip() for own in texts for text in own):
         return Message(", and all of its answers are blank")

@@ -1,7 +1,7 @@
 """Metrics over answers and references: one entry in `METRICS` each, made of three functions.
 
 `statistics` gives every row a few numbers that can be summed, `figure` computes the metric from their
-sum, and `signature` says what is computed. So the metric over any choice of rows, of which the bootstrap
+sum, and `signature` states what is computed. So the metric over any choice of rows, of which the bootstrap
 draws thousands, costs one sum.
 
 Both sides are first normalized to NFKC: T5 tokenizers turn '？' into '?', so without it a perfect
@@ -34,7 +34,7 @@ class Metric:
     Args:
         statistics: (answers, references) → float64 [rows, k], which may be summed over rows.
         figure: sums float64 [..., k] → values of the metric, float64 [...].
-        signature: what is computed, with versions and options, as sacrebleu writes it.
+        signature: description of the metric, with versions and options, as sacrebleu writes it.
         higher_is_better: whether higher is better; None if neither is (a length).
         unit: unit of the metric.
     """

@@ -38,7 +38,7 @@ class _Line:
         slot: the model.
         row: the row.
         answer: its tokens so far.
-        generator: for sampling; one of its own, so that draws are independent of other lines.
+        generator: its own generator for sampling, so that draws are independent of other lines.
         has_ended: whether the answer is complete.
     """
 
@@ -180,7 +180,7 @@ def _owners(lines: Sequence[_Line]) -> Rows:
 
 
 def padded_rows(base: Base, rows: Sequence[Sequence[int]], num_models: int) -> tuple[Tensor, Tensor]:
-    """Return input_ids and attention mask of token ids with padding behind them, int64 [models · rows, len].
+    """Return input_ids and attention mask of token ids, padded at the end, int64 [models · rows, len].
 
     Args:
         base: the model.

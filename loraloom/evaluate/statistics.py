@@ -35,7 +35,7 @@ class Draws:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the figure."""
+        """The 95 % confidence interval of the figure."""
         return _interval(self.drawn)
 
 

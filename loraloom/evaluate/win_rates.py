@@ -11,7 +11,7 @@ Z_95 = 1.959963984540054  # of a two-sided 95 % interval
 
 @dataclass(frozen=True)
 class WinRate:
-    """How often a model was chosen.
+    """The win rate of a model.
 
     Args:
         model: its name.

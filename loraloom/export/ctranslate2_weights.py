@@ -23,7 +23,7 @@ def save_quantized(spec: Any, quantization: str, folder: Path) -> None:
     """Quantize a specification that CTranslate2's converter made, and write it.
 
     Args:
-        spec: from the converter; its weights are replaced.
+        spec: a specification from the converter; its weights are replaced.
         quantization: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
         folder: an existing folder.
     """

@@ -27,7 +27,7 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class ProofMeasurement:
-    """How the outputs of a runtime differ from those of base + adapter.
+    """Differences between the outputs of a runtime and those of base + adapter.
 
     Args:
         num_answers, num_same_answers: number of greedy answers, and of those that are equal.
@@ -53,7 +53,7 @@ class ExportProof:
     """Results of the proof of an export.
 
     Args:
-        rows: what it was tested on.
+        rows: description of the rows it was tested on.
         runtime, computed_in: the program that ran the export, and the number format it computed in.
         is_exact: whether equality was demanded.
         measured: how its outputs differ from those of base + adapter in float32.

@@ -33,9 +33,9 @@ class Reference:
 
     Args:
         answers: greedy answers, without start and EOS.
-        log_probabilities: of each token of each target up to EOS.
-        nearest: of each answer at each position, EOS included, the likeliest tokens and their logits; empty
-            if nothing is demanded to be equal.
+        log_probabilities: one for each token of each target up to EOS.
+        nearest: for each answer at each position, EOS included, the likeliest tokens and their logits; empty
+            if nothing is required to be equal.
         decoded: answers with the recipe's decoding, if that is tried.
     """
 
@@ -81,7 +81,7 @@ def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -
     Args:
         bank: with the adapter attached.
         slot: the adapter.
-        rows: with targets.
+        rows: rows with targets.
     """
     model = bank.base.model.eval()
     found: list[list[float]] = []
@@ -107,9 +107,9 @@ def merge_scored(
 
     Args:
         bank: with the adapter attached, which is merged.
-        facts: of the adapter.
-        examples, rows, answers: of the export's proof.
-        folder: to create, for the logits of base + adapter.
+        facts: facts about the adapter.
+        examples, rows, answers: those of the export's proof.
+        folder: folder to create, for the logits of base + adapter.
         stop: checked between parts of the work.
 
     Returns:

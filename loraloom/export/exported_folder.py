@@ -160,7 +160,7 @@ def write_export(
     for note in notes:
         report(Note(message=note))
     shift = movement(bank, name)
-    # Figures need whole answers; those to random tokens have none.
+    # Figures need whole answers; answers to random tokens have no figures.
     limits = Limits() if asked.is_exact or not asked.examples else OF_RECIPE
     rows = proof_rows(loaded, recipe, asked.examples, facts.languages, limits)
     rows = replace(rows, decoding=comparable(recipe.generation, asked.format.decodes))
@@ -270,7 +270,7 @@ def run_export(
 
     Args:
         format: the format.
-        folder: what was written.
+        folder: the exported folder.
         proof: an empty folder.
         rows: input for the model.
         base: folder or hub name of the base, for a format that contains an adapter alone.

@@ -22,7 +22,7 @@ Form = Literal["merged", "adapter"]
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What is exported.
+    """The model or adapter to export.
 
     Args:
         base: on the CPU in float32 and in eval mode. For a merged export its weights are W + s·B·A, and its
@@ -52,7 +52,7 @@ class Format(ABC):
         title: usual name.
         quantizations: values of `--quantization`, the default first; each is the name of a torch dtype.
         exact: the quantizations that lose nothing; the proof then demands equality up to float32 rounding.
-        forms: what it can contain, the default first.
+        forms: what an export can contain, the default first.
         extra: the extra of the package that installs what it needs; "" if nothing more is needed.
         writes_with: modules that `write` imports, beyond the package's own dependencies.
         runs_with: modules that the proof imports. If one is missing, the export is written without a proof.

@@ -97,7 +97,7 @@ def store_outputs(
     Args:
         model: in eval mode.
         rows: input for the model.
-        folder: to create.
+        folder: folder to create.
         during: returns a context for passes of a given number of rows.
         answers: the greedy answers, if they are already known.
 
@@ -145,7 +145,7 @@ class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
     """Forces the first token of each row's answer.
 
     Args:
-        tokens: of each row; None if the model chooses it.
+        tokens: token of each row; None if the model chooses it.
     """
 
     def __init__(self, tokens: Sequence[int | None]) -> None:

@@ -33,7 +33,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     """Load the file as llama.cpp does, and answer.
 
     Args:
-        folder: with model.gguf, or adapter.gguf.
+        folder: folder with model.gguf, or adapter.gguf.
         rows: input for the model.
         base: folder or hub name of the base, for an adapter alone; it is written as a GGUF file first.
     """

@@ -70,7 +70,7 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
 
     Args:
         repository: `owner/name`.
-        files: to add or replace.
+        files: files to add or replace.
         title: title of the commit.
         is_public: visibility of a new repository; an existing one must have it.
         report: called with notes.

@@ -152,9 +152,9 @@ def merged_card(
     """Write the README.md of the merged folder.
 
     Args:
-        result: what was merged.
+        result: the outcome of merging.
         measured: the figures of the proof.
-        proof: what was compared.
+        proof: the proof of the folder.
         family: family of the base.
         logit_scale: factor applied to the hidden states before the output head.
         flag_matters: as in `ModelMeasurement`.

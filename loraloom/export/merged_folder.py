@@ -136,7 +136,7 @@ def merge_proven(
         bank: with the adapter attached.
         name: the adapter.
         rows: input for the model.
-        folder: to create, for the outputs of base + adapter.
+        folder: folder to create, for the outputs of base + adapter.
         stop: checked between parts of the work.
         answers: greedy answers of base + adapter to the rows, if they are already known.
 

@@ -70,7 +70,7 @@ SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What happened to each setting in the base's own file.
+    """The outcome for each setting in the base's own file.
 
     Args:
         file: the file that contains them.

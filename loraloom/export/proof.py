@@ -52,7 +52,7 @@ class Proof:
     """Results of the proof for a merged folder.
 
     Args:
-        rows: what it was tested on.
+        rows: description of the rows it was tested on.
         num_merged: number of linears that are W + s·B·A.
         weight_error: largest error of any of them, in steps of float32 (2^-24 of the norm of its weights).
         merging: base + adapter compared with the merged weights in float32.
@@ -212,7 +212,7 @@ def check_tokenizer(num_same: int, rows: ProofRows) -> None:
 
 
 def proof_failed(what: str, found: str = "", allowed: str = "") -> ModelError:
-    """Return the error for a folder that is not what it should be."""
+    """Return the error for a folder that failed a check of the proof."""
     return ModelError(
         what,
         where="proof",

@@ -47,7 +47,7 @@ def reference_decoded(
     Args:
         bank: with the adapter attached.
         slot: the adapter.
-        rows: with `decoding`; targets are not read.
+        rows: rows with `decoding`; targets are not read.
         settings: generation settings of the recipe.
     """
     if not rows.decoding:

@@ -41,7 +41,7 @@ class ProofRows:
         start_token_ids: the decoder's first input, of each row.
         forced_token_ids: the first token of each row's answer; None if the model chooses it.
         max_new_tokens: maximum length of a greedy answer.
-        attention: the implementation that transformers is asked for.
+        attention: the implementation that transformers is to use.
         text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
         frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
         decoding: settings of `generation` beyond greedy that are tried too, if the runtime knows them.
@@ -70,7 +70,7 @@ class RuntimeOutputs:
             `rows.max_new_tokens` tokens each.
         runtime: its name and version, as a user would install it: `ctranslate2 4.8.5`.
         computed_in: format it computed in, if that is not the dtype of the files: `float32`, `int8_float32`.
-        log_probabilities: of each token of each target up to EOS, in nats; None if the runtime gives none.
+        log_probabilities: one per token of each target up to EOS, in nats; None if the runtime gives none.
         encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
             runtime has no tokenizer of its own.
         decoded: answers with `rows.decoding`, in the same form; None if there are none.
@@ -104,7 +104,7 @@ def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
 
 
 def answered_at_once(rows: ProofRows, num_beams: int = 1) -> int:
-    """Return how many of these rows are answered at once; each beam has keys and values of its own."""
+    """Return how many of these rows are answered at once; each beam has its own keys and values."""
     longest = max((len(source) for source in rows.sources), default=0) + rows.max_new_tokens
     return max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest) // num_beams)
 

@@ -34,7 +34,7 @@ def write_tensors(
     """Write a file, with no more than one piece of it in memory at a time.
 
     Args:
-        file: to create.
+        file: file to create.
         tensors: dtype and shape of each, by name.
         pieces: yields a tensor's values in order, flat and of its dtype.
 

@@ -28,7 +28,7 @@ from loraloom.export.runtime import ProofRows
 
 @dataclass(frozen=True)
 class LoadedFolder:
-    """What transformers loads from a folder.
+    """The contents of a folder as transformers loads them.
 
     Args:
         hashes: SHA-256 of each tensor's bytes, by its name in the model.

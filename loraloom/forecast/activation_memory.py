@@ -55,12 +55,12 @@ class SavedActivations:
     """Bytes that autograd keeps until the backward pass.
 
     Args:
-        per_source, per_target: for each position of a row.
-        per_source_pair, per_target_pair, per_cross_pair: for each pair of positions of a row: source and
+        per_source, per_target: bytes for each position of a row.
+        per_source_pair, per_target_pair, per_cross_pair: bytes for each pair of positions: source and
             source, target and target, target and source.
         per_pass: independent of the rows, such as adapters cast to the base's dtype.
         num_layers: layers of encoder and decoder that keep these bytes.
-        layer_input_bytes: for each position of the hidden states that enter a layer.
+        layer_input_bytes: bytes for each position of the hidden states that enter a layer.
     """
 
     per_source: float
@@ -101,7 +101,7 @@ def kept_alike(settings: LoraSettings) -> str:
 
 
 def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
-    """Measure what a training pass keeps, by what it grows with.
+    """Measure the bytes that a training pass keeps, and what they grow with.
 
     Args:
         bank: a bank without a slot named `probe`.

@@ -8,7 +8,7 @@ predicted. The phases follow one another, and the peak is the largest of them:
     answers     adapters, moments + caches and logits of a batch of answers being generated
     saving      adapters, moments + the bytes of a checkpoint before they are on disk
 
-Each phase also has the best adapters, and the head in int8 if many answers are generated greedily.
+Each phase also includes the best adapters, and the head in int8 if many answers are generated greedily.
 `benchmarks/memory.py` compares the prediction with the kernel's own figure; docs/benchmarks.md has the table.
 """
 
@@ -52,14 +52,14 @@ IN_CHECKPOINT = 4 * FLOAT32
 
 @dataclass(frozen=True)
 class Phase:
-    """What a part of the work allocates, in bytes by purpose."""
+    """The allocations of a part of the work, in bytes by purpose."""
 
     name: str
     parts: Mapping[str, int]
 
     @property
     def bytes(self) -> int:
-        """Sum of all parts."""
+        """The sum of all parts."""
         return sum(self.parts.values())
 
 
@@ -161,7 +161,7 @@ def phases(
         wave: experiments that train together.
         earlier: experiments of earlier waves, whose best adapters are still in memory.
         eval_set: encoded rows; may be empty.
-        generation: how to generate answers, for generation metrics.
+        generation: settings for generating answers, for generation metrics.
         pass_tokens: maximum number of tokens of several micro-batches in one pass.
         limit: maximum number of tokens of any pass, except that of a single row.
     """

@@ -29,7 +29,7 @@ PASS_NUMBERS_CPU = 1 << 18
 
 @dataclass(frozen=True)
 class Need:
-    """What one experiment adds to the peak memory.
+    """The contribution of one experiment to the peak memory.
 
     Args:
         adapter_bytes: adapter, gradient and AdamW's two moments, in memory all the time.
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def wave_bytes(self) -> int:
-        """Bytes that the largest wave adds to what is already loaded."""
+        """The bytes that the largest wave adds to what is already loaded."""
         waves = ([self.needs[name] for name in wave] for wave in self.waves)
         tokens = shared_tokens(self.pass_tokens, self.pass_limit)
         return max(wave_bytes(needs, tokens) for needs in waves)
@@ -103,7 +103,7 @@ def shared_tokens(tokens: int, limit: int | None) -> int:
 
 
 def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
-    """Return what experiments that train together add: all adapters, and the activations of one pass."""
+    """Return the bytes that experiments add together: all adapters, and the activations of one pass."""
     per_token = max(need.activation_bytes / max(1, need.num_tokens) for need in needs)
     together = min(sum(need.activation_bytes for need in needs), int(per_token * tokens))
     return sum(need.adapter_bytes for need in needs) + max(
@@ -131,7 +131,7 @@ def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: f
 
     Args:
         experiments: experiments of the recipe.
-        counter: for base and rows.
+        counter: counter for base and rows.
         usable: bytes that training may take in addition to what is loaded.
 
     Returns:

@@ -58,7 +58,7 @@ def plain_token_losses(
     """Compute what `token_losses` computes by torch's cross-entropy over all logits: its oracle.
 
     Args:
-        hidden, labels, head, smoothing: as there, but each row needs a label.
+        hidden, labels, head, smoothing: as in `token_losses`, but each row needs a label.
     """
     logits = all_logits(head, hidden)
     losses = F.cross_entropy(logits, labels, reduction="none")

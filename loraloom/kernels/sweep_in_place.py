@@ -22,7 +22,7 @@ def sweep_in_place(
     Args:
         hidden: [n, d].
         labels: int64 [n].
-        weight: of the head, [vocabulary, d].
+        weight: weight of the head, [vocabulary, d].
         scale: factor of the hidden states before the head.
         gradient: overwritten with ∂loss/∂hidden, [n, d], if given.
 

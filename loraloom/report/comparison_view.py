@@ -76,7 +76,7 @@ class ComparisonView:
         took_part_in_a_choice: whether these rows also selected the checkpoints.
         verdicts: one for each experiment; those that did nothing first, then the best.
         recommendation: the recommended experiment and why; empty if there are no references.
-        recommended: that experiment; None if none is better than another, or than the base.
+        recommended: the recommended experiment; None if none is better than another, or than the base.
         ranking: the experiments, best first.
         groups: experiment → its adapters, one per seed; the group of the base is itself.
         figures: experiment → figure → value, the mean over seeds.
@@ -193,7 +193,7 @@ class ComparisonView:
 
     @property
     def cautions(self) -> list[str]:
-        """What readers should keep in mind when interpreting the figures."""
+        """The cautions that readers should keep in mind when interpreting the figures."""
         found: list[str] = [STALE] if self.is_stale else []
         if self.quantization != UNQUANTIZED:
             found.append(

@@ -95,7 +95,7 @@ class Content:
 
     @property
     def notices(self) -> list[str]:
-        """Notices about content that is not shown."""
+        """The notices about content that is not shown."""
         fix = Message("`loraloom compare` writes it again.")
         lost = [
             Message("The comparison `{name}` is damaged and not shown. {fix}", name=name, fix=fix)

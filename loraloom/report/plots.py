@@ -32,7 +32,7 @@ LARGEST = 1e30
 
 
 class Curves(TypedDict):
-    """What the page shows of losses and learning rates: two charts, and how they are drawn."""
+    """The page's view of losses and learning rates: two charts, and how they are drawn."""
 
     loss_chart: Markup
     rate_chart: Markup

@@ -54,7 +54,7 @@ class Dialect:
 
     @property
     def fix(self) -> str:
-        """How to repair cells that cannot be told apart."""
+        """Advice on how to repair cells that cannot be told apart."""
         return _QUOTED if self.quoted else _PLAIN
 
 
@@ -63,7 +63,7 @@ class Record(NamedTuple):
 
     Args:
         begins_on: number of its first line, from 1.
-        cells: the cells, or what is wrong with them.
+        cells: the cells, or a description of what is wrong with them.
         num_cells: if it spans several lines, the number of cells of each line when quotes are text.
     """
 

@@ -36,7 +36,7 @@ class Header:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns."""
+        """The names of the columns."""
         return [name for name in self._cells if name]
 
     def values(

@@ -73,7 +73,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
 
 
 def _head(chunks: Iterator[str]) -> tuple[str, bool]:
-    """Return the piece that shows what the file is: its first two lines if they are not too long."""
+    """Return the piece that shows the file's shape: its first two lines if they are not too long."""
     pieces: list[str] = []
     num_chars = newlines = 0
     for chunk in chunks:

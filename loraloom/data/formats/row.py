@@ -97,7 +97,7 @@ class Findings:
 
     @property
     def problems(self) -> list[Problem]:
-        """Problems for which the file is refused, in file order; those that concern no row come last."""
+        """The problems for which the file is refused, in file order; those without a row come last."""
         placed = sorted(self._placed, key=lambda placed: placed[0])
         problems = [problem for _, problem in placed]
         if self.on_invalid == "error" and placed and placed[0][0] < math.inf:

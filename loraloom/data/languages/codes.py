@@ -1,4 +1,4 @@
-"""The language codes of a multilingual tokenizer, and where they stand in sources and targets.
+"""The language codes of a multilingual tokenizer, and their places in sources and targets.
 
                  source             target             decoder begins with
     mBART        x x </s> de_DE     y y </s> en_XX     en_XX (the last token of the target)

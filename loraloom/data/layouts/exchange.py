@@ -140,7 +140,7 @@ class LayoutOptions:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of a file are read.
+    """A way to read the rows of a file.
 
     Args:
         name: name for users: `instruction/response`.

@@ -16,7 +16,7 @@ from loraloom.text.visible import quoted
 
 @dataclass(slots=True)
 class LayoutNotes:
-    """What was skipped, or read in a way that the user should know about.
+    """Counts of what was skipped, or read in a way that the user should know about.
 
     Args:
         what: number of occurrences by description, such as `questions without an answer`.

@@ -1,4 +1,4 @@
-"""Roles in conversations, and the speaker that each stands for."""
+"""Roles in conversations, and the speaker that each one denotes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SHOWN = re.compile(r"[\w .-]{1,30}")
 
 
 def role_names(own: Mapping[str, list[str]]) -> dict[str, str]:
-    """Map each known role, folded, to the speaker it stands for.
+    """Map each known role, folded, to the speaker that it denotes.
 
     Args:
-        own: the recipe's `data.roles`, which comes first.
+        own: the recipe's `data.roles`, which take precedence.
     """
     known = {name: speaker for speaker, names in ROLES.items() for name in names}
     return known | {folded(name): speaker for speaker, names in own.items() for name in names}

@@ -15,7 +15,7 @@ from loraloom.recipe.relative_paths import Locations
 def prompts_of_files(
     name: str, read: Callable[[Path, str, Findings], list[Prompt]], report: Callable[[str], None]
 ) -> list[Prompt]:
-    """Read the prompts of every file that a name stands for.
+    """Read the prompts of every file that a name refers to.
 
     Args:
         name: a file, a folder or a pattern, as written by the user.

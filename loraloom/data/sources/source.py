@@ -1,4 +1,4 @@
-"""A source text and its pieces, which tell encoding what to cut first."""
+"""A source text and its pieces, which determine what encoding cuts first."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
         ──▶ the recipe's own text ──▶ only if the question alone is too long: the question's end
 
 Text is cut at whole characters and every attempt is tokenized again, because the sub-words at a cut
-differ from those of the whole text. `truncate` asks for the tokens of one attempt at a time, so that the
+differ from those of the whole text. `truncate` requests the tokens of one attempt at a time, so that the
 attempts of many rows are tokenized together.
 """
 

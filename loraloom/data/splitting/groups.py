@@ -62,7 +62,7 @@ class SourceGroups:
 
         Returns:
             The keys of the shared turns, which would join a group larger than the share `LARGEST` of
-            everything that is asked.
+            all questions.
         """
         for key, rows in self._holders.items():
             if key in self._alone:
@@ -99,7 +99,7 @@ def choose_parts(sizes: Sequence[int] | npt.NDArray[np.integer], wanted: Sequenc
         wanted: number of rows that each part should have; above 0.
 
     Returns:
-        For each part, positions in `sizes`, as `choose_groups` takes them from what is left. A part
+        For each part, positions in `sizes`, as `choose_groups` takes them from the remaining groups. A part
         that would leave nothing for the later ones gets the one group nearest to its number;
         it is empty if there are too few groups for all parts.
     """

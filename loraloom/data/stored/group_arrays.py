@@ -1,4 +1,4 @@
-"""Groups of rows as arrays: as `SourceGroups` computes them, in a few bytes per row, not a few hundred.
+"""The groups of rows of `SourceGroups`, as arrays of a few bytes per row instead of a few hundred.
 
 The rule is that of `splitting/groups.py`, whose classes and constants state and justify it. A *row* is an
 entry of a file with its examples; each example has the key of its source.

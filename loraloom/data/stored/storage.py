@@ -1,4 +1,4 @@
-"""Whether the rows of a recipe are kept in memory or in files, and why."""
+"""The choice between keeping the rows of a recipe in memory and in files, with the reason."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class GgufTensor:
     """A tensor to write.
 
     Args:
-        name: in the GGUF file.
+        name: name in the GGUF file.
         data: [rows, columns] or [columns].
         stored: GGML's type.
     """
@@ -53,7 +53,7 @@ def stored_type(name: str, shape: tuple[int, ...], wanted: str) -> str:
     """Return GGML's type of a tensor.
 
     Args:
-        name: in the GGUF file.
+        name: name in the GGUF file.
         shape: its shape.
         wanted: GGML's type for matrices.
     """
@@ -66,7 +66,7 @@ def tensor_name(names: Any, key: str) -> str | None:
     """Return the name in a GGUF file of a parameter `….weight`; None if llama.cpp has none for it.
 
     Args:
-        names: of `gguf.get_tensor_name_map`.
+        names: result of `gguf.get_tensor_name_map`.
         key: the parameter's name in transformers.
     """
     return names.get_name(key, try_suffixes=(".weight",))  # type: ignore[no-any-return]
@@ -77,7 +77,7 @@ def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -
 
     Args:
         writer: with all metadata added.
-        file: to create.
+        file: file to create.
         tensors: in the order of the file.
 
     Returns:
@@ -182,7 +182,7 @@ def lora_names(names: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, str
     """Return names of adapted modules in a GGUF file, and the modules that llama.cpp has no name for.
 
     Args:
-        names: of `gguf.get_tensor_name_map`.
+        names: result of `gguf.get_tensor_name_map`.
         tensors: `{"<module>.lora_A": …, "<module>.lora_B": …}`.
     """
     modules = sorted({key.rpartition(".")[0] for key in tensors})

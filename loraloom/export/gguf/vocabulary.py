@@ -74,7 +74,7 @@ def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabular
 
     Args:
         path: folder or hub name of the base, with its own tokenizer files.
-        tokenizer: of the base; its ids decide.
+        tokenizer: tokenizer of the base, whose ids decide.
         num_embeddings: rows of the embedding.
 
     Raises:

@@ -31,7 +31,7 @@ def write_graphs(
     Args:
         model: in float32 and eval mode, on the CPU.
         start_token_id: any token that may begin an answer.
-        folder: for the files.
+        folder: folder for the files.
         quantization: `float32` or `int8`.
 
     Returns:
