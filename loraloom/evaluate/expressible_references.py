@@ -97,7 +97,7 @@ def _visible(text: str) -> str:
 
 
 def _lost(written: str, read: str) -> list[str]:
-    """List the kinds of characters of which a decoded text has fewer."""
+    """List the kinds of characters that a decoded text has fewer of."""
     before, after = _ends(written), _ends(read)
     if before == after:
         return []

@@ -1,4 +1,4 @@
-"""The format of CTranslate2: its own converter, applied to the merged model in memory, config corrected."""
+"""The format of CTranslate2: its own converter on the merged model in memory, with a corrected config."""
 
 from __future__ import annotations
 

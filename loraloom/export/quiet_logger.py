@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_logger(name: str = "", level: int = logging.ERROR) -> Iterator[None]:
-    """Keep what a logger says below a level from the console.
+    """Keep a logger's messages below a level from the console.
 
     Args:
         name: name of the logger; by default the root.

@@ -25,7 +25,7 @@ from typing import Any
 ROWS, OUTPUTS = "rows.json", "outputs.json"
 # Positions processed at once, unless one target is longer: 128 positions of 250,112 logits take 128 MB.
 ROWS_AT_ONCE, POSITIONS_AT_ONCE = 8, 128
-# What is answered at once. A step reads the whole head, 0.5 GB with d_model 512, for one row as for 32; the
+# Rows answered at once. A step reads the whole head, 0.5 GB with d_model 512, for one row as for 32; the
 # keys and values of 4,096 positions take 0.8 GB in mt0-large.
 ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE = 32, 4096
 

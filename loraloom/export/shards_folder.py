@@ -132,7 +132,7 @@ def _check_computed(base: Base, dtype: torch.dtype) -> None:
     """Refuse weights that the model computed itself and rounded to a dtype other than the one to save in.
 
     Raises:
-        ModelError: there are such weights.
+        ModelError: the model has such weights.
     """
     exact = {torch.float32, dtype}
     state = base.model.state_dict()

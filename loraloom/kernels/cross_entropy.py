@@ -55,7 +55,7 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 def plain_token_losses(
     hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Tensor | None = None
 ) -> Tensor:
-    """Compute what `token_losses` computes by torch's cross-entropy over all logits: its oracle.
+    """Compute the same as `token_losses`, by torch's cross-entropy over all logits: the test oracle.
 
     Args:
         hidden, labels, head, smoothing: as in `token_losses`, but each row needs a label.

@@ -109,7 +109,7 @@ def _apply_node(
 
 
 def plain_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
-    """Compute what `add_low_ranks` computes, adapter by adapter and by autograd: its oracle."""
+    """Compute the same as `add_low_ranks`, adapter by adapter and by autograd: the test oracle."""
     out = y.clone()
     for group in groups:
         kept = torch.ones_like(x[group.start : group.stop]) if group.kept is None else group.kept

@@ -33,7 +33,7 @@ class _NormAndKeep(torch.autograd.Function):
 
 
 class _Norm(torch.autograd.Function):
-    """A frozen norm of x that keeps x alone, where autograd would keep a tensor of each operation."""
+    """A frozen norm of x that keeps only x, where autograd would keep a tensor of each operation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -135,7 +135,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         compare_name: comparison to show; by default that of test rows, else of eval rows, else of prompts.
 
     Raises:
-        RunError: it is not a run, has no such comparison, or one of its files is damaged.
+        RunError: the folder is not a run, has no such comparison, or one of its files is damaged.
         RecipeError: its recipe is damaged.
     """
     run = open_run(folder)

@@ -27,7 +27,7 @@ _KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
 
 
 def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arrangement:
-    """Find out how the rows of an object are arranged.
+    """Determine how the rows of an object are arranged.
 
     Args:
         cursor: at the object's beginning, in a separate pass over the file.

@@ -26,7 +26,7 @@ def check_languages(
 
     Args:
         rows: all rows that will be encoded.
-        languages: languages of the base; None if its rows carry no codes, so that any language will do.
+        languages: languages of the base; None if its rows carry no codes, so that any language is allowed.
         base: name of the base in messages.
         to_answer: whether options of a command, not a recipe, state the languages.
 

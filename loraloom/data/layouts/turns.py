@@ -50,7 +50,7 @@ class TurnReading:
 
     @classmethod
     def of(cls, options: LayoutOptions, notes: LayoutNotes) -> TurnReading:
-        """Take the state from a recipe's options."""
+        """Create the initial state from a recipe's options."""
         return cls(role_names(options.roles), options.answer_weights, notes)
 
 

@@ -23,7 +23,7 @@ class Piece:
     """A contiguous part of a source.
 
     Args:
-        kind: its kind.
+        kind: kind of the piece.
         text: unaltered text from the row.
         gap: separator before the next piece, removed if either piece is.
     """

@@ -112,7 +112,7 @@ class Split:
             folder, is_own, progress: as in `split_examples`.
 
         Raises:
-            DataError: a file is not the one that was split, or its rows are read differently now.
+            DataError: a file is not the one that was split, or its rows are now read differently.
         """
         located = locate_parts(settings, is_checked=False)
         new = check_unchanged(saved.files, located, settings.locations, shown_as)

@@ -1,7 +1,7 @@
 """Examples in files: texts one after another, and a record of fixed size for each example.
 
 texts.bin     source, response and pieces of each example
-records.bin   where these are, and the rest of the example
+records.bin   the positions of these texts, and the rest of the example
 keys.bin      the `source_key` of its source, 16 bytes
 groups.bin    the first example of its group; `shared.bin`: whether its source is a shared turn
 """

@@ -22,7 +22,7 @@ _CHUNK = 4096
 class ExampleWriter:
     """A list of examples that only grows, and whose examples are in files.
 
-    It also takes the place of the groups of the rows, which are computed from the files at the end.
+    It also replaces the recorder of row groups, which are computed from the files at the end.
 
     Args:
         folder: receives the files.

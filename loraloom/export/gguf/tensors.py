@@ -1,4 +1,4 @@
-"""Tensors of a GGUF file: their names, the type each is stored in, and writing them one at a time."""
+"""Tensors of a GGUF file: their names, their stored types, and writing of one at a time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stored_type(name: str, shape: tuple[int, ...], wanted: str) -> str:
 
     Args:
         name: name in the GGUF file.
-        shape: its shape.
+        shape: shape of the tensor.
         wanted: GGML's type for matrices.
     """
     if len(shape) == 1 or POSITION_BIAS in name or (wanted == "Q8_0" and shape[-1] % BLOCK):

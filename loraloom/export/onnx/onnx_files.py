@@ -124,8 +124,8 @@ def _transpose_weights(graph: ir.Graph) -> None:
 def _quantize(source: Path, target: Path) -> dict[str, int]:
     """Quantize the products of a file by onnxruntime's own tool, and remove the file.
 
-    Products alone: an embedding has one scale for the whole table in onnxruntime, in which the rows of
-    frequent tokens would lose most of their precision.
+    Only products are quantized: in onnxruntime an embedding has one scale for the whole table, with which
+    the rows of frequent tokens would lose most of their precision.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
