@@ -21,7 +21,7 @@ class Timetable:
         experiment: its settings.
         num_examples: training rows.
 
-    Source: steps are counted as in transformers' Trainer; the last step of an epoch may be a smaller one.
+    Source: steps are counted as in transformers' Trainer; the last step of an epoch may be smaller.
     """
 
     experiment: Experiment

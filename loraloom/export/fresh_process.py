@@ -95,7 +95,7 @@ def store_outputs(
     """Compute greedy answers and logits for given targets, with transformers' generate and forward.
 
     Args:
-        model: in eval mode.
+        model: a model in eval mode.
         rows: input for the model.
         folder: folder to create.
         during: returns a context for passes of a given number of rows.

@@ -136,7 +136,7 @@ class LargestPass:
     Args:
         kept_bytes: bytes kept for its backward pass.
         num_positions: positions of its rows, source and target, padding included.
-        num_labels, num_tokens: numbers over its examples.
+        num_labels, num_tokens: totals over its examples.
     """
 
     kept_bytes: int

@@ -35,7 +35,7 @@ class PassLayout(NamedTuple):
 
     Args:
         shares: rows of each experiment, padding included.
-        num_labels, num_tokens: numbers over its examples.
+        num_labels, num_tokens: totals over its examples.
     """
 
     shares: Shares

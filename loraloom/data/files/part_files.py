@@ -125,7 +125,7 @@ def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Pr
 
 
 def read_parts(located: Mapping[Part, DataLocation], settings: DataSettings) -> dict[Part, PartContents]:
-    """Read every part, or raise with every problem of every file."""
+    """Read every part, or raise an error with every problem of every file."""
     read: dict[Part, PartContents] = {}
     problems: list[Problem] = []
     for part, own in located.items():

@@ -30,7 +30,7 @@ def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | Non
     Otherwise a model would be trained on the rows that it is evaluated on.
 
     Args:
-        names: the files that a folder or pattern gave.
+        names: the files that a folder or pattern matched.
         entry: that folder or pattern; its own name does not indicate a file's part.
         where: the setting that contains it.
     """

@@ -2,7 +2,7 @@
 
 rows/tokens-<digest>/   sources.bin, targets.bin: token ids, one example after another
                         source_starts.bin, target_starts.bin: where each begins, and where the last ends
-                        source_lengths.bin, target_lengths.bin, cuts.bin: of each example
+                        source_lengths.bin, target_lengths.bin, cuts.bin: one value for each example
                         tokens.json: progress of the encoding
 """
 
