@@ -166,7 +166,7 @@ def collate(
     """Lay out the examples of every part in rows.
 
     Args:
-        parts: at least one, each with at least one example.
+        parts: parts of the batch, at least one, each with at least one example.
         layout: layout of the model.
         packing: whether a row may contain several examples, if the layout allows it (`row_packing.py`);
             otherwise each example has its own row.

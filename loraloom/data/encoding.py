@@ -222,7 +222,7 @@ def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
     """Describe in one sentence which sources were cut; "" if none was.
 
     Args:
-        part: for example `train` or `eval`; may be "".
+        part: name of the part, such as `train` or `eval`; may be "".
         cuts: as `EncodedSet.source_cuts`.
         limit: data.max_source_length.
     """

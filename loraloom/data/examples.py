@@ -51,7 +51,7 @@ class Examples:
     """Examples of a whole file.
 
     Args:
-        examples: in file order.
+        examples: the examples, in file order.
         layout: layout of its rows, for users.
         notes: what was accepted but the user should know about: unused columns, dropped rows.
         dropped: number of empty exchanges that `data.on_empty: drop` dropped.

@@ -135,7 +135,7 @@ class Rows:
     """Contiguous shares of a batch, in order, as in training; `bank/indexed_rows.py` allows any order.
 
     Args:
-        shares: in the order of the rows.
+        shares: the shares, in the order of the rows.
         expansion: rows of the decoder for each row (beams); rows of the encoder are not expanded.
         draws: what determines random numbers; without it, nothing is dropped.
     """

@@ -49,7 +49,7 @@ class Pass:
 
     Args:
         micro_batch: the number of the micro-batch within the step, from 0.
-        pieces: in the order of the trainees.
+        pieces: the pieces, in the order of the trainees.
     """
 
     micro_batch: int

@@ -38,7 +38,7 @@ class Preview:
     """A summary of a data file from its first rows.
 
     Args:
-        columns: in order of appearance.
+        columns: the columns, in order of appearance.
         layout: the layout in which the rows are read.
         num_rows: number of rows in the file.
         exact: whether `num_rows` was counted; for a very large file it is estimated, which a note says.
@@ -126,7 +126,7 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
     """Preview several files as if they were one.
 
     Args:
-        files: at least one.
+        files: the files, at least one.
         settings: as in `read_examples`.
 
     Raises:

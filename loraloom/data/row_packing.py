@@ -50,7 +50,7 @@ def arrange(parts: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arra
     the cost of attention grows with the square of the width. The cheapest of a few widths is chosen.
 
     Args:
-        parts: at least one, each with at least one example.
+        parts: parts of the batch, at least one, each with at least one example.
         packing: whether a row may contain several examples; otherwise each has its own.
     """
     longest = _width([[example] for part in parts for example in part])

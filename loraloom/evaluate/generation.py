@@ -66,7 +66,7 @@ def answer(
     """Answer the same rows with every adapter, and with the base as `None`.
 
     Args:
-        bank: with the adapters attached.
+        bank: the bank, with the adapters attached.
         slots: the models that answer.
         sources: token ids of each row, EOS last.
         settings: how to decode; `batch_size` rows at a time for each slot.

@@ -62,7 +62,7 @@ class RowDecoding:
         answers: the tokens of each answer so far, without start and EOS, [slots][rows].
 
     Args:
-        bank: with the adapters attached.
+        bank: the bank, with the adapters attached.
         slots: the models that answer.
         sources: token ids of each row.
         starts: beginning of the answer to each row.

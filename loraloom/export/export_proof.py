@@ -160,7 +160,7 @@ def check_encodings(outputs: RuntimeOutputs, rows: ProofRows) -> None:
     """Check that the runtime's own tokenizer, if it has one, gives the tokens of the run.
 
     Raises:
-        ModelError: its tokens differ.
+        ModelError: the tokenizer's tokens differ.
     """
     if outputs.encodings is None or rows.text_at is not None:
         return

@@ -52,7 +52,7 @@ def reference_answers(
     """Compute greedy answers of base + adapter in float32, without start and EOS.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         slot: the adapter.
         rows: targets are not read.
         with_nearest: keep what is needed to distinguish a tie from a difference.
@@ -79,7 +79,7 @@ def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -
     """Compute the log-probability of each token of each target up to EOS, by base + adapter in float32.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         slot: the adapter.
         rows: rows with targets.
     """
@@ -106,7 +106,7 @@ def merge_scored(
     nothing, the same logits give the log-probabilities.
 
     Args:
-        bank: with the adapter attached, which is merged.
+        bank: the bank, with the adapter attached, which is merged.
         facts: facts about the adapter.
         examples, rows, answers: those of the export's proof.
         folder: folder to create, for the logits of base + adapter.

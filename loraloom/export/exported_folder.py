@@ -130,7 +130,7 @@ def write_export(
     """Export the bank's only adapter, verify what was written, and rename it.
 
     Args:
-        bank: on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
+        bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
         adapter: the adapter.
         facts: facts for the folder's card.
         asked: the requested export.

@@ -134,7 +134,7 @@ def _about_existing(existing: Any, files: Sequence[HubFile]) -> str:
 
 @contextmanager
 def _refusals(repository: str) -> Iterator[None]:
-    """Convert the client's errors.
+    """Convert errors of the hub's client.
 
     Raises:
         RunError: contains the hub's answer.

@@ -63,7 +63,7 @@ def write_merged(
     """Merge the bank's only adapter, verify the folder, and rename it.
 
     Args:
-        bank: on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
+        bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
         facts: facts for the folder's card.
         examples: rows for the proof; without any, random tokens are used.
         dtype: dtype to save in; by default that of the base's own files.
@@ -133,7 +133,7 @@ def merge_proven(
     """Merge the adapter into the weights, and check that the model computes the same as before.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         name: the adapter.
         rows: input for the model.
         folder: folder to create, for the outputs of base + adapter.

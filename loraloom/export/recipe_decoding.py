@@ -45,7 +45,7 @@ def reference_decoded(
     """Compute the answers of base + adapter in float32 with the recipe's decoding, without start and EOS.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         slot: the adapter.
         rows: rows with `decoding`; targets are not read.
         settings: generation settings of the recipe.

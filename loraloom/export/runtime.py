@@ -5,8 +5,8 @@ python -m loraloom.export.runtime MODULE FOLDER PROOF
 PROOF/rows.json     the rows, and the base's folder or hub name
 PROOF/outputs.json  what MODULE's `run` returned for them
 
-MODULE is a file of this folder that imports the target's own runtime and, of LoRALoom, only this file; those
-of transformers and PEFT share `transformers_answers` and `fresh_process`, which import no more either. So any
+MODULE is a file of this folder that imports the target's own runtime and, from LoRALoom, only this file; the
+ones of transformers and PEFT share `transformers_answers` and `fresh_process`, which import no more. So any
 user of that runtime would get the same result. Neither torch nor transformers is imported here,
 because not every runtime needs them.
 """

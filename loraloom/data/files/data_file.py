@@ -20,7 +20,7 @@ class DataFile:
             pattern, that name and the rest of the path.
         path: its location; ignored for a hub dataset.
         found_by: the folder or pattern that contains it, whose other files may change; "" for a file that
-            is named itself.
+            is named explicitly.
     """
 
     name: str

@@ -51,7 +51,7 @@ class DataLocation:
     """The files of one part of the data.
 
     Args:
-        files: in reading order.
+        files: the files, in reading order.
         notes: what was skipped but the user should know about.
     """
 

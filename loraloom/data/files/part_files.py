@@ -25,7 +25,7 @@ class PartContents:
     """The rows of one part of the data.
 
     Args:
-        examples: in the order of the files and of their rows.
+        examples: the examples, in the order of the files and of their rows.
         sha256: sha256 of each file, by its name.
         dropped: invalid rows that were dropped, by their file's name; only files that have any.
         notes: what was accepted but the user should know about.
@@ -43,7 +43,7 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents
     The layout of each file is recognised separately, so files of different layouts may be combined.
 
     Args:
-        files: at least one.
+        files: the files, at least one.
         settings: as in `read_examples`.
 
     Raises:

@@ -87,7 +87,7 @@ def repeated_sources(parts: Sequence[StoredExamples]) -> list[tuple[Example, Exa
     """Pair each example whose source is in an earlier part with the first that has it there.
 
     Args:
-        parts: in order.
+        parts: the parts, in order.
 
     Returns:
         The pairs, in order; if there are very many, the first ones, and None for each of the others.

@@ -76,9 +76,9 @@ def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -
     """Write metadata and tensors; one tensor is in memory at a time.
 
     Args:
-        writer: with all metadata added.
+        writer: the writer, with all metadata added.
         file: file to create.
-        tensors: in the order of the file.
+        tensors: the tensors, in the order of the file.
 
     Returns:
         The first byte of each tensor.

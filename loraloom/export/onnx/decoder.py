@@ -30,7 +30,7 @@ def join_decoder(graphs: DecoderGraphs) -> ir.Graph:
     """Join the decoder's graphs.
 
     Args:
-        graphs: exported; used up.
+        graphs: the exported graphs, which are used up.
 
     Returns:
         The graph with inputs `encoder_attention_mask`, `input_ids`, `encoder_hidden_states`,

@@ -121,7 +121,7 @@ def decoder_graphs(model: PreTrainedModel, start_token_id: int) -> DecoderGraphs
     """Export the decoder's two graphs.
 
     Args:
-        model: in eval mode, float32, on the CPU.
+        model: the model in eval mode, in float32, on the CPU.
         start_token_id: any token that may begin an answer.
     """
     source, mask = _example_source(model)

@@ -29,7 +29,7 @@ def write_graphs(
     """Write encoder and decoder of a model, which is released if it is quantized.
 
     Args:
-        model: in float32 and eval mode, on the CPU.
+        model: the model in float32 and eval mode, on the CPU.
         start_token_id: any token that may begin an answer.
         folder: folder for the files.
         quantization: `float32` or `int8`.
