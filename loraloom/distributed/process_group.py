@@ -1,4 +1,4 @@
-"""The processes of a training with several: torch's process group, with errors that name ranks.
+"""The process group of a training with several processes: torch's, with errors that name ranks.
 
 What ranks agree on (signals, memory, digests) is exchanged by gloo between processors; gradients on GPUs are
 summed by NCCL. A rank that hangs is found in an exchange, which precedes every sum.

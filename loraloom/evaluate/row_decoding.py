@@ -26,7 +26,7 @@ from loraloom.recipe import GenerationSettings
 
 # Removing rows copies caches, so several are removed at once.
 LEAVING_SHARE = 0.125
-# Most rows of the batch per unfinished row for which the models keep equally many rows.
+# Maximum ratio of the batch's rows to unfinished ones at which the models keep equally many rows.
 MAX_PADDING = 1.5
 
 

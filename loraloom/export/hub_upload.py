@@ -96,7 +96,7 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
     with _refusals(repository):
         try:
             existing: Any = api.model_info(repository)
-        except RepositoryNotFoundError:  # or another user's, private; creating it then fails
+        except RepositoryNotFoundError:  # or another user's private one; creating it then fails
             existing, is_private = None, not is_public
             api.create_repo(repository, private=is_private)
         else:

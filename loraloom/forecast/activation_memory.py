@@ -95,7 +95,7 @@ class SavedActivations:
 
 
 def kept_alike(settings: LoraSettings) -> str:
-    """Return a key that adapters whose passes keep the same share: all but scales, rates and starts."""
+    """Return a key of what an adapter's passes keep: all its settings but scales, rates and starts."""
     alike = {"lora_alpha", "alpha_pattern", "lora_dropout", "init_adapter", "loraplus_lr_ratio"}
     return f"{settings.lora_dropout > 0} {settings.model_dump_json(exclude=alike)}"
 
@@ -141,7 +141,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
 def _growth(
     shape: Sequence[int], num_bytes: int, source: int, target: int
 ) -> list[tuple[tuple[int, int], int]]:
-    """Return what a tensor grows with: powers of the two lengths, and the bytes that grow so.
+    """Return what a tensor grows with: powers of the two lengths, and the bytes that grow with each.
 
     One dimension may be both lengths together, if a decoder attends to its tokens and the source at once.
     """

@@ -39,7 +39,7 @@ FLOAT32 = 4
 # The C library's heap keeps freed memory, and not all of it can be reused. Measured with glibc
 # (benchmarks/memory.py): passes take about 1.25 times the sum of their tensors, for one experiment and
 # for eight. The factor was 1.5 and 1.75, and 2.9 with long rows, when gradients and moments were allocated in
-# gaps between activations (training/optimizer.py). Freeing the heap after every pass costs 8 % of the time.
+# gaps between activations (training/optimizer.py). Trimming the heap after every pass costs 8 % of the time.
 HEAP = 1.25
 # Library pages that the first step touches, and everything small; half-precision kernels need more.
 # Measured in the same way.

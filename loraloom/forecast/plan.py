@@ -1,4 +1,4 @@
-"""Choice of how much memory holds at once: experiments that train together, and rows of a pass."""
+"""Choice of the experiments that train together, and of the rows of a pass, by available memory."""
 
 from __future__ import annotations
 

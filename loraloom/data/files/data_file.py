@@ -19,7 +19,7 @@ class DataFile:
         name: name in messages, rows and split.json: as written by the user; for a file below a folder or
             pattern, that name and the rest of the path.
         path: its location; ignored for a hub dataset.
-        found_by: the folder or pattern that contains it, whose other files may change; "" for a file that
+        found_by: the folder or pattern that matched it, whose other files may change; "" for a file that
             is named explicitly.
     """
 
