@@ -1,4 +1,4 @@
-"""References as the model can write them, after the losses of its tokenizer.
+"""References as the model can write them, given the losses of its tokenizer.
 
 Tokenizers of the T5 family turn line breaks, tabs and runs of spaces into one space and drop invisible
 characters. No model could then produce such a reference, and a perfect answer had an exact match of 0.

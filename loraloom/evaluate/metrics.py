@@ -35,7 +35,7 @@ class Metric:
         statistics: (answers, references) → float64 [rows, k], which may be summed over rows.
         figure: sums float64 [..., k] → values of the metric, float64 [...].
         signature: description of the metric, with versions and options, as sacrebleu writes it.
-        higher_is_better: whether higher is better; None if neither is (a length).
+        higher_is_better: whether higher is better; None if neither higher nor lower is (a length).
         unit: unit of the metric.
     """
 

@@ -41,8 +41,8 @@ class StoredOutputs:
     """Outputs of a model for the rows.
 
     Args:
-        folder: contains the logits of each row at every position of its target, float32 [tokens, vocabulary],
-            in a file: with a vocabulary of 250,112, those of all rows would take as much as a small model.
+        folder: contains a file for each row with its logits at every position of its target, float32 [tokens,
+            vocabulary]; with a vocabulary of 250,112, all of them would take as much memory as a small model.
         answers: greedy answers, without start and EOS.
     """
 

@@ -18,7 +18,7 @@ class Figure:
         label: its usual name in the field.
         meaning: what it measures, in a few words.
         form: `share` is written in percent, `score` is 0 to 100, `ratio` is a plain number.
-        higher_is_better: None if neither is.
+        higher_is_better: None if neither higher nor lower is better.
     """
 
     label: str

@@ -11,7 +11,7 @@ from loraloom.run.folder import Run, open_run
 
 
 def read_range_test(run: Run) -> RangeTest | None:
-    """Read the range test that this run is; None if it is not one.
+    """Read the result of a run that is a range test; None if it is not one.
 
     Raises:
         RunError: the file is damaged.

@@ -51,7 +51,7 @@ class Prompt:
         source: the whole source text, as in training.
         response: the known answer, or None.
         path: the file it comes from.
-        row: number of its row there, from 1; in a text file, of its line.
+        row: number of its row in that file, from 1; in a text file, number of its line.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
         kept: columns of the row to return with the answer.
         source_lang, target_lang: as in `Example`.
