@@ -29,7 +29,7 @@ from loraloom.data.encoding import IGNORED, EncodedExample
 from loraloom.data.row_packing import arrange
 
 Side = Literal["source", "target"]
-MOST_IN_MEMORY = 2_000_000  # rows of an epoch's order; orders of more are in files
+MOST_IN_MEMORY = 2_000_000  # rows of an epoch's order; longer orders are in files
 
 
 class Part(NamedTuple):
@@ -45,7 +45,7 @@ class BatchLayout:
 
     Args:
         pad_token_id: fills a row after its last token.
-        shift_right: the labels of one example → what the decoder reads as it writes them, both int64
+        shift_right: converts the labels of one example to the decoder's inputs, both int64
             [target_len].
         can_pack: whether several examples in one row are computed as if each had a row of its own.
     """
@@ -91,12 +91,12 @@ class Batch:
 
     @property
     def encoder_mask(self) -> Tensor:
-        """bool [rows, 1, source_len, source_len]: source tokens of the same example."""
+        """The encoder's mask, bool [rows, 1, source_len, source_len]: source tokens of the same example."""
         return _same_segment(self.source_segments, self.source_segments)
 
     @property
     def decoder_mask(self) -> Tensor:
-        """bool [rows, 1, target_len, target_len]: earlier tokens of the same example."""
+        """The decoder's mask, bool [rows, 1, target_len, target_len]: earlier tokens of the same example."""
         causal = torch.ones(
             self.labels.shape[1], self.labels.shape[1], dtype=torch.bool, device=self.labels.device
         )
@@ -104,12 +104,12 @@ class Batch:
 
     @property
     def cross_mask(self) -> Tensor:
-        """bool [rows, 1, target_len, source_len]: the source of the same example."""
+        """The cross-attention mask, bool [rows, 1, target_len, source_len]: source of the same example."""
         return _same_segment(self.target_segments, self.source_segments)
 
     @property
     def positions(self) -> dict[Side, Tensor]:
-        """For each side int64 [rows, len]: the position of each token in its own example, from 0."""
+        """The position of each token in its own example, from 0: for each side int64 [rows, len]."""
         return {"source": _positions(self.source_segments), "target": _positions(self.target_segments)}
 
     def to(self, device: torch.device) -> Batch:
@@ -141,8 +141,8 @@ def _positions(segments: Tensor) -> Tensor:
 def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
     """Return a permutation, [num_examples], that depends only on `seed`; callers must not modify it.
 
-    That of very many rows is in a file without a name, so that the system can take its pages from memory,
-    unless the disk has no room for it.
+    A permutation of very many rows is in an unnamed file, so that the system can evict its pages from
+    memory, unless the disk has no room for it.
     """
     order = torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed)).numpy().astype("i4")
     if num_examples <= MOST_IN_MEMORY:
@@ -166,10 +166,10 @@ def collate(
     """Lay out the examples of every part in rows.
 
     Args:
-        parts: at least one, each with at least one example.
+        parts: parts of the batch, at least one, each with at least one example.
         layout: layout of the model.
-        packing: whether a row may contain several examples, if the layout can (`row_packing.py`); otherwise
-            each has its own.
+        packing: whether a row may contain several examples, if the layout allows it (`row_packing.py`);
+            otherwise each example has its own row.
         min_width: minimum number of source tokens and of target tokens in a row.
     """
     rows_of_parts, width = arrange([part.examples for part in parts], packing=packing and layout.can_pack)
@@ -211,7 +211,7 @@ def collate(
 def _place(
     examples: Sequence[EncodedExample], rows: Sequence[Sequence[int]]
 ) -> list[tuple[Segment, Segment, int]]:
-    """Place each example of a part: its segments at source and target, and its number in its row, from 1."""
+    """Return each example's segments in source and target, and its number within its row, from 1."""
     placed: dict[int, tuple[Segment, Segment, int]] = {}
     for row, indices in enumerate(rows):
         source_end = target_end = 0
@@ -230,9 +230,9 @@ def token_positions(
     """Return the position of every token in a batch's flattened rows, in the order of parts and examples.
 
     Args:
-        segments: of each part.
-        num_rows: of each part.
-        width: of the rows.
+        segments: segments of each part.
+        num_rows: number of rows of each part.
+        width: width of the rows.
     """
     first_rows = np.repeat(np.cumsum([0, *num_rows[:-1]]), [len(part) for part in segments])
     rows, starts, lengths = np.array([segment for part in segments for segment in part]).reshape(-1, 3).T
@@ -244,7 +244,7 @@ def token_positions(
 def _filled(
     shape: tuple[int, int], value: int, positions: npt.NDArray[np.int64], tokens: npt.NDArray[np.integer]
 ) -> Tensor:
-    """Return int64 of a shape: tokens at their positions, and a value elsewhere."""
+    """Return an int64 tensor with the tokens at their positions and `value` elsewhere."""
     flat = np.full(shape[0] * shape[1], value, dtype=np.int64)
     flat[positions] = tokens
     return torch.from_numpy(flat).view(shape)

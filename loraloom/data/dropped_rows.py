@@ -17,7 +17,7 @@ NOTHING_LEARNT = Message(
 
 
 def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequence[str] = ()) -> Problem:
-    """Return the problem of a file that leaves no example to train on.
+    """Return the problem of a file without an example to train on.
 
     Args:
         num_empty, num_bad: number of dropped rows.

@@ -1,8 +1,8 @@
 """Tokenization of examples, without padding: targets end in EOS, and truncations are counted.
 
-A source that is too long is truncated as `data.source_truncation` says (`sources/truncation.py`), a
+A source that is too long is truncated according to `data.source_truncation` (`sources/truncation.py`), a
 response at its end. Rows of a multilingual base also have the codes of their languages, which are added to
-what is left of their texts, so that no truncation removes them.
+the truncated texts, so that no truncation removes them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class EncodedSet(Sequence[EncodedExample]):
         return (self[index] for index in range(len(self)))
 
     def chosen(self, numbers: Sequence[int]) -> EncodedSet:
-        """Some of the examples, as a set of their own."""
+        """Return some of the examples as a new set."""
         rows = [self[number] for number in numbers]
         return EncodedSet([row.input_ids.tolist() for row in rows], [row.labels.tolist() for row in rows])
 
@@ -100,29 +100,29 @@ class EncodedSet(Sequence[EncodedExample]):
         return np.diff(self._target_starts)
 
     def num_tokens(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Tokens of some examples, source and target together."""
+        """Count the tokens of some examples, source and target together."""
         chosen = np.asarray(rows, dtype=np.int64)
         return self.source_lengths[chosen] + self.target_lengths[chosen]
 
     @property
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """Everything it consists of: tokens of sources and targets, and where each begins."""
+        """The arrays of the set: tokens of sources and targets, and where each sequence begins."""
         return self._sources, self._source_starts, self._targets, self._target_starts
 
     def side_lengths(self, rows: Sequence[int]) -> dict[Literal["source", "target"], list[int]]:
-        """Tokens of some examples, for each side."""
+        """Count the tokens of some examples, for each side."""
         return {"source": self.source_lengths[rows].tolist(), "target": self.target_lengths[rows].tolist()}
 
     @property
     def target_tokens(self) -> npt.NDArray[np.int32]:
-        """Sorted unique tokens of all targets."""
+        """The sorted unique tokens of all targets."""
         found = np.zeros(0, np.int32)
         for start in range(0, len(self._targets), _PIECE):  # sorting makes a copy
             found = np.union1d(found, self._targets[start : start + _PIECE])
         return found
 
     def without_end(self, eos_token_id: int, codes: Iterable[int] = ()) -> npt.NDArray[np.int64]:
-        """The numbers of targets that do not end in EOS, or in EOS and then one of some codes."""
+        """Return the numbers of targets that end neither in EOS nor in EOS followed by one of some codes."""
         known, found = list(codes), [np.zeros(0, np.int64)]
         for start in range(0, len(self), _PIECE):
             starts = self._target_starts[start : start + _PIECE + 1]
@@ -155,12 +155,12 @@ def encode(
     """Tokenize sources and responses.
 
     Args:
-        examples: with `source`, `parts`, `response` and languages.
+        examples: examples with `source`, `parts`, `response` and languages.
         tokenizer: a transformers tokenizer.
         max_source_length, max_target_length: number of tokens to keep, including EOS and a code.
         truncation: what to remove from a source that is too long.
-        languages: of a base whose rows carry codes; each row's own is one of them.
-        frame: of the base.
+        languages: languages of a base whose rows carry codes; each row's own are among them.
+        frame: frame of the base.
 
     Raises:
         DataError: the tokenizer has no EOS token.
@@ -188,7 +188,7 @@ def encode_sources(
     languages: Languages | None = None,
     frame: Frame = USUAL,
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
-    """Tokenize sources to at most `limit` ids each, EOS never cut, and return what was cut of each."""
+    """Tokenize sources to at most `limit` ids each, never cutting EOS, and return what was cut from each."""
     sources = SourceIds(rows, tokenizer, limit, truncation, languages, frame)
     return list(sources), sources.all_cuts
 
@@ -203,14 +203,14 @@ def encode_texts(
     codes: Sequence[str] = (),
     frame: Frame = USUAL,
 ) -> tuple[list[list[int]], int]:
-    """Tokenize texts to at most `limit` ids each, EOS never cut, and count the texts that were cut.
+    """Tokenize texts to at most `limit` ids each, never cutting EOS, and count the texts that were cut.
 
     Args:
         texts: sources, or targets if `as_target`.
         limit: number of tokens to keep of each.
-        languages: of a base whose rows carry codes.
-        codes: of each text; none, for texts without their codes.
-        frame: of the base.
+        languages: languages of a base whose rows carry codes.
+        codes: code of each text; empty for texts without codes.
+        frame: frame of the base.
     """
     ids = TokenIds(
         texts, tokenizer, limit, as_target=as_target, languages=languages, codes=codes, frame=frame
@@ -222,7 +222,7 @@ def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
     """Describe in one sentence which sources were cut; "" if none was.
 
     Args:
-        part: for example `train` or `eval`; may be "".
+        part: name of the part, such as `train` or `eval`; may be "".
         cuts: as `EncodedSet.source_cuts`.
         limit: data.max_source_length.
     """

@@ -21,11 +21,11 @@ class Example:
         line: number of the first line of the row; None if the format has no lines.
         turn: number of the answer in its conversation, from 1; 0 outside one.
         group: examples of one group must stay on one side of a split.
-        has_history: whether earlier turns of its conversation precede it.
-        is_shared: whether its source is a turn that many conversations have. It joins its conversation to
-            no other, so it may be trained on and is never held out.
+        has_history: whether earlier turns of its conversation precede the example.
+        is_shared: whether its source is a turn that many conversations have. Such a turn joins no
+            conversations, so the example may be trained on but is never held out.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
-        source_lang, target_lang: what the recipe or the row says of its languages; "" if nothing does.
+        source_lang, target_lang: languages as stated by the recipe or the row; "" if neither states them.
     """
 
     source: str
@@ -43,18 +43,18 @@ class Example:
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
-        """(path, row), with the turn in a conversation: as in split.json."""
+        """The id as in split.json: (path, row), or (path, row, turn) in a conversation."""
         return (self.path, self.row, self.turn) if self.turn else (self.path, self.row)
 
     @property
     def where(self) -> str:
-        """`file:line`, or the file alone if it has no lines."""
+        """The place of the row: `file:line`, or the file alone if it has no lines."""
         return location(self.path, self.line)
 
 
 @runtime_checkable
 class CountedExamples(Protocol):
-    """Examples in files, which know their counts without being read."""
+    """Examples in files, whose counts are known without reading them."""
 
     @property
     def num_entries(self) -> int:

@@ -1,4 +1,4 @@
-"""Rows to examples: source text, response to learn, and origin."""
+"""Conversion of rows to examples: source text, response to learn, and origin."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ SAMPLE_ROWS = 100
 
 
 class ExampleSink(Protocol):
-    """What receives the examples of a file, one row after another: a list, or files."""
+    """A receiver of the examples of a file, one row after another: a list, or files."""
 
     def extend(self, examples: Iterable[Example], /) -> None:
         """Append the examples of one row."""
 
 
 class RowGroups(Protocol):
-    """What learns the sources of every row, to group rows later."""
+    """A recorder of the sources of every row, for grouping rows later."""
 
     def join(self, row: tuple[str, int], sources: Iterable[str]) -> None:
         """Record a row's sources."""
@@ -51,9 +51,9 @@ class Examples:
     """Examples of a whole file.
 
     Args:
-        examples: in file order.
+        examples: the examples, in file order.
         layout: layout of its rows, for users.
-        notes: what was accepted and the user should know: unused columns, dropped rows.
+        notes: what was accepted but the user should know about: unused columns, dropped rows.
         dropped: number of empty exchanges that `data.on_empty: drop` dropped.
         sha256: sha256 of the file's bytes; for a hub dataset, of its rows.
         bad: rows that `data.on_invalid: drop` dropped.
@@ -83,7 +83,7 @@ def read_examples(
             `conversation_history`, `stringify`, `on_empty`, `on_invalid` and what `read_rows` uses.
         groups: groups of the files read before, if several belong together; the caller then calls
             `in_groups` after the last file.
-        sink: receives the examples instead of the result, which then has none; with `groups`.
+        sink: receives the examples instead of the result, which then has none; requires `groups`.
 
     Raises:
         DataError: lists every problem of the file: those of `read_rows`, an unknown layout, and text that
@@ -209,10 +209,10 @@ class _Reading:
         self._sink.extend(members)
 
     def refuse_none(self) -> None:
-        """Refuse a file of which no examples are left.
+        """Refuse a file that leaves no examples.
 
         Raises:
-            DataError: there are none.
+            DataError: no example is left.
         """
         if not self._num_examples:
             num_bad = len(self._findings.dropped)
@@ -222,7 +222,7 @@ class _Reading:
             self._findings.raise_problems()
 
     def notes(self) -> list[str]:
-        """Return what was accepted and the user should know."""
+        """Return what was accepted but the user should know about."""
         template = self._template
         notes: list[str] = [Message("{path} was read as {name}", path=self._shown_as, name=self.layout.name)]
         notes += self._of_file(self._unused.notes())
@@ -243,7 +243,7 @@ class _Reading:
     def refuse_unknown_roles(self) -> None:
         """Refuse unknown roles, each once, with the recipe lines that assign them."""
         for _, problem in self._told.problems():
-            self._findings.refuse(problem)  # not a problem of one row: a setting is missing
+            self._findings.refuse(problem)  # not a problem of a single row: a setting is missing
 
     def _example(self, row: Row, exchange: Exchange, languages: tuple[str, str]) -> Example | None:
         """Build the example of an exchange; None if it is empty or unusable."""

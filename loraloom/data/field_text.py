@@ -25,8 +25,8 @@ class FieldReader:
     Args:
         settings: `stringify`, `number_format` and `on_empty` are used.
         findings: receives the problems.
-        names_columns: whether `data.columns` can name values inside a field; inside a turn, only the user can
-            change the data.
+        names_columns: whether `data.columns` can name values inside a field; it cannot inside a turn, where
+            the user must change the data.
     """
 
     def __init__(self, settings: DataSettings, findings: Findings, *, names_columns: bool) -> None:
@@ -99,7 +99,7 @@ class FieldReader:
             self.refuse(row, Message("{name} is null", name=quoted(field.name)), FILL)
 
     def _way_inside(self, field: Field) -> str:
-        """Return how to use a text that is inside a column."""
+        """Return advice on how to use a text that is inside a column; "" if there is none."""
         if not self._names_columns:
             return ""
         if isinstance(field.value, list):

@@ -23,7 +23,7 @@ BASE = None  # the slot of rows that no adapter touches
 
 
 def seed_for(seed: int, *purpose: object) -> int:
-    """Derive a seed, in [0, 2^63), from an experiment's seed and from what is drawn."""
+    """Derive a seed, in [0, 2^63), from an experiment's seed and the purpose of the draw."""
     text = "|".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -51,15 +51,15 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Draws:
-    """All that the random numbers of a training pass are functions of.
+    """Everything that determines the random numbers of a training pass.
 
     Args:
-        seeds: of each adapter's experiment.
+        seeds: seed of each adapter's experiment.
         steps: each adapter's own step, from 0.
         micro_batch: which of the step's micro-batches this is, from 0.
         segments: for each side and adapter, the positions of its examples in its rows.
-        excerpts: of the adapters whose micro-batch takes several passes. Numbers are drawn for the whole
-            micro-batch, and a pass uses its own, because a shorter draw would not give the same ones.
+        excerpts: for adapters whose micro-batch takes several passes. Numbers are drawn for the whole
+            micro-batch, and a pass uses its share, because a shorter draw would give different numbers.
     """
 
     seeds: Mapping[str, int]
@@ -76,7 +76,7 @@ class Draws:
 
         Args:
             slot, module, side, p, shape: as in `kept`.
-            like: has the dtype and device of the mask.
+            like: a tensor with the dtype and device of the mask.
 
         Returns:
             [rows, len, features]: 0 or 1 / (1 - p) at the adapter's tokens, 0 at padding.
@@ -94,7 +94,7 @@ class Draws:
             side: whether the rows have tokens of the source or of the target.
             p: dropout probability.
             shape: [rows, len, features] of the adapter's rows.
-            device: of the rows.
+            device: device of the rows.
 
         Returns:
             bool [rows, len, features], False at padding.
@@ -112,7 +112,7 @@ class Draws:
         return torch.Generator(device).manual_seed(seed)
 
     def _place(self, slot: str, side: Side, num_tokens: int) -> tuple[int, int]:
-        """Return where the tokens of a pass begin within the whole micro-batch, and how many that has."""
+        """Return where the tokens of a pass begin in the whole micro-batch, and the latter's token count."""
         excerpt = self.excerpts.get(slot)
         if excerpt is None:
             return 0, num_tokens
@@ -132,12 +132,12 @@ class Draws:
 
 @dataclass(frozen=True)
 class Rows:
-    """Contiguous shares of a batch, in order, as in training; in any order: `bank/indexed_rows.py`.
+    """Contiguous shares of a batch, in order, as in training; `bank/indexed_rows.py` allows any order.
 
     Args:
-        shares: in the order of the rows.
+        shares: the shares, in the order of the rows.
         expansion: rows of the decoder for each row (beams); rows of the encoder are not expanded.
-        draws: for random numbers; without them nothing is dropped.
+        draws: what determines random numbers; without it, nothing is dropped.
     """
 
     shares: tuple[Share, ...]
@@ -166,7 +166,7 @@ class Rows:
 
 
 def draw_kept(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
-    """Draw bool of this shape, False with probability p to the nearest 1/65,536.
+    """Draw a bool tensor of this shape, False with probability p, rounded to a multiple of 1/65,536.
 
     Each element takes sixteen random bits, and each draw gives four elements. On a CPU `bernoulli_` takes
     four times as long, and with short rows dropout was a fifth of a whole training step.
@@ -176,7 +176,7 @@ def draw_kept(shape: Sequence[int], p: float, generator: torch.Generator) -> Ten
     drawn.random_(-(2**63), None, generator=generator)
     bits = drawn.view(torch.int16)[:num]
     least = min(round(p * 2**16), 2**16 - 1) - 2**15
-    # Into its own type first, which takes a fifth of the time of int16 into bool on a CPU.
+    # Compare into int16 first: on a CPU this takes a fifth of the time of comparing into bool.
     kept = torch.ge(bits, least, out=torch.empty_like(bits))
     return kept.to(torch.uint8).view(torch.bool).view(*shape)
 

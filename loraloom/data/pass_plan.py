@@ -14,9 +14,9 @@ from loraloom.data.encoding import EncodedSet
 
 # The micro-batches of one trainee in one step: for each, its rows of the train set.
 Plan = Sequence[Sequence[int]]
-# Of each micro-batch of a trainee's step: the first row that a process computes, and the one after its last.
+# For each micro-batch of a trainee's step, the first row that a process computes, and the one after its last.
 Span = tuple[int, int]
-# Of each trainee.
+# The spans of each trainee.
 Spans = Sequence[Sequence[Span]]
 
 
@@ -27,7 +27,7 @@ class Piece:
     Args:
         trainee: its number among those of the step.
         micro_batch: the rows of the whole micro-batch.
-        first, stop: the part of them that this piece is.
+        first, stop: the range of those rows that this piece contains.
         num_tokens: source and target tokens of the piece.
     """
 
@@ -39,17 +39,17 @@ class Piece:
 
     @property
     def rows(self) -> Sequence[int]:
-        """Its rows of the train set."""
+        """The rows of this piece in the train set."""
         return self.micro_batch[self.first : self.stop]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What goes through the base at once: at most one piece of each trainee.
+    """The rows that go through the base at once: at most one piece of each trainee.
 
     Args:
         micro_batch: the number of the micro-batch within the step, from 0.
-        pieces: in the order of the trainees.
+        pieces: the pieces, in the order of the trainees.
     """
 
     micro_batch: int
@@ -57,12 +57,12 @@ class Pass:
 
     @property
     def num_tokens(self) -> int:
-        """Source and target tokens of all pieces."""
+        """The number of source and target tokens of all pieces."""
         return sum(piece.num_tokens for piece in self.pieces)
 
     @property
     def num_rows(self) -> int:
-        """Rows of all pieces."""
+        """The number of rows of all pieces."""
         return sum(len(piece.rows) for piece in self.pieces)
 
 
@@ -74,8 +74,8 @@ def plan_passes(
     Args:
         plans: the micro-batches of each trainee.
         examples: the train set.
-        together: most tokens of several trainees' micro-batches in one pass; that of one may have more.
-        limit: most tokens of any pass, except that of a single row; None if there is no limit.
+        together: maximum number of tokens of several trainees in one pass; a single trainee may have more.
+        limit: maximum number of tokens of any pass but that of a single row; None if there is no limit.
         spans: the part of each micro-batch that this process computes; None for all of it.
     """
     most = together if limit is None else min(together, limit)
@@ -98,7 +98,7 @@ def plan_passes(
 def _cut(whole: Piece, examples: EncodedSet, limit: int | None) -> Iterator[Piece]:
     """Cut a part of a micro-batch into pieces of at most `limit` tokens, but at least one row.
 
-    Two of these pieces never share a pass: the micro-batch is cut only if both together are too much.
+    Two of these pieces never share a pass: a micro-batch is cut only if they exceed the limit together.
     """
     first, num_tokens = whole.first, 0
     for number, own in enumerate(examples.num_tokens(whole.rows).tolist(), first):

@@ -19,7 +19,7 @@ from loraloom.recipe import DataSettings
 from loraloom.text.message import Message, joined
 
 PEEK_ROWS = 2_000
-# Takes a few seconds to read; the number of rows of a larger file is estimated from this much of it.
+# This much takes a few seconds to read; the number of rows of a larger file is estimated from it.
 COUNTED_BYTES = 1 << 28
 
 
@@ -35,11 +35,11 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What the first rows of a data file show.
+    """A summary of a data file from its first rows.
 
     Args:
-        columns: in order of appearance.
-        layout: the layout as which the rows are read.
+        columns: the columns, in order of appearance.
+        layout: the layout in which the rows are read.
         num_rows: number of rows in the file.
         exact: whether `num_rows` was counted; for a very large file it is estimated, which a note says.
         num_looked_at: number of rows that were read for the fields that follow.
@@ -49,7 +49,7 @@ class Preview:
         source, response: lengths in the first rows.
         languages: pairs of languages that the first rows state, as they name them; "" if they do not.
         lengths: source and response length of each example in the first rows, in characters.
-        notes: what was accepted and the user should know.
+        notes: what was accepted but the user should know about.
     """
 
     columns: list[str]
@@ -126,7 +126,7 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
     """Preview several files as if they were one.
 
     Args:
-        files: at least one.
+        files: the files, at least one.
         settings: as in `read_examples`.
 
     Raises:

@@ -11,11 +11,11 @@ from loraloom.text.message import Message
 
 # Source and target tokens of a row.
 Width = tuple[int, int]
-# Rows as wide as the longest example, and up to so many times as wide.
+# Widths of rows that are tried, as multiples of the longest example.
 WIDENINGS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
-FULL = 1.04  # positions for each token, from which on wider rows are not tried
-# Tokens of a row over which attention takes as long as all that is done for each token by itself. About that
-# of mt5-small on a processor; larger models have more to do for a token.
+FULL = 1.04  # positions per token; once a width needs no more, wider rows are not tried
+# Tokens of a row for which attention takes as long as all work on single tokens: about the value of
+# mt5-small on a processor; larger models have more work per token.
 LONG_ROW = 900
 
 
@@ -23,8 +23,8 @@ class Arrangement(NamedTuple):
     """The rows of a batch.
 
     Args:
-        rows: of each part, for each row the indices of its examples.
-        width: of all rows.
+        rows: for each row of each part, the indices of its examples.
+        width: width of every row.
     """
 
     rows: list[list[list[int]]]
@@ -32,12 +32,12 @@ class Arrangement(NamedTuple):
 
     @property
     def num_positions(self) -> int:
-        """Source and target positions of all rows, padding included."""
+        """The number of source and target positions of all rows, padding included."""
         return sum(map(len, self.rows)) * sum(self.width)
 
     @property
     def cost(self) -> float:
-        """The work of a pass over its rows, padding included, in tokens of a short row."""
+        """The work of a pass over the rows, padding included, as a number of tokens in short rows."""
         source, target = self.width
         pairs = source**2 + target**2 + source * target
         return self.num_positions + sum(map(len, self.rows)) * pairs / LONG_ROW
@@ -47,10 +47,10 @@ def arrange(parts: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arra
     """Arrange the examples of every part in rows.
 
     Rows as wide as the longest example leave a quarter of a batch of five empty, and wider ones less, but
-    attention grows with the square of the width. Of a few widths, the one of the least work is taken.
+    the cost of attention grows with the square of the width. The cheapest of a few widths is chosen.
 
     Args:
-        parts: at least one, each with at least one example.
+        parts: parts of the batch, at least one, each with at least one example.
         packing: whether a row may contain several examples; otherwise each has its own.
     """
     longest = _width([[example] for part in parts for example in part])
@@ -70,7 +70,7 @@ def arrange(parts: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arra
 
 
 def _width(rows: Sequence[Sequence[EncodedExample]]) -> Width:
-    """Return the most tokens of a row, of its sources and of its targets."""
+    """Return the largest number of source tokens and of target tokens of any row."""
     sources = max(sum(len(example.input_ids) for example in row) for row in rows)
     return sources, max(sum(len(example.labels) for example in row) for row in rows)
 

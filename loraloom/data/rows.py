@@ -1,4 +1,4 @@
-"""Data file to rows, as a stream; each row knows its file and line.
+"""Conversion of a data file to a stream of rows, each of which knows its file and line.
 
 path ──suffix──▶ formats/json_rows.py, delimited.py, … ──▶ Row, Row, Row, …
                                                       └──▶ Findings: notes, problems, rows left out

@@ -1,4 +1,4 @@
-"""The timetable of an experiment: which rows each step has, its learning rate, when to evaluate and save."""
+"""The timetable of an experiment: the rows and learning rate of each step, when to evaluate and save."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Moment = Literal["eval", "save"]
 
 @dataclass(frozen=True)
 class Timetable:
-    """When an experiment sees which rows, and at which learning rate; depends on its own settings alone.
+    """The rows and learning rates of an experiment's steps, which depend on its own settings alone.
 
     Args:
         experiment: its settings.
         num_examples: training rows.
 
-    Source: steps are counted as in transformers' Trainer; the last step of an epoch may be a smaller one.
+    Source: steps are counted as in transformers' Trainer; the last step of an epoch may be smaller.
     """
 
     experiment: Experiment
@@ -29,18 +29,18 @@ class Timetable:
 
     @property
     def examples_per_step(self) -> int:
-        """Rows of a full optimizer step."""
+        """The number of rows of a full optimizer step."""
         training = self.experiment.training
         return training.per_device_train_batch_size * training.gradient_accumulation_steps
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over the rows."""
+        """The number of optimizer steps in one pass over the rows."""
         return math.ceil(self.num_examples / self.examples_per_step)
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps in all."""
+        """The total number of optimizer steps."""
         training = self.experiment.training
         by_epochs = math.ceil(training.num_train_epochs * self.steps_per_epoch)
         return by_epochs if training.max_steps is None else training.max_steps
@@ -54,7 +54,7 @@ class Timetable:
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def is_due(self, what: Moment, steps_taken: int) -> bool:
-        """Return whether to evaluate or save after so many steps; unless it is `no`, also after the last."""
+        """Return whether to evaluate or save after so many steps; unless disabled, also after the last."""
         training = self.experiment.training
         strategy = getattr(training, f"{what}_strategy")
         if strategy == "no":
@@ -71,9 +71,9 @@ def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> fl
     """Return the learning rate of a step.
 
     Args:
-        settings: of the experiment.
-        step: from 0.
-        total_steps: of the whole training.
+        settings: settings of the experiment.
+        step: the step, from 0.
+        total_steps: steps of the whole training.
 
     Source: transformers' get_scheduler; with warm-up the first step has a rate of 0, as there.
     """

@@ -44,11 +44,11 @@ class PromptLike(HasLanguages, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the texts of a model have around them, if its tokenizer alone does not decide it.
+    """The tokens around the texts of a model, if its tokenizer alone does not decide them.
 
     Args:
-        start_token_id: the decoder's first input. Gemma's tokenizers begin every text with it, and an answer
-            that began with it once more would be learnt with two; so it is removed from targets.
+        start_token_id: the decoder's first input. Gemma's tokenizers begin every text with it; it is removed
+            from targets, because the model would otherwise learn to begin answers with two of them.
         ends_sources: whether a source ends in EOS, as every target does.
     """
 
@@ -101,7 +101,7 @@ class TokenIds:
 
 
 class SourceIds:
-    """Token ids of sources, truncated as `data.source_truncation` says."""
+    """Token ids of sources, truncated according to `data.source_truncation`."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class SourceIds:
 
     @property
     def all_cuts(self) -> npt.NDArray[np.uint8]:
-        """What was cut of each source, one bit for each kind of piece."""
+        """The cuts of each source, one bit for each kind of piece."""
         return np.frombuffer(self._cuts, dtype=np.uint8) if self._cuts else np.zeros(0, dtype=np.uint8)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -147,13 +147,13 @@ def fit_sources(
 
     Args:
         rows: the sources.
-        whole: tokens of each source, not truncated.
+        whole: tokens of each source, untruncated.
         limit, truncation: as in `encode`.
         tokenize: converts texts to tokens, like those in `whole`.
         ends: whether these end in EOS.
 
     Returns:
-        The tokens of each source and what was cut of it, uint8 [rows], one bit for each kind of piece.
+        The tokens of each source and its cuts, uint8 [rows], one bit for each kind of piece.
     """
     fitting, cuts = list(whole), np.zeros(len(rows), dtype=np.uint8)
     too_long = [place for place, ids in enumerate(whole) if len(ids) > limit]
@@ -168,7 +168,7 @@ def fit_sources(
 
 
 def without_start(ids: list[int], start_token_id: int | None) -> list[int]:
-    """Return a target without the decoder's first input, if the tokenizer has put it there too."""
+    """Return a target without the decoder's first input, if the tokenizer has added it."""
     return ids[1:] if ids[:1] == [start_token_id] else ids
 
 
@@ -182,10 +182,10 @@ def cut_at_end(ids: list[int], limit: int, ends: bool = True) -> list[int]:
 def _whole(
     tokenizer: Tokenizer, keyword: str, languages: Languages | None, ends: bool
 ) -> Callable[[list[str]], list[list[int]]]:
-    """Return what converts texts to token ids without truncation and without languages' codes.
+    """Return a function that converts texts to token ids, not truncated and without language codes.
 
     Args:
-        keyword: `text`, or `text_target` for what is asked of the tokenizer's other vocabulary.
+        keyword: `text`, or `text_target` to use the tokenizer's target vocabulary.
         ends: whether EOS is last even if the tokenizer does not put it there.
     """
     eos = tokenizer.eos_token_id
@@ -194,7 +194,7 @@ def _whole(
             Message("the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one")
         )
     if languages is not None:
-        # A multilingual tokenizer labels targets with its source language if it is told no other.
+        # A multilingual tokenizer labels targets with its source language unless another one is set.
         return lambda texts: [[*ids, eos] for ids in _ids_of(tokenizer, text=texts, add_special_tokens=False)]
 
     def whole(texts: list[str]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Columns that no example uses, and whether one has the text that questions are about."""
+"""Columns that no example uses, and whether one of them has the text that questions are about."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnusedColumns:
         layout: layout of the rows.
         template: `data.source_prefix`, whose columns are also used.
         sample: values of the file's first rows.
-        also: columns that are read for something else.
+        also: columns that are read for another purpose.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Training on several processes: how they meet, share the rows of a step, and agree on what they do."""
+"""Training in several processes: how they meet, share the rows of a step, and agree on decisions."""

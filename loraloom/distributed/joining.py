@@ -1,4 +1,4 @@
-"""Joining the processes of a training, and how one that fails leaves them: with its reason."""
+"""Joining of a training's processes; a process that fails leaves its reason for the others."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from loraloom.text.message import Message
 if TYPE_CHECKING:
     from loraloom.distributed.meeting import Meeting
 
-# How long a rank that ends waits for another to read why, or to say it.
+# How long a rank that ends waits for another to read its reason, or to leave one.
 FAREWELL_SECONDS = 3.0
-# A store that is gone was in a process that has ended.
+# Raised for a store that is gone, because its process has ended.
 LostStoreError = RuntimeError
 
-_meetings: list[Meeting] = []  # of this process, which may end after it has left
-_failures: list[LoRALoomError] = []  # why it met no other process
+_meetings: list[Meeting] = []  # meetings of this process, which may end after leaving one
+_failures: list[LoRALoomError] = []  # reasons why this process did not meet the others
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def joined_ranks(launch: Launch) -> Iterator[Ranks]:
         _leave_after_signal(meeting, stop.as_message())
         raise
     except BaseException as ending:
-        if not isinstance(ending, Exception):  # a signal, before one was waited for
+        if not isinstance(ending, Exception):  # a signal, before the run handles signals itself
             _leave_after_signal(meeting, Message("stopped"))
         raise
     finally:
@@ -69,7 +69,7 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
 
     Args:
         launch: how this process was started.
-        error: why it ends; it is left for the other ranks, if that has not been done.
+        error: why it ends; left for the other ranks, unless that has been done.
     """
     if launch.is_alone:
         return True
@@ -84,7 +84,7 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
     with suppress(LostStoreError):
         has_printed = has_printed or _wait_until(lambda: meeting.has_left(0))
         meeting.need_no_more()
-        # If the leader has been killed, the first of the others speaks.
+        # If the leader has been killed, the first of the others prints.
         has_printed = has_printed or meeting.store.add("speakers", 1) > 1
     return not has_printed
 
@@ -119,7 +119,7 @@ def _leave_after_signal(meeting: Meeting, reason: str) -> None:
 
 
 def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:
-    """Leave the reason; a leader that has the store stays a moment, so that the others can read it."""
+    """Leave the reason; a leader that has the store waits a moment for the others to read it."""
     launch = meeting.launch
     with suppress(LostStoreError):
         if not meeting.has_left(launch.rank):

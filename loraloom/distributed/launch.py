@@ -1,4 +1,4 @@
-"""How this process was started: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
+"""The start of this process: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
 
 torchrun and `accelerate launch` describe a rank in environment variables. Nothing here imports torch.
 """
@@ -46,12 +46,12 @@ class Launch:
 
     @property
     def is_follower(self) -> bool:
-        """Whether another process has the run folder and talks to the user."""
+        """Whether another process has the run folder and communicates with the user."""
         return self.rank > 0
 
     @property
     def meeting_place(self) -> str:
-        """Where the processes meet, as `address:port`."""
+        """The address where the processes meet, as `address:port`."""
         return f"{self.address}:{self.port}"
 
 
@@ -62,7 +62,7 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
         environ: environment variables; by default those of this process.
 
     Raises:
-        RunError: they contradict each other, or one of them is missing or not a number.
+        RunError: the variables contradict each other, or one of them is missing or not a number.
     """
     environ = os.environ if environ is None else environ
     if RANK not in environ or SIZE not in environ:
@@ -91,19 +91,19 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
 
 
 def require_known_place(environ: Mapping[str, str] | None = None) -> None:
-    """Refuse to train in a process that does not know of the others that were asked for, or that there are.
+    """Refuse to train in a process that is unaware of other processes that were requested or exist.
 
-    Only a training asks: Slurm (PMI) and MPI also start the processes of a search, those that join it, and
-    the nodes of a Ray cluster, each of which is to work alone.
+    Only a training calls this: Slurm (PMI) and MPI also start the processes of a search, those that join
+    it, and the nodes of a Ray cluster, each of which is to work alone.
 
-    `accelerate launch --cpu --num_processes N` sets the meeting place and starts one process, without a word
-    (accelerate 1.15.0, seen), unless it is given a host file for MPI; and processes of MPI have no RANK.
+    `accelerate launch --cpu --num_processes N` sets the meeting place and silently starts one process
+    (observed with 1.15.0), unless it is given a host file for MPI; and processes of MPI have no RANK.
 
     Args:
         environ: environment variables; by default those of this process.
 
     Raises:
-        RunError: several were asked for.
+        RunError: several processes were requested, or exist.
     """
     environ = os.environ if environ is None else environ
     if RANK in environ and SIZE in environ:

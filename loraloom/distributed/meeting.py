@@ -1,7 +1,7 @@
 """The meeting place of a training's processes: a store of small values that outlives a process that dies.
 
 torchrun keeps the store in its own process; with other launchers it is in that of rank 0. A rank that fails
-leaves its reason here, so that the others can say which rank ended the run, and why.
+leaves its reason here, so that the others can report which rank ended the run, and why.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RankError(TrainingError):
 
     Args:
         what, fix: as in `LoRALoomError`.
-        has_reason: whether the other rank said why.
+        has_reason: whether the other rank left its reason.
     """
 
     def __init__(self, what: str, *, fix: str = "", has_reason: bool = False) -> None:
@@ -62,7 +62,7 @@ class Meeting:
 
         Args:
             reason: a sentence for people.
-            is_failure: False if it was asked to stop.
+            is_failure: False if the rank was asked to stop.
         """
         self.post(f"ended/{self.launch.rank}", [is_failure, to_data(reason)])
 
@@ -71,36 +71,36 @@ class Meeting:
         return self.posted(f"ended/{rank}") is not None
 
     def need_no_more(self) -> None:
-        """Say that this rank, which has left a reason, will not look for another one's."""
+        """Record that this rank, which has left a reason, will not look for another rank's."""
         self.post(f"read/{self.launch.rank}", True)
 
     def needs_no_more(self, rank: int) -> bool:
-        """Return whether a rank no longer needs the store: it has said so, or was asked to stop."""
+        """Return whether a rank no longer needs the store: it has recorded this, or was asked to stop."""
         ended = self.posted(f"ended/{rank}")
         return self.posted(f"read/{rank}") is not None or (ended is not None and not ended[0])
 
     def post(self, name: str, value: Any) -> None:
-        """Leave a value of JSON under a name."""
+        """Store a JSON value under a name."""
         self.store.set(name, json.dumps(value))
 
     def posted(self, name: str) -> Any:
-        """Return what was left under a name; None if nothing was."""
+        """Return the value stored under a name; None if there is none."""
         return json.loads(self.store.get(name)) if self.store.check([name]) else None
 
     def count(self) -> None:
-        """Count one more sign of life of this rank; ranks that wait for it start to wait again."""
+        """Count one more sign of life of this rank; ranks that wait for it restart their timeout."""
         self.store.add(f"signs/{self.launch.rank}", 1)
 
     def wait_for(self, name: str, rank: int) -> Any:
-        """Wait for what another rank leaves under a name.
+        """Wait for the value that another rank stores under a name.
 
         Raises:
-            RankError: a rank has ended, or this one gives no sign of life for too long.
+            RankError: a rank has ended, or the awaited one gives no sign of life for too long.
         """
         return self._wait(lambda: self.posted(name), [rank])
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has left something under a name, which ends with its number.
+        """Wait until every other rank has stored a value under a name that ends with the rank's number.
 
         Raises:
             RankError: a rank has ended, or some give no sign of life for too long.
@@ -129,7 +129,7 @@ class Meeting:
         """Raise the reason of another rank that has ended.
 
         Args:
-            only_failures: not of one that was asked to stop.
+            only_failures: whether to ignore ranks that were asked to stop.
 
         Raises:
             RankError: names the rank.
@@ -143,7 +143,7 @@ class Meeting:
                 )
 
     def arrive(self) -> None:
-        """Say that this rank has come, and which process it is."""
+        """Record that this rank has arrived, and which process it is."""
         self.post(f"here/{self.launch.rank}", [_machine(), os.getpid()])
 
     def killed(self) -> RankError | None:
@@ -205,7 +205,7 @@ def _without_a_reason(ranks: list[int]) -> RankError:
 
 
 def _machine() -> str:
-    """Return what is the same in processes that see each other: host and, on Linux, container."""
+    """Return a name shared by processes that see each other: host and, on Linux, container."""
     space = ""
     with suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())

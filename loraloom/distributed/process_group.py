@@ -1,4 +1,4 @@
-"""The processes of a training that are several: torch's process group, with errors that name ranks.
+"""The process group of a training with several processes: torch's, with errors that name ranks.
 
 What ranks agree on (signals, memory, digests) is exchanged by gloo between processors; gradients on GPUs are
 summed by NCCL. A rank that hangs is found in an exchange, which precedes every sum.
@@ -50,7 +50,7 @@ class ProcessGroup(Ranks):
         self._num_exchanges = 0
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         timeout = timedelta(seconds=launch.timeout)
-        # In torch's own wait for the others Python runs no signal handler, and no reason is read.
+        # While torch itself waits for the others, Python runs no signal handler and no reason is read.
         meeting.arrive()
         meeting.wait_for_all("here")
         try:
@@ -77,11 +77,11 @@ class ProcessGroup(Ranks):
         return [divide(plan, examples, self.rank, self.size) for plan in plans]
 
     def owns(self, number: int) -> bool:
-        """Return whether a batch of an evaluation is this rank's."""
+        """Return whether a batch of an evaluation belongs to this rank, by its number."""
         return number % self.size == self.rank
 
     def exchange(self, value: Any) -> list[Any]:
-        """Give a value of JSON to every rank, and return those of all ranks.
+        """Send a JSON value to every rank, and return the values of all ranks.
 
         Raises:
             RankError: a rank has ended, or does not answer.
@@ -105,11 +105,11 @@ class ProcessGroup(Ranks):
         return [each.numpy().tobytes() for each in gathered]
 
     def announce(self, name: str, value: Any) -> None:
-        """Leave a value of JSON for the other ranks, under a name."""
+        """Store a JSON value for the other ranks, under a name."""
         self.meeting.post(name, value)
 
     def wait_for(self, name: str) -> Any:
-        """Wait for what the leader announces under a name.
+        """Wait for the value that the leader announces under a name.
 
         Raises:
             RankError: a rank has ended, or the leader gives no sign of life for too long.
@@ -125,7 +125,7 @@ class ProcessGroup(Ranks):
         self.meeting.wait_for_all(name)
 
     def send(self, content: bytes | None) -> bytes:
-        """Give bytes of the leader, which may be many, to every rank."""
+        """Send bytes of the leader, which may be many, to every rank."""
         (length, *_) = self.exchange(0 if content is None else len(content))
         buffer = torch.empty(length, dtype=torch.uint8)
         if content:
@@ -136,7 +136,7 @@ class ProcessGroup(Ranks):
         return buffer.numpy().tobytes()
 
     def counting(self, report: Report) -> Report:
-        """Return a `Report` that also tells the other ranks that this one is alive."""
+        """Return a `Report` that also shows the other ranks that this one is alive."""
 
         def counted(event: Event) -> None:
             self.meeting.count()
@@ -146,7 +146,7 @@ class ProcessGroup(Ranks):
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Tell the other ranks for the duration that this one is alive; a process that is killed does not."""
+        """Show the other ranks for the duration that this one is alive, unless its process is killed."""
         has_ended = threading.Event()
 
         def count() -> None:

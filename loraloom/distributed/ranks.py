@@ -26,7 +26,7 @@ class Ranks:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process has the run folder and talks to the user."""
+        """Whether this process has the run folder and communicates with the user."""
         return self.rank == 0
 
     def spans(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> Spans | None:
@@ -39,29 +39,29 @@ class Ranks:
         return None
 
     def owns(self, number: int) -> bool:
-        """Return whether a batch of an evaluation is this rank's, by its number."""
+        """Return whether a batch of an evaluation belongs to this rank, by its number."""
         return True
 
     def exchange(self, value: Any) -> list[Any]:
-        """Give a value of JSON to every rank, and return those of all ranks."""
+        """Send a JSON value to every rank, and return the values of all ranks."""
         return [value]
 
     def announce(self, name: str, value: Any) -> None:
-        """Leave a value of JSON for the other ranks, under a name."""
+        """Store a JSON value for the other ranks, under a name."""
 
     def wait_for_all(self, name: str) -> None:
         """Wait until every other rank has announced something under a name that ends with its number."""
 
     def wait_for(self, name: str) -> Any:
-        """Wait for what the leader announces under a name."""
+        """Wait for the value that the leader announces under a name."""
         raise AssertionError("a single process has no leader")
 
     def send(self, content: bytes | None) -> bytes:
-        """Give bytes of the leader, which may be many, to every rank; the others give None."""
+        """Send bytes of the leader, which may be many, to every rank; the other ranks pass None."""
         return content or b""
 
     def counting(self, report: Report) -> Report:
-        """Return a `Report` that also tells the other ranks that this one is alive."""
+        """Return a `Report` that also shows the other ranks that this one is alive."""
         return report
 
     @contextmanager
@@ -71,7 +71,7 @@ class Ranks:
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Tell the other ranks for the duration that this one is alive, whatever it does."""
+        """Show the other ranks for the duration that this one is alive, whatever it does."""
         yield
 
     def add(self, tensors: Sequence[Tensor]) -> None:
@@ -84,7 +84,7 @@ ONE_PROCESS = Ranks()
 def divide(micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: int, size: int) -> list[Span]:
     """Return a rank's share of a step: consecutive rows, with about as many tokens as every other rank's.
 
-    Few micro-batches are cut this way: with as many of them as ranks, about one of each. A rank may have
+    This cuts few micro-batches: with as many of them as ranks, each rank has about one. A rank may have
     no rows.
 
     >>> rows = EncodedSet([[1], [1], [1], [1]], [[1], [1], [1], [1]])
@@ -96,7 +96,7 @@ def divide(micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: i
         examples: the train set.
         rank, size: which share, of how many.
     """
-    import numpy as np  # only here, because every command imports this module
+    import numpy as np  # imported only here, because every command imports this module
 
     tokens = examples.num_tokens([row for rows in micro_batches for row in rows])
     middles = np.cumsum(tokens) - tokens / 2

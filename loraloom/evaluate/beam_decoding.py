@@ -25,10 +25,10 @@ class BeamDecoding:
         answers: the tokens of each answer, without start and EOS, [slots][rows].
 
     Args:
-        bank: with the adapters attached.
+        bank: the bank, with the adapters attached.
         slots: the models that answer.
         sources: token ids of each row.
-        starts: what the answer to each row begins with.
+        starts: beginning of the answer to each row.
         settings: how to decode.
         on_token: called before each batch.
     """

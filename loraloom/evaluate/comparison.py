@@ -1,4 +1,4 @@
-"""From answers to evidence: figures, and differences with intervals."""
+"""Evidence from answers: figures, and differences with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From evidence to conclusions: a ranking, a recommendation, and a sentence for each experiment."""
+"""Conclusions from evidence: a ranking, a recommendation, and a sentence for each experiment."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
 
 
 def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
-    """Say that all answers of an experiment are blank, or one text to different questions; "" otherwise.
+    """State that all answers of an experiment are blank, or one text to different questions; else "".
 
     Args:
         texts: the answers of each of its seeds.
-        num_questions: how many different texts were answered.
+        num_questions: number of different texts that were answered.
     """
     if not any(text.strip() for own in texts for text in own):
         return Message(", and all of its answers are blank")
@@ -120,7 +120,7 @@ def sentence(
     where: str,
     alike: str = "",
 ) -> str:
-    """Describe the effect of one experiment in a sentence, first of all if it had none.
+    """Describe the effect of one experiment in a sentence, or state that it had none.
 
     Args:
         name: name of the experiment.
@@ -128,7 +128,7 @@ def sentence(
         moved: how far each of its adapters moved the base.
         evidence: None if there are no references.
         where: name of the rows, such as `150 test rows`.
-        alike: what the function `alike` says of its answers.
+        alike: result of the function `alike` for its answers.
     """
     loss = _clear_loss(name, evidence)
     if own["share_changed"] == 0:
@@ -200,7 +200,7 @@ def _unchanged(name: str, total: float, loss: str, where: str, alike: str) -> st
 
 
 def _clear_loss(name: str, evidence: Evidence | None) -> str:
-    """Say that the loss on the references differs significantly from the base's; "" if it does not."""
+    """State that the loss on the references differs significantly from the base's; "" if it does not."""
     found = [] if evidence is None else evidence.differences
     clear = [d for d in found if d.model == name and d.metric == "eval_loss" and d.verdict in CLEAR]
     if evidence is None or not clear:

@@ -1,4 +1,4 @@
-"""References as the model can write them, after the losses of its tokenizer.
+"""References as the model can write them, given the losses of its tokenizer.
 
 Tokenizers of the T5 family turn line breaks, tabs and runs of spaces into one space and drop invisible
 characters. No model could then produce such a reference, and a perfect answer had an exact match of 0.
@@ -16,7 +16,7 @@ from loraloom.base.answer_text import AnswerText, sentinels_in
 from loraloom.data.encoding import encode_texts
 
 WHOLE = 2**31  # tokens; disables truncation
-# Each with its replacement in a reference in which the tokenizer also changes other characters.
+# Each with its replacement in references in which the tokenizer also changes other characters.
 _KINDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "line breaks": (re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*"), " "),
     "tabs and runs of spaces": (re.compile(r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]{2,}|\t"), " "),
@@ -42,7 +42,7 @@ class Expressible:
 
     @property
     def signature(self) -> str:
-        """What was changed, as a suffix of a metric's signature; "" if nothing was."""
+        """The changes, as a suffix of a metric's signature; "" if there are none."""
         if not self.num_changed:
             return ""
         return f"|refs:{', '.join(self.kinds)} as tokenized ({self.num_changed} of {len(self.references)})"
@@ -97,7 +97,7 @@ def _visible(text: str) -> str:
 
 
 def _lost(written: str, read: str) -> list[str]:
-    """List the kinds of characters of which a decoded text has fewer."""
+    """List the kinds of characters that a decoded text has fewer of."""
     before, after = _ends(written), _ends(read)
     if before == after:
         return []

@@ -15,7 +15,7 @@ from loraloom.data.languages.codes import DecoderStart
 
 
 def forced_tokens(starts: Sequence[DecoderStart], num_slots: int, device: torch.device) -> Tensor | None:
-    """First tokens of answers, int64 [slots · rows], -1 if the model chooses it; None if none is forced."""
+    """Return the first tokens of answers, int64 [slots · rows], -1 if not forced; None if none is forced."""
     tokens = [-1 if start.forced_token_id is None else start.forced_token_id for start in starts]
     return torch.tensor(tokens * num_slots, device=device) if max(tokens) >= 0 else None
 
@@ -31,7 +31,7 @@ class FirstTokens(LogitsProcessor):  # type: ignore[misc]
         self._tokens = tokens
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores [beams, vocabulary] that leave nothing but the forced token, for the first token."""
+        """Return scores [beams, vocabulary]; those of the first token allow only the forced token."""
         if input_ids.shape[1] > 1:
             return scores
         is_forced = self._tokens >= 0

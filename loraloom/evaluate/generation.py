@@ -66,21 +66,21 @@ def answer(
     """Answer the same rows with every adapter, and with the base as `None`.
 
     Args:
-        bank: with the adapters attached.
+        bank: the bank, with the adapters attached.
         slots: the models that answer.
         sources: token ids of each row, EOS last.
         settings: how to decode; `batch_size` rows at a time for each slot.
-        starts: what the answer to each row begins with; by default what the base's answers always do.
+        starts: beginning of the answer to each row; by default that of all answers of the base.
         seed: for sampling; the draws of a row do not depend on the other rows of its batch.
         on_rows: called with the number of rows that are finished.
         on_token: called before each token of a batch, and each batch of beams; may raise to stop.
         on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows]; not
-            with beams, of which none is the answer before the end.
+            with beams, because none of them is the answer before the end.
         on_logits: called before each token is chosen, as in `RowDecoding`; not with beams.
         ranks: the processes that share the batches; the answers to the others' rows are empty.
 
     Returns:
-        For each slot and row, the tokens of the answer without start and EOS, a forced one included.
+        For each slot and row, the tokens of the answer without start and EOS, including a forced one.
 
     Raises:
         BankError: another thread is using the base, or a pass is in progress.

@@ -13,12 +13,12 @@ _WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
 def describe_label_mismatch(references: Sequence[str], answers: Mapping[str, Sequence[str]]) -> str:
     """Describe labels that cannot match, for a warning; "" if there are none.
 
-    A data file may store the number of a class where the adapter was trained on its name: every figure is
-    then near 0, however good the answers are.
+    A data file may store the number of a class although the adapter was trained on its name: every figure
+    is then near 0, however good the answers are.
 
     Args:
         references: known answers.
-        answers: by model, to the same rows; the base is not asked, because it has seen neither.
+        answers: answers of each model to the same rows; the base is ignored, because it has seen no labels.
     """
     mixed: list[str] = []
     for model, texts in answers.items():

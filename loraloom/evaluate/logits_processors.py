@@ -1,4 +1,4 @@
-"""transformers' processors of logits, for the recipe's `generation`."""
+"""Logits processors of transformers for the recipe's `generation`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from transformers.generation import (
 
 from loraloom.recipe import GenerationSettings
 
-# With less, logits overflow in float32, and their softmax is not finite. With this, the most likely token is
-# drawn already.
+# At lower temperatures, logits overflow in float32, and their softmax is not finite. At this one, the most
+# likely token is already drawn.
 LEAST_TEMPERATURE = 1e-30
 
 

@@ -30,7 +30,7 @@ def row_losses(
     """Compute the summed loss of each row under each adapter, float64 [slots, rows].
 
     Args:
-        bank: with the adapters attached.
+        bank: the bank, with the adapters attached.
         slots: adapters whose loss is computed, `None` for the base; all on the same rows.
         examples: rows, at least one.
         batch_size: number of rows per batch for each adapter.

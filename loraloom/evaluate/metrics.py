@@ -1,7 +1,7 @@
 """Metrics over answers and references: one entry in `METRICS` each, made of three functions.
 
 `statistics` gives every row a few numbers that can be summed, `figure` computes the metric from their
-sum, and `signature` says what is computed. So the metric over any choice of rows, of which the bootstrap
+sum, and `signature` states what is computed. So the metric over any choice of rows, of which the bootstrap
 draws thousands, costs one sum.
 
 Both sides are first normalized to NFKC: T5 tokenizers turn '？' into '?', so without it a perfect
@@ -34,8 +34,8 @@ class Metric:
     Args:
         statistics: (answers, references) → float64 [rows, k], which may be summed over rows.
         figure: sums float64 [..., k] → values of the metric, float64 [...].
-        signature: what is computed, with versions and options, as sacrebleu writes it.
-        higher_is_better: whether higher is better; None if neither is (a length).
+        signature: description of the metric, with versions and options, as sacrebleu writes it.
+        higher_is_better: whether higher is better; None if neither higher nor lower is (a length).
         unit: unit of the metric.
     """
 
@@ -56,7 +56,7 @@ def normalise(text: str) -> str:
 
 
 def _ratio(sums: Numbers) -> Numbers:
-    """[…, 2] → first / second; 0 if second is 0."""
+    """Divide the first by the second of […, 2]; 0 if the second is 0."""
     return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
 
 
@@ -74,7 +74,7 @@ def _chrf_statistics(answers: Sequence[str], references: Sequence[str], word_ord
 
 
 def _chrf_figure(sums: Numbers) -> Numbers:
-    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies that they are equal."""
+    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies equality."""
     answer, reference, match = (sums[..., start::3] for start in range(3))
     is_counted = (answer > 0) & (reference > 0)
     orders = np.maximum(is_counted.sum(-1), 1)
@@ -132,7 +132,7 @@ def _bleu_statistics(answers: Sequence[str], references: Sequence[str]) -> Numbe
 
 
 def bleu_figure(sums: Numbers) -> Numbers:
-    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies that they are equal."""
+    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies equality."""
     answer_len, reference_len = sums[..., 0], sums[..., 1]
     correct, total = sums[..., 2:6], sums[..., 6:10]
     # An order without a match counts as half a match, the next such order as a quarter, and so on.
@@ -206,7 +206,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-# chrF++: Popović, 2017; word orders 1 and 2, as the field reports it of translations into many languages.
+# chrF++: Popović, 2017; word orders 1 and 2, as usually reported for translation into many languages.
 TRANSLATION_METRICS: dict[str, Metric] = {
     "chrf_plus_plus": Metric(
         partial(_chrf_statistics, word_order=2), _chrf_figure, partial(_chrf_signature, word_order=2)

@@ -1,4 +1,4 @@
-"""How far an adapter moved its base: the size of ΔW relative to that of W."""
+"""Measurement of how far an adapter moved its base: the size of ΔW relative to that of W."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loraloom.bank.updates.update import Update
 from loraloom.recipe import LoraSettings
 from loraloom.run.documents.comparison import Movement
 
-# On the embedded starter, adapters that moved it by 0.028 % changed 1 answer of 100, by 0.33 % 34 of 100,
+# On the embedded starter, adapters that moved it by 0.028 % changed 1 of 100 answers, by 0.33 % 34 of 100,
 # and by 3.3 % every answer (docs/article.md).
 HARDLY_MOVED = 1e-3
 

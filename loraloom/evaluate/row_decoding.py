@@ -26,7 +26,7 @@ from loraloom.recipe import GenerationSettings
 
 # Removing rows copies caches, so several are removed at once.
 LEAVING_SHARE = 0.125
-# Rows of the batch for each that is being answered, up to which the models keep equally many.
+# Maximum ratio of the batch's rows to unfinished ones at which the models keep equally many rows.
 MAX_PADDING = 1.5
 
 
@@ -38,7 +38,7 @@ class _Line:
         slot: the model.
         row: the row.
         answer: its tokens so far.
-        generator: for sampling; one of its own, so that draws are independent of other lines.
+        generator: its own generator for sampling, so that draws are independent of other lines.
         has_ended: whether the answer is complete.
     """
 
@@ -49,7 +49,7 @@ class _Line:
     has_ended: bool = False
 
     def add(self, token: int, eos_token_id: int) -> None:
-        """Add the next token; after EOS, none is added any more."""
+        """Add the next token; after EOS, no more tokens are added."""
         self.has_ended = self.has_ended or token == eos_token_id
         if not self.has_ended:
             self.answer.append(token)
@@ -62,12 +62,12 @@ class RowDecoding:
         answers: the tokens of each answer so far, without start and EOS, [slots][rows].
 
     Args:
-        bank: with the adapters attached.
+        bank: the bank, with the adapters attached.
         slots: the models that answer.
         sources: token ids of each row.
-        starts: what the answer to each row begins with.
+        starts: beginning of the answer to each row.
         settings: how to decode.
-        seeds: for sampling, of each row.
+        seeds: seed of each row, for sampling.
         on_token: called before each token of a batch.
         on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows].
         on_logits: called before each token is chosen with the row of each line of the batch, and their
@@ -93,7 +93,7 @@ class RowDecoding:
         self._processors = logits_processors(settings)
         self._top_token: TopToken | None = None
         chooses_alone = on_logits is None and not settings.do_sample and not self._processors
-        # A head that ranks share is gathered for each token: kept, it would be more than the plan predicts.
+        # A head that ranks share is gathered for each token; keeping it would exceed the predicted memory.
         if chooses_alone and not isinstance(bank.base.head, TiedHead) and not bank.base.is_sharded:
             self._top_token = top_token(bank.base, len(slots) * len(sources) * settings.max_new_tokens)
 
@@ -135,9 +135,9 @@ class RowDecoding:
         """Choose the next token of each line, int64 [lines].
 
         Args:
-            states: of the decoder, [lines, d_model].
-            tokens: so far, int64 [lines, tokens].
-            lines: of the batch.
+            states: states of the decoder, [lines, d_model].
+            tokens: tokens so far, int64 [lines, tokens].
+            lines: lines of the batch.
         """
         if self._top_token is not None:
             return self._top_token.of(states)
@@ -153,12 +153,12 @@ class RowDecoding:
 def staying_lines(slots: Sequence[str | None], has_ended: Sequence[bool]) -> list[int]:
     """Return the lines that stay in a batch, in order: all of them, if only few could leave.
 
-    The models keep equally many, so that one batched product computes their adapters; some of these have
-    ended. If these would be too many, only lines that have not ended stay.
+    The models keep equally many lines, so that one batched product computes their adapters, even if some
+    have ended. If too many of them have ended, only lines that have not ended stay.
 
     Args:
         slots: the model of each line.
-        has_ended: whether each line's answer has ended; not that of all.
+        has_ended: whether each line's answer has ended; at least one has not.
     """
     by_slot: dict[str | None, list[int]] = {}
     for line, slot in enumerate(slots):
@@ -180,12 +180,12 @@ def _owners(lines: Sequence[_Line]) -> Rows:
 
 
 def padded_rows(base: Base, rows: Sequence[Sequence[int]], num_models: int) -> tuple[Tensor, Tensor]:
-    """Return input_ids and attention mask of token ids with padding behind them, int64 [models · rows, len].
+    """Return input_ids and attention mask of token ids, padded at the end, int64 [models · rows, len].
 
     Args:
         base: the model.
         rows: token ids.
-        num_models: that answer them; the rows of one follow those of another.
+        num_models: number of models that answer them; the rows of one model follow those of another.
     """
     width = max(len(row) for row in rows)
     input_ids = torch.full((len(rows), width), base.pad_token_id)

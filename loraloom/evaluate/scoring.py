@@ -19,7 +19,7 @@ class Scoring:
 
     Args:
         references: as the model can write them.
-        metrics: metrics that can be computed; one that would be wrong is not among them.
+        metrics: metrics that can be computed; those that would be wrong are left out.
         signatures: how each metric is computed, or why it is not.
     """
 
@@ -43,8 +43,8 @@ def score_against(
 
     Args:
         references: responses of the rows, as in the data file.
-        answer_text: tokenizer of the answering model; what it cannot write is not required of it.
-        more: metrics to compute beside those that the model's languages decide.
+        answer_text: tokenizer of the answering model, which is not required to write what it cannot.
+        more: metrics to compute besides those that depend on the model's languages.
     """
     written = expressible(references, answer_text)
     known = {**METRICS, **({} if answer_text.languages is None else TRANSLATION_METRICS), **more}

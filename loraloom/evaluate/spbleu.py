@@ -29,8 +29,8 @@ def given_metrics(spbleu_model: Path | None) -> dict[str, Metric]:
 def spbleu(file: Path) -> Metric:
     """Make the metric of a sentencepiece model.
 
-    sacrebleu would download the one of its `flores200` tokenizer; given that file, figures are equal to its
-    own on texts in NFKC. The signature has the file's sha256, since models of other benchmarks differ.
+    sacrebleu would download the model of its `flores200` tokenizer; with that file, figures equal those of
+    sacrebleu on texts in NFKC. The signature has the file's sha256, since models of other benchmarks differ.
 
     Raises:
         DataError: the file cannot be read as a sentencepiece model.

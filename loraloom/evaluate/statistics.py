@@ -13,7 +13,7 @@ from loraloom.run.documents.comparison import Difference, DifferenceVerdict
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 CELLS_AT_ONCE = 4_000_000
-# Resampling a handful of rows repeats that handful; it does not show how other rows would be.
+# Resampling a handful of rows only repeats them; it does not show how other rows would differ.
 FEWEST_ROWS = 5
 
 
@@ -35,7 +35,7 @@ class Draws:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the figure."""
+        """The 95 % confidence interval of the figure."""
         return _interval(self.drawn)
 
 

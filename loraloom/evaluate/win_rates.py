@@ -11,7 +11,7 @@ Z_95 = 1.959963984540054  # of a two-sided 95 % interval
 
 @dataclass(frozen=True)
 class WinRate:
-    """How often a model was chosen.
+    """The win rate of a model.
 
     Args:
         model: its name.
@@ -55,7 +55,7 @@ def win_rates(votes: Iterable[tuple[Iterable[str], str | None]]) -> list[WinRate
 
 
 def wilson_interval(num_wins: int, num_trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, which is sensible for few trials and for shares of 0 and 1.
+    """Return the 95 % interval of a share, also usable for few trials and for shares of 0 and 1.
 
     Source: Wilson, 1927.
 

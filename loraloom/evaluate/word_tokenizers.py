@@ -45,7 +45,7 @@ class Words:
 
     @property
     def signature(self) -> str:
-        """Scripts that decided, as a suffix of a metric's signature; "" if there is only one."""
+        """The scripts that decided, as a suffix of a metric's signature; "" if there is only one."""
         if self.shares.get(self.script, 1.0) >= PURE:
             return ""
         parts = (
@@ -55,7 +55,7 @@ class Words:
 
 
 def words_of(references: Sequence[str]) -> Words:
-    """Choose by the script of most letters of the references."""
+    """Choose the tokenization by the script of most letters in the references."""
     letters: Counter[str] = Counter()
     for char, num in Counter(unicodedata.normalize("NFKC", "".join(references))).items():
         if char.isalpha():

@@ -44,7 +44,7 @@ def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
 
 
 def _decoding(settings: GenerationSettings) -> dict[str, float]:
-    """The recipe's decoding, by CTranslate2's names; what has no effect is left out."""
+    """Return the recipe's decoding under CTranslate2's names, without settings that have no effect."""
     given = {name: value for name, value in beyond_greedy(settings).items() if name not in SAMPLING}
     found = {"beam_size": given.pop("num_beams", 1), **given}
     if settings.do_sample:
@@ -55,7 +55,7 @@ def _decoding(settings: GenerationSettings) -> dict[str, float]:
 
 
 def _prefix(source: ExportSource) -> list[str]:
-    """The tokens that an answer must begin with, if all answers have one language."""
+    """Return the tokens that an answer must begin with, if all answers have one language."""
     base = source.base
     code = only([target for _, target in source.facts.languages])
     return [] if base.languages is None or code is None else [code]

@@ -1,4 +1,4 @@
-"""The format of CTranslate2: its own converter on the merged model in memory, its config set right."""
+"""The format of CTranslate2: its own converter on the merged model in memory, with a corrected config."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loraloom.text.message import Message
 from loraloom.text.visible import one_line
 
 TOKENIZER_FOLDER = "tokenizer"
-# Whether the norm stands before each sublayer, which transformers knows and its config need not say.
+# Whether the norm precedes each sublayer, which transformers knows and its config need not state.
 NORM_FIRST = {"bart": False, "mbart": True, "pegasus": True}
 
 
@@ -40,13 +40,13 @@ class CTranslate2(Format):
     decodes = EVERY
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse families that its converter does not compute right, and float16 where it overflows."""
+        """Refuse families that its converter gets wrong, and float16 for families that overflow in it."""
         if family.without_ctranslate2:
             return family.without_ctranslate2
         return float16_overflows(family) if quantization == "float16" else ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Convert the model, which is released on the way."""
+        """Convert the model, which is released in the process."""
         tokenizer = folder / TOKENIZER_FOLDER
         tokenizer.mkdir()
         source.base.model.config.save_pretrained(tokenizer)  # AutoTokenizer may need the model's type
@@ -71,7 +71,7 @@ class CTranslate2(Format):
 
 
 def _state(base: Base) -> None:
-    """Set what the converter reads from the config to what the model computes."""
+    """Set the values that the converter reads from the config to those that the model computes with."""
     model, family = base.model, base.family
     if family.forces_tied_flag:  # the converter takes this flag for the scale before the head
         model.config.tie_word_embeddings = family.output_scale(model.config) != 1.0
@@ -84,15 +84,15 @@ def _state(base: Base) -> None:
 class CompleteTokenizer:
     """A tokenizer with a name for every row of the embeddings, for the converter.
 
-    It takes the n-th name for the name of row n, which is wrong behind a number that no token has. T5's rows
-    without a token it calls `<extra_id_0>` and so on, which are names of tokens.
+    The converter takes the n-th name as the name of row n, which is wrong after a number without a token. It
+    names T5's rows without a token `<extra_id_0>` and so on, which are names of tokens.
 
     Args:
-        tokenizer: the base's.
+        tokenizer: tokenizer of the base.
         vocab_size: number of rows.
     """
 
-    num_madeup_words = 0  # what M2M100's tokenizer says to add is there
+    num_madeup_words = 0  # the rows that M2M100's tokenizer would add are already there
 
     def __init__(self, tokenizer: Any, vocab_size: int) -> None:
         self._tokenizer, self._vocab_size = tokenizer, vocab_size
@@ -107,11 +107,11 @@ class CompleteTokenizer:
 
 
 def _specification(base: Base) -> Any:
-    """Run CTranslate2's own converter on the model, which is released: the result has its weights."""
+    """Run CTranslate2's own converter on the model, which is released, because the result has its weights."""
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]
-        """Its converter, of a model and a tokenizer that are loaded already."""
+        """CTranslate2's converter for a model and a tokenizer that are already loaded."""
 
         def load_model(self, model_class: Any, model_name_or_path: str, **options: Any) -> PreTrainedModel:
             return base.model

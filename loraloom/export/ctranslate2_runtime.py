@@ -21,7 +21,7 @@ from loraloom.export.runtime import (
 )
 
 SIDES = ("source", "target")
-# Settings of `generation` that have another name there.
+# Settings of `generation` that have another name in CTranslate2.
 OPTIONS = {"num_beams": "beam_size"}
 GREEDY = {"beam_size": 1}
 
@@ -60,7 +60,7 @@ class _LoadedModel:
             max_decoding_length=rows.max_new_tokens,
             max_input_length=0,  # by default, a source is cut to 1,024 tokens
         )
-        # A forced token is part of what it returns; a start that its caller gives is not.
+        # The returned tokens include a forced token, but not a start that the caller gives.
         said = ([self._numbers[token] for token in result.hypotheses[0]] for result in results)
         return [until(each, rows.eos_token_id)[: rows.max_new_tokens] for each in said]
 
@@ -75,14 +75,14 @@ class _LoadedModel:
             [[*start, *target] for start, target in zip(self._starts(rows), known, strict=True)],
             max_input_length=0,
         )
-        # With the start among the tokens, its own is not a log-probability of the model.
+        # If the start is among the tokens, its own value is not a log-probability of the model.
         return [list(each.log_probs)[-len(target) - 1 :] for each, target in zip(scored, known, strict=True)]
 
     def _asked(self, rows: ProofRows) -> list[list[str]]:
         return [[self._sources[token] for token in source] for source in rows.sources]
 
     def _starts(self, rows: ProofRows) -> list[list[str]]:
-        """The decoder's first input of each row, which a folder that states none needs from its caller."""
+        """Return the decoder's first input of each row, which the caller gives if the folder states none."""
         return [[] if self._states_start else [self._targets[token]] for token in rows.start_token_ids]
 
 

@@ -1,6 +1,6 @@
 """Weights of a CTranslate2 model, rounded and written one after the other.
 
-Its own `optimize` and `save` hold some copies of each tensor, and with a vocabulary of 250,112 one tensor
+Its own `optimize` and `save` hold several copies of each tensor, and with a vocabulary of 250,112 one tensor
 is a fifth of a model. The file is the same to the byte: `tests/commands/test_export_ctranslate2.py`.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# Weights that are rounded at a time.
+# Number of weights that are rounded at a time.
 CELLS_AT_ONCE = 2**22
 INT8, INT16_STEPS = 127.0, 2**10
 
@@ -23,9 +23,9 @@ def save_quantized(spec: Any, quantization: str, folder: Path) -> None:
     """Quantize a specification that CTranslate2's converter made, and write it.
 
     Args:
-        spec: from the converter; its weights are replaced.
+        spec: a specification from the converter; its weights are replaced.
         quantization: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
-        folder: exists.
+        folder: an existing folder.
     """
     from ctranslate2.specs import model_spec
 

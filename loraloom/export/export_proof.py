@@ -1,4 +1,4 @@
-"""Proof of an export: what its own runtime answers, compared with base + adapter."""
+"""Proof of an export: the answers of its own runtime, compared with base + adapter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXPORT = "export"
 
 @dataclass(frozen=True)
 class ProofMeasurement:
-    """How the outputs of a runtime differ from those of base + adapter.
+    """Differences between the outputs of a runtime and those of base + adapter.
 
     Args:
         num_answers, num_same_answers: number of greedy answers, and of those that are equal.
@@ -53,12 +53,12 @@ class ExportProof:
     """Results of the proof of an export.
 
     Args:
-        rows: what it was tested on.
-        runtime, computed_in: the program that ran the export, and in which numbers.
+        rows: description of the rows it was tested on.
+        runtime, computed_in: the program that ran the export, and the number format it computed in.
         is_exact: whether equality was demanded.
         measured: how its outputs differ from those of base + adapter in float32.
         figures: how its figures differ, if responses are known and the export is rounded.
-        merging: largest difference of a logit by merging in float32; None if nothing was merged.
+        merging: largest difference of a logit due to merging, in float32; None if nothing was merged.
         decoding: the recipe's settings of decoding beyond greedy.
     """
 
@@ -73,16 +73,16 @@ class ExportProof:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Convert what `dataclasses.asdict` made."""
+        """Restore a proof from the result of `dataclasses.asdict`."""
         figures = [Difference(**own) for own in values["figures"]]
         return cls(**{**values, "measured": ProofMeasurement(**values["measured"]), "figures": figures})
 
 
 def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> ProofMeasurement:
-    """Compare what a runtime answered with the reference.
+    """Compare the outputs of a runtime with the reference.
 
     Raises:
-        ModelError: it gives NaN, infinity, or another number of rows or tokens.
+        ModelError: the runtime gives NaN, infinity, or another number of rows or tokens.
     """
     found, decoded = outputs.log_probabilities, outputs.decoded
     if (
@@ -160,7 +160,7 @@ def check_encodings(outputs: RuntimeOutputs, rows: ProofRows) -> None:
     """Check that the runtime's own tokenizer, if it has one, gives the tokens of the run.
 
     Raises:
-        ModelError: it does not.
+        ModelError: the tokenizer's tokens differ.
     """
     if outputs.encodings is None or rows.text_at is not None:
         return

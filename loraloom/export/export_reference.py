@@ -1,4 +1,4 @@
-"""What base + adapter answers for the proof of an export, in float32 and each of it computed once."""
+"""Outputs of base + adapter for the proof of an export, in float32 and each computed once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loraloom.recipe import GenerationSettings
 from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
 
-# Tokens whose probabilities are kept at each position, to tell a tie from a difference.
+# Tokens whose probabilities are kept at each position, to distinguish a tie from a difference.
 NUM_NEAREST = 5
 
 
@@ -33,9 +33,9 @@ class Reference:
 
     Args:
         answers: greedy answers, without start and EOS.
-        log_probabilities: of each token of each target up to EOS.
-        nearest: of each answer at each position, EOS included, the likeliest tokens and their logits; empty
-            if nothing is demanded to be equal.
+        log_probabilities: one for each token of each target up to EOS.
+        nearest: for each answer at each position, EOS included, the likeliest tokens and their logits; empty
+            if nothing is required to be equal.
         decoded: answers with the recipe's decoding, if that is tried.
     """
 
@@ -52,10 +52,10 @@ def reference_answers(
     """Compute greedy answers of base + adapter in float32, without start and EOS.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         slot: the adapter.
         rows: targets are not read.
-        with_nearest: keep what is needed to tell a tie from a difference.
+        with_nearest: keep what is needed to distinguish a tie from a difference.
 
     Returns:
         The answers, and the likeliest tokens as in `Reference`.
@@ -79,9 +79,9 @@ def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -
     """Compute the log-probability of each token of each target up to EOS, by base + adapter in float32.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         slot: the adapter.
-        rows: with targets.
+        rows: rows with targets.
     """
     model = bank.base.model.eval()
     found: list[list[float]] = []
@@ -106,15 +106,15 @@ def merge_scored(
     nothing, the same logits give the log-probabilities.
 
     Args:
-        bank: with the adapter attached, which is merged.
-        facts: of the adapter.
-        examples, rows, answers: of the export's proof.
-        folder: to create, for the logits of base + adapter.
+        bank: the bank, with the adapter attached, which is merged.
+        facts: facts about the adapter.
+        examples, rows, answers: those of the export's proof.
+        folder: folder to create, for the logits of base + adapter.
         stop: checked between parts of the work.
 
     Returns:
         The log-probability of each token of each target up to EOS by base + adapter, and the largest
-        difference of a logit by merging.
+        difference of a logit due to merging.
 
     Raises:
         ModelError: the merged model computes something else.

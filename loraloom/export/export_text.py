@@ -48,7 +48,7 @@ def export_remarks(format: Format, proof: ExportProof | None) -> list[str]:
 
 
 def decoding_remarks(format: Format, settings: GenerationSettings, proof: ExportProof | None) -> list[str]:
-    """Say what the recipe's decoding means for an export."""
+    """Describe what the recipe's decoding means for an export."""
     beyond = beyond_greedy(settings)
     if not beyond.keys() <= format.decodes:
         return [
@@ -73,7 +73,7 @@ def decoding_remarks(format: Format, settings: GenerationSettings, proof: Export
 
 
 def not_proven(format: Format) -> str:
-    """Say that an export was not run, and what to install."""
+    """State that an export was not run, and what to install."""
     extra = format.runtime_extra or format.extra
     return Message(
         "written, but not verified: its runtime ({modules}) is not installed. Install it with pip install "

@@ -63,7 +63,7 @@ from loraloom.training.card_facts import Facts
 from loraloom.training.out_of_memory import release_memory
 from loraloom.training.signals import StopRequest
 
-# Of rows that the user gives; so many that figures have an interval.
+# Maximum of the rows that the user gives; enough for figures to have an interval.
 MOST_PROOF_ROWS = NUM_ROUNDED_ROWS
 
 
@@ -83,11 +83,11 @@ class ExportSummary(TypedDict):
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is asked for.
+    """A requested export.
 
     Args:
         format: the format.
-        quantization, form: of the format's.
+        quantization, form: one of the format's quantizations, and one of its forms.
         examples: rows for the proof, with or without responses; without any, random tokens are used.
         out: the folder to create.
         staged: a hidden folder in the same place, as created by `staged_beside`.
@@ -130,10 +130,10 @@ def write_export(
     """Export the bank's only adapter, verify what was written, and rename it.
 
     Args:
-        bank: on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
+        bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
         adapter: the adapter.
         facts: facts for the folder's card.
-        asked: what is asked for.
+        asked: the requested export.
         notes: existing notes on the adapter.
         report: called with every event.
         stop: checked between parts of the work.
@@ -160,7 +160,7 @@ def write_export(
     for note in notes:
         report(Note(message=note))
     shift = movement(bank, name)
-    # Figures need whole answers; those to random tokens have none.
+    # Figures need whole answers; answers to random tokens have no figures.
     limits = Limits() if asked.is_exact or not asked.examples else OF_RECIPE
     rows = proof_rows(loaded, recipe, asked.examples, facts.languages, limits)
     rows = replace(rows, decoding=comparable(recipe.generation, asked.format.decodes))
@@ -208,7 +208,7 @@ def write_export(
 
 
 def _write(source: ExportSource, asked: ExportRequest) -> list[str]:
-    """Write the export; errors of the disk name the folder.
+    """Write the export; disk errors name the folder.
 
     Raises:
         RunError: a file could not be written.
@@ -238,7 +238,7 @@ def _prove(
     """Run the export in a new process and compare; None if its runtime is not installed.
 
     Raises:
-        ModelError: it cannot be run, or answers something else.
+        ModelError: the export cannot be run, or answers something else.
     """
     if not asked.can_run:
         return None
@@ -270,7 +270,7 @@ def run_export(
 
     Args:
         format: the format.
-        folder: what was written.
+        folder: the exported folder.
         proof: an empty folder.
         rows: input for the model.
         base: folder or hub name of the base, for a format that contains an adapter alone.

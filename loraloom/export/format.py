@@ -22,7 +22,7 @@ Form = Literal["merged", "adapter"]
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What is exported.
+    """The model or adapter to export.
 
     Args:
         base: on the CPU in float32 and in eval mode. For a merged export its weights are W + s·B·A, and its
@@ -31,7 +31,7 @@ class ExportSource:
         facts: facts for the folder's card.
         form: whether base and adapter are exported as one model, or the adapter alone.
         quantization: one of the format's `quantizations`.
-        settings, tensors: of the adapter, as in the bank.
+        settings, tensors: settings and tensors of the adapter, as in the bank.
         available: every linear of the base.
     """
 
@@ -51,8 +51,8 @@ class Format(ABC):
         name: value of `--format`.
         title: usual name.
         quantizations: values of `--quantization`, the default first; each is the name of a torch dtype.
-        exact: those of them that lose nothing, so that the proof demands equality up to rounding in float32.
-        forms: what it can contain, the default first.
+        exact: the quantizations that lose nothing; the proof then demands equality up to float32 rounding.
+        forms: what an export can contain, the default first.
         extra: the extra of the package that installs what it needs; "" if nothing more is needed.
         writes_with: modules that `write` imports, beyond the package's own dependencies.
         runs_with: modules that the proof imports. If one is missing, the export is written without a proof.
@@ -82,7 +82,7 @@ class Format(ABC):
         """Explain why a model cannot be exported, before it is loaded; "" if it can.
 
         Args:
-            family: of the base.
+            family: family of the base.
             config: contents of its config.json.
             quantization, form: as requested.
         """
@@ -101,12 +101,12 @@ class Format(ABC):
             base: folder or hub name.
 
         Raises:
-            ModelError: one is missing.
+            ModelError: a file is missing.
         """
 
     @abstractmethod
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the export into an empty folder; return notes on what users should know.
+        """Write the export into an empty folder; return notes on what users should know about.
 
         README.md is written by the caller afterwards.
 
@@ -120,5 +120,5 @@ class Format(ABC):
         """Write Python that loads the export from the current folder, answers, and prints the answer."""
 
     def missing(self, modules: tuple[str, ...]) -> list[str]:
-        """List those of some modules that are not installed."""
+        """List the modules that are not installed."""
         return [name for name in modules if importlib.util.find_spec(name) is None]

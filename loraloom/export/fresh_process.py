@@ -6,8 +6,7 @@ PROOF/question.json          rows, and the answers of base + adapter to them
 PROOF/DTYPE/0.safetensors …  its logits for each row, for the folder as loaded in that dtype
 PROOF/measured.json          how far the folder's outputs differ
 
-It imports nothing else of LoRALoom but the form of the rows, so any user of transformers would get the same
-result.
+From LoRALoom it imports only the form of the rows, so any user of transformers would get the same result.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class StoredOutputs:
     """Outputs of a model for the rows.
 
     Args:
-        folder: contains the logits of each row at every position of its target, float32 [tokens, vocabulary],
-            in a file: with a vocabulary of 250,112, those of all rows would take as much as a small model.
+        folder: contains a file for each row with its logits at every position of its target, float32 [tokens,
+            vocabulary]; with a vocabulary of 250,112, all of them would take as much memory as a small model.
         answers: greedy answers, without start and EOS.
     """
 
@@ -96,11 +95,11 @@ def store_outputs(
     """Compute greedy answers and logits for given targets, with transformers' generate and forward.
 
     Args:
-        model: in eval mode.
+        model: a model in eval mode.
         rows: input for the model.
-        folder: to create.
-        during: makes a context for passes of so many rows.
-        answers: the greedy answers, if they are known already.
+        folder: folder to create.
+        during: returns a context for passes of a given number of rows.
+        answers: the greedy answers, if they are already known.
 
     Raises:
         OSError, SafetensorError: a file could not be written.
@@ -118,13 +117,13 @@ def store_outputs(
 
 @torch.no_grad()
 def greedy_answers(model: Any, rows: ProofRows) -> list[list[int]]:
-    """Generate greedy answers, whatever the model's own generation settings say; without start and EOS."""
+    """Generate greedy answers, whatever the model's own generation settings are; without start and EOS."""
     return generated_answers(model, rows, {})
 
 
 @torch.no_grad()
 def generated_answers(model: Any, rows: ProofRows, decoding: Mapping[str, float]) -> list[list[int]]:
-    """Generate answers with some settings, and greedily but for those; without start and EOS."""
+    """Generate answers with the given settings, and otherwise greedily; without start and EOS."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     starts = list(rows.start_token_ids)
     generated = model.generate(
@@ -146,14 +145,14 @@ class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
     """Forces the first token of each row's answer.
 
     Args:
-        tokens: of each row; None if the model chooses it.
+        tokens: token of each row; None if the model chooses it.
     """
 
     def __init__(self, tokens: Sequence[int | None]) -> None:
         self._tokens = tokens
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores [rows, vocabulary]; those of a first token that is forced leave nothing else."""
+        """Return scores [rows, vocabulary]; those of a forced first token allow no other token."""
         if input_ids.shape[1] == 1:
             for row, token in enumerate(self._tokens):
                 if token is not None:
@@ -169,7 +168,7 @@ def teacher_forced(model: Any, rows: ProofRows) -> Tensor:
     begun = zip(rows.start_token_ids, rows.targets, strict=True)
     inputs, _ = _padded([[start, *target[:-1]] for start, target in begun], rows.pad_token_id)
     logits = model(input_ids=input_ids, attention_mask=mask, decoder_input_ids=inputs, use_cache=False).logits
-    # Moved together where they are: with a vocabulary of 250,112, a copy is a twentieth of a large model.
+    # Moved together in place: with a vocabulary of 250,112, a copy is a twentieth of a large model.
     logits = logits.float()
     together: Tensor = logits.flatten(0, 1)
     end = 0
@@ -218,13 +217,13 @@ def _gap(model: Any, rows: ProofRows, number: int, own: Sequence[int], wanted: S
 
 
 def write_question(proof: Path, rows: ProofRows, expected: Mapping[str, StoredOutputs]) -> None:
-    """Write what the new process must measure.
+    """Write the question that the new process must answer.
 
     Args:
         proof: the folder of the proof.
         rows: input for the model.
-        expected: dtype to load the model in, `float32` or `auto` -> its expected outputs, in the folder of
-            this name in `proof`.
+        expected: dtype to load the model in, `float32` or `auto` -> its expected outputs, in the subfolder
+            of `proof` with this name.
     """
     question = {
         "rows": asdict(rows),
@@ -262,7 +261,7 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: StoredOutputs)
 
 
 def flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
-    """Whether correcting the flag changes what the loaded model computes."""
+    """Return whether correcting the flag changes what the loaded model computes."""
     as_loaded = model.config.tie_word_embeddings
     for row in each_alone(rows):
         found = []
@@ -281,7 +280,7 @@ def num_same_encodings(folder: Path, rows: ProofRows) -> int:
         return 0
     if rows.text_at is not None:
         bare = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in rows.texts]
-        # Behind the text stand EOS and, unless it is in front, the code.
+        # The text is followed by EOS and, unless it comes first, the code.
         wanted = [source[rows.text_at : len(source) - 2 + rows.text_at] for source in rows.sources]
         return sum(own[: len(text)] == list(text) for own, text in zip(bare, wanted, strict=False))
     encoded = [tokenizer(text, verbose=False)["input_ids"] for text in rows.texts]

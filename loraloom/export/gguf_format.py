@@ -23,7 +23,7 @@ from loraloom.text.message import Message
 
 
 class Gguf(Format):
-    """model.gguf, or adapter.gguf."""
+    """The file model.gguf, or adapter.gguf."""
 
     name = "gguf"
     title = "llama.cpp"
@@ -37,7 +37,7 @@ class Gguf(Format):
     library = "llama.cpp"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse what llama.cpp's architecture `t5` does not compute, and rounded adapters."""
+        """Refuse models that llama.cpp's architecture `t5` does not compute, and rounded adapters."""
         if form == "adapter" and quantization != "float32":
             return Message("an adapter alone is written in float32")
         known = {key: value for key, value in config.items() if key != "model_type"}

@@ -33,7 +33,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     """Load the file as llama.cpp does, and answer.
 
     Args:
-        folder: with model.gguf, or adapter.gguf.
+        folder: folder with model.gguf, or adapter.gguf.
         rows: input for the model.
         base: folder or hub name of the base, for an adapter alone; it is written as a GGUF file first.
     """
@@ -77,7 +77,7 @@ class _LlamaCpp:
     @classmethod
     @contextmanager
     def loaded(cls, model: Path, adapter: Path | None, size: int) -> Iterator[_LlamaCpp]:
-        """Load a file; nothing is rounded but what the file has rounded, and GELU, a table in float16."""
+        """Load a file; nothing is rounded beyond the file's own rounding, except GELU, a float16 table."""
         llama_cpp.llama_backend_init()
         llama_cpp.llama_log_set(_ignore_log, ctypes.c_void_p(0))
         opened = llama_cpp.llama_model_load_from_file(
@@ -89,7 +89,7 @@ class _LlamaCpp:
         options.n_ctx = options.n_batch = options.n_ubatch = size
         options.n_threads = options.n_threads_batch = 1
         options.type_k = options.type_v = GGML_F32
-        # It would round keys and values of cross-attention to float16.
+        # Flash attention would round keys and values of cross-attention to float16.
         options.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         context = llama_cpp.llama_init_from_model(opened, options)
         if not context:
@@ -151,7 +151,7 @@ class _LlamaCpp:
 
 @contextmanager
 def _batch(tokens: Sequence[int], position: int) -> Iterator[Any]:
-    """Tokens of one sequence, from a position on, with logits for each."""
+    """Yield a batch of one sequence's tokens, from a position on, with logits for each."""
     batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
     for number, token in enumerate(tokens):
@@ -168,4 +168,4 @@ def _batch(tokens: Sequence[int], position: int) -> Iterator[Any]:
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _ignore_log(level: int, text: bytes, user_data: Any) -> None:
-    """Keep llama.cpp's log from the proof's."""
+    """Discard a line of llama.cpp's log, to keep it out of the proof's."""

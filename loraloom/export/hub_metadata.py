@@ -31,7 +31,7 @@ def join_card(metadata: dict[str, Any], body: str) -> str:
 
 
 def with_base(metadata: dict[str, Any], base: str | None) -> dict[str, Any]:
-    """Return metadata that names another base; with None, no base."""
+    """Return metadata that names another base or, with None, no base."""
     tags = [tag for tag in metadata.get("tags", []) if not str(tag).startswith("base_model:")]
     changed = {key: value for key, value in metadata.items() if key not in ("base_model", "tags")}
     if base is None:
@@ -65,7 +65,7 @@ def evaluation_results(
     results = [
         EvalResult(
             task_type=TASK,
-            dataset_type="custom",  # no data set of the hub
+            dataset_type="custom",  # not a dataset of the hub
             dataset_name=", ".join(dict.fromkeys(Path(file).name for file in files)),
             dataset_split=comparison.what,
             metric_type=key,

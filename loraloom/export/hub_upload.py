@@ -22,7 +22,7 @@ class HubFile:
     """A file of an upload.
 
     Args:
-        path: in the repository.
+        path: path in the repository.
         content: bytes, or the file that contains them.
     """
 
@@ -31,23 +31,23 @@ class HubFile:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent: the commit's address, and whether only its owners see it."""
+    """A finished upload: the commit's address, and whether only the repository's owners can see it."""
 
     url: str
     is_private: bool
 
 
 def check_name(repository: str) -> None:
-    """Refuse what is not `owner/name`.
+    """Refuse a name that is not of the form `owner/name`.
 
     Raises:
-        RecipeError: says so.
+        RecipeError: the name has another form.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
@@ -70,13 +70,13 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
 
     Args:
         repository: `owner/name`.
-        files: to add or replace.
-        title: of the commit.
+        files: files to add or replace.
+        title: title of the commit.
         is_public: visibility of a new repository; an existing one must have it.
         report: called with notes.
 
     Raises:
-        RunError: the hub cannot be reached, refuses, or the repository is visible to more people than asked.
+        RunError: the hub cannot be reached or refuses, or more people than requested can see the repository.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -96,7 +96,7 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
     with _refusals(repository):
         try:
             existing: Any = api.model_info(repository)
-        except RepositoryNotFoundError:  # also said of a private one of others; creating it then fails
+        except RepositoryNotFoundError:  # or another user's private one; creating it then fails
             existing, is_private = None, not is_public
             api.create_repo(repository, private=is_private)
         else:
@@ -134,10 +134,10 @@ def _about_existing(existing: Any, files: Sequence[HubFile]) -> str:
 
 @contextmanager
 def _refusals(repository: str) -> Iterator[None]:
-    """Convert the client's errors.
+    """Convert errors of the hub's client.
 
     Raises:
-        RunError: with what the hub answered.
+        RunError: contains the hub's answer.
     """
     from huggingface_hub.errors import HfHubHTTPError
 

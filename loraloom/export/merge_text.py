@@ -16,7 +16,7 @@ from loraloom.training.card_facts import Facts
 
 
 class MergeSummary(TypedDict):
-    """What `merge` did, as its result and the folder's card have it."""
+    """The outcome of `merge`, for its result and the folder's card."""
 
     folder: str
     experiment: str
@@ -57,7 +57,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
 
 
 def flag_remark() -> str:
-    """Say that a flag must be corrected after loading."""
+    """State that a flag must be corrected after loading."""
     return Message(
         "this version of transformers loads `tie_word_embeddings: true` whatever the "
         "config says, and scales this family's logits by it; set "
@@ -68,11 +68,11 @@ def flag_remark() -> str:
 
 
 def rounding_remark(ratio: float | None, dtype: str) -> list[str]:
-    """Say that rounding lost most of the adapter, if it did.
+    """State that rounding lost most of the adapter, if it did.
 
     Args:
         ratio: ‖rounding‖ / ‖ΔW‖; None if nothing was rounded.
-        dtype: rounded to.
+        dtype: the dtype rounded to.
     """
     if ratio is None or ratio <= 1:
         return []
@@ -126,7 +126,7 @@ def figures(result: MergeSummary) -> list[tuple[str, str]]:
 
 
 def proof_text() -> str:
-    """Say for a card what was compared."""
+    """Describe for a card what was compared."""
     return filled(
         "Base with adapter compared with this folder, as plain transformers loads it in a new process."
     )
@@ -152,9 +152,9 @@ def merged_card(
     """Write the README.md of the merged folder.
 
     Args:
-        result: what was merged.
+        result: the outcome of merging.
         measured: the figures of the proof.
-        proof: what was compared.
+        proof: the proof of the folder.
         family: family of the base.
         logit_scale: factor applied to the hidden states before the output head.
         flag_matters: as in `ModelMeasurement`.

@@ -16,7 +16,7 @@ from loraloom.text.units import size
 # Peak of merging in memory, with the new process of its proof, over the base in float32: 1.12 to 1.26 was
 # measured with mt0-large's shape (benchmarks/exports.py, docs/export.md).
 PEAK_OVER_BASE = 1.26
-# What a small base takes beside that: what the new process imports, and logits. 415 MiB were measured with
+# Fixed memory on top of that: imports of the new process, and logits. 415 MiB were measured with
 # 0.1 billion weights (benchmarks/merge_larger.py --layers 2 --d-model 256).
 BESIDE_BASE = 2**29
 PICKLES = "pytorch_model*.bin"
@@ -27,14 +27,14 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
 
     Args:
         path: folder or hub name of the base.
-        name: of the base, for messages.
-        wanted: what the user asks for; None for a choice by the memory that is available.
+        name: name of the base in messages.
+        wanted: the user's choice; None to choose by the memory that is available.
 
     Returns:
         The choice, and a note on it if it is not the usual one.
 
     Raises:
-        ModelError: it must or shall be merged shard by shard, which its files do not allow.
+        ModelError: merging shard by shard is necessary or requested, but the base's files do not allow it.
     """
     if wanted is not None:
         if wanted:
@@ -70,7 +70,7 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
 
 
 def memory_note(path: str, *, is_merge: bool) -> str | None:
-    """Say before an export loads its base that memory does not hold it; None if it does.
+    """Return a note that memory does not hold the base that an export will load; None if it does.
 
     Args:
         path: folder or hub name of the base.
@@ -91,13 +91,13 @@ def memory_note(path: str, *, is_merge: bool) -> str | None:
 
 
 def predicted_bytes(path: str) -> int | None:
-    """Predict the peak of merging in memory, from pickles at least that; None if no files say anything."""
+    """Predict the peak of merging in memory, or for pickles a lower bound; None if it is unknown."""
     try:
         files = weight_files(path)
         if not files:  # their weights have 4 bytes or fewer
             num_bytes = sum(file.stat().st_size for file in Path(path).glob(PICKLES))
         else:
             num_bytes = count_weights(files).total() * torch.float32.itemsize
-    except (OSError, ValueError, KeyError, SafetensorError):  # loading says what is wrong with them
+    except (OSError, ValueError, KeyError, SafetensorError):  # loading reports what is wrong with them
         return None
     return round(PEAK_OVER_BASE * num_bytes) + BESIDE_BASE if num_bytes else None

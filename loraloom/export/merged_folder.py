@@ -63,7 +63,7 @@ def write_merged(
     """Merge the bank's only adapter, verify the folder, and rename it.
 
     Args:
-        bank: on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
+        bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
         facts: facts for the folder's card.
         examples: rows for the proof; without any, random tokens are used.
         dtype: dtype to save in; by default that of the base's own files.
@@ -133,12 +133,12 @@ def merge_proven(
     """Merge the adapter into the weights, and check that the model computes the same as before.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         name: the adapter.
         rows: input for the model.
-        folder: to create, for the outputs of base + adapter.
+        folder: folder to create, for the outputs of base + adapter.
         stop: checked between parts of the work.
-        answers: greedy answers of base + adapter to the rows, if they are known already.
+        answers: greedy answers of base + adapter to the rows, if they are already known.
 
     Returns:
         Outputs of base + adapter, what was merged, and how much the merged model's outputs differ.
@@ -160,10 +160,10 @@ def merge_proven(
 
 
 def _stored(model: Any, rows: ProofRows, folder: Path, *during: Any) -> StoredOutputs:
-    """Store outputs; errors of the disk are named.
+    """Store outputs; disk errors are raised with their reason.
 
     Raises:
-        RunError: they could not be written.
+        RunError: the outputs could not be written.
     """
     try:
         return store_outputs(model, rows, folder, *during)
@@ -197,7 +197,7 @@ def _merge(
     expected, beside = {of_adapter: wanted}, None
     if dtype != "float32":
         beside = round_weights(model, merged, getattr(torch, dtype))
-        # The larger first: what it frees in the new process has room for the smaller.
+        # The larger first: the memory that it frees in the new process has room for the smaller.
         expected = {in_float32: _stored(model, rows, proof_folder / in_float32), **expected}
         model.to(getattr(torch, dtype))
         release_memory()
@@ -205,7 +205,7 @@ def _merge(
     for note in notes:
         report(Note(message=note))
     model.to("meta")
-    release_memory()  # the new process needs it now
+    release_memory()  # the new process needs the memory now
     report(
         Note(
             message=Message(

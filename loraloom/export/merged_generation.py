@@ -22,7 +22,7 @@ from loraloom.run.documents.document import JsonObject
 from loraloom.text.message import Message, joined
 
 FILE = "generation_config.json"
-# Not about answers: the program that wrote the file, and its origin.
+# Unrelated to answers: the program that wrote the file, and its origin.
 ABOUT_THE_FILE = {"transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash"}
 # Do not change answers: the decoder's start precedes bos, and the cache concerns only speed.
 KEPT = ("bos_token_id", "use_cache")
@@ -70,7 +70,7 @@ SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What happened to each setting in the base's own file.
+    """The outcome for each setting in the base's own file.
 
     Args:
         file: the file that contains them.
@@ -148,7 +148,7 @@ def merged_generation_config(
     answer in one language, answers begin with its code.
 
     Returns:
-        The configuration, and what happened to the base's own.
+        The configuration, and the outcome for each of the base's own settings.
 
     Raises:
         ModelError: a file of the base cannot be read.

@@ -1,4 +1,4 @@
-"""The languages of a merged model: what its tokenizer takes texts to be in, and what its users must say."""
+"""The languages of a merged model: what its tokenizer assumes, and what its users must state."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SHOWN_PAIRS = 8
 
 
 def only(names: Sequence[str]) -> str | None:
-    """The one name that all of some names are; None if there is none or are several."""
+    """Return the single name among some names; None if there are none, or different ones."""
     return names[0] if len(set(names)) == 1 else None
 
 
 def frame_of(base: Base, pairs: Pairs) -> list[int] | None:
-    """The tokens around a source text in the merged folder, if it was trained on one source language."""
+    """Return the tokens around a source text in the merged folder, if there is one source language."""
     source = only([source for source, _ in pairs])
     if base.languages is None or source is None:
         return None
@@ -30,12 +30,12 @@ def frame_of(base: Base, pairs: Pairs) -> list[int] | None:
 
 
 def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
-    """Let the saved tokenizer take texts to be in the language of training, if that was one.
+    """Set the saved tokenizer's languages to those of training, for each side that had only one.
 
     Args:
-        base: whose tokenizer was saved.
-        folder: of the merged model.
-        pairs: that the adapter was trained on.
+        base: the base whose tokenizer was saved.
+        folder: folder of the merged model.
+        pairs: language pairs that the adapter was trained on.
 
     Returns:
         Notes on what differs from the base's folder.
@@ -58,13 +58,13 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
 
 
 def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
-    """The argument of `generate` that decides an answer's language, and what turns a code into its id."""
+    """Return the `generate` argument that decides an answer's language, and the method for a code's id."""
     key = "forced_bos_token_id" if languages.begins_target else "decoder_start_token_id"
     return key, "get_lang_id" if hasattr(tokenizer, "get_lang_id") else "convert_tokens_to_ids"
 
 
 def language_notes(base: Base, pairs: Pairs) -> list[str]:
-    """Say what a user of the merged model must give with each text."""
+    """Describe what a user of the merged model must give with each text."""
     if base.languages is None:
         return []
     shown = joined(

@@ -37,9 +37,9 @@ FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-# Neither code nor pickles, whatever names a class or config gives them.
+# Neither code nor pickles are copied, whatever names a class or config gives them.
 SUFFIXES = (".json", ".model", ".spm", ".txt", ".jinja", ".codes", ".vocab")
-# Stored when a tokenizer is saved after a call that truncated or padded; it would then always truncate.
+# Stored if a tokenizer is saved after a call that truncated or padded; with them it would always truncate.
 STORED = ("truncation", "padding")
 
 

@@ -18,7 +18,7 @@ from loraloom.export.onnx.onnx_files import EXTERNAL, FOLDER, SUFFIXES, write_gr
 from loraloom.run.atomic import write_bytes
 from loraloom.run.folder import to_json
 
-# What the model itself is described by; the other settings of generation are not its config's.
+# Settings that describe the model itself; other generation settings do not belong in its config.
 OF_MODEL = {
     "bos_token_id",
     "eos_token_id",
@@ -67,7 +67,7 @@ def _complete_config(file: Path, outside: Mapping[str, int]) -> None:
     """Leave generation settings to generation_config.json, and state which weights are in files of their own.
 
     Optimum adds settings of config.json, such as BART's `forced_eos_token_id`, to those of the other file.
-    transformers.js finds weights by what is stated.
+    transformers.js finds weights by this statement.
     """
     values = json.loads(file.read_text(encoding="utf-8"))
     values = {key: value for key, value in values.items() if key not in GENERATION}

@@ -26,7 +26,7 @@ class Peft(Format):
     library = "peft"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse nothing: every kind of adapter that is trained here is one of PEFT's."""
+        """Refuse nothing: PEFT has every kind of adapter that is trained here."""
         return ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     )
     head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
     model.config.tie_word_embeddings = head.weight is embedding.weight
-    # transformers fills a call's generation settings from the base's own, which the run did not use.
+    # transformers fills a call's missing generation settings from the base's own, which the run did not use.
     model.generation_config = GenerationConfig()
     adapted = PeftModel.from_pretrained(model, folder).eval()
     return outputs_of(adapted, rows, name_and_version(peft), "float32")

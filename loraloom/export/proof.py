@@ -52,7 +52,7 @@ class Proof:
     """Results of the proof for a merged folder.
 
     Args:
-        rows: what it was tested on.
+        rows: description of the rows it was tested on.
         num_merged: number of linears that are W + s·B·A.
         weight_error: largest error of any of them, in steps of float32 (2^-24 of the norm of its weights).
         merging: base + adapter compared with the merged weights in float32.
@@ -92,10 +92,10 @@ def proof_rows(
 
     Args:
         base: encodes them.
-        recipe: how they are read.
+        recipe: how the rows are read.
         examples: the rows.
-        pairs: of a multilingual base, the languages of the adapter's training.
-        limits: beside the recipe's own.
+        pairs: for a multilingual base, the language pairs of the adapter's training.
+        limits: in addition to the recipe's own limits.
     """
     texts = [example.source for example in examples]
     languages = base.languages
@@ -147,13 +147,13 @@ def proof_rows(
 def with_answers(
     rows: ProofRows, examples: Sequence[Example], answers: Sequence[list[int]], limit: int | None = None
 ) -> ProofRows:
-    """Give rows without a known answer that of base + adapter as their target.
+    """Use the answer of base + adapter as the target of rows without a known answer.
 
     Args:
         rows: some of the examples, encoded in order.
         examples: may lack responses.
         answers: greedy answers to the examples, without start and EOS.
-        limit: tokens of a target.
+        limit: maximum number of tokens of a target.
     """
     if all(example.response for example in examples):
         return rows
@@ -184,7 +184,7 @@ def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
     """Check for equality up to rounding: in all logits, and in answers except for ties.
 
     Raises:
-        ModelError: `otherwise`.
+        ModelError: they differ; the message is `otherwise`.
     """
     allowed = TOLERANCE * measured.largest_logit
     if not (measured.max_difference <= allowed and measured.largest_gap <= 2 * allowed):
@@ -205,14 +205,14 @@ def check_tokenizer(num_same: int, rows: ProofRows) -> None:
     """Check that the merged folder's tokenizer gives the run's tokens for all texts.
 
     Raises:
-        ModelError: it does not.
+        ModelError: the tokens of a text differ.
     """
     if num_same < len(rows.texts):
         raise proof_failed(Message("loaded by plain transformers, the tokenizer gives different tokens"))
 
 
 def proof_failed(what: str, found: str = "", allowed: str = "") -> ModelError:
-    """Return the error for a folder that is not what it should be."""
+    """Return the error for a folder that failed a check of the proof."""
     return ModelError(
         what,
         where="proof",

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_logger(name: str = "", level: int = logging.ERROR) -> Iterator[None]:
-    """Keep what a logger says below a level from the console.
+    """Keep a logger's messages below a level from the console.
 
     Args:
-        name: of the logger; by default the root.
-        level: the lowest that is shown.
+        name: name of the logger; by default the root.
+        level: the lowest level that is shown.
     """
     logger = logging.getLogger(name)
     before = logger.level

@@ -1,7 +1,7 @@
-"""The recipe's decoding in an export: which of it a format's runtime knows, and how its answers then agree.
+"""The recipe's decoding in an export: the settings that a runtime knows, and how far its answers agree.
 
 The proof compares greedy answers, because those are equal up to ties. The figures of a run are measured with
-the recipe's `generation`, so a user of the export should know how to get the same, and how far that goes.
+the recipe's `generation`, so a user of the export should know how to get the same answers, and how closely.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EVERY = frozenset({*BEAMS, *SAMPLING, "repetition_penalty", "no_repeat_ngram_siz
 
 
 def beyond_greedy(settings: GenerationSettings) -> dict[str, float]:
-    """Return the settings with which decoding is other than greedy; without those that have no effect."""
+    """Return the settings that make decoding differ from greedy, without those that have no effect."""
     names = [*(BEAMS if settings.num_beams > 1 else ()), "repetition_penalty", "no_repeat_ngram_size"]
     names += SAMPLING if settings.do_sample else []
     usual = GenerationSettings()
@@ -34,7 +34,7 @@ def shown_settings(settings: Mapping[str, float]) -> str:
 
 
 def comparable(settings: GenerationSettings, known: Set[str]) -> dict[str, float]:
-    """Return what is beyond greedy if a runtime knows all of it and its answers do not depend on chance."""
+    """Return the settings beyond greedy; none if a runtime does not know all, or answers are sampled."""
     found = beyond_greedy(settings)
     return found if known >= found.keys() and not settings.do_sample else {}
 
@@ -45,10 +45,10 @@ def reference_decoded(
     """Compute the answers of base + adapter in float32 with the recipe's decoding, without start and EOS.
 
     Args:
-        bank: with the adapter attached.
+        bank: the bank, with the adapter attached.
         slot: the adapter.
-        rows: with `decoding`; targets are not read.
-        settings: of the recipe.
+        rows: rows with `decoding`; targets are not read.
+        settings: generation settings of the recipe.
     """
     if not rows.decoding:
         return []

@@ -1,12 +1,12 @@
-"""The proof of an export in a new process: what is asked of a runtime, and what it answers.
+"""The proof of an export in a new process: the rows for a runtime, and its outputs.
 
 python -m loraloom.export.runtime MODULE FOLDER PROOF
 
 PROOF/rows.json     the rows, and the base's folder or hub name
 PROOF/outputs.json  what MODULE's `run` returned for them
 
-MODULE is a file of this folder that imports the target's own runtime and, of LoRALoom, only this file; those
-of transformers and PEFT share `transformers_answers` and `fresh_process`, which import no more either. So any
+MODULE is a file of this folder that imports the target's own runtime and, from LoRALoom, only this file; the
+ones of transformers and PEFT share `transformers_answers` and `fresh_process`, which import no more. So any
 user of that runtime would get the same result. Neither torch nor transformers is imported here,
 because not every runtime needs them.
 """
@@ -23,9 +23,9 @@ from types import ModuleType
 from typing import Any
 
 ROWS, OUTPUTS = "rows.json", "outputs.json"
-# What is processed at once, unless one target is longer: 128 positions of 250,112 logits take 128 MB.
+# Positions processed at once, unless one target is longer: 128 positions of 250,112 logits take 128 MB.
 ROWS_AT_ONCE, POSITIONS_AT_ONCE = 8, 128
-# What is answered at once. A step reads the whole head, 0.5 GB with d_model 512, for one row as for 32; the
+# Rows answered at once. A step reads the whole head, 0.5 GB with d_model 512, for one row as for 32; the
 # keys and values of 4,096 positions take 0.8 GB in mt0-large.
 ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE = 32, 4096
 
@@ -41,7 +41,7 @@ class ProofRows:
         start_token_ids: the decoder's first input, of each row.
         forced_token_ids: the first token of each row's answer; None if the model chooses it.
         max_new_tokens: maximum length of a greedy answer.
-        attention: the implementation that transformers is asked for.
+        attention: the implementation that transformers is to use.
         text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
         frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
         decoding: settings of `generation` beyond greedy that are tried too, if the runtime knows them.
@@ -63,17 +63,17 @@ class ProofRows:
 
 @dataclass(frozen=True)
 class RuntimeOutputs:
-    """What a runtime answers.
+    """The outputs of a runtime.
 
     Args:
         answers: greedy answers, without start and EOS, a forced first token included; at most
             `rows.max_new_tokens` tokens each.
         runtime: its name and version, as a user would install it: `ctranslate2 4.8.5`.
-        computed_in: in what it computed, if that is not the dtype of the files: `float32`, `int8_float32`.
-        log_probabilities: of each token of each target up to EOS, in nats; None if the runtime gives none.
+        computed_in: format it computed in, if that is not the dtype of the files: `float32`, `int8_float32`.
+        log_probabilities: one per token of each target up to EOS, in nats; None if the runtime gives none.
         encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
             runtime has no tokenizer of its own.
-        decoded: answers with `rows.decoding`, in the same way; None if there is none.
+        decoded: answers with `rows.decoding`, in the same form; None if there are none.
     """
 
     answers: list[list[int]]
@@ -104,7 +104,7 @@ def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
 
 
 def answered_at_once(rows: ProofRows, num_beams: int = 1) -> int:
-    """Return how many of these rows are answered at once; each beam has keys and values of its own."""
+    """Return how many of these rows are answered at once; each beam has its own keys and values."""
     longest = max((len(source) for source in rows.sources), default=0) + rows.max_new_tokens
     return max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest) // num_beams)
 
@@ -134,7 +134,7 @@ def _part(rows: ProofRows, own: slice) -> ProofRows:
 
 
 def decoded_by(rows: ProofRows, answers: Callable[[ProofRows], list[list[int]]]) -> list[list[int]] | None:
-    """Answer rows with `rows.decoding`, by a function of a part of them; None if there is none to try."""
+    """Answer rows with `rows.decoding`, part by part; None if there is no such decoding to try."""
     if not rows.decoding:
         return None
     parts = answered_together(rows, int(rows.decoding.get("num_beams", 1)))
@@ -165,18 +165,18 @@ def log_probabilities_of(logits: Any, tokens: Sequence[int]) -> list[float]:
 
 
 def until(tokens: Sequence[int], end: int) -> list[int]:
-    """Cut tokens at the first `end`, which is left out."""
+    """Return the tokens before the first `end`."""
     found = list(tokens)
     return found[: found.index(end)] if end in found else found
 
 
 def target_to_end(target: Sequence[int], end: int) -> list[int]:
-    """Cut a target behind its first `end`; mBART's has the code of its language there."""
+    """Cut a target after its first `end`, where mBART's targets have the code of their language."""
     return [*until(target, end), end]
 
 
 def ask(proof: Path, rows: ProofRows, base: str) -> None:
-    """Write what the new process must answer.
+    """Write the question that the new process must answer.
 
     Args:
         proof: an empty folder.
@@ -187,7 +187,7 @@ def ask(proof: Path, rows: ProofRows, base: str) -> None:
 
 
 def read_outputs(proof: Path) -> RuntimeOutputs:
-    """Read what the new process answered."""
+    """Read the outputs of the new process."""
     return RuntimeOutputs(**json.loads((proof / OUTPUTS).read_text(encoding="utf-8")))
 
 

@@ -1,4 +1,4 @@
-"""Which tensors a merged folder has in which file: as `save_pretrained` decides it, without the weights."""
+"""Assignment of a merged folder's tensors to files, as `save_pretrained` decides it, without weights."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ShardPlan:
     """The files of a folder.
 
     Args:
-        tensors: of the model, by their names in files; a tied one is there once.
-        sizes: dtype and shape that each is written with.
+        tensors: tensors of the model, by their names in files; a tied one is listed once.
+        sizes: dtype and shape with which each tensor is written.
         files: the tensors' names by file.
         index: contents of the index; None if there is one file.
     """
@@ -48,8 +48,8 @@ def plan_shards(model: PreTrainedModel, dtype: torch.dtype) -> ShardPlan:
     """Plan the files of a model that is saved in a dtype.
 
     Args:
-        model: on a processor; its weights are not read.
-        dtype: of every weight that is of floating point.
+        model: on the CPU; its weights are not read.
+        dtype: dtype of every floating-point weight.
     """
     ignored = model._keys_to_ignore_on_save or ()
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in ignored}

@@ -69,7 +69,7 @@ def write_by_shards(
         The result of `merge`.
 
     Raises:
-        ModelError: the dtype is unusable, the base cannot be merged so, or the proof failed.
+        ModelError: the dtype is unusable, the base cannot be merged this way, or the proof failed.
         RunError: there is too little space, or a file could not be written.
         Interrupted: a stop was requested.
     """
@@ -129,10 +129,10 @@ def write_by_shards(
 
 
 def _check_computed(base: Base, dtype: torch.dtype) -> None:
-    """Refuse weights that the model computed itself, and rounded to a dtype that is not the one to save in.
+    """Refuse weights that the model computed itself and rounded to a dtype other than the one to save in.
 
     Raises:
-        ModelError: there are such weights.
+        ModelError: the model has such weights.
     """
     exact = {torch.float32, dtype}
     state = base.model.state_dict()
@@ -162,7 +162,7 @@ def _write(
 
     Raises:
         RunError: a file could not be written.
-        ModelError: a tensor that the adapter changes is not one of the files'.
+        ModelError: a tensor that the adapter changes is not in the files.
     """
     plan = plan_shards(base.model, dtype)
     names = names_by_place(base.model.state_dict())
@@ -201,7 +201,7 @@ def _write(
 def _write_settings(base: Base, dtype: torch.dtype, folder: Path) -> None:
     """Write config.json and generation_config.json as `save_pretrained` does."""
     config = base.model.config
-    for key in config.sub_configs:  # of a base that is loaded in float32, as for merging in memory
+    for key in config.sub_configs:  # those of a base that is loaded in float32, as for merging in memory
         if (own := getattr(config, key, None)) is not None:
             own.dtype = "float32"
     config.dtype = str(dtype).removeprefix("torch.")
@@ -222,7 +222,7 @@ def _reload(
     """Compare what plain transformers loads in a new process with what was merged.
 
     Raises:
-        ModelError: it loads something else.
+        ModelError: transformers loads something else.
         Interrupted: a stop was requested.
     """
     said = Message(

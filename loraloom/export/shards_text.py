@@ -83,7 +83,7 @@ def shards_figures(result: MergeSummary) -> list[tuple[str, str]]:
 
 
 def proof_text() -> str:
-    """Say for a card what was verified."""
+    """Describe for a card what was verified."""
     return filled(
         "Merged shard by shard, because memory did not hold the base or because this was asked for. Each\n"
         "merged linear was compared with W + s·B·A, and every tensor that plain transformers loads from\n"

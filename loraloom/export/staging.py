@@ -23,7 +23,7 @@ def check_out(out: Path) -> None:
     """Refuse a folder that exists or that cannot be created.
 
     Raises:
-        RunError: states which of these.
+        RunError: states which of the two it is.
     """
     if out.exists() or out.is_symlink():
         raise RunError(
@@ -37,7 +37,7 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def staged_beside(out: Path) -> Iterator[Path]:
-    """Create a temporary hidden folder beside `out`; only its user can read the rows of the proof."""
+    """Create a temporary hidden folder next to `out`; only its user can read the rows of the proof."""
     staged = out.with_name(f".{out.name}.merging")
     try:
         staged.mkdir(mode=0o700, exist_ok=True)

@@ -31,10 +31,10 @@ def write_tensors(
     tensors: Mapping[str, tuple[torch.dtype, torch.Size]],
     pieces: Callable[[str], Iterator[Tensor]],
 ) -> dict[str, str]:
-    """Write a file, of which no more than one piece is in memory at a time.
+    """Write a file, with no more than one piece of it in memory at a time.
 
     Args:
-        file: to create.
+        file: file to create.
         tensors: dtype and shape of each, by name.
         pieces: yields a tensor's values in order, flat and of its dtype.
 
@@ -42,7 +42,7 @@ def write_tensors(
         The SHA-256 of each tensor's bytes.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file could not be written.
     """
     names = sorted(tensors, key=lambda name: (-_ORDER.index(_NAMES[tensors[name][0]]), name))
     hashes = {}

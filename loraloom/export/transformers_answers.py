@@ -33,7 +33,7 @@ def of_targets(logits: Tensor, rows: ProofRows) -> list[list[float]]:
 
     Args:
         logits: float32 [tokens of all targets, vocabulary].
-        rows: with the targets.
+        rows: rows with the targets.
     """
     tokens = torch.tensor([token for target in rows.targets for token in target])
     chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1)

@@ -107,7 +107,7 @@ def save_model(base: Base, folder: Path) -> list[str]:
         Notes on what differs from the base's folder.
 
     Raises:
-        RunError: they could not be written.
+        RunError: the files could not be written.
         ModelError: what was written differs from what was in memory.
     """
     had_bars = transformers.utils.logging.is_progress_bar_enabled()

@@ -5,8 +5,8 @@ python -m loraloom.export.weight_hashes FOLDER PROOF
 PROOF/question.json  rows, and the family's attention
 PROOF/measured.json  the SHA-256 of every tensor that transformers loads, by its name in the model
 
-The weights are the folder's files mapped to memory, in the dtype that they are saved in. It imports nothing
-else of LoRALoom but the form of the rows and what the final test of other folders asks too.
+The weights are the folder's files mapped to memory, in the dtype that they are saved in. From LoRALoom this
+module imports only the form of the rows and what it shares with the final test of other folders.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from loraloom.export.runtime import ProofRows
 
 @dataclass(frozen=True)
 class LoadedFolder:
-    """What transformers loads from a folder.
+    """The contents of a folder as transformers loads them.
 
     Args:
         hashes: SHA-256 of each tensor's bytes, by its name in the model.
-        missing, unexpected: names that transformers did not find, or did not use.
+        missing, unexpected: names that transformers did not find, and names that it did not use.
         flag_matters, num_same_encodings: as in `ModelMeasurement`.
     """
 
@@ -69,7 +69,7 @@ def load_hashed(folder: Path, rows: ProofRows) -> LoadedFolder:
 
 
 def _flag_matters(model: Any, rows: ProofRows) -> bool:
-    """Whether the flag must be corrected after loading, by the logits of one token."""
+    """Return whether the flag must be corrected after loading, by the logits of one token."""
     head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
     is_tied = head.weight is embedding.weight
     if model.config.tie_word_embeddings == is_tied:

@@ -1,7 +1,7 @@
 """Memory that autograd keeps for the backward pass: measured on a pass of a few tokens, scaled to any other.
 
 A formula over the layers of one architecture would be wrong after its next change. Instead, a row of a few
-tokens goes through the real modules, and the shape of every tensor that autograd keeps tells what it grows
+tokens goes through the real modules, and the shape of every tensor that autograd keeps shows what it grows
 with: source tokens, target tokens, or pairs of them (attention masks). The two lengths are primes that no
 width of the model has, so that a dimension of that size is a dimension of tokens.
 """
@@ -55,12 +55,12 @@ class SavedActivations:
     """Bytes that autograd keeps until the backward pass.
 
     Args:
-        per_source, per_target: for each position of a row.
-        per_source_pair, per_target_pair, per_cross_pair: for each pair of positions of a row: source and
+        per_source, per_target: bytes for each position of a row.
+        per_source_pair, per_target_pair, per_cross_pair: bytes for each pair of positions: source and
             source, target and target, target and source.
         per_pass: independent of the rows, such as adapters cast to the base's dtype.
         num_layers: layers of encoder and decoder that keep these bytes.
-        layer_input_bytes: for each position of the hidden states that enter a layer.
+        layer_input_bytes: bytes for each position of the hidden states that enter a layer.
     """
 
     per_source: float
@@ -77,9 +77,8 @@ class SavedActivations:
 
         Args:
             shape: rows and their widths.
-            recomputed: with activation checkpointing, which keeps the input of each layer, and everything
-                else
-                of one layer at a time.
+            recomputed: whether activation checkpointing is used, which keeps the input of each layer, and
+                everything else of one layer at a time.
         """
         rows, source, target = shape
         encoder = rows * source * (self.per_source + source * self.per_source_pair)
@@ -96,20 +95,20 @@ class SavedActivations:
 
 
 def kept_alike(settings: LoraSettings) -> str:
-    """Return what passes of different adapters keep alike by: all settings but scales, rates and starts."""
+    """Return a key of what an adapter's passes keep: all its settings but scales, rates and starts."""
     alike = {"lora_alpha", "alpha_pattern", "lora_dropout", "init_adapter", "loraplus_lr_ratio"}
     return f"{settings.lora_dropout > 0} {settings.model_dump_json(exclude=alike)}"
 
 
 def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
-    """Measure what a training pass keeps, by what it grows with.
+    """Measure the bytes that a training pass keeps, and what they grow with.
 
     Args:
         bank: a bank without a slot named `probe`.
         settings: settings of the adapter in the pass.
     """
     model = bank.base.model
-    # What is kept does not depend on values, and a start from the base's weights takes long.
+    # What is kept does not depend on values, and initialization from the base's weights takes long.
     kind, targets = kind_of(settings), bank.targets_of(settings)
     shapes = {target.name: kind.shapes(settings.at(target.name), target.linear) for target in targets}
     zeros = {f"{name}.{end}": torch.zeros(size) for name, own in shapes.items() for end, size in own.items()}
@@ -142,7 +141,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
 def _growth(
     shape: Sequence[int], num_bytes: int, source: int, target: int
 ) -> list[tuple[tuple[int, int], int]]:
-    """What a tensor grows with: powers of the two lengths, and the bytes that do.
+    """Return what a tensor grows with: powers of the two lengths, and the bytes that grow with each.
 
     One dimension may be both lengths together, if a decoder attends to its tokens and the source at once.
     """
@@ -158,7 +157,7 @@ def _growth(
 
 
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
-    """Return two primes that are not a dimension of the base or of the adapter, nor is their sum."""
+    """Return two primes that, like their sum, are not a dimension of the base or of the adapter."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
     taken |= {size for each in bank.available for size in (each.linear.in_features, each.linear.out_features)}
     taken |= {*bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
@@ -183,7 +182,7 @@ def _batch(bank: AdapterBank, source: int, target: int, settings: LoraSettings) 
 
 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
-    """Yield shape and bytes of every kept tensor, each storage once, without weights.
+    """Return shape and bytes of every kept tensor, each storage once, without weights.
 
     The storage of weights that ranks share is empty outside of their layer.
     """
@@ -207,5 +206,5 @@ def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...]
 
 
 def _storage(tensor: Tensor) -> int:
-    """Identify a storage that is alive; its address may be another's once it is released."""
+    """Return the address of a live storage; another storage may have it once this one is released."""
     return int(tensor.untyped_storage()._cdata)

@@ -8,7 +8,7 @@ predicted. The phases follow one another, and the peak is the largest of them:
     answers     adapters, moments + caches and logits of a batch of answers being generated
     saving      adapters, moments + the bytes of a checkpoint before they are on disk
 
-Each phase also has the best adapters, and the head in int8 if many answers are generated greedily.
+Each phase also includes the best adapters, and the head in int8 if many answers are generated greedily.
 `benchmarks/memory.py` compares the prediction with the kernel's own figure; docs/benchmarks.md has the table.
 """
 
@@ -38,8 +38,8 @@ from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 FLOAT32 = 4
 # The C library's heap keeps freed memory, and not all of it can be reused. Measured with glibc
 # (benchmarks/memory.py): passes take about 1.25 times the sum of their tensors, for one experiment and
-# for eight. It was 1.5 and 1.75, and 2.9 with long rows, when gradients and moments were allocated in the
-# gaps between activations (training/optimizer.py). Returning it after every pass costs 8 % of the time.
+# for eight. The factor was 1.5 and 1.75, and 2.9 with long rows, when gradients and moments were allocated in
+# gaps between activations (training/optimizer.py). Trimming the heap after every pass costs 8 % of the time.
 HEAP = 1.25
 # Library pages that the first step touches, and everything small; half-precision kernels need more.
 # Measured in the same way.
@@ -52,14 +52,14 @@ IN_CHECKPOINT = 4 * FLOAT32
 
 @dataclass(frozen=True)
 class Phase:
-    """What a part of the work allocates, in bytes by purpose."""
+    """The allocations of a part of the work, in bytes by purpose."""
 
     name: str
     parts: Mapping[str, int]
 
     @property
     def bytes(self) -> int:
-        """Sum of all parts."""
+        """The sum of all parts."""
         return sum(self.parts.values())
 
 
@@ -84,7 +84,7 @@ class Counter:
         return in_linears + self._num_beside(experiment)
 
     def num_trained(self, experiment: Experiment) -> int:
-        """Return how many of them are trained; others have neither gradient nor moments."""
+        """Return how many of the adapter's weights are trained; others have no gradient and no moments."""
         in_linears = num_weights(experiment.lora, self.bank.targets_of(experiment.lora), trained=True)
         return in_linears + self._num_beside(experiment)
 
@@ -136,7 +136,7 @@ class LargestPass:
     Args:
         kept_bytes: bytes kept for its backward pass.
         num_positions: positions of its rows, source and target, padding included.
-        num_labels, num_tokens: numbers over its examples.
+        num_labels, num_tokens: totals over its examples.
     """
 
     kept_bytes: int
@@ -157,18 +157,18 @@ def phases(
     """Predict what a wave allocates, phase by phase.
 
     Args:
-        counter: for its base and rows.
+        counter: counter for the wave's base and rows.
         wave: experiments that train together.
         earlier: experiments of earlier waves, whose best adapters are still in memory.
         eval_set: encoded rows; may be empty.
-        generation: how to generate answers, for generation metrics.
+        generation: settings for generating answers, for generation metrics.
         pass_tokens: maximum number of tokens of several micro-batches in one pass.
         limit: maximum number of tokens of any pass, except that of a single row.
     """
     base, training = counter.bank.base, wave[0].training
     there = _always_there(counter, wave, earlier)
     num_answering = sum(each.training.metric_for_best_model != "eval_loss" for each in wave)
-    # It is made with the first answers, and stays.
+    # The int8 head is made with the first answers, and stays.
     if screen := _screen_bytes(base, num_answering * len(eval_set), generation):
         there["head in int8"] = screen
     found = [Phase("training", {**there, **_of_pass(counter, wave, pass_tokens, limit)})]
@@ -205,10 +205,10 @@ def _always_there(
 
 
 def gathered_bytes(base: Base) -> int:
-    """Return the bytes of others' weights that a rank has gathered at most at once.
+    """Return the maximum bytes of other ranks' weights that a rank has gathered at once.
 
-    What is gathered stands in a buffer and, copied from it, as the weight; FSDP2 receives the next layer
-    while one computes.
+    Gathered weights are in a buffer and, copied from it, in the weight itself; FSDP2 receives the next
+    layer while one computes.
     """
     tables = (base.model.get_input_embeddings(), base.model.get_output_embeddings())
     layers = [each for each in base.model.modules() if hasattr(each, "unshard") and each not in tables]
@@ -269,7 +269,7 @@ def _screen_bytes(base: Base, num_answers: int, settings: GenerationSettings) ->
 
 
 def _dense_bytes(base: Base) -> int:
-    """Return the bytes of the largest quantized linear as a plain matrix, and of what makes it one."""
+    """Return the bytes of the largest quantized linear as a plain matrix, and of its dequantization."""
     sizes = (each.in_features * each.out_features for each in quantized_linears(base.model).values())
     return 2 * FLOAT32 * max(sizes, default=0)
 
@@ -288,7 +288,7 @@ def _tile_bytes(base: Base, num_labels: int) -> int:
 def _pair_bytes(base: Base) -> int:
     """Return the bytes per pair of positions of an attention without gradients."""
     heads = max(base.dimensions.num_heads)
-    if base.family.attention == "eager":  # scores and weights, and what they are made of
+    if base.family.attention == "eager":  # scores and weights, and what they are computed from
         return heads * 3 * FLOAT32
     # A mask of all heads, as booleans and as numbers; or its sum with each head's position bias, and a copy.
     return _element(base) + 1 if base.family.counts_positions else heads * 2 * _element(base)

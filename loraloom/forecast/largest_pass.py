@@ -22,9 +22,9 @@ from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
 
-# Steps examined from the start; a larger micro-batch after these is hardly larger.
+# Steps examined from the start; any larger micro-batch in later steps is hardly larger.
 MOST_STEPS = 20_000
-# Steps that are laid out token by token, of those with the most tokens.
+# How many of the steps with the most tokens are laid out token by token.
 MOST_CANDIDATES = 16
 
 Shares = dict[str, Shape]
@@ -35,7 +35,7 @@ class PassLayout(NamedTuple):
 
     Args:
         shares: rows of each experiment, padding included.
-        num_labels, num_tokens: numbers over its examples.
+        num_labels, num_tokens: totals over its examples.
     """
 
     shares: Shares
@@ -52,15 +52,15 @@ def largest_passes(
     ranks: Ranks = ONE_PROCESS,
     limit: int | None = None,
 ) -> list[PassLayout]:
-    """Return passes of a wave that include the largest, whatever memory a token of each experiment needs.
+    """Return passes of a wave that include the largest, whatever the memory per token of each experiment.
 
     Args:
         experiments: experiments that train together, from their first step.
         examples: the train set.
         pass_tokens: maximum number of tokens of several micro-batches together.
         packing: whether a row may contain several examples.
-        ranks: the processes that share the rows; the passes are this one's.
-        limit: most tokens of any pass, except that of a single row; None if there is no limit.
+        ranks: the processes that share the rows; only this process's passes are returned.
+        limit: maximum number of tokens of any pass, except that of a single row; None if there is no limit.
     """
     timetables = {e.name: Timetable(e, len(examples)) for e in experiments}
     passes: list[PassLayout] = []

@@ -1,4 +1,4 @@
-"""Choice of what memory holds at once: the experiments that train together, and the rows of a pass."""
+"""Choice of the experiments that train together, and of the rows of a pass, by available memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PASS_NUMBERS_CPU = 1 << 18
 
 @dataclass(frozen=True)
 class Need:
-    """What one experiment adds to the peak memory.
+    """The contribution of one experiment to the peak memory.
 
     Args:
         adapter_bytes: adapter, gradient and AdamW's two moments, in memory all the time.
@@ -52,8 +52,8 @@ class Plan:
         pass_tokens: maximum number of tokens in one pass through the base, unless one experiment's
             micro-batch has more.
         free_bytes: memory that was available for the plan.
-        pass_limit: maximum number of tokens in any pass, except that of a single row, where a whole
-            micro-batch does not fit; None if all do.
+        pass_limit: maximum number of tokens in any pass, except that of a single row, if a whole micro-batch
+            does not fit; None if all do.
     """
 
     waves: tuple[tuple[str, ...], ...]
@@ -64,12 +64,12 @@ class Plan:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """How large a pass may be, as `Setup` takes it."""
+        """The maximum size of a pass, in the form that `Setup` takes."""
         return {"pass_tokens": self.pass_tokens, "pass_limit": self.pass_limit}
 
     @property
     def wave_bytes(self) -> int:
-        """Bytes that the largest wave adds to what is already loaded."""
+        """The bytes that the largest wave adds to what is already loaded."""
         waves = ([self.needs[name] for name in wave] for wave in self.waves)
         tokens = shared_tokens(self.pass_tokens, self.pass_limit)
         return max(wave_bytes(needs, tokens) for needs in waves)
@@ -103,7 +103,7 @@ def shared_tokens(tokens: int, limit: int | None) -> int:
 
 
 def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
-    """Return what experiments that train together add: all adapters, and the activations of one pass."""
+    """Return the bytes that experiments add together: all adapters, and the activations of one pass."""
     per_token = max(need.activation_bytes / max(1, need.num_tokens) for need in needs)
     together = min(sum(need.activation_bytes for need in needs), int(per_token * tokens))
     return sum(need.adapter_bytes for need in needs) + max(
@@ -115,7 +115,7 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
     """Return how many experiments of equal need fit in memory together, at most a number of them.
 
     Args:
-        need: of each.
+        need: need of each experiment.
         tokens: maximum number of tokens in one pass.
         free: bytes of memory that are free.
         most: the largest number of interest.
@@ -131,7 +131,7 @@ def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: f
 
     Args:
         experiments: experiments of the recipe.
-        counter: for base and rows.
+        counter: counter for base and rows.
         usable: bytes that training may take in addition to what is loaded.
 
     Returns:
@@ -186,9 +186,9 @@ def placed(names: Sequence[str], devices: Sequence[str], most: int) -> list[tupl
     """Return the experiments that each device begins with.
 
     Args:
-        names: of the experiments, in order.
-        devices: the first one is that of the process of the run.
-        most: how many experiments memory holds together.
+        names: names of the experiments, in order.
+        devices: the devices; the first one is that of the run's own process.
+        most: number of experiments that memory holds together.
     """
     share = min(most, -(-len(names) // len(devices)))
     return [

@@ -83,7 +83,7 @@ def measure_pace(setup: Setup) -> Pace | None:
     For static passes, the last of a few steps is timed, because the first ones are slower.
 
     Returns:
-        None if a signal was received, or if memory ran out; training itself finds out which experiment
+        None if a signal was received, or if memory ran out; training itself determines which experiment
         is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]

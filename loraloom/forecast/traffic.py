@@ -10,14 +10,14 @@ from loraloom.forecast.footprint import Counter
 from loraloom.run.documents.prediction import Traffic
 from loraloom.training.setup import Setup
 
-GRADIENT_BYTES = 4  # of adapters, in float32
+GRADIENT_BYTES = 4  # per weight of an adapter, in float32
 
 
 def predict_traffic(setup: Setup, counter: Counter) -> Traffic | None:
     """Return what a rank exchanges in a step; None if there is one process.
 
     Args:
-        setup: of the training, its bank empty.
+        setup: setup of the training, with an empty bank.
         counter: knows the sizes of adapters.
     """
     if setup.ranks.size == 1:
@@ -28,10 +28,10 @@ def predict_traffic(setup: Setup, counter: Counter) -> Traffic | None:
 
 
 def _gathered_bytes(base: Base) -> int:
-    """Return the bytes of others' weights that a pass there and back brings.
+    """Return the bytes of other ranks' weights that a rank receives in a forward and backward pass.
 
     Layers are gathered forward and backward, and embeddings by each of the two stacks. The head is gathered
-    once, because the loss has the gradient of its input ready (`kernels/cross_entropy.py`).
+    once, because the loss computes its input's gradient in the forward pass (`kernels/cross_entropy.py`).
     """
     if not base.is_sharded:
         return 0

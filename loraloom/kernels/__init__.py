@@ -1,5 +1,5 @@
-"""Faster ways to compute what a few plain lines say: losses, adapters, norms, attention.
+"""Faster implementations of computations that take a few plain lines: losses, adapters, norms, attention.
 
-A step uses them as it uses torch. Each has its plain version beside it, which tests compare it with, and many
-are one kernel each on a GPU.
+A step uses them as it uses torch. Each has a plain version next to it, with which tests compare it, and many
+are a single kernel on a GPU.
 """

@@ -1,6 +1,6 @@
 """Attention over rows of at most 128 tokens as Triton kernels, one program for each head of a row.
 
-Nothing is written but the results, and the backward pass adds nothing atomically, so it repeats bit for bit.
+Only the results are written, and the backward pass has no atomic additions, so it is reproducible to the bit.
 `attention.py` has the plain version.
 """
 
@@ -136,7 +136,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, n
 def attend_backward(
     upstream: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, num_heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute its gradients."""
+    """Compute the gradients of `attend`."""
     results = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     _launch(_attend_backward, q, k, v, bias, mask, num_heads, upstream, *results)
     return results

@@ -55,10 +55,10 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 def plain_token_losses(
     hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Tensor | None = None
 ) -> Tensor:
-    """Compute what `token_losses` computes by torch's cross-entropy over all logits: its oracle.
+    """Compute the same as `token_losses`, by torch's cross-entropy over all logits: the test oracle.
 
     Args:
-        hidden, labels, head, smoothing: as there, but each row needs a label.
+        hidden, labels, head, smoothing: as in `token_losses`, but each row needs a label.
     """
     logits = all_logits(head, hidden)
     losses = F.cross_entropy(logits, labels, reduction="none")
@@ -113,7 +113,7 @@ def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | 
 
         loss = log(1 + s)      ∂loss/∂h = (Σ exp(W_v h − W_y h) W_v − s W_y) / (1 + s)
 
-    so nothing cancels, however sure of its labels a model is. The first product subtracts W_y h, in the
+    so nothing cancels, however certain a model is of its labels. The first product subtracts W_y h, in the
     head's dtype, before it rounds: a tile needs no maximum and no float32; r makes up for what that dtype
     lost. None if another logit is so much larger that the sums might overflow.
     """
@@ -135,7 +135,7 @@ def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | 
         others += tile.sum(1, dtype=torch.float32)
         if gradient is not None:
             weighted += tile @ weight
-    if not float(others.max()) < MOST_TOTAL:  # or it is not a number
+    if not float(others.max()) < MOST_TOTAL:  # or the maximum is NaN
         return None
     r = torch.exp(wanted - subtracted.float())
     if gradient is not None:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-HAS_TRITON = find_spec("triton") is not None  # torch for Windows comes without it
+HAS_TRITON = find_spec("triton") is not None  # torch for Windows comes without Triton
 
 
 def by_triton(x: Tensor) -> bool:

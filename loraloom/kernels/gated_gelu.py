@@ -1,4 +1,4 @@
-"""gelu(gate) · value, elementwise, the gate in the feed-forward of T5 1.1 and its successors.
+"""gelu(gate) · value, elementwise: the gate in the feed-forward of T5 1.1 and its successors.
 
 It is computed in float32 and rounded once, whereas transformers rounds in between.
 """

@@ -50,7 +50,7 @@ def gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
 
 
 def gated_gelu_backward(upstream: Tensor, gate: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute its gradients."""
+    """Compute the gradients of `gated_gelu`."""
     into_gate, into_value = torch.empty_like(gate), torch.empty_like(value)
     grid = (triton.cdiv(gate.numel(), BLOCK),)
     _backward[grid](upstream, gate, value, into_gate, into_value, gate.numel(), BLOCK=BLOCK)

@@ -36,5 +36,5 @@ class UniformShare:
         return torch.lerp(at_label, self._logits / self._num_tokens, self._epsilon)
 
     def blend_rows(self, label_rows: Tensor) -> Tensor:
-        """Blend their gradients in the same way, [n, d]."""
+        """Blend the gradients of both logits in the same way, [n, d]."""
         return torch.lerp(label_rows, self._rows / self._num_tokens, self._epsilon[:, None])

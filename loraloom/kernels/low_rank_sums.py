@@ -1,6 +1,6 @@
 """y + s · B A dropout(x) for several adapters, each in rows of its own, as one node of autograd.
 
-The node computes y = W x + b too, if it is not there yet: then nothing is copied, and ∂x is one sum.
+The node also computes y = W x + b unless y is given: then nothing is copied, and ∂x is a single sum.
 
 For g = ∂loss/∂y, s the scaling and m the dropout mask,
 
@@ -31,7 +31,7 @@ class Group:
             all rows are one adapter's, for which plain products take less time than batched ones.
         B: [adapters, out, r], in the same way; or [out, r].
         parameters: A [r, in] and B [out, r] of each adapter in turn, which receive the gradients.
-        scaling: of all adapters, or of each, [adapters, 1, 1]; with a mask, 1 / (1 - p) is part of it.
+        scaling: one for all adapters, or [adapters, 1, 1]; with a mask, it includes the factor 1 / (1 - p).
         kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
     """
 
@@ -44,21 +44,21 @@ class Group:
     kept: Tensor | None = None
 
     def share(self, x: Tensor) -> Tensor:
-        """Return its rows of x, [adapters, tokens of each, features], in the dtype of the products."""
+        """Return the group's rows of x, [adapters, tokens of each, features], in the products' dtype."""
         return self._own(x).to(self.A.dtype)
 
     def _own(self, x: Tensor) -> Tensor:
         return x[self.start : self.stop].reshape(*self.A.shape[:-2], -1, x.shape[-1])
 
     def drop(self, x: Tensor) -> Tensor:
-        """Set dropped inputs to 0, [adapters, tokens, in] → the same."""
+        """Set dropped inputs to 0; input and result are [adapters, tokens, in]."""
         return x if self.kept is None else x * _mask(self.kept, x)
 
     def add_to(self, x: Tensor, out: Tensor) -> Tensor:
-        """Add s · B A dropout(x) to its rows of `out`, which is contiguous; return s · A dropout(x)."""
+        """Add s · B A dropout(x) to the group's rows of `out`, contiguous; return s · A dropout(x)."""
         low = product(self.drop(self.share(x)), self.A.mT).mul_(self.scaling)
         own = self._own(out)
-        total = own.to(low.dtype)  # itself, if it has this dtype
+        total = own.to(low.dtype)  # x itself, if it has this dtype
         _ = total.addmm_(low, self.B.mT) if low.dim() == 2 else total.baddbmm_(low, self.B.mT)
         if total is not own:
             own.copy_(total)
@@ -66,7 +66,7 @@ class Group:
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply matrices, or batches of as many."""
+    """Multiply two matrices, or two batches of equally many."""
     return torch.mm(left, right) if left.dim() == 2 else torch.bmm(left, right)
 
 
@@ -77,18 +77,18 @@ def _mask(kept: Tensor, x: Tensor) -> Tensor:
 
 
 def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
-    """Add what adapters contribute to a linear's output, in the rows that are theirs.
+    """Add the contributions of adapters to a linear's output, each in its own rows.
 
     Args:
         x: the linear's input, [rows, len, in].
         y: its output, [rows, len, out]; not modified.
-        groups: of disjoint rows; other rows are unchanged.
+        groups: groups of disjoint rows; other rows are unchanged.
     """
     return _apply_node(x, y, None, None, groups)
 
 
 def linear_with_low_ranks(x: Tensor, weight: Tensor, bias: Tensor | None, groups: Sequence[Group]) -> Tensor:
-    """Compute a frozen linear and what adapters contribute, in the rows that are theirs.
+    """Compute a frozen linear and the contributions of adapters, each in its own rows.
 
     Args:
         x, groups: as in `add_low_ranks`.
@@ -109,7 +109,7 @@ def _apply_node(
 
 
 def plain_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
-    """Compute what `add_low_ranks` computes, adapter by adapter and by autograd: its oracle."""
+    """Compute the same as `add_low_ranks`, adapter by adapter and by autograd: the test oracle."""
     out = y.clone()
     for group in groups:
         kept = torch.ones_like(x[group.start : group.stop]) if group.kept is None else group.kept
@@ -138,7 +138,7 @@ class _AddLowRanks(torch.autograd.Function):
             out = y.clone(memory_format=torch.contiguous_format)
         else:
             assert weight is not None
-            # Into a tensor that is no view: an adapter's bias is added in place, which autograd allows then.
+            # Into a tensor that is not a view, so that autograd allows adding an adapter's bias in place.
             out = x.new_empty(*x.shape[:-1], len(weight))
             rows, into = x.reshape(-1, x.shape[-1]), out.view(-1, len(weight))
             if bias is None:
@@ -179,7 +179,7 @@ class _AddLowRanks(torch.autograd.Function):
 
 
 def _gradient_like(x: Tensor, groups: Sequence[Group]) -> Tensor:
-    """Make the gradient of x, zero in the rows of no group; the groups fill in theirs."""
+    """Create the gradient of x, zero in rows without a group; the groups fill in their rows."""
     is_full = sum(group.stop - group.start for group in groups) == len(x)
     make = torch.empty if is_full else torch.zeros
     return make(x.shape, dtype=x.dtype, device=x.device)

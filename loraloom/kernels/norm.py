@@ -16,7 +16,7 @@ from loraloom.kernels.dispatch import by_triton
 
 
 class _NormAndKeep(torch.autograd.Function):
-    """A norm of x, and x itself: one kernel adds their gradients, for which autograd would use another."""
+    """A norm of x, and x itself; one kernel adds their gradients, where autograd would need another."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ class _NormAndKeep(torch.autograd.Function):
 
 
 class _Norm(torch.autograd.Function):
-    """A frozen norm of x that keeps x alone, where autograd would keep a tensor of each operation."""
+    """A frozen norm of x that keeps only x, where autograd would keep a tensor of each operation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -52,7 +52,7 @@ class _Norm(torch.autograd.Function):
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Compute transformers' norm of […, d], on a processor to the last bit."""
+    """Compute transformers' norm of […, d]; on a CPU, the result is identical to the last bit."""
     if x.is_cuda:
         return F.rms_norm(x, weight.shape, weight, eps)
     if weight.requires_grad or not (torch.is_grad_enabled() and x.requires_grad):

@@ -1,4 +1,4 @@
-"""The frozen output head as products over the vocabulary need it."""
+"""The frozen output head, in the form that products over the vocabulary need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OutputHead:
 
 
 def all_logits(head: OutputHead, hidden: Tensor) -> Tensor:
-    """Compute float32 [rows, vocabulary]: the model's own head, with what its family does around it."""
+    """Compute logits, float32 [rows, vocabulary], by the model's own head and its family's extra steps."""
     return finish_logits(head, hidden * head.scale @ head.weight.t(), None)
 
 
@@ -34,9 +34,9 @@ def finish_logits(head: OutputHead, products: Tensor, words: Tensor | None) -> T
     """Add the bias and apply the soft cap of a head, in float32.
 
     Args:
-        head: of the base.
-        products: of states and head, in the head's dtype.
-        words: the word of each product, int64 of their shape; None if they are the whole vocabulary.
+        head: head of the base.
+        products: products of states and head, in the head's dtype.
+        words: token id of each product, int64 of the same shape; None if they cover the whole vocabulary.
     """
     logits = products.float()
     if head.bias is not None:

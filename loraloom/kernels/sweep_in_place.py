@@ -1,6 +1,6 @@
 """The loss's sweep over the head, with each tile of logits overwritten by its softmax weights.
 
-On a GPU one kernel computes all that is between the two products of a tile (`cross_entropy_kernels.py`).
+On a GPU one kernel does all work between the two products of a tile (`cross_entropy_kernels.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 from loraloom.kernels.dispatch import by_triton
 
 TILE_COLUMNS = 16_384
-GPU_TILE_COLUMNS = 32_768  # with 8,192 rows a tile of logits has half a gigabyte
+GPU_TILE_COLUMNS = 32_768  # with 8,192 rows, a tile of logits takes half a gigabyte
 
 
 def sweep_in_place(
@@ -22,7 +22,7 @@ def sweep_in_place(
     Args:
         hidden: [n, d].
         labels: int64 [n].
-        weight: of the head, [vocabulary, d].
+        weight: weight of the head, [vocabulary, d].
         scale: factor of the hidden states before the head.
         gradient: overwritten with ∂loss/∂hidden, [n, d], if given.
 

@@ -1,4 +1,4 @@
-"""What a model card says of a comparison, and of how far the adapter moved its base."""
+"""Parts of a model card about a comparison, and about how far the adapter moved its base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loraloom.training.adapter_card import table
 
 
 def comparison_lines(comparison: Comparison, name: str) -> list[str]:
-    """Return the figures of an adapter beside those of its base, with intervals, as lines of Markdown.
+    """Return the figures of an adapter next to those of its base, with intervals, as lines of Markdown.
 
     Raises:
         KeyError, ValueError: the document contradicts itself.
@@ -73,7 +73,7 @@ def _interval(difference: Difference | None) -> tuple[str, str]:
 
 
 def movement_line(moved: Movement) -> str:
-    """Say how far an adapter moved the weights of its base."""
+    """State how far an adapter moved the weights of its base."""
     kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved.kinds.items())
     return filled(
         "Movement, ‖ΔW‖ / ‖W‖: {total:.2g} over all adapted linears; {kinds}.",

@@ -47,7 +47,7 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
     """Read the comparison of this name; without a name, the newest one on the most reliable rows.
 
     Raises:
-        RunError: there is none of this name, or it cannot be read.
+        RunError: there is no comparison of this name, or it cannot be read.
     """
     names = comparison_names(run)
     if name is not None and name not in names:
@@ -188,7 +188,7 @@ def _compared(name: str, document: Comparison) -> ComparisonView:
 
 
 def _language_pair(pair: LanguagePair, groups: Mapping[str, Sequence[str]]) -> LanguagePairView:
-    """The rows of a pair of languages, by experiment."""
+    """Return the view of a pair of languages, by experiment."""
     own = {
         model: {**pair.figures.get(model, {}), **({"retain_loss": loss} if loss is not None else {})}
         for models in groups.values()

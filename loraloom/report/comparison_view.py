@@ -53,8 +53,8 @@ class LanguagePairView:
     """The rows of one pair of languages.
 
     Args:
-        num_rows: with a known answer.
-        figures: experiment → figure → value, the mean over seeds; of `data.retain`, `retain_loss`.
+        num_rows: number of rows with a known answer.
+        figures: experiment → figure → value, the mean over seeds; `retain_loss` is that of `data.retain`.
         differences: experiment → figure → difference from the base.
     """
 
@@ -75,7 +75,7 @@ class ComparisonView:
         took_part_in_a_choice: whether these rows also selected the checkpoints.
         verdicts: one for each experiment; those that did nothing first, then the best.
         recommendation: the recommended experiment and why; empty if there are no references.
-        recommended: that experiment; None if none is better than another, or than the base.
+        recommended: the recommended experiment; None if none is better than another, or than the base.
         ranking: the experiments, best first.
         groups: experiment → its adapters, one per seed; the group of the base is itself.
         figures: experiment → figure → value, the mean over seeds.
@@ -161,7 +161,7 @@ class ComparisonView:
 
     @property
     def significance(self) -> str:
-        """The differences between experiments that are significant, and those that are not."""
+        """The significant differences between experiments, and those that are not significant."""
         luck = [pair for pair in self.pairs if pair.verdict not in CLEAR]
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:
@@ -192,7 +192,7 @@ class ComparisonView:
 
     @property
     def cautions(self) -> list[str]:
-        """What readers should keep in mind when interpreting the figures."""
+        """The cautions that readers should keep in mind when interpreting the figures."""
         found: list[str] = [STALE] if self.is_stale else []
         if self.quantization != UNQUANTIZED:
             found.append(
@@ -234,7 +234,7 @@ class ComparisonView:
         return found
 
     def _forgetting(self) -> str:
-        """Describe the increase of the loss on `data.retain`, beside verdicts that are about other rows."""
+        """Describe the increase of the loss on `data.retain`, because verdicts are about other rows."""
         base = self.figures[BASE_NAME]["retain_loss"]
         known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
         rises = {name: loss - base for name, loss in known.items() if loss is not None}

@@ -38,7 +38,7 @@ from loraloom.text.message import Message
 
 @dataclass(frozen=True)
 class Content:
-    """A run.
+    """The content of a report: a run.
 
     Args:
         name: name of its folder.
@@ -51,7 +51,7 @@ class Content:
         damaged: other comparisons whose files cannot be read.
         ranking: the experiments, best first; None if they cannot be ranked.
         effects: effects of every setting that differs between experiments.
-        search: the trials, if the run is a search.
+        search: the search and its trials, if the run is a search.
         range_test: range test of the learning rate: this run itself, or one in the same folder that applies
             to it.
         advice: the recommended experiment, and why.
@@ -95,7 +95,7 @@ class Content:
 
     @property
     def notices(self) -> list[str]:
-        """Notices about content that is not shown."""
+        """The notices about content that is not shown."""
         fix = Message("`loraloom compare` writes it again.")
         lost = [
             Message("The comparison `{name}` is damaged and not shown. {fix}", name=name, fix=fix)
@@ -135,7 +135,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         compare_name: comparison to show; by default that of test rows, else of eval rows, else of prompts.
 
     Raises:
-        RunError: it is not a run, has no such comparison, or one of its files is damaged.
+        RunError: the folder is not a run, has no such comparison, or one of its files is damaged.
         RecipeError: its recipe is damaged.
     """
     run = open_run(folder)

@@ -19,7 +19,7 @@ _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 
 def render_json(content: Content) -> str:
     """Render everything as one document."""
-    # A lone surrogate in an answer cannot be UTF-8; as an escape it is equivalent JSON.
+    # A lone surrogate in an answer cannot be encoded in UTF-8; as an escape it is equivalent JSON.
     return to_json(asdict(content)).encode("utf-8", "backslashreplace").decode()
 
 

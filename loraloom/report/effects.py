@@ -1,7 +1,7 @@
 """Effects of settings: pairs of experiments that differ in only one, and means per value.
 
 Two experiments that differ only in one setting show its effect, with an interval. Means over experiments
-that also differ in other settings mix their effects; if so, the text says it.
+that also differ in other settings mix their effects; if so, the text states it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Figure:
         label: its usual name in the field.
         meaning: what it measures, in a few words.
         form: `share` is written in percent, `score` is 0 to 100, `ratio` is a plain number.
-        higher_is_better: None if neither is.
+        higher_is_better: None if neither higher nor lower is better.
     """
 
     label: str
@@ -100,5 +100,5 @@ def written_difference(key: str, difference: float, low: float, high: float) -> 
 
 
 def verdict_word(key: str, verdict: str) -> str:
-    """Return the verdict to show; "" for a metric of which neither more nor less is better."""
+    """Return the verdict to show; "" for a metric for which neither higher nor lower is better."""
     return "" if key in FIGURES and FIGURES[key].higher_is_better is None else verdict

@@ -57,7 +57,7 @@ def render_page(content: Content) -> str:
 
 
 def page_values(content: Content) -> dict[str, Any]:
-    """Return what the templates in `parts/` show of a run."""
+    """Return the values of a run that the templates in `parts/` show."""
     return {
         "content": content,
         "compared": content.comparison,

@@ -32,7 +32,7 @@ LARGEST = 1e30
 
 
 class Curves(TypedDict):
-    """What the page shows of losses and learning rates: two charts, and how they are drawn."""
+    """The page's view of losses and learning rates: two charts, and how they are drawn."""
 
     loss_chart: Markup
     rate_chart: Markup
@@ -153,7 +153,7 @@ def _figure(value: float | None) -> str:
 
 
 def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
-    """Draw eval loss by learning rate, with the base's and the rates of the run that it is shown with."""
+    """Draw eval loss by learning rate, with the base's loss and the rates of the run that it applies to."""
     if test is None:
         return Markup("")
     return scatter_chart(

@@ -11,7 +11,7 @@ from loraloom.run.folder import Run, open_run
 
 
 def read_range_test(run: Run) -> RangeTest | None:
-    """Read the range test that this run is; None if it is not one.
+    """Read the result of a run that is a range test; None if it is not one.
 
     Raises:
         RunError: the file is damaged.
@@ -49,7 +49,7 @@ def _applies_to(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
 
 
 def _what_decides(recipe: Recipe) -> list[str]:
-    """Return what a good learning rate depends on, for each experiment."""
+    """Return the settings that a good learning rate depends on, for each experiment."""
     return [
         repr((own.lora, own.training.per_device_train_batch_size, own.training.gradient_accumulation_steps))
         for own in recipe.resolved_experiments

@@ -31,7 +31,7 @@ class Point:
 
     Args:
         x: a number, or a name; the same kind for all points of a chart.
-        y: None if there is no result: a cross on the side of the worse.
+        y: None if there is no result, which is drawn as a cross at the worse edge.
         label: text of its tooltip.
         look: `best` has a ring, `weak` is hollow: it was stopped early.
     """

@@ -61,7 +61,7 @@ class SearchView:
         )
 
     def _counted(self) -> str:
-        """Count the completed trials, and what became of the others."""
+        """Describe how many trials were completed, and how the others ended."""
         num_whole = sum(trial.has_adapter for trial in self.trials)
         statuses: Counter[str] = Counter(trial.status for trial in self.trials)
         others = [

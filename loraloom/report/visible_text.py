@@ -21,7 +21,7 @@ PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "t
 
 
 def visible_html(text: str) -> Markup:
-    """Do the same for a page: escape the text, and mark what was spelled out."""
+    """Escape a text for a page, and spell out and mark its invisible characters."""
     # Escaping for HTML does not add invisible characters.
     return Markup(visible(str(escape(rendered(text))), lambda name: f'<span class="unseen">{name}</span>'))
 
@@ -42,7 +42,7 @@ def page_text(template: str, /, **values: object) -> Markup:
 
 
 def page_plural(singular: str, plural: str, /, *, count: int, **values: object) -> Markup:
-    """Do the same for a number of things."""
+    """Fill a template of the page like `page_text`, in its form for a number of things."""
     return Markup(rendered(Message.counting(singular, plural, count=count, **_escaped(values))))
 
 
@@ -56,7 +56,7 @@ def _escaped(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _as_html(value: object) -> object:
-    if isinstance(value, Markup):  # a `str` too, which must not be escaped twice
+    if isinstance(value, Markup):  # also a `str`, which must not be escaped twice
         return str(value)
     return str(visible_html(value)) if isinstance(value, str) else value
 

@@ -11,7 +11,7 @@ from loraloom.run.folder import Run
 
 @dataclass(frozen=True)
 class VotesView:
-    """What people chose.
+    """The choices of people.
 
     Args:
         votes: the oldest first.
@@ -33,7 +33,7 @@ class VotesView:
 
     @property
     def num_ties(self) -> int:
-        """Number of votes that saw no difference."""
+        """Number of votes for which no difference was seen."""
         return sum(vote.chosen is None for vote in self.votes)
 
 

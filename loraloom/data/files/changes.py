@@ -21,7 +21,7 @@ def check_unchanged(
     Args:
         saved: file names in split.json -> sha256 of each.
         located: the files that the recipe names now.
-        locations: locations of the recipe's names; names in split.json do not tell the place of moved data.
+        locations: locations of the recipe's names; the names in split.json do not show where moved data is.
         shown_as: name of split.json in messages.
 
     Returns:

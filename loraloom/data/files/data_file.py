@@ -1,4 +1,4 @@
-"""A file of a recipe's data, by the name that messages use, and the key that names it."""
+"""A data file of a recipe: the name that messages use, and the key that names it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class DataFile:
         name: name in messages, rows and split.json: as written by the user; for a file below a folder or
             pattern, that name and the rest of the path.
         path: its location; ignored for a hub dataset.
-        found_by: the folder or pattern that it was found by, in which other files may come and go; "" for a
-            file that is named itself.
+        found_by: the folder or pattern that matched it, whose other files may change; "" for a file that
+            is named explicitly.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How a recipe names data: in messages, in the name of a run, and as a location on disk."""
+"""The data names of a recipe: in messages, in the name of a run, and as a location on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data files that do not belong together: of several parts, or named twice."""
+"""Data files that do not belong together: files of several parts, or files named twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loraloom.text.visible import quoted
 
 
 def files_of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
-    """Return a problem if the names of files say that they are of several parts of a dataset."""
+    """Return a problem if the names of files indicate several parts of a dataset."""
     found: dict[str, list[str]] = {}
     for file in files:
         if file.found_by:

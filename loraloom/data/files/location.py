@@ -1,4 +1,4 @@
-"""From data names in a recipe to the files that contain the rows, in a reproducible order.
+"""Resolution of the data names in a recipe to the files with the rows, in a reproducible order.
 
 rows.jsonl, [a.jsonl, b.csv]      as given, in the order of the list
 data/, data/*.jsonl               data files found there, sorted by name; a note lists what was skipped
@@ -51,8 +51,8 @@ class DataLocation:
     """The files of one part of the data.
 
     Args:
-        files: in reading order.
-        notes: what was skipped and the user should know.
+        files: the files, in reading order.
+        notes: what was skipped but the user should know about.
     """
 
     files: list[DataFile] = field(default_factory=list)
@@ -74,7 +74,7 @@ def locate(
         value: a file, folder, pattern, hub dataset or `starter`; or a list of these.
         locations: locations of the recipe's names.
         split: the split of a saved DatasetDict to use for `data.train`.
-        is_checked: refuse files that do not belong together; not needed for those of an existing split.
+        is_checked: whether to refuse files that do not belong together; not needed for an existing split.
 
     Raises:
         DataError: lists every problem: a folder or pattern without a data file or with files of several
@@ -218,7 +218,7 @@ def _sorted_out(
         prefix: the part of the path in front of a name, as written by the user.
         root: folder that the names are in.
         names: files and folders there, sorted.
-        hidden: those skipped because they are hidden.
+        hidden: names skipped because they are hidden.
         takes_folders: whether to read folders written by `save_to_disk`.
     """
     files: list[DataFile] = []

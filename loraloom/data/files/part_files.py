@@ -25,10 +25,10 @@ class PartContents:
     """The rows of one part of the data.
 
     Args:
-        examples: in the order of the files and of their rows.
+        examples: the examples, in the order of the files and of their rows.
         sha256: sha256 of each file, by its name.
         dropped: invalid rows that were dropped, by their file's name; only files that have any.
-        notes: what was accepted and the user should know.
+        notes: what was accepted but the user should know about.
     """
 
     examples: Sequence[Example]
@@ -43,7 +43,7 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents
     The layout of each file is recognised separately, so files of different layouts may be combined.
 
     Args:
-        files: at least one.
+        files: the files, at least one.
         settings: as in `read_examples`.
 
     Raises:
@@ -125,7 +125,7 @@ def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Pr
 
 
 def read_parts(located: Mapping[Part, DataLocation], settings: DataSettings) -> dict[Part, PartContents]:
-    """Read every part, or raise with every problem of every file."""
+    """Read every part, or raise an error with every problem of every file."""
     read: dict[Part, PartContents] = {}
     problems: list[Problem] = []
     for part, own in located.items():

@@ -1,4 +1,4 @@
-"""Which part of a dataset a file contains, by its name."""
+"""Recognition of the part of a dataset that a file contains, by its name."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _PART_WORDS = {
 def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | None:
     """Return the problem of files of several parts, such as train.jsonl and test.jsonl, used as one.
 
-    A model would be trained on the rows that it is evaluated on.
+    Otherwise a model would be trained on the rows that it is evaluated on.
 
     Args:
-        names: the files that a folder or pattern gave.
-        entry: that folder or pattern; its own name tells nothing about a file's part.
+        names: the files that a folder or pattern matched.
+        entry: that folder or pattern; its own name does not indicate a file's part.
         where: the setting that contains it.
     """
     own_depth = sum(not glob.has_magic(part) for part in Path(entry).parts)

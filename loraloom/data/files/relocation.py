@@ -1,4 +1,4 @@
-"""Present location of each data name of a run whose data was moved after the run started.
+"""Current location of each data name of a run whose data was moved after the run started.
 
     data.train: shop/rows.jsonl, --data /new        → /new/shop/rows.jsonl, or else /new/rows.jsonl
     data.train: /old/rows.jsonl, --data kept.jsonl  → kept.jsonl
@@ -32,7 +32,7 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
         sha256: sha256 of each file, by its name, as recorded in the run.
 
     Returns:
-        Names in the recipe -> their present location; names that were not found are missing.
+        Names in the recipe -> their current location; names that were not found are missing.
 
     Raises:
         DataError: `given` does not exist, or is a file that could be any of several.

@@ -56,7 +56,7 @@ def saved_shards(folder: Path, shown_as: str) -> list[str]:
 
 
 def is_cache(path: Path) -> bool:
-    """Return whether a file is beside the files of a saved Dataset but not one of them."""
+    """Return whether a file is next to the files of a saved Dataset but not one of them."""
     folder = path.parent
     return (
         path.suffix == ".arrow"
@@ -86,7 +86,7 @@ def _names_a_file(shard: Any) -> bool:
 
 
 def _is_file_name(name: Any) -> bool:
-    """Return whether this is a plain file name; the list of a folder may not name files outside it."""
+    """Return whether this is a plain file name; a folder's list must not name files outside the folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 

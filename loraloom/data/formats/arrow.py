@@ -1,4 +1,4 @@
-"""Arrow to rows: `.arrow` files from `save_to_disk` and Arrow's own writers."""
+"""Conversion of Arrow to rows: `.arrow` files from `save_to_disk` and Arrow's own writers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Find
     try:
         with arrow.memory_map(str(path)) as file:
             if not _has_end(file):
-                # The format allows a missing end mark, but so ends a copy that broke off between two batches.
+                # The format allows a missing end mark, but an incomplete copy may also lack it.
                 findings.notes.append(
                     Message(
                         "{shown_as} has no end mark, so rows may be missing at its end", shown_as=shown_as

@@ -1,4 +1,4 @@
-"""Packages for Parquet, Arrow and datasets of the hub, which a plain installation leaves out: some 270 MB."""
+"""Packages for Parquet, Arrow and hub datasets, about 270 MB, which a plain installation leaves out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from loraloom.text.message import Message
 
 
 def missing_package(error: ImportError, shown_as: str) -> DataError:
-    """Return the error of a file or dataset whose reader cannot be imported.
+    """Return the error for a file or dataset whose reader cannot be imported.
 
     Args:
-        error: what the import raised.
+        error: the error that the import raised.
         shown_as: the file or dataset in messages.
     """
     return DataError(

@@ -1,8 +1,8 @@
-"""Detection of the probable character encoding, for a message, never used unasked.
+"""Detection of the probable character encoding, for messages only; never applied unasked.
 
 Measured: charset-normalizer 3.5 knows more encodings, but recognises 125 of 150 single Chinese sentences in
-GBK and takes the others for Korean; this recognises 149. It also names an encoding for a single damaged
-byte.
+GBK and takes the others for Korean; this module recognises 149. The package also names an encoding for a
+single damaged byte.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def compression_of(path: Path | str) -> str:
 
 @contextmanager
 def open_data(path: Path, shown_as: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-    """Open a file for reading bytes, decompressing it if its name says that it is compressed.
+    """Open a file for reading bytes, decompressing it if its name shows that it is compressed.
 
     Args:
         path: a readable file.
@@ -62,8 +62,8 @@ def open_data(path: Path, shown_as: str) -> Iterator[tuple[BinaryIO, Callable[[]
         have been read.
 
     Raises:
-        DataError: the compression of the file is not the one that its name says; or the body reads
-            data that is damaged or missing.
+        DataError: the compression of the file is not the one in its name, or the body of the `with`
+            statement reads data that is damaged or missing.
     """
     compression = compression_of(path)
     try:

@@ -1,4 +1,4 @@
-"""CSV and TSV to rows, as written by pandas, R, Excel and scripts.
+"""Conversion of CSV and TSV to rows, as written by pandas, R, Excel and scripts.
 
 first lines ──delimiter.py──▶ separator ──tsv_quoting.py──▶ cells ──header.py──▶ Row, Row, …
 """
@@ -54,7 +54,7 @@ class Dialect:
 
     @property
     def fix(self) -> str:
-        """How to repair cells that cannot be told apart."""
+        """Advice on how to repair cells that cannot be told apart."""
         return _QUOTED if self.quoted else _PLAIN
 
 
@@ -63,7 +63,7 @@ class Record(NamedTuple):
 
     Args:
         begins_on: number of its first line, from 1.
-        cells: the cells, or what is wrong with them.
+        cells: the cells, or a description of what is wrong with them.
         num_cells: if it spans several lines, the number of cells of each line when quotes are text.
     """
 
@@ -82,7 +82,7 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
 
     Separator and quoting are detected unless the recipe sets them, and noted if they differ from what
     the suffix promises. An index without a name, empty columns and rows of separators alone are skipped
-    with a note. Such rows count, so that row numbers match a spreadsheet's.
+    with a note. Skipped rows still count, so that row numbers match a spreadsheet's.
     """
     dialect = _dialect(path, settings, shown_as, findings)
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, findings))

@@ -34,7 +34,7 @@ def likely_delimiter(head: Sequence[str], usual: str) -> str:
     Args:
         head: the first lines, each complete.
         usual: the separator that the file's suffix promises, one of `CANDIDATES`. It is kept unless
-            another fits more rows, so that a valid file is always read as its name says.
+            another fits more rows, so that a valid file is always read according to its name.
     """
     fits = {mark: _fit(head, mark) for mark in CANDIDATES}
     best = max(CANDIDATES, key=lambda mark: fits[mark])

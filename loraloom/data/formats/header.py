@@ -36,13 +36,13 @@ class Header:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns."""
+        """The names of the columns."""
         return [name for name in self._cells if name]
 
     def values(
         self, cells: list[str], number: int, where: str, fix: str, findings: Findings
     ) -> dict[str, str] | None:
-        """Return a row's cells by column; None if something is wrong, which goes to `findings`.
+        """Return a row's cells by column; None if there is a problem, which goes to `findings`.
 
         Args:
             cells: cells of the row.
@@ -83,7 +83,7 @@ class Header:
             self._num_spanning += 1
 
     def notes(self, shown_as: str) -> list[str]:
-        """Return notes on what was accepted and the user should know; call it after the last row."""
+        """Return notes on what was accepted but the user should know about; call it after the last row."""
         num_empty = len(self._cells) - len(self.names) - self._num_leading * self._has_index
         notes: list[str] = []
         if self._has_index:
@@ -142,7 +142,7 @@ class Header:
 
 
 def _example(delimiter: str) -> str:
-    """A header as it would be typed; a tab is named, because it looks like spaces in a terminal."""
+    """Return a header as it would be typed; a tab is named, because it looks like spaces in a terminal."""
     if delimiter == "\t":
         return Message("`instruction` and `response`, separated by a tab")
     return Message("`instruction{delimiter}response`", delimiter=delimiter)
@@ -173,7 +173,7 @@ def read_header(cells: list[str], delimiter: str, where: str) -> Header:
                 fix=Message("Add a header line such as {example}.", example=_example(delimiter)),
             )
         first = places.setdefault(name, position) if name else position
-        if first != position:  # if the header is missing, these cells are a row's, so none is shown
+        if first != position:  # if the header is missing, these cells belong to a row, so none is shown
             raise DataError(
                 Message(
                     "cells {first} and {position} of the header contain the same name",

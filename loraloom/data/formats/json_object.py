@@ -27,7 +27,7 @@ _KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
 
 
 def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arrangement:
-    """Find out how the rows of an object are arranged.
+    """Determine how the rows of an object are arranged.
 
     Args:
         cursor: at the object's beginning, in a separate pass over the file.
@@ -36,7 +36,7 @@ def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arran
 
     Raises:
         DataError: the arrangement is unknown, or the object is truncated. If rows can be read before
-            the break, nothing is raised yet: reading them finds it again, after the rows' own problems.
+            the break, nothing is raised yet: reading finds the break again, after the rows' own problems.
     """
     members: list[Member] = []
     broken: DataError | None = None

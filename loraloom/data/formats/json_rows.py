@@ -1,4 +1,4 @@
-"""JSON to rows: a list of objects, one object a line, or a single object."""
+"""Conversion of JSON to rows: a list of objects, one object per line, or a single object."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     """Read the rows of a .json or .jsonl file; its shape is detected, and noted if unexpected.
 
     Yields:
-        Rows whose `line` is where their object begins.
+        Rows whose `line` is the line on which their object begins.
 
     Raises:
         DataError: the text is truncated or not JSON. With one object a line, reading continues
@@ -73,7 +73,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
 
 
 def _head(chunks: Iterator[str]) -> tuple[str, bool]:
-    """Return the piece that shows what the file is: its first two lines if they are not too long."""
+    """Return the piece that shows the file's shape: its first two lines if they are not too long."""
     pieces: list[str] = []
     num_chars = newlines = 0
     for chunk in chunks:

@@ -58,7 +58,7 @@ class Arrangement:
     Args:
         kind: one of the kinds above.
         key: key of the list.
-        note: what the user should know about it, to follow the file's name.
+        note: what the user should know about the arrangement, to follow the file's name.
     """
 
     kind: Literal["list", "columns", "labels", "split", "stream"]
@@ -88,7 +88,7 @@ def kind_of_list(first: Any, *, is_empty: bool) -> Kind:
 
 
 def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangement | None:
-    """Find out how the rows are arranged; None if no arrangement fits, or two do.
+    """Determine how the rows are arranged; None if no arrangement fits, or two do.
 
     Args:
         members: members of the object, in order.

@@ -1,7 +1,7 @@
 """Strict JSON parsing in bounded pieces.
 
-`json`'s own C scanner does the work. In addition, duplicate keys and numbers that cannot be represented
-are found, nesting is bounded, and a value that continues past the buffer is waited for.
+`json`'s own C scanner does the work. This module also finds duplicate keys and numbers that cannot be
+represented, bounds nesting, and loads more text if a value continues past the buffer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TooDeepError(Exception):
 
 
 class StrictDecoder:
-    """Decodes one JSON value and records what is wrong inside a well-formed one.
+    """Decodes one JSON value and records the flaws inside a well-formed one.
 
     After `decode`, `flaws` lists keys that appear twice and numbers that are out of range. NaN and
     Infinity are decoded as floats, because whether they matter depends on the column.
@@ -65,8 +65,8 @@ class StrictDecoder:
         """Decode the value that begins at `start`; return it and where it ends.
 
         Raises:
-            json.JSONDecodeError: it is not JSON, or continues past the end of `text`.
-            TooDeepError: it is nested deeper than `MAX_DEPTH`.
+            json.JSONDecodeError: the value is not JSON, or continues past the end of `text`.
+            TooDeepError: the value is nested deeper than `MAX_DEPTH`.
         """
         self.flaws.clear()
         try:
@@ -132,7 +132,7 @@ class JsonCursor:
 
     @property
     def flaws(self) -> list[str]:
-        """What is wrong inside the value that was read last."""
+        """The flaws inside the value that was read last."""
         return list(self._decoder.flaws)
 
     def peek(self) -> str:
@@ -157,7 +157,7 @@ class JsonCursor:
             what: what is being read, for messages: `row 17`.
 
         Raises:
-            DataError: it is not JSON, is nested too deeply, or the file ends inside it.
+            DataError: the value is not JSON, is nested too deeply, or is cut off by the end of the file.
         """
         self.peek()
         begins_on = self.line

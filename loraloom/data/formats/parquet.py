@@ -1,4 +1,4 @@
-"""Parquet files and datasets of the hub to rows."""
+"""Conversion of Parquet files and hub datasets to rows."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
 
 
 def parquet_bytes(path: Path) -> int:
-    """Return the bytes of a .parquet file's rows, not compressed, by its footer; 0 if that cannot be read."""
+    """Return the uncompressed bytes of a .parquet file's rows, by its footer; 0 if that cannot be read."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError:
-        return 0  # reading it says what is missing
+        return 0  # reading the file reports what is missing
     try:
         metadata = parquet.read_metadata(path)
     except (arrow.ArrowException, OSError, ValueError):
@@ -64,11 +64,11 @@ def parquet_bytes(path: Path) -> int:
 
 
 def hub_bytes(shown_as: str, settings: DataSettings) -> int:
-    """Return the bytes of a hub dataset's rows; 0 if it does not say, or cannot be loaded."""
+    """Return the bytes of a hub dataset's rows; 0 if it does not state them, or cannot be loaded."""
     try:
         dataset = _load_hub(shown_as.removeprefix(HUB_PREFIX), settings, shown_as)
     except DataError:
-        return 0  # reading it says why
+        return 0  # reading the dataset reports why
     data = getattr(dataset, "data", None)  # an Arrow table, which is mapped from the cache
     return int(getattr(data, "nbytes", 0) or 0)
 

@@ -1,4 +1,4 @@
-"""What every file format produces: rows, and findings about the file."""
+"""The output of every file format: rows, and findings about the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loraloom.errors import DataError, Problem
 from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
-# A message shows 20 problems and counts all; up to a million of them need not be kept for that.
+# A message shows 20 problems and counts all of them, for which a million need not be kept.
 KEPT_PROBLEMS = 1_000
 COUNTED_ONLY = Problem(Message("a further problem, counted but not kept"))
 SHOWN_NAMES = 12
@@ -24,7 +24,7 @@ PATHS_ARE_RELATIVE = Message(
     "paths in a recipe are relative to its folder, paths in a command to the current folder"
 )
 _ROW = re.compile(r"row \d+:? ")
-_ROW_OF_TEMPLATE = re.compile(r"row \{\w+\}:? ")  # tools/messages/templates.py has it too
+_ROW_OF_TEMPLATE = re.compile(r"row \{\w+\}:? ")  # tools/messages/templates.py has the same pattern
 _DROP_HINT = Message("To train without the invalid rows, set `data.on_invalid: drop`.")
 
 
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def where(self) -> str:
-        """`file:line`, or the file alone if it has no lines."""
+        """The place of the row: `file:line`, or the file alone if it has no lines."""
         return location(self.path, self.line)
 
 
@@ -66,7 +66,7 @@ class DroppedRow:
 
     @property
     def place(self) -> str:
-        """Its line number as text; its row number if the file has no lines."""
+        """The row's line number as text, or its row number if the file has no lines."""
         line = re.search(r":(\d+)(?::\d+)?$", self.where)
         return line[1] if line else Message("row {number}", number=self.number)
 
@@ -76,7 +76,7 @@ class Findings:
     """Notes and problems found while reading a file.
 
     Args:
-        notes: what was accepted and the user should know.
+        notes: what was accepted but the user should know about.
         bytes_read: how many bytes of the file on disk have been read.
         num_rows: number of rows that the file declares, if its format does so.
         on_invalid: `data.on_invalid`; with `drop`, a row with a problem is dropped, and the file is not
@@ -97,7 +97,7 @@ class Findings:
 
     @property
     def problems(self) -> list[Problem]:
-        """Problems for which the file is refused, in file order; those that concern no row come last."""
+        """The problems for which the file is refused, in file order; those without a row come last."""
         placed = sorted(self._placed, key=lambda placed: placed[0])
         problems = [problem for _, problem in placed]
         if self.on_invalid == "error" and placed and placed[0][0] < math.inf:

@@ -23,7 +23,7 @@ def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) ->
     """Decode a file in pieces, so that its size does not matter.
 
     Args:
-        path: a readable file; decompressed while reading if its name says that it is compressed.
+        path: a readable file; decompressed while reading if its name shows that it is compressed.
         encoding: the value of `data.encoding` in the recipe.
         shown_as: the file's name in messages.
         findings: receives a note on a byte order mark, and how many bytes of the file were read.

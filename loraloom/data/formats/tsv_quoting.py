@@ -73,7 +73,7 @@ class _Csv:
 
     @property
     def is_inside(self) -> bool:
-        """Return whether a quoted cell is open, so that a blank line is part of it."""
+        """Whether a quoted cell is open, so that a blank line is part of it."""
         return bool(self._open)
 
     def add(self, line: str, width: int) -> None:

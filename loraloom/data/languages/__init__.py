@@ -1,1 +1,1 @@
-"""Languages: their codes in a tokenizer, what rows say of them, and how rows of many pairs are balanced."""
+"""Languages: their codes in a tokenizer, how rows state them, and the balance of language pairs."""

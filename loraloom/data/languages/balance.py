@@ -1,8 +1,8 @@
 """Balance of language pairs: how often each training row is seen in an epoch.
 
 Arivazhagan et al., 2019 (https://arxiv.org/abs/1907.05019) draw a pair of n rows with probability
-proportional to n^(1/T). Here no row is lost and nothing is drawn again in each epoch: beside the largest pair
-with N rows, one with n rows has N · (n/N)^(1/T), each of its rows equally often but for one.
+proportional to n^(1/T). Here no row is lost and nothing is redrawn in each epoch: if the largest pair has N
+rows, a pair of n rows has N · (n/N)^(1/T) in an epoch, with repetitions of its rows that differ by at most 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 def balanced(
     pairs: Mapping[str, Sequence[int] | npt.NDArray[np.intp]], temperature: float, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Number the rows of an epoch, with those of small pairs repeated.
+    """Return the numbers of the rows of an epoch, with the rows of small pairs repeated.
 
     Args:
         pairs: name of a pair → numbers of its rows.
@@ -38,5 +38,5 @@ def balanced(
 
 
 def repeated_size(num_rows: int, most: int, temperature: float) -> int:
-    """The rows that a pair has in an epoch, beside a largest pair of `most` rows."""
+    """Return how many rows a pair has in an epoch if the largest pair has `most` rows."""
     return max(num_rows, round(float(most * (num_rows / most) ** (1 / temperature))))

@@ -1,4 +1,4 @@
-"""The language codes of a multilingual tokenizer, and where they stand in sources and targets.
+"""The language codes of a multilingual tokenizer, and their places in sources and targets.
 
                  source             target             decoder begins with
     mBART        x x </s> de_DE     y y </s> en_XX     en_XX (the last token of the target)
@@ -7,8 +7,8 @@
     NLLB         deu_Latn x x </s>  eng_Latn y y </s>  </s>, and then eng_Latn is forced
     NLLB, legacy x x </s> deu_Latn  eng_Latn y y </s>  </s>, and then eng_Latn is forced
 
-The codes are put here and not by the tokenizer, which has one source language at a time and labels targets
-with it if it is told no other.
+The codes are added here and not by the tokenizer, which has one source language at a time and labels targets
+with it unless another language is set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pairs = Sequence[tuple[str, str]]
 
 
 class DecoderStart(NamedTuple):
-    """What an answer begins with.
+    """The beginning of an answer.
 
     Args:
         start_token_id: the decoder's first input.
@@ -34,7 +34,7 @@ class DecoderStart(NamedTuple):
 
 
 class LanguagesOfAdapter(TypedDict):
-    """What an adapter's loraloom.json has of the languages that it was trained on.
+    """The languages that an adapter was trained on, as its loraloom.json states them.
 
     Args:
         languages: pairs of codes of source and target.
@@ -62,9 +62,9 @@ class Languages:
     """The languages that a base was trained on.
 
     Args:
-        codes: each language's code, as a recipe has it, and the id of its token.
+        codes: each language's code, as written in a recipe, and the id of its token.
         begins_source: whether the code is a source's first token; otherwise it is the last, after EOS.
-        begins_target: likewise of targets.
+        begins_target: likewise for targets.
     """
 
     codes: Mapping[str, int]
@@ -72,32 +72,32 @@ class Languages:
     begins_target: bool
 
     def source(self, ids: list[int], code: str) -> list[int]:
-        """Add its code to a source, whose last token is EOS."""
+        """Add a language's code to a source, whose last token is EOS."""
         return self._with_code(ids, code, self.begins_source)
 
     def target(self, ids: list[int], code: str) -> list[int]:
-        """Add its code to a target, whose last token is EOS."""
+        """Add a language's code to a target, whose last token is EOS."""
         return self._with_code(ids, code, self.begins_target)
 
     def decoder_start(self, code: str, start_token_id: int) -> DecoderStart:
-        """What an answer in a language begins with.
+        """Return the beginning of an answer in a language.
 
         Args:
-            code: of the language.
-            start_token_id: what answers of this base begin with if a code does not.
+            code: code of the language.
+            start_token_id: first token of this base's answers that do not begin with a code.
         """
         if self.begins_target:
             return DecoderStart(start_token_id, self.codes[code])
         return DecoderStart(self.codes[code])
 
     def decoder_start_of(self, labels: Sequence[int], start_token_id: int) -> DecoderStart:
-        """The same, of an answer whose known tokens have their code."""
+        """Return the beginning of an answer from its labels, which contain the code of its language."""
         if self.begins_target:
             return DecoderStart(start_token_id, int(labels[0]))
         return DecoderStart(int(labels[-1]))
 
     def origin(self, pairs: Pairs, start_token_id: int) -> LanguagesOfAdapter:
-        """What an adapter's loraloom.json has of the pairs of languages that it was trained on."""
+        """Return the entry of an adapter's loraloom.json for the language pairs that it was trained on."""
         targets = sorted({target for _, target in pairs})
         return {
             "languages": [list(pair) for pair in sorted(pairs)],
@@ -105,7 +105,7 @@ class Languages:
         }
 
     def pair_of(self, input_ids: Sequence[int], labels: Sequence[int]) -> tuple[str, str] | None:
-        """The codes of a row's source and target; None if it has none."""
+        """Return the codes of a row's source and target; None if it has none."""
         names = {token: code for code, token in self.codes.items()}
         source, target = (0 if first else -1 for first in (self.begins_source, self.begins_target))
         found = names.get(int(input_ids[source])), names.get(int(labels[target]))
@@ -119,7 +119,7 @@ class Languages:
 def encoded_rows_of_pairs(
     rows: Iterable[tuple[Sequence[int], Sequence[int]]], languages: Languages
 ) -> dict[str, list[int]]:
-    """The numbers of the rows of each pair of languages, by their codes in source and labels."""
+    """Return the numbers of the rows of each pair of languages, by the codes in source and labels."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         pair = languages.pair_of(*row)
@@ -129,19 +129,19 @@ def encoded_rows_of_pairs(
 
 
 def pairs_of_origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The pairs of languages that an adapter was trained on, as its loraloom.json has them."""
+    """Return the pairs of languages that an adapter was trained on, from its loraloom.json."""
     listed = origin.get("languages")
     pairs = [pair for pair in listed if isinstance(pair, list)] if isinstance(listed, list) else []
     return [(str(pair[0]), str(pair[1])) for pair in pairs if len(pair) == 2]
 
 
 def pair_name(row: HasLanguages) -> str:
-    """A row's pair of languages, as reports name it: `deu_Latn-eng_Latn`."""
+    """Return the name of a row's pair of languages in reports: `deu_Latn-eng_Latn`."""
     return f"{row.source_lang}-{row.target_lang}"
 
 
 def rows_of_pairs(rows: Sequence[HasLanguages]) -> dict[str, list[int]]:
-    """The numbers of the rows of each pair of languages, the largest pair first."""
+    """Return the numbers of the rows of each pair of languages, the largest pair first."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         found.setdefault(pair_name(row), []).append(number)

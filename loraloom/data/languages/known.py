@@ -1,4 +1,4 @@
-"""Whether a base knows the languages of some rows."""
+"""Verification that a base knows the languages of some rows."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def check_languages(
     """Refuse rows without languages, or with languages that a multilingual base does not know.
 
     Args:
-        rows: all that will be encoded.
-        languages: of the base; None if its rows carry no codes, so that any will do.
-        base: what messages call it.
-        to_answer: whether options of a command state their languages, and not a recipe.
+        rows: all rows that will be encoded.
+        languages: languages of the base; None if its rows carry no codes, so that any language is allowed.
+        base: name of the base in messages.
+        to_answer: whether options of a command, not a recipe, state the languages.
 
     Raises:
         DataError: each unknown language once.
@@ -83,11 +83,11 @@ def _problems(
 
 
 def unknown_language(name: str, languages: Languages, *, where: str, in_data: bool = False) -> Problem:
-    """A language that a tokenizer does not have, with the code that was probably meant.
+    """Return the problem of a language that a tokenizer lacks, with the code that was probably meant.
 
     Args:
-        in_data: whether rows say it, so that `data.language_codes` can map it; a setting can only be
-            corrected.
+        in_data: whether rows contain the name, so that `data.language_codes` can map it; a setting can only
+            be corrected.
     """
     near = suggest(name, languages.codes)
     fix = Message("Use a code that its tokenizer has.")
@@ -109,7 +109,7 @@ def unknown_language(name: str, languages: Languages, *, where: str, in_data: bo
 
 
 def shown_codes(languages: Languages) -> str:
-    """Some of the codes of a base, and how many there are."""
+    """Format some of the codes of a base, and how many there are."""
     codes = list(languages.codes)
     more = Message(", … ({num_codes} in all)", num_codes=len(codes)) if len(codes) > SHOWN_CODES else ""
     return ", ".join(codes[:SHOWN_CODES]) + more

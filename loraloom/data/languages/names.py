@@ -1,6 +1,6 @@
-"""Other names of languages: which code of a tokenizer somebody means who writes another one.
+"""Other names of languages: the code of a tokenizer that is probably meant by a code it does not have.
 
-NLLB calls German `deu_Latn`, mBART `de_DE`, M2M100 `de`. What is near is only suggested, never taken.
+NLLB calls German `deu_Latn`, mBART `de_DE`, M2M100 `de`. A near match is only suggested, never used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from loraloom.recipe.typos import nearest
 
-# ISO 639-1 and the code of ISO 639-3 that NLLB has for it; of a macrolanguage, its largest member.
+# ISO 639-1 codes and NLLB's ISO 639-3 codes for them; for a macrolanguage, that of its largest member.
 _PAIRS = """
 af:afr ak:aka am:amh ar:arb as:asm ay:ayr az:azj ba:bak be:bel bg:bul bm:bam bn:ben bo:bod br:bre
 bs:bos ca:cat cs:ces cy:cym da:dan de:deu dz:dzo ee:ewe el:ell en:eng eo:epo es:spa et:est eu:eus
@@ -29,7 +29,7 @@ _ALSO = {"ara": "arb", "fas": "pes", "msa": "zsm", "zho": "zho", "cmn": "zho", "
 
 
 def suggest(name: str, codes: Iterable[str]) -> str:
-    """The code that a name most likely means, or "" if none is near.
+    """Return the code that a name most likely means, or "" if none is near.
 
     >>> suggest("de", ["deu_Latn", "fra_Latn"]), suggest("deu_Latn", ["de_DE"]), suggest("__de__", ["de"])
     ('deu_Latn', 'de_DE', 'de')
@@ -45,7 +45,7 @@ def suggest(name: str, codes: Iterable[str]) -> str:
 
 
 def language_of(name: str) -> str:
-    """The three letters of the language that a code names, without script or region; "" if it is no code."""
+    """Return the three-letter language of a code, without script or region; "" if it is not a code."""
     letters = re.split(r"[_-]", name.strip("_ ").lower())[0]
     letters = _THREE_LETTERS.get(letters, letters)
     letters = _ALSO.get(letters, letters)

@@ -17,7 +17,7 @@ from loraloom.text.visible import quoted
 
 @dataclass(frozen=True)
 class _Side:
-    """Where the language of one side comes from: a fixed name, or else a column."""
+    """The source of the language of one side: a fixed name, or else a column."""
 
     fixed: str = ""
     column: str = ""
@@ -28,7 +28,7 @@ class RowLanguages:
 
     Args:
         settings: `source_lang`, `target_lang`, their columns, and `language_codes`.
-        layout: of the rows; one of translation pairs has languages of its own.
+        layout: layout of the rows; a layout of translation pairs has languages of its own.
         sample: values of the file's first rows.
         shown_as: the file's name in messages.
 
@@ -65,7 +65,7 @@ class RowLanguages:
         }
 
     def of(self, values: Values) -> tuple[str, str]:
-        """The languages of a row's source and answer; "" if nothing says what they are.
+        """Return the languages of a row's source and answer; "" if they are not stated.
 
         Raises:
             Flaw: a column has no language in this row.
@@ -92,7 +92,7 @@ class RowLanguages:
         return _Side(self._codes.get(key, key))
 
     def _check_direction(self, source: str, target: str, keys: tuple[str, str], where: str) -> None:
-        """Refuse pairs that are read from the recipe's target to its source."""
+        """Refuse pairs that are read in the opposite direction, from the recipe's target to its source."""
         wanted, found = (language_of(source), language_of(target)), tuple(map(language_of, keys))
         if wanted[0] != wanted[1] and found == wanted[::-1]:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Context columns beside a question: `system` and `history`, as LLaMA-Factory has them.
+"""Context columns besides the question: `system` and `history`, as in LLaMA-Factory.
 
 {"system": …, "history": [[question, answer], …], "instruction": …, "output": …}
 """

@@ -56,7 +56,7 @@ ENTRIES |= {keys: paired(*keys) for keys in _PAIRS} | {keys: read_turn(*keys) fo
 def keys_of_turns(entries: Any) -> tuple[str, str] | None:
     """Detect from its first turn how the turns of a conversation are written; None if it is not one.
 
-    A question and answer pair without its answer counts too: it is a question yet to be answered.
+    A question and answer pair without its answer also counts: it is a question yet to be answered.
     """
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         return None
@@ -126,7 +126,7 @@ def _exchanges_of(
         elif turn.speaker == USER:
             questions.append(turn.content)
         elif turn.only_calls:
-            # The question stays open: the tool's output belongs to it, and so does the next answer.
+            # The question stays open: the tool's output and the next answer both belong to it.
             notes.what[Message("answers without text that call a tool (not trained on)")] += 1
         elif to_answer and is_empty(turn.content.value):
             continue

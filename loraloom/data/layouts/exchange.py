@@ -65,7 +65,7 @@ class Exchange:
 
     @property
     def asked_name(self) -> str:
-        """Name of the blank field if there is no question; of labelled texts, all are required."""
+        """The name of the blank field if there is no question; of labelled texts, all are required."""
         labelled = [field for field in (self.instruction, *self.inputs) if field.label]
         blank = [field.name for field in labelled if not str(field.value or "").strip()]
         return blank[0] if blank else self.instruction.name
@@ -134,13 +134,13 @@ class LayoutOptions:
         )
 
     def needs(self, answer: Field) -> bool:
-        """Return whether an answer must be valid: if rows are to be answered, not if empty or not read."""
+        """Return whether an answer must be valid: not if it is unread, or empty in a row to be answered."""
         return self.with_answers and not (self.to_answer and is_empty(answer.value))
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of a file are read.
+    """A way to read the rows of a file.
 
     Args:
         name: name for users: `instruction/response`.
@@ -150,8 +150,8 @@ class Layout:
         exchanges: converts a row's values to its exchanges; raises Flaw.
         holes: placeholders allowed in a `source_prefix` template; None for the row's own columns.
         entry: what to call a row of the file, if it yields several examples.
-        context: columns beside the question that are read as its system text and history.
-        languages: of question and answer, if they are the keys of a translation.
+        context: columns besides the question that are read as its system text and history.
+        languages: languages of question and answer, if they are the keys of a translation.
     """
 
     name: str

@@ -37,7 +37,7 @@ _PAIRS = (
     ("title", "content"),
 )
 _TEXTS = ("text", "sentence", "content", "review", "comment", "tweet", "utterance")
-# Of a label and its name in words, the name is learnt. The other columns repeat what `label` says.
+# If there are a label and its name in words, the name is learnt. The other columns repeat `label`.
 _LABELS = ("label_text", "label_name", "gold_label", "label")
 _OF_PAIRS = ("score", "similarity_score", "is_duplicate")
 _OF_TEXTS = ("sentiment", "category", "intent", "emotion")

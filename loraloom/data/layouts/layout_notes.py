@@ -16,7 +16,7 @@ from loraloom.text.visible import quoted
 
 @dataclass(slots=True)
 class LayoutNotes:
-    """What was skipped, or read in a way that the user should know.
+    """Counts of what was skipped, or read in a way that the user should know about.
 
     Args:
         what: number of occurrences by description, such as `questions without an answer`.
@@ -35,7 +35,7 @@ class LayoutNotes:
             self.unknown_roles[role] = (first, where, count + 1)
 
     def notes(self) -> list[str]:
-        """Return what was accepted and the user should know."""
+        """Return what was accepted but the user should know about."""
         notes: list[str] = [
             Message("{count:,} {what}", count=count, what=what) for what, count in sorted(self.what.items())
         ]

@@ -1,4 +1,4 @@
-"""Columns that no layout recognises: what to write in the recipe."""
+"""Errors for columns that no layout recognises, with the lines to write in the recipe."""
 
 from __future__ import annotations
 

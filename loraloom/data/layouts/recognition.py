@@ -149,7 +149,7 @@ def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -
 
 
 def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
-    """Return the layout that most rows have; one that is not in `LAYOUTS` only if none of those fits."""
+    """Return the layout that most rows have; one that is not in `LAYOUTS` only if no listed one fits."""
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
@@ -182,7 +182,7 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
 
 
 def _ranked(recognisers: Sequence[Recogniser], found: list[str], sample: Sequence[Values]) -> list[Layout]:
-    """Return the layout that fits best, and after it others that fit equally well."""
+    """Return the layout that fits best, followed by others that fit equally well."""
     fits: Counter[str] = Counter()
     layouts: dict[str, Layout] = {}
     for values in sample:

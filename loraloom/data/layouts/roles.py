@@ -1,4 +1,4 @@
-"""Roles in conversations, and the speaker that each stands for."""
+"""Roles in conversations, and the speaker that each one denotes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from loraloom.text.message import Message
 
 SYSTEM, USER, ASSISTANT, IGNORED = "system", "user", "assistant", "ignored"
-# Role names in published datasets, in any letter case. Those of tools are not among them: whether their
+# Role names in published datasets, in any letter case. Roles of tools are not among them: whether their
 # turns are a question, learnt or skipped differs from one dataset to the next.
 ROLES: dict[str, tuple[str, ...]] = {
     SYSTEM: ("system", "developer", "系统"),
@@ -19,10 +19,10 @@ _SHOWN = re.compile(r"[\w .-]{1,30}")
 
 
 def role_names(own: Mapping[str, list[str]]) -> dict[str, str]:
-    """Map each known role, folded, to the speaker it stands for.
+    """Map each known role, folded, to the speaker that it denotes.
 
     Args:
-        own: the recipe's `data.roles`, which comes first.
+        own: the recipe's `data.roles`, which take precedence.
     """
     known = {name: speaker for speaker, names in ROLES.items() for name in names}
     return known | {folded(name): speaker for speaker, names in own.items() for name in names}

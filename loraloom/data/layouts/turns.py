@@ -1,4 +1,4 @@
-"""Entries of a conversation to turns: speaker, text, and whether an answer is learnt."""
+"""Conversion of a conversation's entries to turns: speaker, text, and whether an answer is learnt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TurnReading:
     Args:
         roles: each known role, in lower case -> its speaker.
         marks: whether `weight: 0` and similar marks apply.
-        notes: receives notes on what the user should know.
+        notes: receives notes on what the user should know about.
     """
 
     roles: Mapping[str, str]
@@ -50,7 +50,7 @@ class TurnReading:
 
     @classmethod
     def of(cls, options: LayoutOptions, notes: LayoutNotes) -> TurnReading:
-        """Take the state from a recipe's options."""
+        """Create the initial state from a recipe's options."""
         return cls(role_names(options.roles), options.answer_weights, notes)
 
 

@@ -15,11 +15,11 @@ from loraloom.recipe.relative_paths import Locations
 def prompts_of_files(
     name: str, read: Callable[[Path, str, Findings], list[Prompt]], report: Callable[[str], None]
 ) -> list[Prompt]:
-    """Read the prompts of every file that a name stands for.
+    """Read the prompts of every file that a name refers to.
 
     Args:
         name: a file, a folder or a pattern, as written by the user.
-        read: reads the prompts of a file, given its path, its name and where its findings go.
+        read: reads the prompts of a file, given its path, its name and the findings to add to.
         report: receives notes on what was skipped in a folder or pattern and how each file was read.
 
     Raises:

@@ -51,7 +51,7 @@ class Prompt:
         source: the whole source text, as in training.
         response: the known answer, or None.
         path: the file it comes from.
-        row: number of its row there, from 1; in a text file, of its line.
+        row: number of its row in that file, from 1; in a text file, number of its line.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
         kept: columns of the row to return with the answer.
         source_lang, target_lang: as in `Example`.
@@ -253,7 +253,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
 def _ways_to_ask(
     sample: Sequence[Mapping[str, object]], options: LayoutOptions, shown_as: str
 ) -> dict[tuple[tuple[str, str], ...], str]:
-    """Map ways to read rows without answers to the answer's column that each needs; the fullest ways only."""
+    """Map the ways to read rows without answers that use the most texts to the answer column each needs."""
     ways: dict[tuple[tuple[str, str], ...], str] = {}
     for column in RESPONSES:
         answered = [{**values, column: STAND_IN} for values in sample]

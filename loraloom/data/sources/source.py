@@ -1,4 +1,4 @@
-"""A source text and its pieces, which tell encoding what to cut first."""
+"""A source text and its pieces, which determine what encoding cuts first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Piece:
     """A contiguous part of a source.
 
     Args:
-        kind: its kind.
+        kind: kind of the piece.
         text: unaltered text from the row.
         gap: separator before the next piece, removed if either piece is.
     """

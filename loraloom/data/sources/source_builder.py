@@ -1,4 +1,4 @@
-"""From an exchange to its source: prefix or template, system text, history, question."""
+"""Construction of an exchange's source: prefix or template, system text, history, question."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class SourceMaker:
 
     @property
     def _question(self) -> str:
-        """Return the placeholder that is never cut: the layout's first question column, or else the last."""
+        """The placeholder that is never cut: the layout's first question column, or else the last."""
         columns = self._template.columns
         return next((name for name in self._layout.asked if name in columns), columns[-1])
 
@@ -106,7 +106,7 @@ def check_holes(template: SourceTemplate, layout: Layout, sample: Sequence[Mappi
         sample: values of the file's first rows.
 
     Raises:
-        DataError: a placeholder names no column, or that of the answer.
+        DataError: a placeholder names no column, or the column of the answer.
     """
     holes = layout.holes
     if holes is None:

@@ -42,7 +42,7 @@ class SourceTemplate:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns it names; none if it is a prefix."""
+        """The columns that the template names; none if it is a prefix."""
         return tuple(dict.fromkeys(part for is_column, part in self._parts if is_column))
 
     def check(self, allowed: list[str], answer: str) -> None:
@@ -53,7 +53,7 @@ class SourceTemplate:
             answer: column of the responses.
 
         Raises:
-            DataError: it names any other column, or that of the responses.
+            DataError: the template names any other column, or that of the responses.
         """
         if answer in self.columns:
             raise DataError(

@@ -4,7 +4,7 @@
         ──▶ the recipe's own text ──▶ only if the question alone is too long: the question's end
 
 Text is cut at whole characters and every attempt is tokenized again, because the sub-words at a cut
-differ from those of the whole text. `truncate` asks for the tokens of one attempt at a time, so that the
+differ from those of the whole text. `truncate` requests the tokens of one attempt at a time, so that the
 attempts of many rows are tokenized together.
 """
 
@@ -82,7 +82,7 @@ def truncate(pieces: Sequence[Piece], num_tokens: int, limit: int) -> Generator[
         pieces: pieces of a text of `num_tokens` tokens, which exceeds `limit`.
 
     Yields:
-        Texts, for each of which the caller must send back the tokens.
+        Texts; the caller must send back the tokens of each.
     """
     left, cuts, tokens = list(pieces), 0, num_tokens
     turns = [piece for piece in left if piece.kind == Kind.HISTORY]
@@ -116,7 +116,7 @@ def truncate(pieces: Sequence[Piece], num_tokens: int, limit: int) -> Generator[
 def _cut_history(
     pieces: Sequence[Piece], num_turns: int, none: Ids, tokens: int, limit: int
 ) -> Generator[str, Ids, Ids]:
-    """Keep the newest turns that fit; of a newest turn that does not fit, keep the end.
+    """Keep the newest turns that fit; if not even the newest turn fits, keep its end.
 
     Args:
         none: token ids without history.
@@ -149,7 +149,7 @@ def _cut_at_level(pieces: Sequence[Piece], group: set[Kind], none: Ids, tokens: 
 def _most(attempt: Callable[[int], str], none: Ids, top: int, tokens: int, limit: int) -> Attempt:
     """Find the largest number below `top` whose text fits, and its tokens.
 
-    It must be the largest, not a close one, so that texts with equal beginnings are cut at the same place.
+    It must be exactly the largest, so that texts with equal beginnings are cut at the same place.
 
     Args:
         attempt: converts a number to a text that grows with it.

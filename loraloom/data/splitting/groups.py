@@ -62,7 +62,7 @@ class SourceGroups:
 
         Returns:
             The keys of the shared turns, which would join a group larger than the share `LARGEST` of
-            everything that is asked.
+            all questions.
         """
         for key, rows in self._holders.items():
             if key in self._alone:
@@ -71,7 +71,7 @@ class SourceGroups:
         sizes: Counter[RowId] = Counter()
         shared = set()
         held = [(key, sorted(rows)) for key, rows in self._holders.items() if len(rows) > 1]
-        # Rarest first: turns that few conversations have say most about which belong together.
+        # Rarest first: turns that few conversations have are the best evidence of which belong together.
         for key, rows in sorted(held, key=lambda each: (len(each[1]), each[1])):
             groups = sorted({self.of(row) for row in rows})
             size = sum(sizes[group] or 1 for group in groups)
@@ -99,11 +99,11 @@ def choose_parts(sizes: Sequence[int] | npt.NDArray[np.integer], wanted: Sequenc
         wanted: number of rows that each part should have; above 0.
 
     Returns:
-        For each part, positions in `sizes`, as `choose_groups` takes them from what is left. A part
+        For each part, positions in `sizes`, as `choose_groups` takes them from the remaining groups. A part
         that would leave nothing for the later ones gets the one group nearest to its number;
         it is empty if there are too few groups for all parts.
     """
-    import numpy as np  # late, because problems of data are said without it
+    import numpy as np  # imported late, because problems of data are reported without it
 
     own = np.asarray(sizes)  # as an array, because there may be many millions
     left = np.arange(len(own))
@@ -154,7 +154,7 @@ def choose_groups(sizes: Sequence[int], wanted: int) -> list[int]:
 def _numbers_of_each_size(have: Counter[int], first_try: Counter[int], wanted: int) -> dict[int, int]:
     """Count the groups of each size whose sum is nearest to `wanted`, staying close to the first try.
 
-    A bounded knapsack: bit n of `reachable[i]` tells whether the first i sizes can add up to n rows.
+    A bounded knapsack: bit n of `reachable[i]` is set if the first i sizes can add up to n rows.
     """
     sizes = sorted(have)
     reachable = [1]

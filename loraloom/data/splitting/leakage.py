@@ -76,7 +76,7 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
     """Refuse a source that appears in two files, naming each pair of rows.
 
     Raises:
-        DataError: there is such a source.
+        DataError: a source appears in two files.
     """
     from loraloom.data.stored.division import repeated_sources
     from loraloom.data.stored.example_file import StoredExamples

@@ -35,7 +35,7 @@ def format_count(examples: Sequence[Example]) -> str:
 
 
 def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name: str) -> dict[HeldOut, int]:
-    """Compute the number of rows of the training file that each held-out part requests.
+    """Compute the number of rows that each held-out part requests from the training file.
 
     Raises:
         DataError: there are too few rows.

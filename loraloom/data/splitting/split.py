@@ -28,7 +28,7 @@ from loraloom.text.message import Message, joined
 
 
 def in_silence(message: str) -> None:
-    """Show nothing."""
+    """Discard a message."""
 
 
 __all__ = [
@@ -52,7 +52,7 @@ class Split:
     Args:
         train, eval, test: in file order; `eval` and `test` may be empty.
         files: name of each file, as written by the user -> its sha256.
-        notes: what was accepted and the user should know.
+        notes: what was accepted but the user should know about.
         dropped: invalid rows that `data.on_invalid: drop` dropped, by their file's name.
     """
 
@@ -71,7 +71,7 @@ class Split:
         return isinstance(self.train, StoredExamples)
 
     def record(self, *, as_ids: bool = False) -> SplitRecord:
-        """Return the contents of split.json: files, and the rows of each part; `as_ids`, as if in memory."""
+        """Return the contents of split.json: files and rows of each part, with `as_ids` as if in memory."""
         dropped: list[DroppedRowRecord] = [
             (name, row.number, row.where, row.why) for name, rows in self.dropped.items() for row in rows
         ]
@@ -112,7 +112,7 @@ class Split:
             folder, is_own, progress: as in `split_examples`.
 
         Raises:
-            DataError: a file is not the one that was split, or its rows are read differently now.
+            DataError: a file is not the one that was split, or its rows are now read differently.
         """
         located = locate_parts(settings, is_checked=False)
         new = check_unchanged(saved.files, located, settings.locations, shown_as)
@@ -143,7 +143,7 @@ def stored_because(settings: DataSettings) -> Message | None:
     try:
         return storage_reason(settings, locate_parts(settings))
     except DataError:
-        return None  # `split_examples` says why
+        return None  # `split_examples` reports why
 
 
 def split_examples(
@@ -164,10 +164,10 @@ def split_examples(
     Args:
         settings: the recipe's `data`.
         allow_leakage: allow a source of an `eval` or `test` file to be in another part too.
-        folder: where rows are kept that are not kept in memory (`stored/`); by default a temporary folder. An
-            earlier reading that is there is used, or continued.
+        folder: receives rows that are not kept in memory (`stored/`); by default a temporary folder. An
+            earlier reading in this folder is used, or continued.
         is_own: whether this process may write to that folder.
-        progress: called with sentences on how far reading is, if rows are kept in files.
+        progress: called with sentences about the progress of reading, if rows are kept in files.
 
     Raises:
         DataError: a file is unusable, there are too few rows, or a source of an `eval` or `test`
@@ -228,7 +228,7 @@ def _by_id(
     """Return the rows of each part that split.json lists.
 
     Raises:
-        DataError: some are not read any more.
+        DataError: some rows are no longer read.
     """
     by_id = {example.id: example for own in read.values() for example in own.examples}
     lost = [
@@ -260,7 +260,7 @@ def _read_stored_parts(
     *,
     is_own: bool,
 ) -> dict[Part, PartContents]:
-    """Call `read_stored_parts`, which needs numpy; problems of a recipe are said without it."""
+    """Call `read_stored_parts`, which needs numpy; problems of a recipe are reported without numpy."""
     from loraloom.data.stored.row_files import read_stored_parts
 
     return read_stored_parts(located, settings, folder, progress, known, is_own=is_own)

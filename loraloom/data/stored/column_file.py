@@ -35,7 +35,7 @@ class ColumnWriter:
         self.num_bytes += len(content)
 
     def flush(self) -> None:
-        """Bring what was appended to the disk."""
+        """Flush the appended values to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -45,11 +45,11 @@ class ColumnWriter:
 
 
 def mapped(path: Path, dtype: npt.DTypeLike, mode: str = "r") -> npt.NDArray[Any]:
-    """Return a column as an array whose pages the system reads from the file, and drops, as it needs.
+    """Return a column as an array whose pages the system reads from the file, and drops, as needed.
 
     Args:
         path: the file.
-        dtype: of a value.
+        dtype: dtype of a value.
         mode: `r`, or `r+` to change values.
     """
     if path.stat().st_size == 0:
@@ -59,7 +59,7 @@ def mapped(path: Path, dtype: npt.DTypeLike, mode: str = "r") -> npt.NDArray[Any
 
 
 def sha256_of(column: npt.NDArray[Any]) -> str:
-    """Return the sha256 of an array's bytes, without a copy of the whole of it."""
+    """Return the sha256 of an array's bytes, without copying the whole array."""
     digest, content = hashlib.sha256(), np.ascontiguousarray(column).reshape(-1).view(np.uint8)
     for start in range(0, len(content), _PIECE_BYTES):
         digest.update(content[start : start + _PIECE_BYTES].data)

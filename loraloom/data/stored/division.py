@@ -39,7 +39,7 @@ def take_groups(
     names, begins, sizes = np.unique(groups[free], return_index=True, return_counts=True)
     by_appearance = np.argsort(begins)
     names, sizes = names[by_appearance], sizes[by_appearance].astype(np.uint32)
-    # An array is shuffled as a list is, without an object for each group.
+    # An array is shuffled like a list, but without an object for each group.
     places = array("I", np.arange(len(names), dtype=np.uint32).tobytes())
     random.Random(seed).shuffle(places)
     order = np.frombuffer(places, np.uint32)
@@ -87,10 +87,10 @@ def repeated_sources(parts: Sequence[StoredExamples]) -> list[tuple[Example, Exa
     """Pair each example whose source is in an earlier part with the first that has it there.
 
     Args:
-        parts: in order.
+        parts: the parts, in order.
 
     Returns:
-        The pairs, in order; of very many, the first ones, and None for each other.
+        The pairs, in order; if there are very many, the first ones, and None for each of the others.
     """
     found: list[tuple[Example, Example] | None] = []
     for place in range(1, len(parts)):
@@ -108,6 +108,6 @@ def repeated_sources(parts: Sequence[StoredExamples]) -> list[tuple[Example, Exa
 
 
 def _firsts(parts: Sequence[StoredExamples]) -> tuple[npt.NDArray[np.uint32], int]:
-    """Return the first place of each key in all parts, and where the last part begins."""
+    """Return the first place of each key across all parts, and where the last part begins."""
     keys = [each.file.keys[each.numbers] for each in parts]
     return firsts_of(np.concatenate(keys)), sum(map(len, keys[:-1]))

@@ -2,8 +2,8 @@
 
 rows/tokens-<digest>/   sources.bin, targets.bin: token ids, one example after another
                         source_starts.bin, target_starts.bin: where each begins, and where the last ends
-                        source_lengths.bin, target_lengths.bin, cuts.bin: of each example
-                        tokens.json: how far the encoding is
+                        source_lengths.bin, target_lengths.bin, cuts.bin: one value for each example
+                        tokens.json: progress of the encoding
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class StoredEncodedSet(EncodedSet):
 
     Args:
         folder: the files.
-        keep: what removes a temporary folder when nothing refers to it.
+        keep: an object that removes a temporary folder when nothing refers to it.
     """
 
     def __init__(self, folder: Path, keep: object = None) -> None:
@@ -68,7 +68,7 @@ class StoredEncodedSet(EncodedSet):
         found = super().__getitem__(index)
         if isinstance(found, list):
             return found
-        # Copies, because torch warns of arrays that cannot be written to, as the pages of a file cannot.
+        # Copies, because torch warns about read-only arrays, such as the pages of a file.
         return EncodedExample(found.input_ids.copy(), found.labels.copy())
 
     @property
@@ -90,13 +90,13 @@ class StoredEncodedSet(EncodedSet):
 def encode_stored(
     examples: StoredExamples, encode: Encode, identity: Mapping[str, object], progress: Progress
 ) -> EncodedSet:
-    """Encode stored examples into files beside them, or open the files of an earlier encoding.
+    """Encode stored examples into files next to them, or open the files of an earlier encoding.
 
     Args:
         examples: the rows.
         encode: encodes some of them.
-        identity: values of JSON that tokens depend on, beside the rows.
-        progress: called with sentences on how far encoding is.
+        identity: JSON values that the tokens depend on, besides the rows.
+        progress: called with sentences about the progress of encoding.
 
     Raises:
         DataError: the files cannot be written.
@@ -125,7 +125,7 @@ def _digest(examples: StoredExamples, identity: Mapping[str, object]) -> str:
 
 
 def _read_state(folder: Path, digest: str) -> dict[str, Any]:
-    """Return what tokens.json has, with `sums` if everything is intact; nothing if any file is damaged."""
+    """Return the contents of tokens.json, with `sums` if all is intact; a new state if any is damaged."""
     try:
         state = json.loads((folder / TOKENS_FILE).read_text(encoding="utf-8"))
         is_own = state["format"] == FORMAT and state["digest"] == digest

@@ -1,8 +1,8 @@
 """Examples in files: texts one after another, and a record of fixed size for each example.
 
 texts.bin     source, response and pieces of each example
-records.bin   where these are, and the rest of the example
-keys.bin      what `source_key` says of its source, 16 bytes
+records.bin   the positions of these texts, and the rest of the example
+keys.bin      the `source_key` of its source, 16 bytes
 groups.bin    the first example of its group; `shared.bin`: whether its source is a shared turn
 """
 
@@ -48,8 +48,8 @@ class ExampleFile:
         folder: the folder of the files.
         names: as `ExampleWriter.flush` returned them.
         identity: a digest of the files' content.
-        is_own: whether this process may write beside them.
-        keep: what removes a temporary folder when nothing refers to it.
+        is_own: whether this process may write files next to them.
+        keep: an object that removes a temporary folder when nothing refers to it.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class ExampleFile:
 
 
 class StoredExamples(Sequence[Example]):
-    """Some examples of a file, each read when it is asked for.
+    """Some examples of a file, each read when it is requested.
 
     Args:
-        file: all examples.
-        numbers: those meant, in order; all of them by default.
+        file: the file with all examples.
+        numbers: numbers of the selected examples, in order; by default all.
     """
 
     def __init__(self, file: ExampleFile, numbers: npt.NDArray[np.integer] | None = None) -> None:
@@ -160,7 +160,7 @@ def _equal(own: Example, other: object) -> bool:
 
 
 def ranges_of(examples: StoredExamples) -> str:
-    """Return the numbers of some examples, from 1, which ascend, as `SplitRecord.ranges` has them."""
+    """Return the ascending numbers of some examples, from 1, in the form of `SplitRecord.ranges`."""
     numbers = examples.numbers.astype(np.int64)
     ends = np.flatnonzero(np.diff(numbers, append=-1) != 1)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(ends)]
@@ -174,8 +174,8 @@ def in_ranges(examples: StoredExamples, ranges: str) -> StoredExamples:
     """Return the examples of a file that `ranges_of` described.
 
     Args:
-        examples: all of the file.
-        ranges: of some of them.
+        examples: all examples of the file.
+        ranges: as returned by `ranges_of` for some of them.
     """
     numbers = itertools.chain.from_iterable(read_ranges(ranges))
     bounds = np.fromiter(numbers, np.int64).reshape(-1, 2) - 1

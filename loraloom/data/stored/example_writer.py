@@ -1,4 +1,4 @@
-"""Writing of examples into the files of `example_file.py`, and how far an interrupted writer came."""
+"""Writing of examples into the files of `example_file.py`, and the progress of an interrupted writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK = 4096
 class ExampleWriter:
     """A list of examples that only grows, and whose examples are in files.
 
-    It also takes the place of the groups of the rows, which are computed from the files at the end.
+    It also replaces the recorder of row groups, which are computed from the files at the end.
 
     Args:
         folder: receives the files.
@@ -95,7 +95,7 @@ class ExampleWriter:
         self._pending, self._pending_keys, self._text = [], [], []
 
     def flush(self) -> dict[str, Any]:
-        """Bring everything to the disk, and return what a later writer, or a reader, must know."""
+        """Flush everything to the disk, and return the state that a later writer, or a reader, needs."""
         self._write()
         for column in (self._texts, self._records, self._keys):
             column.flush()
@@ -114,13 +114,13 @@ class ExampleWriter:
 
 
 def _sizes(written: Mapping[str, Any]) -> dict[str, int]:
-    """Return the bytes of each file that a writer has written, by what `flush` returned."""
+    """Return the number of bytes that a writer has written to each file, from the result of `flush`."""
     length = written.get("examples", 0)
     sizes = written.get("bytes", 0), length * RECORD.itemsize, length * KEY.itemsize
     return dict(zip(NAMES[:3], sizes, strict=True))
 
 
 def are_written(folder: Path, written: Mapping[str, Any]) -> bool:
-    """Return whether a folder still has what a writer had written, by what `flush` returned."""
+    """Return whether a folder still has what a writer had written, according to the result of `flush`."""
     files = {folder / name: size for name, size in _sizes(written).items() if size}
     return all(file.is_file() and file.stat().st_size >= size for file, size in files.items())

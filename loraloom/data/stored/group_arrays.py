@@ -1,6 +1,6 @@
-"""Groups of rows as arrays: what `SourceGroups` computes, in a few bytes a row instead of a few hundred.
+"""The groups of rows of `SourceGroups`, as arrays of a few bytes per row instead of a few hundred.
 
-The rule is that of `splitting/groups.py`, whose classes and constants say what it is and why. A *row* is an
+The rule is that of `splitting/groups.py`, whose classes and constants state and justify it. A *row* is an
 entry of a file with its examples; each example has the key of its source.
 """
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from loraloom.data.splitting.groups import LARGEST
 from loraloom.data.stored.example_file import KEY
 
-Keys = npt.NDArray[Any]  # of KEY
+Keys = npt.NDArray[Any]  # of dtype KEY
 Numbers = npt.NDArray[np.uint32]
 
 
@@ -40,7 +40,7 @@ def group_examples(keys: Keys, rows: Numbers, ranks: Numbers) -> ExampleGroups:
     """Group examples by the sources of their rows.
 
     Args:
-        keys: KEY [examples], of each source.
+        keys: KEY [examples], the key of each source.
         rows: uint32 [examples], number of each example's row, ascending from 0.
         ranks: uint32 [rows], the place of each row among all by their ids: name of the file, then row.
     """
@@ -60,12 +60,12 @@ def group_examples(keys: Keys, rows: Numbers, ranks: Numbers) -> ExampleGroups:
 
 
 def order_of(keys: Keys) -> npt.NDArray[np.intp]:
-    """Return the order that sorts keys; equal ones keep theirs."""
+    """Return the order that sorts keys; equal keys keep their order."""
     return np.lexsort((np.ascontiguousarray(keys["low"]), np.ascontiguousarray(keys["high"])))
 
 
 def are_new(keys: Keys, order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Return for each place in the order of `order_of` whether its key differs from that before it."""
+    """Return for each place in the order of `order_of` whether its key differs from the one before."""
     new = np.ones(len(order), np.bool_)
     for side in ("high", "low"):
         column = np.ascontiguousarray(keys[side])[order]
@@ -75,7 +75,7 @@ def are_new(keys: Keys, order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
 
 
 def firsts_of(keys: Keys) -> Numbers:
-    """Return for each key the place of the first that equals it."""
+    """Return for each key the place of the first key that equals it."""
     order = order_of(keys)
     new = are_new(keys, order)
     runs = np.cumsum(new, dtype=np.uint32) - np.uint32(1)
@@ -116,7 +116,7 @@ def _tie(
     alone: tuple[Numbers, Keys],
     ranks: Numbers,
 ) -> Keys:
-    """Join the rows that share a turn, as `SourceGroups.tie`; return the keys of the shared turns."""
+    """Join the rows that share a turn, like `SourceGroups.tie`; return the keys of the shared turns."""
     sizes = np.diff(starts, append=np.uint32(num_examples))
     firsts = together[parents[together] == together]
     own = [(key, row) for row in firsts.tolist() for key in _own_keys(keys, starts, sizes, row)]
@@ -146,7 +146,7 @@ def _tie(
 
 
 def _held(keys: Keys, ranks: Numbers) -> Iterator[tuple[bytes, list[int]]]:
-    """Yield each key that several rows have, with the ranks of these."""
+    """Yield each key that several rows have, with the ranks of those rows."""
     order = order_of(keys)
     starts = np.flatnonzero(are_new(keys, order))
     lengths = np.diff(starts, append=len(order))
@@ -163,13 +163,13 @@ def _root(tree: array[int], row: int) -> int:
 
 
 def _resolve(parents: Numbers) -> None:
-    """Let every row name the root of its tree."""
+    """Make every row refer to the root of its tree."""
     while not np.array_equal(above := parents[parents], parents):
         parents[:] = above
 
 
 def _are_in(keys: Keys, few: Keys) -> npt.NDArray[np.bool_]:
-    """Return which keys are among a few."""
+    """Return a mask of the keys that are among a few."""
     found = np.isin(keys["high"], few["high"]) if len(few) else np.zeros(len(keys), np.bool_)
     known = {key.tobytes() for key in few}
     for place in np.flatnonzero(found).tolist():

@@ -55,13 +55,13 @@ _OF_LATER_STEPS = {
 
 @dataclass
 class _ReadFiles:
-    """What was read of the files of a part so far, as part.json has it.
+    """The progress of reading the files of a part, as recorded in part.json.
 
     Args:
         settings: a digest of the settings of reading.
         sha256, notes, dropped: of each file, by name.
-        writer: how far the files of examples are.
-        sums: sha256 of the files of examples, if all is read.
+        writer: progress of the files of examples.
+        sums: sha256 of the files of examples, once everything is read.
     """
 
     settings: str
@@ -80,7 +80,7 @@ class _ReadFiles:
 
     @classmethod
     def read(cls, path: Path, settings: str) -> _ReadFiles:
-        """Return what part.json has; nothing, if it is missing, damaged, or of other settings."""
+        """Return the contents of part.json; empty if it is missing, damaged, or from other settings."""
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             if saved["format"] == FORMAT and saved["settings"] == settings:
@@ -109,12 +109,12 @@ def read_stored_parts(
     Args:
         located: the files of each part.
         settings: as in `read_examples`.
-        folder: receives a folder for each part; by default a temporary one, removed when the rows are not
-            used any more.
-        progress: called with sentences on how far reading is.
+        folder: receives a folder for each part; by default a temporary one, removed when the rows are no
+            longer used.
+        progress: called with sentences about the progress of reading.
         known: sha256 of the files that were split, which are unchanged; by default they are computed.
-        is_own: whether this process may write to the folder; if not, and it has not the rows, the temporary
-            folder is used.
+        is_own: whether this process may write to the folder; if not, and the folder lacks the rows, a
+            temporary folder is used.
 
     Raises:
         DataError: lists every problem of every file, or the files cannot be written.
@@ -166,7 +166,7 @@ def _are_complete(
 def _part_state(
     files: Sequence[DataFile], settings: DataSettings, folder: Path, known: Mapping[str, str] | None
 ) -> _ReadFiles:
-    """Return what a folder has of some files: it has `sums` if everything is there and intact."""
+    """Return the progress of some files in a folder, with `sums` if everything is there and intact."""
     state = _ReadFiles.read(folder / PART_FILE, reading_digest(settings))
     is_usable = _is_intact(folder, state) if state.sums else are_written(folder, state.writer)
     if not (is_usable and _begins_with(files, state, known)):
@@ -185,14 +185,14 @@ def _contents(folder: Path, state: _ReadFiles, is_own: bool, keep: object) -> Pa
 
 
 def _begins_with(files: Sequence[DataFile], state: _ReadFiles, known: Mapping[str, str] | None) -> bool:
-    """Return whether the first of some files are those that were read before, unchanged."""
+    """Return whether the first of some files are the ones that were read before, unchanged."""
     if list(state.sha256) != [file.name for file in files][: len(state.sha256)]:
         return False
     for file in files[: len(state.sha256)]:
         if known is not None:
             now = known.get(file.name)
         elif file.name.startswith(HUB_PREFIX):
-            return False  # it has no file whose content could be compared
+            return False  # a hub dataset has no file whose content could be compared
         else:
             check_file(file.path, file.name)
             now = file_sha256(file.path)
@@ -208,7 +208,7 @@ def _read_files(
     state: _ReadFiles,
     progress: Progress,
 ) -> None:
-    """Read the files that were not read yet, and compute the groups of all rows."""
+    """Read the files that have not been read yet, and compute the groups of all rows."""
     folder.mkdir(parents=True, exist_ok=True)
     state.sums = {}
     replace_text(folder / PART_FILE, state.text())  # before anything that it describes is changed

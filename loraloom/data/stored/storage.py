@@ -1,4 +1,4 @@
-"""Whether the rows of a recipe are kept in memory or in files, and why."""
+"""The choice between keeping the rows of a recipe in memory and in files, with the reason."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from loraloom.text.units import size
 
 Progress = Callable[[str], None]
 
-# In memory a row takes some three times the bytes that its file has, so these are below half a gigabyte.
+# In memory a row takes about three times its bytes in the file, so this is less than half a gigabyte.
 MOST_BYTES_IN_MEMORY = 100 * 2**20
-# Of text that is usually compressed by gzip and its like.
+# Usual factor by which gzip and similar formats compress text.
 _COMPRESSION = 4
 
 
@@ -26,7 +26,7 @@ def storage_reason(settings: DataSettings, located: Mapping[Part, DataLocation])
     """Return why the rows are kept in files; None if they are kept in memory.
 
     Args:
-        settings: `keep_rows`, and what reading a hub dataset uses.
+        settings: `keep_rows`, and the settings for reading a hub dataset.
         located: the files of each part.
     """
     if settings.keep_rows != "auto":
@@ -42,7 +42,7 @@ def storage_reason(settings: DataSettings, located: Mapping[Part, DataLocation])
 
 
 def _row_bytes(file: DataFile, settings: DataSettings) -> int:
-    """Estimate the bytes of a file's rows, not compressed; 0 of a file that reading will refuse."""
+    """Estimate the uncompressed bytes of a file's rows; 0 for a file that reading will refuse."""
     if file.name.startswith(HUB_PREFIX):
         return hub_bytes(file.name, settings)
     path: Path = file.path

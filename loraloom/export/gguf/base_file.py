@@ -14,7 +14,7 @@ def write_base(name: str, file: Path) -> None:
 
     Args:
         name: folder or hub name.
-        file: to create.
+        file: file to create.
     """
     write_loaded(load_base(name, dtype="float32", device="cpu"), file, name="base", quantization="float32")
 
@@ -23,8 +23,8 @@ def write_loaded(base: Base, file: Path, *, name: str, quantization: str) -> lis
     """Write the model of a base, merged or not; return notes on it.
 
     Args:
-        base: of a family that llama.cpp computes.
-        file: to create.
+        base: a base of a family that llama.cpp computes.
+        file: file to create.
         name: `general.name`.
         quantization: `float32`, `bfloat16` or `int8`.
     """

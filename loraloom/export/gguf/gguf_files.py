@@ -43,8 +43,8 @@ def obstacle(family: Family, config: Any, quantization: str) -> str:
     """Explain why llama.cpp does not compute a model as transformers does; "" if it does.
 
     Args:
-        family: of the model.
-        config: of the model, as transformers has it.
+        family: family of the model.
+        config: config of the model, as transformers has it.
         quantization: as requested.
     """
     described = family.llama_cpp(config)
@@ -81,10 +81,10 @@ def write_model(
 
     Args:
         model: merged.
-        file: to create.
-        described, dimensions: of the model.
+        file: file to create.
+        described, dimensions: description and dimensions of the model.
         vocabulary: as long as the embedding.
-        tokenizer: of the base, for the ids of special tokens.
+        tokenizer: tokenizer of the base, for the ids of special tokens.
         start_token_id: the decoder's first input.
         logit_scale: factor of the decoder's last states.
         name: `general.name`.
@@ -195,13 +195,13 @@ def write_adapter(
 ) -> None:
     """Write a LoRA adapter that llama.cpp adds to a GGUF file of its base, and read it back.
 
-    llama.cpp multiplies B·A by `lora_alpha / r`. What another scale (rsLoRA) has beyond that is part of B.
+    llama.cpp multiplies B·A by `lora_alpha / r`. The rest of any other scale (rsLoRA) becomes part of B.
 
     Args:
-        file: to create.
+        file: file to create.
         tensors: `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`.
-        described, dimensions: of the base.
-        lora_alpha: of the adapter.
+        described, dimensions: description and dimensions of the base.
+        lora_alpha: `lora_alpha` of the adapter.
         scale_of: returns the factor of B·A in a module.
         name: `general.name`.
 

@@ -1,4 +1,4 @@
-"""How an exported GGUF file is run with llama.cpp, for its README."""
+"""Code and commands that run an exported GGUF file with llama.cpp, for its README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.training.card_code import question_text
 
 
 def answering_code(source: ExportSource) -> str:
-    """Write Python with llama-cpp-python, whose class `Llama` runs no encoder."""
+    """Write Python with llama-cpp-python, whose class `Llama` cannot run an encoder."""
     is_adapter = source.form == "adapter"
     model = "BASE.gguf" if is_adapter else MODEL
     generation, data = source.facts.recipe.generation, source.facts.recipe.data
@@ -59,7 +59,7 @@ def answering_code(source: ExportSource) -> str:
 
 
 def _command(source: ExportSource, model: str) -> str:
-    """Write the words of `llama-completion`: `llama-cli` and `llama-server` run no encoder-decoders."""
+    """Write a `llama-completion` command; `llama-cli` and `llama-server` cannot run encoder-decoders."""
     lora = f" --lora {ADAPTER}" if source.form == "adapter" else ""
     limit = source.facts.recipe.generation.max_new_tokens
     text = shlex.quote(question_text(source.facts))

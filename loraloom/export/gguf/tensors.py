@@ -1,4 +1,4 @@
-"""Tensors of a GGUF file: their names, the type each is stored in, and writing them one at a time."""
+"""Tensors of a GGUF file: their names, their stored types, and writing of one at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loraloom.text.message import Message
 if TYPE_CHECKING:
     import gguf
 
-# What `--quantization` calls them -> GGML's types.
+# Values of `--quantization` -> GGML's types.
 STORED = {"float32": "F32", "bfloat16": "BF16", "int8": "Q8_0"}
 FILE_TYPES = {"float32": "ALL_F32", "bfloat16": "MOSTLY_BF16", "int8": "MOSTLY_Q8_0"}
 # Rows that are converted at a time; all of an embedding of 250,112 × 1,024 would take 1 GB several times.
@@ -34,7 +34,7 @@ class GgufTensor:
     """A tensor to write.
 
     Args:
-        name: in the GGUF file.
+        name: name in the GGUF file.
         data: [rows, columns] or [columns].
         stored: GGML's type.
     """
@@ -45,7 +45,7 @@ class GgufTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """The shape of the tensor."""
         return tuple(self.data.shape)
 
 
@@ -53,8 +53,8 @@ def stored_type(name: str, shape: tuple[int, ...], wanted: str) -> str:
     """Return GGML's type of a tensor.
 
     Args:
-        name: in the GGUF file.
-        shape: its shape.
+        name: name in the GGUF file.
+        shape: shape of the tensor.
         wanted: GGML's type for matrices.
     """
     if len(shape) == 1 or POSITION_BIAS in name or (wanted == "Q8_0" and shape[-1] % BLOCK):
@@ -66,7 +66,7 @@ def tensor_name(names: Any, key: str) -> str | None:
     """Return the name in a GGUF file of a parameter `….weight`; None if llama.cpp has none for it.
 
     Args:
-        names: of `gguf.get_tensor_name_map`.
+        names: result of `gguf.get_tensor_name_map`.
         key: the parameter's name in transformers.
     """
     return names.get_name(key, try_suffixes=(".weight",))  # type: ignore[no-any-return]
@@ -76,9 +76,9 @@ def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -
     """Write metadata and tensors; one tensor is in memory at a time.
 
     Args:
-        writer: with all metadata added.
-        file: to create.
-        tensors: in the order of the file.
+        writer: the writer, with all metadata added.
+        file: file to create.
+        tensors: the tensors, in the order of the file.
 
     Returns:
         The first byte of each tensor.
@@ -122,11 +122,11 @@ def _converted(tensor: Tensor, kind: str) -> np.ndarray[Any, Any]:
 def check_file(file: Path, tensors: list[GgufTensor], starts: Mapping[str, int]) -> None:
     """Read the tensors of a file back and compare each with its source.
 
-    `gguf`'s reader would take a minute for the metadata of a vocabulary of 250,112 tokens, so the places are
-    those of the writer; the tests read whole files with it.
+    `gguf`'s reader would take a minute for the metadata of a vocabulary of 250,112 tokens, so the positions
+    come from the writer; the tests read whole files with that reader.
 
     Args:
-        file: as written.
+        file: the written file.
         tensors: its tensors.
         starts: as returned by `write_file`.
 
@@ -168,13 +168,13 @@ def _is_within(read: Tensor, wanted: Tensor, stored: str) -> bool:
         return torch.equal(read, wanted)
     blocks = wanted.view(len(wanted), -1, BLOCK)
     steps = blocks.abs().amax(-1, keepdim=True) / 127
-    # Half a step, and what the float16 of the scale adds to it for the largest weight.
+    # Half a step, and the error that the scale's float16 adds for the largest weight.
     return bool(((read.view_as(blocks) - blocks).abs() <= 0.57 * steps + 1e-7).all())
 
 
 def model_tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and data of every parameter, a shared one once."""
-    for name, parameter in model.named_parameters():  # leaves out what was there under another name
+    """Yield name and data of every parameter, a shared one only once."""
+    for name, parameter in model.named_parameters():  # skips a tensor that it yielded under another name
         yield name, parameter.detach()
 
 
@@ -182,7 +182,7 @@ def lora_names(names: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, str
     """Return names of adapted modules in a GGUF file, and the modules that llama.cpp has no name for.
 
     Args:
-        names: of `gguf.get_tensor_name_map`.
+        names: result of `gguf.get_tensor_name_map`.
         tensors: `{"<module>.lora_A": …, "<module>.lora_B": …}`.
     """
     modules = sorted({key.rpartition(".")[0] for key in tensors})

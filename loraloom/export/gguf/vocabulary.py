@@ -27,7 +27,7 @@ class Vocabulary:
     """Tokens as llama.cpp's tokenizer for T5 reads them.
 
     Args:
-        tokens, scores, kinds: of each id, as many as the embedding has rows.
+        tokens, scores, kinds: those of each id, as many as the embedding has rows.
         adds_prefix: whether a space is put before a text.
         removes_spaces: whether runs of spaces become one.
         charsmap: rules by which characters are normalized.
@@ -51,7 +51,7 @@ def find_spiece(path: str) -> Path:
         path: folder or hub name.
 
     Raises:
-        ModelError: it has none.
+        ModelError: the base has none.
     """
     file = file_beside(path, SPIECE)
     if file is None:
@@ -74,7 +74,7 @@ def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabular
 
     Args:
         path: folder or hub name of the base, with its own tokenizer files.
-        tokenizer: of the base; its ids decide.
+        tokenizer: tokenizer of the base, whose ids decide.
         num_embeddings: rows of the embedding.
 
     Raises:
@@ -113,7 +113,7 @@ def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabular
 
 
 def _check_ids(pieces: Any, tokenizer: Any, num_embeddings: int) -> None:
-    """Refuse a spiece.model whose ids are not those of the tokenizer that the adapter was trained with."""
+    """Refuse a spiece.model whose ids differ from those of the tokenizer used to train the adapter."""
     if len(pieces) > num_embeddings:
         raise ModelError(
             Message("has more pieces than the model has embeddings"),

@@ -30,7 +30,7 @@ def join_decoder(graphs: DecoderGraphs) -> ir.Graph:
     """Join the decoder's graphs.
 
     Args:
-        graphs: exported; used up.
+        graphs: the exported graphs, which are used up.
 
     Returns:
         The graph with inputs `encoder_attention_mask`, `input_ids`, `encoder_hidden_states`,
@@ -96,7 +96,7 @@ def _cache_inputs(shapes: Sequence[tuple[int, int]]) -> list[ir.Value]:
 
 
 def _given_branch(given: Sequence[ir.Value]) -> ir.Graph:
-    """The caches of an earlier step, unchanged."""
+    """Build the branch of later steps: the caches of an earlier step, unchanged."""
     copies = [
         ir.Node(
             "", "Identity", inputs=[value], outputs=[ir.Value(name=f"given.{value.name}", type=value.type)]
@@ -107,13 +107,13 @@ def _given_branch(given: Sequence[ir.Value]) -> ir.Graph:
 
 
 def _first_branch(graphs: DecoderGraphs, step: ir.Graph, tokens: ir.Value, states: ir.Value) -> ir.Graph:
-    """The first step: nothing of the past, and keys and values of the encoder's states."""
+    """Build the branch of the first step: no past, and keys and values from the encoder's states."""
     cross = graphs.cross
     outputs = list(cross.outputs)
     cross.inputs[0].replace_all_uses_with(states)
     cross.outputs.clear()
     for value in cross.initializers.values():
-        # In the main graph, where its data may lie in a file of their own.
+        # In the main graph, where its data may be in a separate file.
         hoisted = ir.Value(
             name=f"cross.{value.name}", shape=value.shape, type=value.type, const_value=value.const_value
         )
@@ -177,7 +177,7 @@ def _name_outputs(
     chosen: Sequence[ir.Value],
     shapes: Sequence[tuple[int, int]],
 ) -> None:
-    """Name the outputs; those of cross-attention are what was chosen."""
+    """Name the outputs; those of cross-attention come from the chosen branch."""
     assert logits.shape is not None
     logits.name, logits.shape = "logits", ir.Shape([ROWS, TARGET_LENGTH, logits.shape[2]])
     of_cross = [value for number, value in enumerate(chosen) if number % 4 > 1]

@@ -57,7 +57,7 @@ class _Encoder(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Keys and values of cross-attention: all else that a pass computes is removed as unused."""
+    """Keys and values of cross-attention; everything else that a pass computes is removed as unused."""
 
     def __init__(self, model: PreTrainedModel, start_token_id: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ def decoder_graphs(model: PreTrainedModel, start_token_id: int) -> DecoderGraphs
     """Export the decoder's two graphs.
 
     Args:
-        model: in eval mode, float32, on the CPU.
+        model: the model in eval mode, in float32, on the CPU.
         start_token_id: any token that may begin an answer.
     """
     source, mask = _example_source(model)
@@ -146,7 +146,7 @@ def decoder_graphs(model: PreTrainedModel, start_token_id: int) -> DecoderGraphs
 
 
 def _example_source(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """Some tokens, the last of a row padded; only their shape matters."""
+    """Return some tokens, the last of a row padded; only their shape matters."""
     tokens = torch.full((BATCH, SOURCE), min(10, model.get_output_embeddings().weight.shape[0] - 1))
     mask = torch.ones(BATCH, SOURCE, dtype=torch.int64)
     mask[1, -2:] = 0

@@ -49,7 +49,7 @@ def answering_code(source: ExportSource) -> str:
 
 
 def _start(source: ExportSource) -> str:
-    """The first tokens of the decoder: its start, and the code of a language if all answers have one."""
+    """Return the decoder's first tokens: its start, and the code of a language if all answers share it."""
     base = source.base
     code = only([target for _, target in source.facts.languages])
     if base.languages is None or code is None:

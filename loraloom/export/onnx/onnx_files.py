@@ -29,9 +29,9 @@ def write_graphs(
     """Write encoder and decoder of a model, which is released if it is quantized.
 
     Args:
-        model: in float32 and eval mode, on the CPU.
+        model: the model in float32 and eval mode, on the CPU.
         start_token_id: any token that may begin an answer.
-        folder: for the files.
+        folder: folder for the files.
         quantization: `float32` or `int8`.
 
     Returns:
@@ -72,7 +72,7 @@ def _named_encoder(encoder: ir.Model) -> ir.Graph:
 
 
 def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
-    """Write a graph; large weights go into a file beside it, one tensor at a time."""
+    """Write a graph; large weights go into a file next to it, one tensor at a time."""
     import onnx_ir as ir
 
     if is_quantized:
@@ -87,7 +87,7 @@ def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
 
 
 def _transpose_weights(graph: ir.Graph) -> None:
-    """Store weights as their products read them: quantization finds no others."""
+    """Store weights as their products read them, because quantization finds no others."""
     import onnx_ir as ir
 
     for node in [node for node in graph.all_nodes() if node.op_type == "Transpose"]:
@@ -124,8 +124,8 @@ def _transpose_weights(graph: ir.Graph) -> None:
 def _quantize(source: Path, target: Path) -> dict[str, int]:
     """Quantize the products of a file by onnxruntime's own tool, and remove the file.
 
-    Products alone: an embedding has one scale for the whole table in onnxruntime, in which the rows of
-    frequent tokens would lose most of their precision.
+    Only products are quantized: in onnxruntime an embedding has one scale for the whole table, with which
+    the rows of frequent tokens would lose most of their precision.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -145,7 +145,7 @@ def _quantize(source: Path, target: Path) -> dict[str, int]:
     source.with_name(f"{source.name}_data").unlink(missing_ok=True)
     if not is_large:
         return {}
-    # Its name is not the one that transformers.js asks for.
+    # transformers.js looks for another name.
     import onnx
 
     model = onnx.load(target)
