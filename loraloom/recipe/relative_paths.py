@@ -1,4 +1,4 @@
-"""Locations, on this machine and at present, of what a recipe names.
+"""Present locations, on this machine, of the files and folders that a recipe names.
 
 A recipe keeps names as the user wrote them, so that a run contains no path of this machine; code that opens
 a file asks the recipe's `Locations` where it is.

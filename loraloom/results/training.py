@@ -47,7 +47,7 @@ class ScriptResult:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings after which the script ends in an error, or trains something else than it says."""
+        """The findings due to which the script ends in an error, or trains something other than intended."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
 

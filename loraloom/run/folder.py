@@ -17,7 +17,7 @@
       result.json          how training ended; it exists only if the run is finished
       .sums.json           sha256 of files that are written as a whole, see digests.py
 
-This module knows paths and lock, and creates and finds runs.
+This module defines the paths and the lock, and creates and finds runs.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Run:
         """Hold the lock of this directory.
 
         Args:
-            note: on what this process does, for others; as in `lock.locked`.
+            note: what this process is doing, for other processes; as in `lock.locked`.
 
         Raises:
             RunError: another process holds it; the message has its process id.

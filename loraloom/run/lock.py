@@ -29,7 +29,7 @@ with warnings.catch_warnings(action="ignore"):  # filelock warns if the system h
 PATIENCE_SECONDS = 0.2
 # A report or a card is written in about a second, so a second writer waits, and writes the newer content.
 WRITING_SECONDS = 10.0
-# On Windows, a locked file is unreadable, so a file beside it is locked, and the pid stays readable.
+# On Windows, a locked file is unreadable, so a second file is locked, and the pid stays readable.
 LOCKS_A_GUARD = sys.platform == "win32"
 
 # Locks of this process, by process id and path; filelock would let another thread wait, not refuse it.
@@ -60,7 +60,7 @@ def locked(
         fix: what a process that is refused can do.
         is_temporary: remove the file afterwards.
         patience: seconds to wait for another holder.
-        note: one line that other processes read while the lock is held (`holder_note`).
+        note: one line that other processes can read while the lock is held (`holder_note`).
 
     Raises:
         RunError: another process holds it; the message has its process id.
@@ -221,7 +221,7 @@ def holder(path: Path) -> int | None:
 def holder_note(path: Path) -> str:
     """Return the note of the process that holds a lock file; empty if it left none, or if no process does.
 
-    A holder writes it just after it has the lock, so for a moment it is still that of the holder before.
+    A holder writes the note just after taking the lock; until then, the previous holder's note is returned.
     """
     return _lines(path)[1] if is_held(path) else ""
 

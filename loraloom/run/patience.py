@@ -29,7 +29,7 @@ def patiently(
     seconds: float,
     may_pass: Callable[[Exception], bool] = lambda _: True,
 ) -> T:
-    """Return what a reading gives, which is repeated as long as it fails, for some seconds at most.
+    """Return the result of a reading, repeating it while it fails, for some seconds at most.
 
     Args:
         read: the reading.
@@ -50,7 +50,7 @@ def patiently(
 
 
 def despite_stalls(read: Callable[[], T]) -> T:
-    """Return what a reading gives, which is repeated for a while if the file system stalls.
+    """Return the result of a reading, repeating it for a while if the file system stalls.
 
     Raises:
         OSError: it has failed for a reason that does not pass, or for too long.
@@ -68,7 +68,7 @@ def read_bytes_patiently(path: Path) -> bytes:
 
 
 def exists_patiently(path: Path) -> bool:
-    """Return whether there is something at a path; False, too, if the system cannot say it for a while."""
+    """Return whether a path exists; also False if the system cannot determine it for a while."""
     try:
         return despite_stalls(path.exists)
     except OSError:

@@ -37,7 +37,7 @@ _NO_LOCK = (RunError, OSError, NotImplementedError)
 class ScratchFolder:
     """A temporary folder, removed when nothing refers to this object any more, or when the process ends.
 
-    Those that killed processes of this user have left on this machine are removed first.
+    Folders left on this machine by killed processes of this user are removed first.
 
     Raises:
         RunError: no folder can be created.
@@ -59,7 +59,7 @@ class ScratchFolder:
         self._end = weakref.finalize(self, _remove, folder, holding, os.getpid())
 
     def remove(self) -> None:
-        """Remove it now."""
+        """Remove the folder now."""
         self._end()
 
 
@@ -84,7 +84,7 @@ def _held(folder: Path) -> ExitStack:
 
 
 def remove_leftovers() -> None:
-    """Remove those of this user's processes on this machine that were killed; links are not followed."""
+    """Remove folders of this user's killed processes on this machine; links are not followed."""
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.rpartition("-")[0] == PREFIX[:-1] and _is_own_folder(entry):

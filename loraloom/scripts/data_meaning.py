@@ -38,7 +38,7 @@ Given = tuple[str, Node]
 
 
 class DataMeaning:
-    """What a script says of its data.
+    """What a script specifies about its data.
 
     Args:
         facts: of the script.

@@ -28,7 +28,7 @@ _PARSED = ("parse_args", "parse_args_into_dataclasses", "parse_known_args", "Nam
 
 
 class Script:
-    """A script that was read, and what its expressions come to.
+    """A script that was read, and the values of its expressions.
 
     Args:
         source: its statements.
@@ -64,7 +64,7 @@ class Script:
         return [call for call in self.calls if self.kind(call) in functions]
 
     def kind(self, call: Call) -> str:
-        """Return the name of what is called; of a class that the script derives, that of its base."""
+        """Return the name of what is called; for a class that the script derives, the name of its base."""
         *_, last = self._classes(call)
         return last
 

@@ -36,7 +36,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of something that is not read: `dataset["train"]`, or the second of two results."""
+    """An item of an unread value: `dataset["train"]`, or the second of two results."""
 
     of: Any
     key: Any

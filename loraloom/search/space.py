@@ -73,7 +73,7 @@ class Dimension:
             yield int(value) if self.is_integer else round(value, DECIMALS)
 
     def to_json(self) -> Any:
-        """Convert to what SPACE.yaml may contain, with every value parsed."""
+        """Convert to a value that SPACE.yaml may contain, parsed."""
         if self.choices:
             return list(self.choices)
         step = {} if self.step is None else {"step": self.step}

@@ -12,7 +12,7 @@ from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
 
 
 class TrackioRun:
-    """A run of trackio, which is found again by its name."""
+    """A run of trackio, identified by its name."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or experiment.title
