@@ -163,7 +163,7 @@ def _token_indices(value: list[int] | None) -> list[int] | None:
 
 
 def is_norm_name(name: str) -> bool:
-    """Return whether a name in `modules_to_save` can be that of a norm: all families use "norm" in these names."""
+    """Return whether a name in `modules_to_save` can be that of a norm: all families have "norm" in it."""
     return "norm" in name.lower()
 
 

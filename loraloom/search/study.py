@@ -71,7 +71,7 @@ class Study:
         self.report = report
         self.distributions = {d.key: distribution(d) for d in request.space.dimensions}
         self._study: optuna.Study | None = None
-        # The database's trials; only this process writes it, and Optuna would read all running trials each time.
+        # The database's trials; only this process writes them, and Optuna rereads running ones each time.
         self._stored: list[StoredTrial] = []
         # A copy in memory to draw from, its trials, and the trials drawn since the ledger was followed.
         self._twin: optuna.Study | None = None

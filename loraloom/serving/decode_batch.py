@@ -206,7 +206,7 @@ def _padded(rows: Tensor, dim: int, size: int) -> Tensor:
 
 
 def _join_caches(cache: Any, other: Any) -> None:
-    """Append the rows of another cache to a cache, with sources aligned at their start and answers at their end."""
+    """Append the rows of another cache, with sources aligned at their start and answers at their end."""
     for own, new in zip(cache.cross_attention_cache.layers, other.cross_attention_cache.layers, strict=True):
         own.keys, own.values = _joined(own.keys, new.keys, 2), _joined(own.values, new.values, 2)
     for own, new in zip(cache.self_attention_cache.layers, other.self_attention_cache.layers, strict=True):

@@ -63,7 +63,7 @@ class ModelProcess:
 
     @property
     def was_ready(self) -> bool:
-        """Whether the model has ever been loaded; if its process has ended since, requests wait for another."""
+        """Whether the model was ever loaded; if its process has ended since, requests wait for another."""
         return bool(self.models)
 
     @property

@@ -29,7 +29,7 @@ from loraloom.serving.text_stream import TextStream
 from loraloom.serving.token_choice import RowChoice, TokenLogprob, choose_tokens
 from loraloom.text.message import Message
 
-MAX_NEW_SOURCE_TOKENS = 16_384  # of the requests admitted in one step, padding included; the first always fits
+MAX_NEW_SOURCE_TOKENS = 16_384  # of requests admitted in one step, with padding; the first always fits
 NOT_FINITE = JobError(500, "not_finite", Message("the model's output is not finite for this prompt"))
 
 Event = dict[str, Any]

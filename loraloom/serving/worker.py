@@ -186,7 +186,7 @@ def write_line(stream: TextIO, value: dict[str, Any]) -> None:
 
 
 def _give_way_to_server() -> None:
-    """Lower the priority; otherwise the server would wait for a processor on a busy machine, and answer nobody."""
+    """Lower the priority; on a busy machine, the server would otherwise wait for a processor."""
     nice = getattr(os, "nice", None)  # Windows lacks it
     if nice is not None:
         nice(NICENESS)

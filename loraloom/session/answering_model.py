@@ -40,7 +40,7 @@ class AnsweringModel:
     Args:
         comparisons: folder in which its answers are stored.
         recipe: how rows are read and answers generated.
-        passes: what computes with the base and its adapters.
+        passes: computes with the base and its adapters.
         slots: names as in results (`base` first) → slots of the bank.
         adapters: the adapters as read from their folders.
         notes: notes on what was loaded.
@@ -147,7 +147,7 @@ def load_run_base(
         shares_base: as in `load_recipe_base`.
 
     Raises:
-        ModelError: the base is unusable; the message says where it was searched.
+        ModelError: the base is unusable; the message states where it was searched.
         RunError: it is a different base.
     """
     choices = known.decided if choices is None else choices

@@ -1,4 +1,4 @@
-"""Reading of provenance.json, which anybody may have edited, so it is validated once."""
+"""Reading of provenance.json, which is validated once because it may have been edited."""
 
 from __future__ import annotations
 

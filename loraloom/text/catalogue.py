@@ -3,8 +3,8 @@
     with use_catalogue(catalogue_of("zh")):
         print(rendered(error.as_message()))
 
-Without a catalogue, messages are in English. `text/language.py` has the catalogues, and chooses one for the
-command line.
+Without a catalogue, messages are in English. `text/language.py` loads the catalogues, and chooses one for
+the command line.
 """
 
 from __future__ import annotations
