@@ -93,7 +93,7 @@ def remove_leftovers() -> None:
 
 def _is_own_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        own = getattr(os, "geteuid", lambda: 0)()  # Windows has none, and says 0 of every folder
+        own = getattr(os, "geteuid", lambda: 0)()  # Windows has none, and reports 0 for every folder
         is_own = entry.stat(follow_symlinks=False).st_uid == own
         return is_own and entry.is_dir(follow_symlinks=False)
     except OSError:  # its process has just removed it

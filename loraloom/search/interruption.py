@@ -17,7 +17,7 @@ from loraloom.training.state import Progress, SlotTensors
 
 
 def interruption(request: Request, ledger: Ledger, num_steps: int, signal_number: int) -> Interrupted:
-    """Return the end of a search that was asked to stop, and has saved everything.
+    """Return the exception for a search that was asked to stop and has saved everything.
 
     Args:
         request: the search.

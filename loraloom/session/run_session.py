@@ -76,7 +76,7 @@ class RunSession:
         Args:
             report: called with notes on other versions.
             num_processes: number of processes that train together.
-            """
+        """
         if not self.is_resumed:
             return self
         process = origin.process_record(self.known, num_processes)

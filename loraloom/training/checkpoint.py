@@ -82,7 +82,7 @@ def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, kee
 
 
 def _has(target: Path, contents: dict[str, bytes]) -> bool:
-    """Return whether it exists already, as after a signal; replacing it would leave none for a moment."""
+    """Return whether a checkpoint exists already, as after a signal; replacing it would leave none for a moment."""
     try:
         return verify(target) == contents
     except CheckpointError:
@@ -186,7 +186,7 @@ def verify(path: Path) -> dict[str, bytes]:
 
 
 def state_files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the content of each file of a checkpoint, its manifest aside."""
+    """Yield the name and the content of each file of a checkpoint, except its manifest."""
     progress = {name: dataclasses.asdict(value) for name, value in state.progress.items()}
     standing = {
         "format": FORMAT,
@@ -264,5 +264,5 @@ def _discard(path: Path) -> None:
         doomed = path.with_name(f".{path.name.strip('.')}.old")
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(path, doomed)
-        fsync_folder(path.parent)  # or a power cut could bring the name back, and not what was in it
+        fsync_folder(path.parent)  # or a power cut could restore the name without the content
         shutil.rmtree(doomed, ignore_errors=True)
