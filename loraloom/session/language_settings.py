@@ -1,4 +1,4 @@
-"""init with a multilingual base: the languages that the recipe should state, as far as known from the data."""
+"""init with a multilingual base: languages that the recipe should state, as far as the data shows them."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _printing_code(facts: Facts) -> str:
         return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
     start = "model.config.decoder_start_token_id"
     if facts.family is not None and not facts.family.ends_sources:
-        start = "tokenizer.eos_token_id"  # its tokenizers put a start token before texts and no end token after them
+        start = "tokenizer.eos_token_id"  # its tokenizers add a start and no end
     return (
         f"# {filled('skip_special_tokens would drop tokens that belong to the answer')}\n"
         f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'

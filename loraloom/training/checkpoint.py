@@ -82,7 +82,7 @@ def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, kee
 
 
 def _has(target: Path, contents: dict[str, bytes]) -> bool:
-    """Return whether a checkpoint exists already, as after a signal; replacing it would leave none for a moment."""
+    """Return whether this checkpoint exists, as after a signal; replacing it would briefly leave none."""
     try:
         return verify(target) == contents
     except CheckpointError:

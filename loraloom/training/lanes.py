@@ -143,8 +143,8 @@ class Lanes(list[Lane]):
     def divide(self, lane: Lane, names: Collection[str]) -> Lane:
         """Move experiments of a lane that is at home to a new one; both are on disk afterwards.
 
-        The new lane is written first: if an experiment is in two lanes, `read_lanes` keeps the one in which it
-        has taken more steps.
+        The new lane is written first: if an experiment is in two lanes, `read_lanes` keeps the one in which
+        it has taken more steps.
         """
         state = lane.home_state
         new = self.add(part_of(state, names))

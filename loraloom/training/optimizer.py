@@ -78,7 +78,7 @@ def make_optimizer(
 
     Args:
         groups: from `AdapterBank.parameter_groups`.
-        settings: of the experiment.
+        settings: settings of the experiment.
     """
     return AdapterAdamW(groups, settings, is_flat=True)
 

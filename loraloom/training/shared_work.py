@@ -42,9 +42,7 @@ def shared_step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Seque
         SignalReceivedError: a signal arrived at a rank between two passes.
         TrainingError: the ranks have diverged.
     """
-    before = _standing(
-        engine, trainees
-    )  # the device has no work yet, so this does not wait for it
+    before = _standing(engine, trainees)  # the device is idle, so this does not wait
     outcome: Outcome = "done"
     losses, too_large = torch.zeros(0), None
     try:
@@ -144,7 +142,7 @@ def _exchanged(engine: Engine, outcome: Outcome, **more: Any) -> list[dict[str, 
 
 @torch.no_grad()
 def _standing(engine: Engine, trainees: Sequence[Trainee]) -> list[Any]:
-    """Return what must be equal on all ranks before a step: each trainee's step, and a digest of each adapter."""
+    """Return what must be equal on all ranks before a step: step and adapter digest of each trainee."""
     digests = [sum(int(_digest(p)) for p in t.optimizer.updated) for t in trainees]
     own = [[t.name, t.progress.step, digest] for t, digest in zip(trainees, digests, strict=True)]
     return [engine.state.tick, *own]

@@ -45,7 +45,7 @@ class StopRequest:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether this process was asked to stop, even if other ranks of a training have not been informed."""
+        """Whether this process was asked to stop, even if other ranks of a training do not know yet."""
         return self.is_set or self.signal_number != 0
 
     def raise_if_set(self, message: str) -> None:
