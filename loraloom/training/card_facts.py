@@ -101,7 +101,7 @@ def read_facts(
 
 
 def _read_once(read: Callable[[Path], _Content], file: Path) -> _Content:
-    """Read a file of a run unless it is unchanged since the last time; many adapters are exported together."""
+    """Read a file of a run, or reuse the last content if unchanged: many adapters are exported together."""
     try:
         found = file.stat()
     except OSError:  # reported by the code that reads it

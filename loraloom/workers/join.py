@@ -172,5 +172,5 @@ def _look(run: Run) -> _Found:
 
 
 def _num_beside(folder: Path) -> int:
-    """Return the number of other workers that share this machine's memory; the driver has its memory already."""
+    """Return the number of other workers on this machine; the driver's memory is already in use."""
     return sum(is_ready(path) for path in folder.glob(f"{glob.escape(own_name())}-*"))

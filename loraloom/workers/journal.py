@@ -6,9 +6,9 @@ The worker is a study, and each wave that it is given is a trial of this study:
     trial   waiting, until the worker takes the wave; running; complete if it came back, failed if it did not
 
 A call that writes locks the file, appends a line, waits for the disk, and reads what the other side has
-written. Lines are never removed, and readers keep their content in memory; large content is therefore in files
-that the journal names (`wave_files.py`). Each worker has a journal of its own, so that a damaged line, or a
-lock left by a killed process, affects no other worker.
+written. Lines are never removed, and readers keep their content in memory; large content is therefore in
+files that the journal names (`wave_files.py`). Each worker has a journal of its own, so that a damaged line,
+or a lock left by a killed process, affects no other worker.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class Journal:
     @cached_property
     def _storage(self) -> optuna.storages.JournalStorage:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        # The lock by `open`: the one by a link is never released if the path is relative and the process is killed
-        # (findings/optuna_symlink_lock_of_a_relative_path_dangles.sh).
+        # The lock by `open`: the one by a link is never released if the path is relative and the process is
+        # killed (findings/optuna_symlink_lock_of_a_relative_path_dangles.sh).
         lock = JournalFileOpenLock(str(self.file), grace_period=LOCK_SECONDS)
         return optuna.storages.JournalStorage(JournalFileBackend(str(self.file), lock))
 

@@ -85,7 +85,7 @@ class EventFile:
         self._path.unlink(missing_ok=True)
 
     def _wait_for(self, size: int) -> None:
-        """Read until the file has a given size: a file system may show the journal's change before the file's."""
+        """Read until the file has a given size: a file system may show the journal's change first."""
         deadline = time.monotonic() + SECONDS_FOR_A_FILE
         while self._num_taken + len(self._rest) < size:
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The adapters that a server may attach: folders below one that its owner allowed, found by listing them."""
+"""The adapters that a server may attach: folders below one that its owner allowed, found by listing it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_FOLDERS = 10_000
 def available_folders(root: Path | None) -> dict[str, Path]:
     """List the adapters below a folder, by their names relative to it.
 
-    A request names one of these. Its words are looked up here and never become part of a path, and links are
+    A request names one of these. The name is looked up here and never becomes part of a path, and links are
     not followed.
     """
     found: dict[str, Path] = {}
