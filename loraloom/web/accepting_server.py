@@ -40,7 +40,7 @@ class Probe:
 
 
 class AcceptingServer(uvicorn.Server):
-    """A server behind an acceptor; if the system does not support it, or it dies, the server accepts by itself.
+    """A server behind an acceptor; if this is not supported or dies, the server itself accepts.
 
     Args:
         config: uvicorn's configuration, with `ConnectionWithDeadlines`.
@@ -96,7 +96,7 @@ class AcceptingServer(uvicorn.Server):
             await self._accepting.close()
 
     async def publish(self) -> None:
-        """Set the answer to probes, unless there are so many connections that uvicorn refuses all requests."""
+        """Set the answer to probes, unless connections are so many that uvicorn refuses all requests."""
         if self._accepting is not None:
             is_full = len(self.server_state.connections) >= (self.config.limit_concurrency or sys.maxsize)
             self._accepting.publish(None if is_full else self._told(await self._probed.answer()))

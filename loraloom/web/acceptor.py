@@ -2,8 +2,9 @@
 
     python -m loraloom.web.acceptor LISTENING CHANNEL
 
-Both are numbers of inherited sockets. In the server, a probe such as `/health` would wait for several turns of
-a busy event loop; in a thread, for the interpreter's lock, which the loop holds even while it waits for a CPU.
+Both are numbers of inherited sockets. In the server, a probe such as `/health` would wait for several turns
+of a busy event loop; in a thread, for the interpreter's lock, which the loop holds even while it waits for a
+CPU.
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ class Acceptor:
 
 def main() -> None:
     """Accept for the server that started this process."""
-    for each in (signal.SIGINT, signal.SIGTERM):  # the server waits for answers to finish, and ends this process
+    for each in (signal.SIGINT, signal.SIGTERM):  # the server ends this process, after all answers
         signal.signal(each, signal.SIG_IGN)
     listening, channel = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
     Acceptor(listening, channel).run()

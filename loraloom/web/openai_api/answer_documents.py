@@ -1,4 +1,4 @@
-"""Answers of the API: conversion of the model process's events to OpenAI's documents, whole or as a stream."""
+"""Answers of the API: the model process's events as OpenAI's documents, whole or as a stream."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def collect(answering: Answering, num_answers: int) -> list[Answer]:
 
     Raises:
         JobError: the prompt cannot be answered.
-        """
+    """
     answers = [Answer() for _ in range(num_answers)]
     async for event in events_of(answering, num_answers):
         answers[event["answer"]].add(event)

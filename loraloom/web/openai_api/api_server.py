@@ -26,8 +26,8 @@ MAX_CONNECTIONS = 2048
 KEEP_ALIVE_SECONDS = 15
 POLL_SECONDS = 0.05
 # Thresholds of the garbage collector: new objects until a young collection, and numbers of collections until
-# the middle and the full one.
-# Under full load that is 4 ms ten times a second, instead of 25 ms twice, and 0.3 s once a minute.
+# the middle and the full one. Under full load, a collection takes 4 ms ten times a second, instead of 25 ms
+# twice, and 0.3 s once a minute.
 COLLECTION_THRESHOLDS = (700, 5, 600)
 STALLED_SECONDS = 10  # after which to try again if the event loop is stalled
 CLOSE_SECONDS = 2  # for answers to be sent after the last token
@@ -53,7 +53,7 @@ class ServerSettings:
 
 
 class _Server(AcceptingServer):
-    """A server that accepts no work after the first signal, and ends with the last answer or second signal."""
+    """A server that accepts no work after the first signal, and ends after the last answer or second signal."""
 
     def __init__(self, api: Api, grace_seconds: float, *more: Any) -> None:
         super().__init__(*more)
@@ -108,7 +108,7 @@ def serve(
 
 
 def _keep_collections_short() -> None:
-    """Bound the garbage collector's work: scanning all objects took 0.1 s of each second from all requests."""
+    """Bound the garbage collector's work: scanning all objects took 0.1 s of every second."""
     gc.collect()
     gc.freeze()  # imported modules stay
     gc.set_threshold(*COLLECTION_THRESHOLDS)

@@ -138,7 +138,7 @@ class Drafts:
 
 
 def _free_name(folder: Path, name: str) -> str:
-    """Return a free name in plain form, without parts of a path, and not one that is reserved for us."""
+    """Return an unused name in plain form, without parts of a path; names of our own files are reserved."""
     last = re.split(r"[/\\]", name)[-1]
     plain = _UNSAFE.sub("-", last).lstrip(".-")[-LONGEST_NAME:].lstrip(".-") or "data"
     if plain in (RECIPE, MODEL):

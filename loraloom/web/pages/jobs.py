@@ -104,7 +104,7 @@ class Jobs:
             request: the request to it.
 
         Raises:
-            RunError: too many processes are running, another one works on the run, or a folder cannot be written.
+            RunError: too many processes are running, another one works on the run, or writing fails.
         """
         with self._mutex:
             if (same := self._already_running(kind, run)) is not None:

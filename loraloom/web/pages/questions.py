@@ -213,7 +213,7 @@ def _order(question: Question) -> tuple[str, ...]:
 def _fail(question: Question, problems: tuple[str, ...]) -> None:
     if not question.is_over:
         question.problems = problems
-        question.status = "failed"  # last, because it signals to readers on other threads that the rest is complete
+        question.status = "failed"  # last, because readers on other threads rely on it
         question.version += 1
 
 
