@@ -23,8 +23,8 @@ class Locations:
 
     Args:
         folder: the folder that relative names start from; absolute, or empty for the working directory.
-        base: folder of the base, if it is not where the recipe says.
-        data: data names -> their locations, for those that are not where the recipe says.
+        base: folder of the base, if it is not at the location in the recipe.
+        data: data names -> their locations, for those that are not at the location in the recipe.
     """
 
     folder: Path = Path()

@@ -133,7 +133,7 @@ class Recipe(LocatedSection):
         """Set the length of answers to that of responses, unless the recipe sets it."""
         if "max_new_tokens" not in self.generation.model_fields_set:
             length = {"max_new_tokens": self.data.max_target_length}
-            # The only place where a section is replaced; for all others, a recipe is frozen.
+            # The only place where a section is replaced; everywhere else, a recipe is frozen.
             self.__dict__["generation"] = self.generation.model_copy(update=length)
         return self
 

@@ -15,7 +15,7 @@ class ModelResult:
     """One model of a comparison.
 
     Args:
-        figures: by name, over all judged rows: `eval_loss`, `chrf`, …
+        figures: figures by name, over all judged rows: `eval_loss`, `chrf`, …
         movement: ‖ΔW‖ / ‖W‖ of its adapter; None for the base.
     """
 
@@ -30,7 +30,7 @@ class RowResult:
     Args:
         source: source text of the row.
         reference: the known answer, if there is one.
-        answers: by model; `base` is the first.
+        answers: answers by model; `base` is the first.
     """
 
     source: str
@@ -46,7 +46,7 @@ class CompareResult:
         file: the file it is stored in; None if it is not stored.
         what: which rows were answered: `test`, `eval`, `prompts` or `data`.
         sentences: one for each experiment, describing its effect.
-        models: by name; `base` is the first.
+        models: models by name; `base` is the first.
         differences: each experiment against the base; empty if no row has a known answer.
         pairs: each experiment against each other.
         recommendation: the experiment to use; None if none is clearly better.

@@ -32,7 +32,7 @@ WRITING_SECONDS = 10.0
 # On Windows, a locked file is unreadable, so a second file is locked, and the pid stays readable.
 LOCKS_A_GUARD = sys.platform == "win32"
 
-# Locks of this process, by process id and path; filelock would let another thread wait, not refuse it.
+# Locks of this process, by process id and path; filelock would make another thread wait, not refuse it.
 _held: set[tuple[int, str]] = set()
 _mutex = threading.Lock()
 
@@ -130,7 +130,7 @@ def guard_file(path: Path) -> Path:
 
 @contextmanager
 def _found(path: Path) -> Iterator[tuple[int, int] | None]:
-    """Identify the present file by its inode, which no other file gets meanwhile; None if there is none."""
+    """Identify the present file by its inode, which no other file gets meanwhile; None if it is missing."""
     descriptor = None
     if not LOCKS_A_GUARD:  # on Windows, an open file cannot be removed
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

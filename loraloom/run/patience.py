@@ -1,4 +1,4 @@
-"""Readings that fail for a moment: a file that is just being replaced, or a file system that stalls."""
+"""Repetition of reads that fail temporarily: a file is being replaced, or a file system stalls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 POLL_SECONDS = 0.05
-# Of a file that the system may give in a moment: `_may_pass`.
+# Errors for a file that may be available in a moment: `_may_pass`.
 SECONDS_FOR_A_FILE = 2.0
 
 _PASSING = {

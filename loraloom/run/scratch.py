@@ -4,8 +4,8 @@
       lock    held by the process that uses the folder; the system releases it, however that process ends
       files/  its files; created once the lock is held, so that no other process removes a new folder
 
-The name of a folder is not enough to remove it: it may be somebody else's. Nor is the lock, if machines share
-the folder of temporary files: on some file systems, such as BeeGFS, a lock holds on its own machine alone.
+The name of a folder is not enough to remove it: it may be another user's. Nor is the lock, if machines share
+the folder of temporary files: on some file systems, such as BeeGFS, a lock applies only to its own machine.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from loraloom.errors import RunError
 from loraloom.run.lock import locked
 from loraloom.text.message import Message
 
-# Of this machine; what is random after the last "-" has none.
+# Prefix of names on this machine; the random part after the last "-" contains no "-".
 PREFIX = f"loraloom-{re.sub('[^A-Za-z0-9.-]', '_', platform.node())[:64]}-"
 LOCK, FILES = "lock", "files"
-# Another process that looks for what is left may have the lock of a new folder for a moment.
+# Another process that looks for leftovers may hold the lock of a new folder for a moment.
 PATIENCE_SECONDS = 10.0
 # Without locks, a folder is removed by its own process alone.
 _NO_LOCK = (RunError, OSError, NotImplementedError)

@@ -1,4 +1,4 @@
-"""Adapter of a script: targets, what is frozen or not used, rate and length of training."""
+"""Adapter of a script: targets, frozen or unused adapters, learning rate and length of training."""
 
 from __future__ import annotations
 

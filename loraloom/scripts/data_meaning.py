@@ -41,7 +41,7 @@ class DataMeaning:
     """What a script specifies about its data.
 
     Args:
-        facts: of the script.
+        facts: facts of the script.
     """
 
     def __init__(self, facts: Facts) -> None:

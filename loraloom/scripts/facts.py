@@ -65,7 +65,7 @@ class Facts:
 
     @cached_property
     def base(self) -> Call | None:
-        """The call that loads what is trained: the first of an encoder-decoder, else the first."""
+        """The call that loads the trained model: the first of an encoder-decoder, else the first."""
         right = [call for call in self.model_calls if call.owner.endswith(_MODEL_CLASS)]
         return next(iter(right or self.model_calls), None)
 
@@ -196,7 +196,7 @@ class Facts:
 
     @cached_property
     def _labels(self) -> list[tuple[str, ast.expr]]:
-        """Every expression that becomes `labels`, and the text of the one that is `input_ids` beside it."""
+        """Every expression that becomes `labels`, and the text of the one for `input_ids` next to it."""
         found: list[tuple[str, ast.expr]] = []
         for node in self.script.walk():
             if isinstance(node, ast.Assign):

@@ -29,7 +29,7 @@ class Meaning:
     """The settings of a script, with the place of each.
 
     Args:
-        facts: of the script.
+        facts: facts of the script.
     """
 
     def __init__(self, facts: Facts) -> None:

@@ -27,7 +27,7 @@ class Parameter:
 
     Args:
         name: its name.
-        source: what a loop goes through, if it is one.
+        source: the iterable, for a loop's variable.
     """
 
     name: str

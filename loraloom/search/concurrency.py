@@ -81,7 +81,7 @@ def heaviest_experiment(
     Args:
         request: the search.
         probes: one experiment for every representative value.
-        counter: of the base and the training rows.
+        counter: counter of memory for the base and the training rows.
         free: bytes of memory that are free.
 
     Returns:

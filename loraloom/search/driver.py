@@ -55,7 +55,7 @@ class SearchDriver:
         setup: what all trials share; its bank is empty.
         initial: tensors of the adapters that trials start from, by path.
         report: called with every event.
-        source: where workers come from.
+        source: source of workers.
         trains_here: whether this process trains trials too.
     """
 

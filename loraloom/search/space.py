@@ -24,7 +24,7 @@ class Dimension:
     Args:
         key: `lora.r`, `training.learning_rate`, `seed`.
         where: its line in the file of the space.
-        choices: in the order of the file; empty for a range.
+        choices: choices in the order of the file; empty for a range.
         low, high: ends of a range, which can both be drawn.
         step: distance between the values of a range; None if it is continuous.
         log: whether the range is uniform in the logarithm.
@@ -85,7 +85,7 @@ class Space:
     """The settings that a search may vary.
 
     Args:
-        dimensions: in the order of the file.
+        dimensions: dimensions in the order of the file.
         text: text of the file, for the run's own copy.
         notes: what the user should know about it.
     """

@@ -1,6 +1,6 @@
 """The Optuna study of a search: `study.db`, and the choice of what to try next.
 
-The study follows search.json. `follow` brings it to the state of the ledger, whatever it contained: a
+The study follows search.json. `follow` brings it to the state of the ledger, regardless of its content: a
 call that was interrupted is repeated, and a missing database is created again. `draw` decides on a copy
 of the study in memory, with a sampler seeded for this one trial, so that an interrupted search draws what
 it would have drawn. The copy is made once for all trials that are drawn together.
@@ -82,7 +82,7 @@ class Study:
         """Bring the database to the state of the ledger.
 
         Raises:
-            RunError: it stays locked or unreadable, or contains other trials.
+            RunError: the database stays locked or unreadable, or contains other trials.
         """
         self._patiently(lambda: self._follow(trials))
 

@@ -30,7 +30,7 @@ class DecodeBatch:
     """The rows that are being answered, without their requests.
 
     Args:
-        bank: with the adapters attached; call `adapters_changed` after attaching or dropping one.
+        bank: bank with the adapters attached; call `adapters_changed` after attaching or dropping one.
     """
 
     def __init__(self, bank: AdapterBank) -> None:

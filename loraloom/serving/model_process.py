@@ -207,7 +207,7 @@ class ModelProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE_BYTES,
-            start_new_session=True,  # a terminal's Ctrl-C is meant for the server, which waits for answers to finish
+            start_new_session=True,  # a terminal's Ctrl-C is meant for the server alone
         )
         self._send(self._configuration.to_json())
         assert process.stdout is not None

@@ -212,8 +212,8 @@ def main() -> int:
         message = Message("there is too little memory for the model")
         write_line(answers, {"failed": {"kind": "ModelError", "message": to_data(message)}})
         return 1
-    # A service manager sends SIGTERM to every process of a service: the server lets answers finish first, and
-    # this process ends with its input. Not before the model is loaded, when its input is not read.
+    # A service manager sends SIGTERM to every process of a service: the server waits for answers first, and
+    # this process ends with its input. During loading, SIGTERM is not ignored, because no input is read.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker = Worker(model, configuration.max_rows, messages, answers)
     ready = {"models": model.names, "notes": to_data(notes)}

@@ -46,7 +46,7 @@ class Following:
 
     Args:
         ranks: the processes of the training.
-        recipe: as this rank has read it.
+        recipe: recipe as read by this rank.
         split: the recipe's data, if it is already split.
         allowed: names of checks whose errors are warnings.
         resume: the run to resume.

@@ -47,7 +47,7 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
         )
         report(Note(message=kept))
     else:
-        # Windows does not delete a locked file; a new run replaces what is left.
+        # Windows does not delete a locked file; a new run replaces the leftovers.
         shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
         if has_rows and is_resumable:
             removed = Message(

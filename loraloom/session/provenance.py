@@ -38,7 +38,7 @@ PACKAGES = (
 )
 
 
-# Read once in a process, which keeps the packages that it has imported, whatever is installed meanwhile.
+# Read once per process, which keeps the packages that it has imported, even if others are installed later.
 version = functools.cache(metadata.version)
 
 

@@ -124,7 +124,7 @@ def create_session(
         suffix: suffix of the name of a new folder.
         allowed: names of checks whose errors become warnings.
         more: additions of the command to the provenance.
-        note: for other processes while this one has the run, as in `Run.locked`.
+        note: note for other processes while this one has the run, as in `Run.locked`.
         is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
         report: called with the progress of reading, if the rows are kept in files of the run.
 

@@ -40,7 +40,7 @@ class Passes:
     """Computations with a base that this process has alone.
 
     Args:
-        bank: with the adapters attached.
+        bank: bank with the adapters attached.
     """
 
     def __init__(self, bank: AdapterBank) -> None:

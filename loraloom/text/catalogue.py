@@ -36,7 +36,7 @@ def rendered_data(value: Any, catalogue: Catalogue | None = None) -> Any:
     """Render every message in a value of JSON; keys and everything else stay as they are.
 
     Args:
-        value: of dicts, lists, tuples, plain values and messages.
+        value: a value of dicts, lists, tuples, plain values and messages.
         catalogue: as in `rendered`.
     """
     if isinstance(value, Message):

@@ -41,7 +41,7 @@ class Message(str):
 
     Args:
         template: English text with `{name}` for each value; literal braces are doubled.
-        values: by name. Numbers, truth values, None and messages are kept; anything else becomes text.
+        values: values by name. Numbers, truth values, None and messages are kept; others become text.
 
     Raises:
         ValueError: the template has an invalid placeholder, or one without a value.
@@ -211,7 +211,7 @@ def to_data(value: object) -> object:
     """Return a value of JSON in which every message is an object, for a document that keeps data.
 
     Args:
-        value: of dicts, lists, tuples, plain values and messages.
+        value: a value of dicts, lists, tuples, plain values and messages.
     """
     if isinstance(value, Message):
         return value.to_data()

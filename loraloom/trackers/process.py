@@ -128,7 +128,7 @@ class TrackerProcess:
         self._process.wait()
 
     # Each pipe is closed by the thread that uses it: if a child of a dead tracker holds the other end, it
-    # stays blocked, and so would whatever closes its pipe.
+    # stays blocked, and so would any thread that closes its pipe.
 
     def _write(self) -> None:
         pipe = self._process.stdin

@@ -32,5 +32,5 @@ class TrackioRun:
         self._run.log(dict(figures), step=step)
 
     def finish(self, ending: Ending) -> None:
-        """Write what is still in memory."""
+        """Write the figures that are still in memory."""
         self._run.finish()

@@ -39,7 +39,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
 
     Args:
         setup: what to train on.
-        state: before the first step, or from a checkpoint; changed in place.
+        state: state before the first step, or from a checkpoint; changed in place.
         report: receives every step, evaluation and save.
 
     Raises:

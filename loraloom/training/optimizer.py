@@ -129,9 +129,9 @@ def start_optimizer(optimizer: AdapterAdamW, names: Iterable[str], tensors: Mapp
     grow with every pass (`benchmarks/memory.py`).
 
     Args:
-        optimizer: of the adapter.
-        names: of the parameters, in the optimizer's order.
-        tensors: from `optimizer_tensors`; empty before the first step.
+        optimizer: optimizer of the adapter.
+        names: names of the parameters, in the optimizer's order.
+        tensors: result of `optimizer_tensors`; empty before the first step.
     """
     for parameter in optimizer.updated:
         if parameter.grad is None:

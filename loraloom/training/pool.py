@@ -40,7 +40,7 @@ class WavePool:
 
     Args:
         lanes: lanes of the run; changed in place.
-        source: where workers come from.
+        source: source of workers.
         record: called with events of training, for the log.
         report: called with notes on workers.
     """

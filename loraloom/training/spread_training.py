@@ -26,8 +26,8 @@ class SpreadTraining:
     """A running training on workers.
 
     Args:
-        setup: as for `loop.train`; its bank is empty.
-        state: before the first step, or from a checkpoint; changed in place.
+        setup: setup as for `loop.train`; its bank is empty.
+        state: state before the first step, or from a checkpoint; changed in place.
         source: source of workers.
         trains_here: whether this process trains experiments too, as many together as planned.
         report: called with every event.

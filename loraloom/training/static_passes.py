@@ -63,7 +63,7 @@ class StagedPass:
 
 
 def rounded_width(length: int) -> int:
-    """Return the width of a row for so many tokens: at most an eighth wider, and always even."""
+    """Return the width of a row for a number of tokens: at most an eighth more, and always even."""
     step = max(2, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 
@@ -81,7 +81,7 @@ class StaticPasses:
     """The passes of a training, by their shapes.
 
     Args:
-        bank: with the adapters attached.
+        bank: bank with the adapters attached.
         records: replay CUDA graphs; otherwise each pass is computed directly.
     """
 

@@ -246,7 +246,7 @@ def connect(options: RayOptions) -> tuple[Any, bool]:
     except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         raise options.no_answer(error) from None
     finally:
-        for number, handler in handlers.items():  # Ray's own end the process at once
+        for number, handler in handlers.items():  # Ray's own handlers end the process
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
     return ray, True

@@ -48,7 +48,7 @@ def join_run(
         base, data: present locations of its base and data on this machine.
         device: device to train on; by default the best one, or the one that the recipe names.
         report: called with notes.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop, and the trials go back.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop. The trials are given back.
 
     Returns:
         The number of waves that this process trained.

@@ -19,7 +19,7 @@ def files_to_send(recipe: Recipe) -> dict[str, Path]:
     A base or data from the hub is not sent: each machine gets it from the hub, or from its cache.
 
     Args:
-        recipe: with present locations of base and data.
+        recipe: recipe with present locations of base and data.
     """
     found: dict[str, Path] = {}
     base = Path(locate_model(recipe))

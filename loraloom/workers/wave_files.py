@@ -6,7 +6,7 @@
       driver.beat
       wave-000004           from the driver: a wave, which the worker removes
       events-000004.jsonl   from the worker: the events of the wave, which grow
-      told-000017           from the worker: a state of training; it and the events are removed by the driver
+      told-000017           from the worker: a state of training; the driver removes it and the events
 
 All files except the events get their names when complete. A worker writes nothing outside of its own folder.
 """

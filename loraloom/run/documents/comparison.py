@@ -73,7 +73,7 @@ class Movement:
 
     Args:
         total: over all adapted linears together.
-        kinds: by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
+        kinds: movement by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -86,7 +86,7 @@ class ModelRecord(Part):
     """One model of a comparison.
 
     Args:
-        figures: by name, over the judged rows.
+        figures: figures by name, over the judged rows.
         movement: movement of its adapter; None for the base.
     """
 

@@ -53,7 +53,7 @@ class ServerSettings:
 
 
 class _Server(AcceptingServer):
-    """A server that accepts no work after the first signal, and ends after the last answer or second signal."""
+    """A server that accepts no work after a signal, and ends after the last answer or a second signal."""
 
     def __init__(self, api: Api, grace_seconds: float, *more: Any) -> None:
         super().__init__(*more)

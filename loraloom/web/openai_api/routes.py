@@ -261,7 +261,7 @@ class Api:
 
 
 class _Stream(StreamingResponse):
-    """Server-sent events; whatever ends it, its requests are closed."""
+    """A response of server-sent events, which closes its requests however it ends."""
 
     def __init__(self, sent: Any, answerings: Sequence[Answering]) -> None:
         super().__init__(sent, media_type="text/event-stream")

@@ -56,7 +56,7 @@ class LiveView:
     """A run so far.
 
     Args:
-        experiments: in the recipe's order.
+        experiments: experiments in the recipe's order.
         step: step of the run.
         tokens_per_second: total throughput of the recent steps.
         seconds_left: time until the training experiments have taken all their steps, without evaluations.

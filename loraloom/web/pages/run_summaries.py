@@ -47,7 +47,7 @@ class RunSummary:
         state: a key of `STATES`.
         kind: kind of run: a training, a search or a range test.
         can_be_compared: whether it has, or will have, adapters.
-        started: with time zone; "" if it cannot be read.
+        started: start time with time zone; "" if it cannot be read.
         base: name of the base.
         experiments: their names.
         verdict: a key of `VERDICTS`; "" if nothing was compared.
