@@ -88,12 +88,12 @@ def read_pattern(value: Any) -> Any:
 
 
 def read_layers(value: Any) -> Any:
-    """Read numbers of layers: one, or a list."""
+    """Read numbers of layers: a single number, or a list."""
     return [value] if isinstance(value, int | str) and not isinstance(value, bool) else value or None
 
 
 def read_layer_names(value: Any) -> Any:
-    """Read the name that precedes the number of a layer: one, or a list.
+    """Read the name that precedes the number of a layer: a single name, or a list.
 
     Raises:
         ValueError: one is not a regular expression.

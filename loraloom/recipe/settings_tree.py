@@ -30,7 +30,7 @@ class Note:
         return str(self.as_message())
 
     def as_message(self) -> Message:
-        """Return all of it as one message."""
+        """Return the whole note as one message."""
         return Message("{where}: {what}", where=self.where, what=self.what)
 
 

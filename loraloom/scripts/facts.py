@@ -77,7 +77,7 @@ class Facts:
 
     @cached_property
     def known(self) -> KnownModel | None:
-        """What is known about the base."""
+        """The known facts about the base."""
         by_class = name_of_class(self.base.owner) if self.base else ""
         by_name = known_model(self.model_name, self.folder) if self.model_name else None
         return by_name or (known_model(by_class) if by_class else None)

@@ -86,12 +86,12 @@ class Call:
 
     @property
     def line(self) -> int:
-        """The line where it begins."""
+        """The line where the call begins."""
         return self.node.lineno
 
     @property
     def receiver(self) -> ast.expr | None:
-        """What a method is called on."""
+        """The expression that a method is called on."""
         return self.node.func.value if isinstance(self.node.func, ast.Attribute) else None
 
     def argument(self, name: str, position: int | None = None) -> ast.expr | None:

@@ -52,18 +52,18 @@ class Dimension:
 
     @property
     def is_finite(self) -> bool:
-        """Whether it has finitely many values."""
+        """Whether the setting has finitely many values."""
         return bool(self.choices) or self.step is not None
 
     @property
     def size(self) -> int:
-        """Number of values, if it is finite."""
+        """Number of values, if there are finitely many."""
         if self.choices:
             return len(self.choices)
         return round((self.high - self.low) / (self.step or 1)) + 1
 
     def values(self) -> Iterator[Any]:
-        """Iterate over all values, if it is finite."""
+        """Iterate over all values, if there are finitely many."""
         if self.choices:
             yield from self.choices
             return
@@ -96,7 +96,7 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """Number of combinations; None if it is infinite."""
+        """Number of combinations; None if there are infinitely many."""
         if not all(dimension.is_finite for dimension in self.dimensions):
             return None
         return math.prod(dimension.size for dimension in self.dimensions)

@@ -64,12 +64,12 @@ class Job:
     target_lang: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
+        """Return the fields as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Job:
-        """Read what `to_json` returned."""
+        """Read a JSON object that `to_json` returned."""
         decoding = {**value["decoding"], "stop": tuple(value["decoding"]["stop"])}
         return cls(**{**value, "messages": tuple(value["messages"]), "decoding": Decoding(**decoding)})
 
@@ -99,7 +99,7 @@ class JobError(Exception):
         self.param, self.retry_after = param, retry_after
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
+        """Return the fields as a JSON object."""
         return {
             "status": self.status,
             "code": self.code,
@@ -110,7 +110,7 @@ class JobError(Exception):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> JobError:
-        """Read what `to_json` returned."""
+        """Read a JSON object that `to_json` returned."""
         return cls(
             value["status"],
             value["code"],

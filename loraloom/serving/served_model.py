@@ -175,7 +175,7 @@ class ServedModel:
         del self.loaded.slots[name]
 
     def drop(self, name: str) -> None:
-        """Detach an adapter that `hide` has hidden."""
+        """Detach a hidden adapter."""
         self.bank.drop(name)
         del self.loaded.adapters[name]
 

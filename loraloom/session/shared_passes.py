@@ -145,7 +145,7 @@ class SharedPasses(Passes):
 
 
 def follow_passes(bank: AdapterBank, ranks: Ranks, stop: StopRequest) -> None:
-    """Compute what the leader announces, until it has ended.
+    """Perform the computations that the leader announces, until it has ended.
 
     Args:
         bank: with the adapters attached, as on all ranks.

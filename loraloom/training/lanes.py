@@ -59,17 +59,17 @@ class Lane:
 
     @property
     def names(self) -> list[str]:
-        """Its experiments, in the order of the bank."""
+        """The lane's experiments, in the order of the bank."""
         return list(self.steps if self.state is None else self.state.progress)
 
     @property
     def is_home(self) -> bool:
-        """Whether no process is training it."""
+        """Whether no process is training the lane."""
         return self.state is not None and not self.is_here
 
     @property
     def home_state(self) -> TrainingState:
-        """Its state while no worker has it."""
+        """The lane's state, while no worker has it."""
         assert self.state is not None, f"{self.name} is away"
         return self.state
 
@@ -78,7 +78,7 @@ class Lane:
         return self.steps[name] if self.state is None else self.state.progress[name].step
 
     def stored(self) -> dict[str, bytes]:
-        """Write its state to disk, and return the files."""
+        """Write the lane's state to disk, and return the files."""
         contents = dict(state_files(self.home_state))
         self.store(self.home_state.tick, contents)
         return contents

@@ -124,7 +124,7 @@ class TrainingState:
         )
 
     def narrow(self, step: int, limits: Limits) -> None:
-        """Add a limit that applies from a step on."""
+        """Add a limit that applies from the given step on."""
         self.limits[step] = self.limits_at(step).narrowed(limits)
 
     def lift(self, step: int) -> None:

@@ -39,14 +39,14 @@ class Wave:
     num_others: int = 0
 
     def packed(self) -> bytes:
-        """Return it as one piece."""
+        """Return all fields as one piece of bytes."""
         breaks = {name: list(steps) for name, steps in self.breaks.items()}
         head = {"number": self.number, "recipe": self.recipe, "breaks": breaks, "num_others": self.num_others}
         return packed({HEAD: json.dumps(head).encode(), **self.files})
 
     @classmethod
     def unpacked(cls, content: bytes) -> Wave:
-        """Return the wave in one piece, as `packed` made it.
+        """Return the wave in a piece that `packed` returned.
 
         Raises:
             ValueError: it is truncated or something else.
@@ -75,13 +75,13 @@ class Update:
     problem: str = ""
 
     def packed(self) -> bytes:
-        """Return it as one piece."""
+        """Return all fields as one piece of bytes."""
         head = {"kind": self.kind, "number": self.number, "event": self.event, "problem": self.problem}
         return packed({HEAD: json.dumps(to_data(head)).encode(), **self.files})
 
     @classmethod
     def unpacked(cls, content: bytes) -> Update:
-        """Return the update in one piece, as `packed` made it.
+        """Return the update in a piece that `packed` returned.
 
         Raises:
             ValueError: it is truncated or something else.

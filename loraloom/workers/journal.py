@@ -45,7 +45,7 @@ _DAMAGE = (OptunaError, ValueError, LookupError, TypeError, AttributeError, Runt
 
 @dataclass(frozen=True)
 class ToldState:
-    """A state of training that a worker has put into a file.
+    """A state of training that a worker has written to a file.
 
     Args:
         file: name of the file.

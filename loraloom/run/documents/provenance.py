@@ -152,7 +152,7 @@ class Provenance(Document):
 
     @property
     def processes_change(self) -> str:
-        """Return `processes: 2, before: 1` if a resume has another number of processes; otherwise ""."""
+        """`processes: 2, before: 1` if a resume has another number of processes; otherwise ""."""
         counts = [each.processes or 1 for each in self.sessions or []]
         if len(counts) < 2 or counts[-1] == counts[-2]:
             return ""

@@ -124,7 +124,7 @@ class CompletionForm:
         return {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": answer.reason}
 
     def delta(self, index: int, event: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-        """Return what is new of one answer."""
+        """Return the new part of one answer."""
         logprobs = None if event["logprob"] is None else self.logprobs([event["logprob"]])
         reason = event["reason"] or None
         return {"index": index, "text": event["text"], "logprobs": logprobs, "finish_reason": reason}
@@ -158,7 +158,7 @@ class ChatForm(CompletionForm):
         }
 
     def delta(self, index: int, event: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-        """Return what is new of one answer."""
+        """Return the new part of one answer."""
         role = {"role": "assistant"} if is_first else {}
         return {
             "index": index,

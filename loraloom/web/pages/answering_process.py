@@ -53,7 +53,7 @@ class Requests:
         self._waiting.put(None)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next request; None if the pages have ended or none came for a while."""
+        """Return the next request; None if the pages have ended or none arrived for a while."""
         try:
             return self._waiting.get(timeout=IDLE_SECONDS)
         except queue.Empty:

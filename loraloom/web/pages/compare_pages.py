@@ -161,7 +161,7 @@ def _check_prompt(prompt: str) -> None:
     """Refuse a prompt that cannot be answered.
 
     Raises:
-        RecipeError: it is empty or too long.
+        RecipeError: the prompt is empty or too long.
     """
     if not prompt.strip():
         raise RecipeError(Message("Type a prompt first."))
