@@ -77,7 +77,7 @@ def read_pattern(value: Any) -> Any:
     """Read a mapping from module names to numbers.
 
     Raises:
-        ValueError: it is not such a mapping; the text does not contain the setting's name.
+        ValueError: the value is not such a mapping; the text does not contain the setting's name.
     """
     if value is None:
         return {}
@@ -96,7 +96,7 @@ def read_layer_names(value: Any) -> Any:
     """Read the name that precedes the number of a layer: a single name, or a list.
 
     Raises:
-        ValueError: one is not a regular expression.
+        ValueError: a name is not a regular expression.
     """
     names = [value] if isinstance(value, str) and value else value or None
     if isinstance(names, list):

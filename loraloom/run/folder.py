@@ -122,7 +122,7 @@ class Run:
         """Read one of the run's JSON files.
 
         Raises:
-            RunError: it is missing or is not JSON.
+            RunError: the file is missing or is not JSON.
         """
         return read_json(path)
 
@@ -145,7 +145,7 @@ class Run:
         The line of a save ends with the sha256 of the log up to it, see `integrity.log_problem`.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the log cannot be written.
         """
         try:
             line = json.dumps(to_data(event.at(now()).to_json()), ensure_ascii=False, allow_nan=False)
@@ -216,7 +216,7 @@ def create_run(folder: Path) -> Run:
     A folder left by a process that was killed while it did this is reused.
 
     Raises:
-        RunError: it exists and is not empty, or cannot be written.
+        RunError: the folder exists and is not empty, or cannot be written.
     """
     is_new = not folder.exists() or Run(folder).is_remnant
     if (folder / LOCK_FILE).exists():
@@ -249,7 +249,7 @@ def open_run(folder: Path) -> Run:
     """Open an existing run.
 
     Raises:
-        RunError: there is none; the message lists the runs in the same folder.
+        RunError: there is no such run; the message lists the runs in the same folder.
     """
     run = Run(folder)
     if not run.is_started:

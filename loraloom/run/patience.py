@@ -53,7 +53,7 @@ def despite_stalls(read: Callable[[], T]) -> T:
     """Return the result of a reading, repeating it for a while if the file system stalls.
 
     Raises:
-        OSError: it has failed for a reason that does not pass, or for too long.
+        OSError: the reading failed for a permanent reason, or for too long.
     """
     return patiently(read, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
 
@@ -62,7 +62,7 @@ def read_bytes_patiently(path: Path) -> bytes:
     """Return the content of a file, which another process may be replacing.
 
     Raises:
-        OSError: it is missing, or could not be read for a while.
+        OSError: the file is missing, or could not be read for a while.
     """
     return despite_stalls(path.read_bytes)
 

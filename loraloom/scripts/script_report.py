@@ -62,7 +62,7 @@ def write_new(file: Path, recipe: str) -> None:
     """Write a recipe to a file that does not exist yet.
 
     Raises:
-        RecipeError: there is such a file, or it cannot be written.
+        RecipeError: the file exists, or cannot be written.
     """
     name = printable(str(file), 200)
     if file.exists():

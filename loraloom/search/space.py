@@ -116,7 +116,7 @@ def with_experiments(recipe: Recipe, experiments: JsonObject) -> Recipe:
     """Replace the experiments of a recipe.
 
     Raises:
-        ValidationError: they are invalid in combination with it.
+        ValidationError: the experiments are invalid in combination with the recipe.
     """
     return recipe.revised({"experiments": experiments})
 

@@ -72,7 +72,7 @@ class ServedModel:
         """Convert the prompt of a request to what the model saw in training.
 
         Raises:
-            JobError: it is empty, too long, or in a language that the base does not know.
+            JobError: the prompt is empty, too long, or in a language that the base does not know.
         """
         param = "messages" if job.messages else PROMPT
         try:

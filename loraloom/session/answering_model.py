@@ -84,7 +84,7 @@ def load_run(
         ranks: the processes of the command; they divide the base if the recipe says so.
 
     Raises:
-        RunError: it is not a run, or has no such adapter.
+        RunError: the folder is not a run, or has no such adapter.
         AdapterError: an adapter is damaged or belongs to another base.
         RankError: another rank ended, or does not answer.
     """
@@ -148,7 +148,7 @@ def load_run_base(
 
     Raises:
         ModelError: the base is unusable; the message states where it was searched.
-        RunError: it is a different base.
+        RunError: the base is a different one.
     """
     choices = known.decided if choices is None else choices
     with explain_base_location(recipe, known):

@@ -131,7 +131,7 @@ def recipe_tokenizer(recipe: Recipe, may_load: bool) -> TextTokenizer:
         may_load: import transformers for a tokenizer without a tokenizer.json.
 
     Raises:
-        NoTokenizerError: it is not on this machine, or has no tokenizer.json and may not be loaded otherwise.
+        NoTokenizerError: the tokenizer is not on this machine, or has no tokenizer.json and may not be loaded.
     """
     return _tokenizer(tokenizer_folder(recipe), may_load)
 
@@ -140,7 +140,7 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
     """Load the tokenizer from a model's folder.
 
     Raises:
-        NoTokenizerError: it has no tokenizer.json, and transformers may not or cannot load it.
+        NoTokenizerError: the folder has no tokenizer.json, and transformers may not or cannot load it.
     """
     try:
         return TextTokenizer.of_folder(model)

@@ -118,7 +118,7 @@ def locate_model(recipe: Recipe) -> str:
     """Return the folder of a recipe's base if it exists, otherwise its name unchanged.
 
     Raises:
-        ModelError: there is none, but transformers would use one in the working directory.
+        ModelError: the folder does not exist, but transformers would use one in the working directory.
     """
     if recipe.locations.base is not None:
         return str(recipe.locations.base)

@@ -94,7 +94,7 @@ def run_versions(known: Provenance) -> dict[str, str]:
 
 
 def quantizers(quantization: str) -> list[str]:
-    """Return the package that quantizes the base; empty if it is not quantized."""
+    """Return the package that quantizes the base, as a list; empty if it is not quantized."""
     return [SCHEMES[quantization].package] if quantization in SCHEMES else []
 
 

@@ -231,7 +231,7 @@ def from_data(data: object, depth: int = 0) -> str:
     """Return the message of a document: an object of `to_data`, or text as older versions wrote it.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the data is neither.
     """
     if isinstance(data, str):
         return data

@@ -85,7 +85,7 @@ def read_facts(
     """Read the facts of one adapter from its run's recipe.yaml and split.json.
 
     Raises:
-        RunError: these cannot be read.
+        RunError: a file cannot be read.
     """
     recipe = _read_once(read_run_recipe, run.recipe_file)
     split = _read_once(SplitRecord.read, run.split_file)

@@ -65,7 +65,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
         keep: at least 1.
 
     Raises:
-        CheckpointError: it could not be written, for example because the disk is full; older ones are
+        CheckpointError: the checkpoint could not be written, for example because the disk is full; older ones are
             unchanged.
     """
     return store_checkpoint(folder, state.tick, dict(state_files(state)), keep=keep)
@@ -226,7 +226,7 @@ def read_state(contents: Mapping[str, bytes], path: Path) -> TrainingState:
     """Read a state from the files of a checkpoint.
 
     Raises:
-        CheckpointError: they are damaged; `path` is in the message.
+        CheckpointError: the files are damaged; `path` is in the message.
     """
     try:
         values = json.loads(contents[STATE])

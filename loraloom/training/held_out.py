@@ -114,7 +114,7 @@ def _halve(engine: Engine, tried: int) -> None:
     """Limit evaluations to half as many rows at once.
 
     Raises:
-        TrainingError: it was a single row, or ranks share the base and cannot start over together.
+        TrainingError: a single row was tried, or ranks share the base and cannot start over together.
     """
     setup = engine.setup
     if setup.bank.base.is_sharded:

@@ -78,7 +78,7 @@ def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels
         The losses of its pieces, float32 [pieces], on the device.
 
     Raises:
-        PassTooLargeError: it does not fit in memory.
+        PassTooLargeError: the pass does not fit in memory.
     """
     base = engine.bank.base
     owners = [trainees[piece.trainee] for piece in each.pieces]

@@ -49,7 +49,7 @@ class Wave:
         """Return the wave in a piece that `packed` returned.
 
         Raises:
-            ValueError: it is truncated or something else.
+            ValueError: the piece is truncated or something else.
         """
         head, files = _opened(content)
         return cls(head["number"], head["recipe"], files, head["breaks"], head["num_others"])
@@ -84,7 +84,7 @@ class Update:
         """Return the update in a piece that `packed` returned.
 
         Raises:
-            ValueError: it is truncated or something else.
+            ValueError: the piece is truncated or something else.
         """
         head, files = _opened(content)
         return cls(head["kind"], head["number"], head["event"], files, from_data(head["problem"]))

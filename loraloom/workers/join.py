@@ -97,7 +97,7 @@ def _wait_for(folder: Path) -> Run:
     """Wait until a run is ready for others.
 
     Raises:
-        LoRALoomError: it does not exist, has finished, is not being trained, cannot be joined, or is damaged.
+        LoRALoomError: the run does not exist, has finished, is not held, cannot be joined, or is damaged.
     """
     deadline, refusal = time.monotonic() + _join_seconds(), None
     while True:

@@ -64,7 +64,7 @@ def read_checks(path: Path) -> list[Finding]:
     """Return the findings of checks.json.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: the file is missing or damaged.
     """
     findings: list[Finding] = parse(_FINDINGS, path)
     return findings

@@ -36,7 +36,7 @@ def allowed_folder(root: Path | None, name: str) -> Path:
     """Return the folder of an available adapter.
 
     Raises:
-        JobError: there is none of this name.
+        JobError: there is no adapter of this name.
     """
     folder = available_folders(root).get(name)
     if folder is None:

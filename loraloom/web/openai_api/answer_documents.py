@@ -59,7 +59,7 @@ async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dic
     """Yield the events of a request until its last answer has ended; stop generating if the client has left.
 
     Raises:
-        JobError: it cannot be answered, or not in time.
+        JobError: the request cannot be answered, or not in time.
     """
     num_open = num_answers
     deadline = asyncio.get_running_loop().time() + REQUEST_SECONDS

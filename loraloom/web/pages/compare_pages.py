@@ -175,7 +175,7 @@ def _settings(form: FormData) -> dict[str, Any]:
     """Return the decoding settings of a form.
 
     Raises:
-        RecipeError: one of them is invalid.
+        RecipeError: a setting is invalid.
     """
     is_sampling = field(form, "do_sample") == "true"
     given: dict[str, Any] = {
