@@ -44,7 +44,7 @@ class CompareResult:
 
     Args:
         file: the file it is stored in; None if it is not stored.
-        what: which rows were answered: `test`, `eval`, `prompts` or `data`.
+        what: the rows that were answered: `test`, `eval`, `prompts` or `data`.
         sentences: one for each experiment, describing its effect.
         models: models by name; `base` is the first.
         differences: each experiment against the base; empty if no row has a known answer.
@@ -137,7 +137,7 @@ class ExportResult:
     """Result of `write_export`.
 
     Args:
-        folder: what was written; its README.md has code that runs it.
+        folder: the folder that was written; its README.md has code that runs the export.
         experiment: experiment of the exported adapter.
         format, quantization: as requested.
         num_bytes: size of its files.

@@ -57,7 +57,7 @@ def locked(
         path: the lock file, created if necessary; it contains the holder's process id.
         doing: what a holder is doing, for the message: `is using this run`.
         where: what is locked, for the message; by default the folder of the lock file.
-        fix: what a process that is refused can do.
+        fix: what the user of a refused process can do.
         is_temporary: remove the file afterwards.
         patience: seconds to wait for another holder.
         note: one line that other processes can read while the lock is held (`holder_note`).

@@ -34,7 +34,7 @@ def patiently(
     Args:
         read: the reading.
         errors: kinds of errors that may pass; the last one is raised.
-        seconds: how long to try, from the first error on.
+        seconds: time to keep trying, from the first error on.
         may_pass: whether to try again after an error.
     """
     deadline = None

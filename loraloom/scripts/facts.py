@@ -34,7 +34,7 @@ class Tokenization:
 
     Args:
         call: the call.
-        is_source, is_target: which texts it reads; one call may read both.
+        is_source, is_target: whether it reads sources or targets; one call may read both.
     """
 
     call: Call

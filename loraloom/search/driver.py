@@ -52,7 +52,7 @@ class SearchDriver:
         request: the request of the search.
         run: the locked run.
         known: its provenance.
-        setup: what all trials share; its bank is empty.
+        setup: the input of training that all trials share; its bank is empty.
         initial: tensors of the adapters that trials start from, by path.
         report: called with every event.
         source: source of workers.

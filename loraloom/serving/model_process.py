@@ -30,7 +30,7 @@ class ModelProcess:
     """The model process of a server, used from the server's event loop.
 
     Args:
-        configuration: what it loads.
+        configuration: configuration of the process.
         max_waiting: maximum number of requests in the batch or waiting; further ones are refused.
         log: called with lines for the server's log.
     """

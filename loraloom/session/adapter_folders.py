@@ -235,7 +235,7 @@ def load_adapters(
     """Load the base and its adapters, ready to answer.
 
     Args:
-        given: what to load.
+        given: the adapters to load.
         comparisons: folder in which answers are stored.
         with_base: whether the base answers too.
         ranks: the processes of the command, of which only the first answers: converting another kind of

@@ -131,7 +131,7 @@ def recipe_tokenizer(recipe: Recipe, may_load: bool) -> TextTokenizer:
         may_load: import transformers for a tokenizer without a tokenizer.json.
 
     Raises:
-        NoTokenizerError: the tokenizer is not on this machine, or has no tokenizer.json and may not be loaded.
+        NoTokenizerError: it is not on this machine, or has no tokenizer.json and may not be loaded otherwise.
     """
     return _tokenizer(tokenizer_folder(recipe), may_load)
 

@@ -61,12 +61,12 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
 
     Args:
         folder: the run's `checkpoints`.
-        state: between two steps.
-        keep: at least 1.
+        state: state between two steps.
+        keep: number of checkpoints to keep, at least 1.
 
     Raises:
-        CheckpointError: the checkpoint could not be written, for example because the disk is full; older ones are
-            unchanged.
+        CheckpointError: the checkpoint could not be written, for example because the disk is full; older ones
+            are unchanged.
     """
     return store_checkpoint(folder, state.tick, dict(state_files(state)), keep=keep)
 

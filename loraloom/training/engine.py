@@ -28,7 +28,7 @@ class Trainee:
 
     Args:
         experiment: its settings.
-        timetable: when it sees which rows.
+        timetable: its schedule of rows.
         optimizer: optimizer of its adapter.
         progress: its progress, part of the training state.
         tensors: its tensors, part of the training state.
@@ -55,7 +55,7 @@ class Engine:
     """A running training.
 
     Args:
-        setup: what to train on; does not change.
+        setup: the input of the training, which does not change.
         state: state of the training, which a checkpoint contains.
         report: receives every event.
         trainees: the experiments that are training now; their adapters are in the bank.

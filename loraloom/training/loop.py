@@ -38,7 +38,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     """Train until every experiment has ended, or until `setup.pause` asks to return.
 
     Args:
-        setup: what to train on.
+        setup: the input of the training.
         state: state before the first step, or from a checkpoint; changed in place.
         report: receives every step, evaluation and save.
 

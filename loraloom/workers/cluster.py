@@ -46,7 +46,7 @@ class Slot:
     Args:
         node: Ray's id of the node.
         host: its name in messages.
-        num_cpus, num_gpus: what the worker reserves.
+        num_cpus, num_gpus: CPUs and GPUs that the worker reserves.
         num_beside: number of other workers that share the node's memory.
     """
 
