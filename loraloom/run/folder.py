@@ -11,7 +11,7 @@
       lanes/lane-3/        checkpoints of experiments that workers train, written by training/lanes.py
       workers/<name>/      journal and files of processes that have joined (workers/wave_files.py)
       adapters/<name>/     finished adapters, in PEFT's folder format
-      failed/<name>/       the same, for the last adapter of a failed experiment
+      failed/<name>/       the same, for the adapter of a failed experiment
       changed/             copies of files that had changed when the run was resumed
       compare/<name>.json  answers and figures
       result.json          how training ended; it exists only if the run is finished

@@ -1,4 +1,4 @@
-"""Optimizer of a script: settings that do not reach it."""
+"""Optimizer of a script: settings that have no effect on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where messages are rendered for people, in the language of a catalogue.
+"""Rendering of messages for people, in the language of a catalogue.
 
     with use_catalogue(catalogue_of("zh")):
         print(rendered(error.as_message()))

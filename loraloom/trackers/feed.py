@@ -117,7 +117,7 @@ class _Feed:
         self._take_answers()
 
     def close(self, ending: Ending, seconds: float) -> None:
-        """Wait for all trackers, but not for long."""
+        """Wait for all trackers, within a time limit."""
         deadline = time.monotonic() + seconds
         try:
             for process in self._processes.values():

@@ -58,7 +58,7 @@ class AdapterAdamW(torch.optim.AdamW):
 
     @property
     def updated(self) -> list[nn.Parameter]:
-        """The adapter's parameters, or the tensors that contain them if it is flat."""
+        """The adapter's parameters, or the tensors that contain them if the optimizer is flat."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def states(self) -> Iterator[dict[str, Tensor]]:
