@@ -161,7 +161,7 @@ def _write_holder(path: Path, note: str) -> None:
 def _remove(path: Path) -> None:
     """Remove a lock file while its lock is held, so that no other process's file of this name is removed.
 
-    A process that waits for a removed file starts again (filelock), with no file or a new one.
+    A process that waits for a removed file starts over (filelock), with no file or a new one.
     """
     path.unlink(missing_ok=True)
     if LOCKS_A_GUARD:

@@ -1,7 +1,7 @@
 """Waves, and the workers that train them: the messages between a driver and a worker.
 
 A *lane* is a lineage of training state: experiments that train together in one bank (`lanes.py`). A *wave* is
-one errand of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
+one task of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
 alone writes the run, gives waves to workers (`pool.py`); `loraloom/workers/` has the workers.
 """
 
@@ -21,7 +21,7 @@ HEAD = "head.json"
 
 @dataclass(frozen=True)
 class Wave:
-    """One errand of a lane.
+    """One task of a lane.
 
     Args:
         number: unique among the waves of this driver, so that late updates are recognised.

@@ -81,7 +81,7 @@ class FileWorker:
             self._journal.note(RECALLED, self._given)
 
     def dismiss(self) -> None:
-        """Ask the worker to end; anything that a lost worker still writes is ignored."""
+        """Ask the worker to end; later output of a lost worker is ignored."""
         if not self.loss:
             with self._loss_if_unwritten():
                 self._journal.note(DISMISSED, True)

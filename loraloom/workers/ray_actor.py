@@ -94,7 +94,7 @@ class WaveActor:
         return found
 
     def recall(self, number: int) -> None:
-        """Return a wave after the present step."""
+        """Request a wave back after the present step."""
         self._recalled = number
 
     def close(self) -> None:

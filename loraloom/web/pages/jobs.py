@@ -99,7 +99,7 @@ class Jobs:
         """Start a process, or return the one that already does the same, as after two clicks on a button.
 
         Args:
-            kind: as in `serving/job.py`.
+            kind: as in `Job`.
             run: name of the run that it works on.
             request: the request to it.
 
