@@ -51,7 +51,7 @@ def refuse_beside_run(*given: object) -> None:
     """Refuse arguments that a run already determines.
 
     Raises:
-        TypeError: any of them is given.
+        TypeError: any of these is given.
     """
     if any(given):
         raise TypeError("a run determines its own adapters, settings and comparisons")

@@ -221,7 +221,7 @@ def push(
     send: bool = False,
     report: Report = quiet,
 ) -> PushResult:
-    """Send an adapter, a merged model or an export to the Hugging Face hub; by default only say what.
+    """Send an adapter, a merged model or an export to the Hugging Face hub; by default, only report what.
 
     Args:
         run: the run directory.

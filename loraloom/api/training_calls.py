@@ -88,7 +88,7 @@ def check(
 
 
 def check_script(script: Path | str) -> ScriptResult:
-    """Read a script or notebook for PEFT and the Trainer, and say what will go wrong in it.
+    """Read a script or notebook for PEFT and the Trainer, and report what will go wrong in it.
 
     Args:
         script: a .py or .ipynb file; it is neither run nor imported.

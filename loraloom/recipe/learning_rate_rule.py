@@ -25,7 +25,7 @@ def suggested_rate(width: int) -> float:
 
 
 def rate_remark(width: int) -> str:
-    """Say where such a learning rate is from."""
+    """Return a remark on where such a learning rate comes from."""
     return Message(
         "By a rule for T5-like models, from d_model {width} (docs/learning_rate.md); "
         "`loraloom check RECIPE --find-lr` tries eight on your rows.",

@@ -21,8 +21,8 @@ MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
 }
 
 
-# Settings of 0.1 whose default has changed: a recipe that omits them and resumes a run means the value in
-# the run's recipe.yaml.
+# Settings of 0.1 whose default has changed: if a recipe omits them and resumes a run, the value in the run's
+# recipe.yaml applies.
 DEFAULTS_CHANGED: frozenset[tuple[str, ...]] = frozenset({("generation", "max_new_tokens")})
 
 # Data checks that 0.1 did not have; what a run started with must not prevent it from being resumed.

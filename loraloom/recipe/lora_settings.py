@@ -180,13 +180,13 @@ class LoraSettings(Section):
 
     @property
     def variant(self) -> dict[str, object]:
-        """The settings that make it a variant of LoRA; empty for plain LoRA."""
+        """The settings that make the adapter a variant of LoRA; empty for plain LoRA."""
         values = {key: getattr(self, key) for key in VARIANT_KEYS}
         return {key: value for key, value in values.items() if value != type(self).model_fields[key].default}
 
     @property
     def trains_beside_linears(self) -> bool:
-        """Whether it trains more than linears: rows of the embeddings, or norms."""
+        """Whether the adapter trains more than linears: rows of the embeddings, or norms."""
         return bool(self.trainable_token_indices or self.modules_to_save)
 
     @property

@@ -41,7 +41,7 @@ def layer_of(module: str, patterns: Sequence[str]) -> int | None:
 
     Args:
         module: its name.
-        patterns: what may stand before the number; anything if empty.
+        patterns: names that may precede the number; any name if empty.
 
     >>> layer_of("encoder.layers.3.q", ())
     3
@@ -57,7 +57,7 @@ def check_expressions(expressions: Iterable[str]) -> None:
     """Check keys of a pattern.
 
     Raises:
-        ValueError: one is not a regular expression; the text does not contain the setting's name.
+        ValueError: a key is not a regular expression; the text does not contain the setting's name.
     """
     for expression in expressions:
         try:
@@ -77,7 +77,7 @@ def read_pattern(value: Any) -> Any:
     """Read a mapping from module names to numbers.
 
     Raises:
-        ValueError: it is another value; the text does not contain the setting's name.
+        ValueError: the value is not such a mapping; the text does not contain the setting's name.
     """
     if value is None:
         return {}
@@ -88,15 +88,15 @@ def read_pattern(value: Any) -> Any:
 
 
 def read_layers(value: Any) -> Any:
-    """Read numbers of layers: one, or a list."""
+    """Read numbers of layers: a single number, or a list."""
     return [value] if isinstance(value, int | str) and not isinstance(value, bool) else value or None
 
 
 def read_layer_names(value: Any) -> Any:
-    """Read what stands before the number of a layer: a name, or a list.
+    """Read the name that precedes the number of a layer: a single name, or a list.
 
     Raises:
-        ValueError: one is not a regular expression.
+        ValueError: a name is not a regular expression.
     """
     names = [value] if isinstance(value, str) and value else value or None
     if isinstance(names, list):

@@ -1,4 +1,4 @@
-"""Locations, on this machine and at present, of what a recipe names.
+"""Present locations, on this machine, of the files and folders that a recipe names.
 
 A recipe keeps names as the user wrote them, so that a run contains no path of this machine; code that opens
 a file asks the recipe's `Locations` where it is.
@@ -23,8 +23,8 @@ class Locations:
 
     Args:
         folder: the folder that relative names start from; absolute, or empty for the working directory.
-        base: folder of the base, if it is not where the recipe says.
-        data: data names -> their locations, for those that are not where the recipe says.
+        base: folder of the base, if it is not at the location in the recipe.
+        data: data names -> their locations, for those that are not at the location in the recipe.
     """
 
     folder: Path = Path()

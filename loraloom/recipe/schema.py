@@ -130,10 +130,10 @@ class Recipe(LocatedSection):
 
     @model_validator(mode="after")
     def _answers_as_long_as_responses(self) -> Self:
-        """Let answers be as long as responses, unless the recipe sets their length."""
+        """Set the length of answers to that of responses, unless the recipe sets it."""
         if "max_new_tokens" not in self.generation.model_fields_set:
             length = {"max_new_tokens": self.data.max_target_length}
-            # The only place where a section is replaced; for all others, a recipe is frozen.
+            # The only place where a section is replaced; everywhere else, a recipe is frozen.
             self.__dict__["generation"] = self.generation.model_copy(update=length)
         return self
 
@@ -181,7 +181,7 @@ class Recipe(LocatedSection):
         """
         experiments = []
         for group, override in (self.experiments or {"main": {}}).items():
-            # One that changes nothing in a section has the recipe's own.
+            # An experiment that changes nothing in a section has the recipe's own section.
             lora, training = self.lora, self.training
             if "lora" in override:
                 lora = LoraSettings.model_validate(lora.model_dump() | dict(override["lora"]))

@@ -24,7 +24,7 @@ def _row(keys: str, allowed: tuple[Any, ...] | None, reason: str, fix: str = "",
 _OFF = (False, None)
 _UNSET: tuple[Any, ...] = (None, False, [], {}, "")
 
-# What is trained, and in which precision.
+# The trained weights and their precision.
 _row(
     "task_type",
     ("SEQ_2_SEQ_LM", "TaskType.SEQ_2_SEQ_LM", None),
@@ -86,7 +86,7 @@ _row(
 )
 _row("peft_version megatron_core qalora_group_size", ANY_VALUE, Message("it records how PEFT was set up"))
 
-# Where things go, and what is logged.
+# Output folders and logging.
 _row(
     "output_dir overwrite_output_dir logging_dir run_name project trackio_space_id trackio_bucket_id "
     "trackio_static_space_id debug transformers_version",
@@ -124,7 +124,7 @@ _row(
     Message("a run is resumed bit for bit"),
 )
 
-# How training goes.
+# The course of training.
 _row(
     "load_best_model_at_end",
     (True, None),

@@ -26,7 +26,7 @@ from loraloom.text.message import Message
 
 # Upper bound of all limits on tokens.
 MAX_TOKENS = 1_000_000
-# Key in the JSON Schema for the setting from which another one takes its default.
+# Key in the JSON Schema for the setting that another one takes its default from.
 DEFAULT_FROM = "x-default-from"
 
 

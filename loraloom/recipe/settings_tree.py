@@ -30,7 +30,7 @@ class Note:
         return str(self.as_message())
 
     def as_message(self) -> Message:
-        """Return all of it as one message."""
+        """Return the whole note as one message."""
         return Message("{where}: {what}", where=self.where, what=self.what)
 
 
@@ -51,7 +51,7 @@ class SettingsTree:
         settings: canonical path -> value and place; changes of an experiment are under
             ("experiments", its name, …).
         places: sections and experiments in the document, and their places.
-        emptied: those of them without a value.
+        emptied: sections and experiments without a value.
         script_keys: keys of other scripts, with their places.
     """
 

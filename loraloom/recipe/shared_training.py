@@ -10,7 +10,7 @@ from loraloom.recipe.values import BaseDropout, Count, Trackers
 class SharedTraining(Protocol):
     """Settings that cannot differ between experiments, because one forward pass serves all of them.
 
-    Every `TrainingSettings` is one; code that only gets the shared settings can read no others.
+    Every `TrainingSettings` has this type; code that is typed with it can read only the shared settings.
     """
 
     base_dropout: BaseDropout

@@ -66,7 +66,7 @@ def read_target_modules(value: Any) -> str | list[str]:
         value: value from YAML or an adapter's configuration.
 
     Raises:
-        ValueError: it has another type, names nothing, or is an invalid expression; the text does not
+        ValueError: the value has another type, names nothing, or is an invalid expression; the text does not
             contain the setting's name.
     """
     if isinstance(value, str):

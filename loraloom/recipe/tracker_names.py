@@ -19,7 +19,7 @@ def read_trackers(value: Any) -> list[str]:
         value: a name, `wandb, tensorboard`, a list, `none`, or `true` for the local tracker.
 
     Raises:
-        ValueError: it has another type, or names no tracker.
+        ValueError: the value has another type, or names no tracker.
     """
     if value is None or value is False:
         return []

@@ -13,7 +13,7 @@ from loraloom.text.message import Message
 
 # Keys, values that describe what happens anyway, the reason, and what to write instead.
 _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
-    # Which rows.
+    # The rows.
     (
         "max_samples num_samples num_train_samples max_rows max_train_rows sample_size subset_size "
         "limit_train_batches",
@@ -66,7 +66,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         Message("it changes the speed of a Trainer, not the result"),
         "",
     ),
-    # The base, and what is trained on it.
+    # The base, and the weights trained on it.
     (
         "model_type model_class architecture",
         ANY_VALUE,
@@ -136,7 +136,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         Message("it does not distinguish base and adapters"),
         Message("Set training.base_dropout, or lora.lora_dropout."),
     ),
-    # How training goes.
+    # The course of training.
     (
         "min_lr lr_end num_cycles decay_steps momentum",
         UNSET,
@@ -206,7 +206,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         Message("a recipe describes what to do, not the progress"),
         Message("Use `loraloom train RECIPE --resume RUN`."),
     ),
-    # Where things go, and what is logged.
+    # Output folders and logging.
     (
         "save_dir results_dir experiment_name project_name",
         ANY_VALUE,

@@ -155,7 +155,7 @@ Layers = Annotated[list[Annotated[Count, Field(ge=0)]] | None, BeforeValidator(r
 
 
 def _token_indices(value: list[int] | None) -> list[int] | None:
-    """Sort token ids; none is given twice."""
+    """Sort token ids; refuse repeated ones."""
     if value and len(set(value)) < len(value):
         twice = min(token for token in value if value.count(token) > 1)
         raise ValueError(Message("has {twice} twice; name each token id once", twice=twice))
@@ -163,7 +163,7 @@ def _token_indices(value: list[int] | None) -> list[int] | None:
 
 
 def is_norm_name(name: str) -> bool:
-    """Return whether a name in `modules_to_save` can be that of a norm: in all families they say so."""
+    """Return whether a name in `modules_to_save` can be that of a norm: all families have "norm" in it."""
     return "norm" in name.lower()
 
 
@@ -216,7 +216,7 @@ UNQUANTIZED: Final = "none"
 
 
 def _quantization(value: Any) -> Any:
-    """Parse how the base is quantized; `null` and `false` say that it is not."""
+    """Parse how the base is quantized; `null` and `false` mean that it is not."""
     return UNQUANTIZED if value in (None, False, "") else value
 
 
@@ -227,6 +227,6 @@ Device = Annotated[
     Field(pattern=r"^(cpu|cuda:\d+)$"),
     BeforeValidator(lambda value: f"cuda:{value}" if type(value) is int and value >= 0 else value),
 ]
-"""A device of several; a number is that of a GPU."""
+"""One of several devices; the number is that of a GPU."""
 
 Dtype = Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_dtype)]

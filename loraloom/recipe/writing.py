@@ -93,7 +93,7 @@ def write_recipe(recipe: Recipe) -> str:
 
 
 def write_settings(recipe: Recipe, comments: Mapping[tuple[str, ...], str]) -> str:
-    """Write some settings of a recipe as YAML, each with a comment behind it.
+    """Write some settings of a recipe as YAML, each followed by a comment.
 
     Args:
         recipe: the recipe.

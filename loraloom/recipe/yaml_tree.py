@@ -25,7 +25,7 @@ from loraloom.text.visible import quoted
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 16
-# Aliases count each time they are used, because a few lines can stand for billions of values.
+# Aliases count each time they are used, because a few lines can represent billions of values.
 MAX_VALUES = 20_000
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")

@@ -15,7 +15,7 @@ class ModelResult:
     """One model of a comparison.
 
     Args:
-        figures: by name, over all judged rows: `eval_loss`, `chrf`, …
+        figures: figures by name, over all judged rows: `eval_loss`, `chrf`, …
         movement: ‖ΔW‖ / ‖W‖ of its adapter; None for the base.
     """
 
@@ -30,7 +30,7 @@ class RowResult:
     Args:
         source: source text of the row.
         reference: the known answer, if there is one.
-        answers: by model; `base` is the first.
+        answers: answers by model; `base` is the first.
     """
 
     source: str
@@ -44,9 +44,9 @@ class CompareResult:
 
     Args:
         file: the file it is stored in; None if it is not stored.
-        what: which rows were answered: `test`, `eval`, `prompts` or `data`.
+        what: the rows that were answered: `test`, `eval`, `prompts` or `data`.
         sentences: one for each experiment, describing its effect.
-        models: by name; `base` is the first.
+        models: models by name; `base` is the first.
         differences: each experiment against the base; empty if no row has a known answer.
         pairs: each experiment against each other.
         recommendation: the experiment to use; None if none is clearly better.
@@ -137,7 +137,7 @@ class ExportResult:
     """Result of `write_export`.
 
     Args:
-        folder: what was written; its README.md has code that runs it.
+        folder: the folder that was written; its README.md has code that runs the export.
         experiment: experiment of the exported adapter.
         format, quantization: as requested.
         num_bytes: size of its files.

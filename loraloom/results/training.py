@@ -38,7 +38,7 @@ class ScriptResult:
     """Result of `check_script`.
 
     Args:
-        findings: what will go wrong, and what of the script is not in the recipe.
+        findings: what will go wrong, and parts of the script that are not in the recipe.
         recipe: the recipe that the script means, as YAML.
     """
 
@@ -47,7 +47,7 @@ class ScriptResult:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings after which the script ends in an error, or trains something else than it says."""
+        """The findings due to which the script ends in an error, or trains something other than intended."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
 
@@ -60,7 +60,7 @@ class ExperimentResult:
         status: `done`, `stopped` (early) or `failed`.
         step: number of optimizer steps taken.
         reason: why it ended, unless it simply finished.
-        best_step, best_metric: of the checkpoint that became the adapter.
+        best_step, best_metric: step and metric of the checkpoint that became the adapter.
         forgetting: increase of the loss on `data.retain`, in nats per token.
         retain_pairs: pair of languages → loss on its rows of `data.retain`, and the increase; empty if the
             base has no languages.
@@ -102,7 +102,7 @@ class TrainResult:
 
     Args:
         run: the run directory.
-        experiments: by name, in the recipe's order.
+        experiments: results by name, in the recipe's order.
         steps: number of steps of the whole run.
         wall_seconds: duration of the call that finished the run.
         peak_bytes: peak memory of the process.

@@ -70,7 +70,7 @@ class FileDigest:
         """Parse an entry of a manifest.
 
         Raises:
-            KeyError, TypeError, ValueError: it is invalid.
+            KeyError, TypeError, ValueError: the entry is invalid.
         """
         if isinstance(entry, list):  # as written by 0.1: the previous sum, if any, and the sum
             *before, sha256 = map(str, entry)
@@ -103,7 +103,7 @@ class Manifest:
         """Parse the content of a manifest's file; None if it was changed, or has another format.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError, RecursionError: it is not a manifest.
+            KeyError, TypeError, ValueError, AttributeError, RecursionError: the content is not a manifest.
         """
         values = json.loads(content)
         files, own, version = values["files"], values[KEY], values.get("format", FORMAT)

@@ -11,13 +11,13 @@
       lanes/lane-3/        checkpoints of experiments that workers train, written by training/lanes.py
       workers/<name>/      journal and files of processes that have joined (workers/wave_files.py)
       adapters/<name>/     finished adapters, in PEFT's folder format
-      failed/<name>/       the same, for what a failed experiment had learnt
+      failed/<name>/       the same, for the adapter of a failed experiment
       changed/             copies of files that had changed when the run was resumed
       compare/<name>.json  answers and figures
       result.json          how training ended; it exists only if the run is finished
       .sums.json           sha256 of files that are written as a whole, see digests.py
 
-This module knows paths and lock, and creates and finds runs.
+This module defines the paths and the lock, and creates and finds runs.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Run:
         """Read one of the run's JSON files.
 
         Raises:
-            RunError: it is missing or is not JSON.
+            RunError: the file is missing or is not JSON.
         """
         return read_json(path)
 
@@ -131,7 +131,7 @@ class Run:
         """Hold the lock of this directory.
 
         Args:
-            note: on what this process does, for others; as in `lock.locked`.
+            note: what this process is doing, for other processes; as in `lock.locked`.
 
         Raises:
             RunError: another process holds it; the message has its process id.
@@ -145,7 +145,7 @@ class Run:
         The line of a save ends with the sha256 of the log up to it, see `integrity.log_problem`.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the log cannot be written.
         """
         try:
             line = json.dumps(to_data(event.at(now()).to_json()), ensure_ascii=False, allow_nan=False)
@@ -216,7 +216,7 @@ def create_run(folder: Path) -> Run:
     A folder left by a process that was killed while it did this is reused.
 
     Raises:
-        RunError: it exists and is not empty, or cannot be written.
+        RunError: the folder exists and is not empty, or cannot be written.
     """
     is_new = not folder.exists() or Run(folder).is_remnant
     if (folder / LOCK_FILE).exists():
@@ -249,7 +249,7 @@ def open_run(folder: Path) -> Run:
     """Open an existing run.
 
     Raises:
-        RunError: there is none; the message lists the runs in the same folder.
+        RunError: there is no such run; the message lists the runs in the same folder.
     """
     run = Run(folder)
     if not run.is_started:

@@ -22,7 +22,7 @@ def write_recorded(run: Run, path: Path, text: str) -> None:
     """Replace one of a run's files atomically, and record it.
 
     Raises:
-        RunError: it cannot be written, or .sums.json is damaged.
+        RunError: the file cannot be written, or .sums.json is damaged.
     """
     name, files = path.name, _known(run)
     try:

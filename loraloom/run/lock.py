@@ -29,10 +29,10 @@ with warnings.catch_warnings(action="ignore"):  # filelock warns if the system h
 PATIENCE_SECONDS = 0.2
 # A report or a card is written in about a second, so a second writer waits, and writes the newer content.
 WRITING_SECONDS = 10.0
-# On Windows, a locked file is unreadable, so a file beside it is locked, and the pid stays readable.
+# On Windows, a locked file is unreadable, so a second file is locked, and the pid stays readable.
 LOCKS_A_GUARD = sys.platform == "win32"
 
-# Locks of this process, by process id and path; filelock would let another thread wait, not refuse it.
+# Locks of this process, by process id and path; filelock would make another thread wait, not refuse it.
 _held: set[tuple[int, str]] = set()
 _mutex = threading.Lock()
 
@@ -57,10 +57,10 @@ def locked(
         path: the lock file, created if necessary; it contains the holder's process id.
         doing: what a holder is doing, for the message: `is using this run`.
         where: what is locked, for the message; by default the folder of the lock file.
-        fix: what a process that is refused can do.
+        fix: what the user of a refused process can do.
         is_temporary: remove the file afterwards.
         patience: seconds to wait for another holder.
-        note: one line that other processes read while the lock is held (`holder_note`).
+        note: one line that other processes can read while the lock is held (`holder_note`).
 
     Raises:
         RunError: another process holds it; the message has its process id.
@@ -130,7 +130,7 @@ def guard_file(path: Path) -> Path:
 
 @contextmanager
 def _found(path: Path) -> Iterator[tuple[int, int] | None]:
-    """Identify the present file by its inode, which no other file gets meanwhile; None if there is none."""
+    """Identify the present file by its inode, which no other file gets meanwhile; None if it is missing."""
     descriptor = None
     if not LOCKS_A_GUARD:  # on Windows, an open file cannot be removed
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -161,7 +161,7 @@ def _write_holder(path: Path, note: str) -> None:
 def _remove(path: Path) -> None:
     """Remove a lock file while its lock is held, so that no other process's file of this name is removed.
 
-    A process that waits for a removed file starts again (filelock), with no file or a new one.
+    A process that waits for a removed file starts over (filelock), with no file or a new one.
     """
     path.unlink(missing_ok=True)
     if LOCKS_A_GUARD:
@@ -221,7 +221,7 @@ def holder(path: Path) -> int | None:
 def holder_note(path: Path) -> str:
     """Return the note of the process that holds a lock file; empty if it left none, or if no process does.
 
-    A holder writes it just after it has the lock, so for a moment it is still that of the holder before.
+    A holder writes the note just after taking the lock; until then, the previous holder's note is returned.
     """
     return _lines(path)[1] if is_held(path) else ""
 

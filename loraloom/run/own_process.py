@@ -1,7 +1,7 @@
 """Processes of this package: the command and environment of one of its modules.
 
-`python -m` puts the current folder first, where a file of the user called "datasets" or "json" would stand
-for the library of that name. So it is left out (`-P`), and the place of the package is named instead.
+`python -m` puts the current folder first, so a user's file called "datasets" or "json" would be imported
+instead of the library. The folder is therefore left out (`-P`), and the package's location is given instead.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def module_command(module: str, *words: str | Path) -> list[str]:
 
 
 def module_environment(**more: str) -> dict[str, str]:
-    """Return its environment.
+    """Return the environment for `module_command`.
 
     Args:
-        more: set beside what this process has.
+        more: variables to set in addition to those of this process.
     """
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}

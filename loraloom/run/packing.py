@@ -15,10 +15,10 @@ def packed(files: Mapping[str, bytes]) -> bytes:
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """Return the files in one piece, as `packed` made it.
+    """Return the files in a piece that `packed` returned.
 
     Raises:
-        ValueError: it is truncated or something else, or a name is not that of a file below a folder.
+        ValueError: the piece is truncated or something else, or a name is not that of a file below a folder.
     """
     try:
         (length,) = struct.unpack_from("<Q", content)

@@ -1,4 +1,4 @@
-"""Readings that fail for a moment: a file that is just being replaced, or a file system that stalls."""
+"""Repetition of reads that fail temporarily: a file is being replaced, or a file system stalls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 POLL_SECONDS = 0.05
-# Of a file that the system may give in a moment: `_may_pass`.
+# Errors for a file that may be available in a moment: `_may_pass`.
 SECONDS_FOR_A_FILE = 2.0
 
 _PASSING = {
@@ -29,12 +29,12 @@ def patiently(
     seconds: float,
     may_pass: Callable[[Exception], bool] = lambda _: True,
 ) -> T:
-    """Return what a reading gives, which is repeated as long as it fails, for some seconds at most.
+    """Return the result of a reading, repeating it while it fails, for some seconds at most.
 
     Args:
         read: the reading.
         errors: kinds of errors that may pass; the last one is raised.
-        seconds: how long to try, from the first error on.
+        seconds: time to keep trying, from the first error on.
         may_pass: whether to try again after an error.
     """
     deadline = None
@@ -50,10 +50,10 @@ def patiently(
 
 
 def despite_stalls(read: Callable[[], T]) -> T:
-    """Return what a reading gives, which is repeated for a while if the file system stalls.
+    """Return the result of a reading, repeating it for a while if the file system stalls.
 
     Raises:
-        OSError: it has failed for a reason that does not pass, or for too long.
+        OSError: the reading failed for a permanent reason, or for too long.
     """
     return patiently(read, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
 
@@ -62,13 +62,13 @@ def read_bytes_patiently(path: Path) -> bytes:
     """Return the content of a file, which another process may be replacing.
 
     Raises:
-        OSError: it is missing, or could not be read for a while.
+        OSError: the file is missing, or could not be read for a while.
     """
     return despite_stalls(path.read_bytes)
 
 
 def exists_patiently(path: Path) -> bool:
-    """Return whether there is something at a path; False, too, if the system cannot say it for a while."""
+    """Return whether a path exists; also False if the system cannot determine it for a while."""
     try:
         return despite_stalls(path.exists)
     except OSError:

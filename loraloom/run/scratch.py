@@ -4,8 +4,8 @@
       lock    held by the process that uses the folder; the system releases it, however that process ends
       files/  its files; created once the lock is held, so that no other process removes a new folder
 
-The name of a folder is not enough to remove it: it may be somebody else's. Nor is the lock, if machines share
-the folder of temporary files: on some file systems, such as BeeGFS, a lock holds on its own machine alone.
+The name of a folder is not enough to remove it: it may be another user's. Nor is the lock, if machines share
+the folder of temporary files: on some file systems, such as BeeGFS, a lock applies only to its own machine.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from loraloom.errors import RunError
 from loraloom.run.lock import locked
 from loraloom.text.message import Message
 
-# Of this machine; what is random after the last "-" has none.
+# Prefix of names on this machine; the random part after the last "-" contains no "-".
 PREFIX = f"loraloom-{re.sub('[^A-Za-z0-9.-]', '_', platform.node())[:64]}-"
 LOCK, FILES = "lock", "files"
-# Another process that looks for what is left may have the lock of a new folder for a moment.
+# Another process that looks for leftovers may hold the lock of a new folder for a moment.
 PATIENCE_SECONDS = 10.0
 # Without locks, a folder is removed by its own process alone.
 _NO_LOCK = (RunError, OSError, NotImplementedError)
@@ -37,7 +37,7 @@ _NO_LOCK = (RunError, OSError, NotImplementedError)
 class ScratchFolder:
     """A temporary folder, removed when nothing refers to this object any more, or when the process ends.
 
-    Those that killed processes of this user have left on this machine are removed first.
+    Folders left on this machine by killed processes of this user are removed first.
 
     Raises:
         RunError: no folder can be created.
@@ -59,7 +59,7 @@ class ScratchFolder:
         self._end = weakref.finalize(self, _remove, folder, holding, os.getpid())
 
     def remove(self) -> None:
-        """Remove it now."""
+        """Remove the folder now."""
         self._end()
 
 
@@ -84,7 +84,7 @@ def _held(folder: Path) -> ExitStack:
 
 
 def remove_leftovers() -> None:
-    """Remove those of this user's processes on this machine that were killed; links are not followed."""
+    """Remove folders of this user's killed processes on this machine; links are not followed."""
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.rpartition("-")[0] == PREFIX[:-1] and _is_own_folder(entry):
@@ -93,7 +93,7 @@ def remove_leftovers() -> None:
 
 def _is_own_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        own = getattr(os, "geteuid", lambda: 0)()  # Windows has none, and says 0 of every folder
+        own = getattr(os, "geteuid", lambda: 0)()  # Windows has none, and reports 0 for every folder
         is_own = entry.stat(follow_symlinks=False).st_uid == own
         return is_own and entry.is_dir(follow_symlinks=False)
     except OSError:  # its process has just removed it

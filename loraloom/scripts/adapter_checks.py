@@ -1,4 +1,4 @@
-"""Adapter of a script: targets, what is frozen or not used, rate and length of training."""
+"""Adapter of a script: targets, frozen or unused adapters, learning rate and length of training."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def frozen_adapters(facts: Facts) -> Iterator[Finding]:
 
 
 def adapter_in_use(facts: Facts) -> Iterator[Finding]:
-    """Find a LoraConfig that nothing uses, and a Trainer that is given the bare base."""
+    """Find a LoraConfig that is not used, and a Trainer that is given the bare base."""
     script = facts.script
     wrapped = script.calls_of("get_peft_model", "add_adapter")
     if facts.lora is not None and not wrapped and not _is_given(facts):

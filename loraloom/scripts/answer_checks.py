@@ -1,4 +1,4 @@
-"""Answers in a script: which model gives them, how long they may be, how they are decoded, what is merged."""
+"""Answers in a script: the model that generates them, their length, their decoding, and merging."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 @dataclass(frozen=True)
 class Binding:
-    """One place where a name gets a value.
+    """A place where a name gets a value.
 
     Args:
         value: the expression; for one of several results of an expression, see `index`.

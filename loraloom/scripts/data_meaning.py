@@ -38,10 +38,10 @@ Given = tuple[str, Node]
 
 
 class DataMeaning:
-    """What a script says of its data.
+    """What a script specifies about its data.
 
     Args:
-        facts: of the script.
+        facts: facts of the script.
     """
 
     def __init__(self, facts: Facts) -> None:

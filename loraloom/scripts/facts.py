@@ -34,7 +34,7 @@ class Tokenization:
 
     Args:
         call: the call.
-        is_source, is_target: which texts it reads; one call may read both.
+        is_source, is_target: whether it reads sources or targets; one call may read both.
     """
 
     call: Call
@@ -65,7 +65,7 @@ class Facts:
 
     @cached_property
     def base(self) -> Call | None:
-        """The call that loads what is trained: the first of an encoder-decoder, else the first."""
+        """The call that loads the trained model: the first of an encoder-decoder, else the first."""
         right = [call for call in self.model_calls if call.owner.endswith(_MODEL_CLASS)]
         return next(iter(right or self.model_calls), None)
 
@@ -77,7 +77,7 @@ class Facts:
 
     @cached_property
     def known(self) -> KnownModel | None:
-        """What is known of the base."""
+        """The known facts about the base."""
         by_class = name_of_class(self.base.owner) if self.base else ""
         by_name = known_model(self.model_name, self.folder) if self.model_name else None
         return by_name or (known_model(by_class) if by_class else None)
@@ -196,7 +196,7 @@ class Facts:
 
     @cached_property
     def _labels(self) -> list[tuple[str, ast.expr]]:
-        """Every expression that becomes `labels`, and the text of the one that is `input_ids` beside it."""
+        """Every expression that becomes `labels`, and the text of the one for `input_ids` next to it."""
         found: list[tuple[str, ast.expr]] = []
         for node in self.script.walk():
             if isinstance(node, ast.Assign):

@@ -1,6 +1,6 @@
 """Names of installed libraries, read from their files without importing them: parameters, classes, versions.
 
-A script's keyword is compared with the library that is here, so no list has to be kept for each version.
+A script's keyword is compared with the installed library, so no list has to be kept for each version.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def _replaces_padding(facts: Facts, call: Call) -> bool:
 
 
 def _written(node: ast.AST) -> Sequence[ast.expr]:
-    """Return what a statement or expression puts in the place of other values."""
+    """Return the value with which a statement or expression replaces other values."""
     if isinstance(node, ast.Assign) and any(isinstance(each, ast.Subscript) for each in node.targets):
         return [node.value]  # labels[labels == pad] = -100
     if isinstance(node, ast.IfExp):

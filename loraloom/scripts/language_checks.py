@@ -11,7 +11,7 @@ from loraloom.text.message import Message
 
 
 def languages(facts: Facts) -> Iterator[Finding]:
-    """Find sources, labels and answers whose language is not said."""
+    """Find sources, labels and answers whose language is not specified."""
     if facts.known is None or not facts.known.languages:
         return
     code = facts.known.languages

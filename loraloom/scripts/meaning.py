@@ -20,7 +20,7 @@ BASE_PLACEHOLDER = "google/flan-t5-base"
 _TRAINER_RATE = 5e-5
 # PEFT's own defaults, where they differ from ours.
 _LORA_DEFAULTS = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.0}
-# What must not be shown, and what is said elsewhere.
+# Keys that must not be shown, and keys that are handled elsewhere.
 _SKIPPED = ("hub_token", "push_to_hub_token", "token", "generation_config", "peft_config")
 _DTYPES = ("float32", "bfloat16")
 
@@ -29,7 +29,7 @@ class Meaning:
     """The settings of a script, with the place of each.
 
     Args:
-        facts: of the script.
+        facts: facts of the script.
     """
 
     def __init__(self, facts: Facts) -> None:

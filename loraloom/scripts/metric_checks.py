@@ -64,7 +64,7 @@ def _computes(facts: Facts) -> ast.expr | None:
 
 
 def generated_metrics(facts: Facts) -> Iterator[Finding]:
-    """Find metrics over something else than answers, and answers that are cut off or not used."""
+    """Find metrics over anything other than answers, and answers that are cut off or not used."""
     node = _computes(facts)
     function = facts.script.function_of(node)
     decodes = [

@@ -1,4 +1,4 @@
-"""Optimizer of a script: settings that do not reach it."""
+"""Optimizer of a script: settings that have no effect on it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def loraplus_decay(facts: Facts) -> Iterator[Finding]:
 
 
 def ignored_arguments(facts: Facts) -> Iterator[Finding]:
-    """Find training arguments for an optimizer, beside an optimizer that the trainer is given."""
+    """Find training arguments for an optimizer if the trainer is also given an optimizer."""
     given = facts.script.value(facts.trainer, "optimizers")
-    # Only a call makes an optimizer for certain; what is not read may be None, as in `(None, schedule)`.
+    # Only a call certainly creates an optimizer; an unread value may be None, as in `(None, schedule)`.
     if facts.arguments is None or not (isinstance(given, list) and given and isinstance(given[0], Call)):
         return
     used = _attributes_read(facts, facts.arguments)

@@ -1,4 +1,4 @@
-"""Names that the installed transformers, PEFT and datasets do not have, where the script ends in an error."""
+"""Names that the installed transformers, PEFT and datasets do not have, and that end a script in an error."""
 
 from __future__ import annotations
 

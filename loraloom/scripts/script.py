@@ -28,7 +28,7 @@ _PARSED = ("parse_args", "parse_args_into_dataclasses", "parse_known_args", "Nam
 
 
 class Script:
-    """A script that was read, and what its expressions come to.
+    """A script that was read, and the values of its expressions.
 
     Args:
         source: its statements.
@@ -55,7 +55,7 @@ class Script:
         return tuple(self._call(node) for node in sorted(found, key=_place))
 
     def walk(self) -> Iterator[ast.AST]:
-        """Go through all nodes."""
+        """Iterate over all nodes."""
         for statement in self.source.body:
             yield from ast.walk(statement)
 
@@ -64,7 +64,7 @@ class Script:
         return [call for call in self.calls if self.kind(call) in functions]
 
     def kind(self, call: Call) -> str:
-        """Return the name of what is called; of a class that the script derives, that of its base."""
+        """Return the name of what is called; for a class that the script derives, the name of its base."""
         *_, last = self._classes(call)
         return last
 
@@ -78,7 +78,7 @@ class Script:
         return {field for name in self._classes(call) for field in self.names.attributes.get(name, ())}
 
     def _classes(self, call: Call) -> Iterator[str]:
-        """Yield the name of what is called and, of a class that the script derives, of its bases."""
+        """Yield the name of what is called and, for a class that the script derives, those of its bases."""
         name, seen = call.function, set[str]()
         yield name
         while name in self.names.bases and name not in seen and self.names.bases[name]:
@@ -137,7 +137,7 @@ class Script:
         return self._calls[id(node)]
 
     def _is_tokens(self, node: ast.expr) -> bool:
-        """Return whether what is spread into a call is a tokenizer's result, which has no settings."""
+        """Return whether a value spread into a call is a tokenizer's result, which has no settings."""
         if isinstance(node, ast.Name):
             found = self.names.find(node.id, node.lineno, self.scope(node))
             node = found.value if found and isinstance(found.value, ast.expr) else node
@@ -277,5 +277,5 @@ _READERS: dict[type[ast.AST], Callable[[Script, Any, int], Any]] = {
 
 
 def _place(node: ast.Call) -> tuple[int, int]:
-    """Sort calls by where they end, so that the inner ones of a chain come first."""
+    """Sort calls by their end, so that the inner calls of a chain precede the outer ones."""
     return (node.lineno, getattr(node, "end_col_offset", 0) or 0)

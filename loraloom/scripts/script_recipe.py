@@ -1,4 +1,4 @@
-"""From a script's settings to a recipe that is valid, and what had to be left out of it."""
+"""Conversion of a script's settings to a valid recipe, and what had to be left out of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loraloom.scripts.facts import Facts
 from loraloom.scripts.meaning import Meaning
 from loraloom.text.message import Message
 
-_ROUNDS = 60  # each removes a setting at least
+_ROUNDS = 60  # each removes at least one setting
 
 
 @dataclass(frozen=True)

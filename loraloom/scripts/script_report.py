@@ -21,7 +21,7 @@ class ScriptReport:
     """What was found in a script.
 
     Args:
-        findings: of all checks, and what could not be read or said in the recipe.
+        findings: findings of all checks, and what could not be read or expressed in the recipe.
         recipe: the recipe that the script means, as YAML; its comments are places in the script.
     """
 
@@ -30,7 +30,7 @@ class ScriptReport:
 
     @property
     def has_errors(self) -> bool:
-        """Whether the script would end in an error, or train something else than it says."""
+        """Whether the script would end in an error, or train something other than intended."""
         return any(finding.level == "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, object]:
@@ -39,7 +39,7 @@ class ScriptReport:
 
 
 def check_script(path: Path) -> ScriptReport:
-    """Read a script or notebook, without running or importing it, and say what will go wrong in it.
+    """Read a script or notebook, without running or importing it, and report what will go wrong in it.
 
     Raises:
         DataError: the file cannot be read, is not Python, or trains no model of the transformers library.
@@ -62,7 +62,7 @@ def write_new(file: Path, recipe: str) -> None:
     """Write a recipe to a file that does not exist yet.
 
     Raises:
-        RecipeError: there is such a file, or it cannot be written.
+        RecipeError: the file exists, or cannot be written.
     """
     name = printable(str(file), 200)
     if file.exists():

@@ -24,7 +24,7 @@ _PINNED = re.compile(r"(?<![\w.-])([A-Za-z][\w-]*)(?:\[[\w,]*\])?\s*==\s*([\w.]+
 
 @dataclass(frozen=True)
 class Source:
-    """The statements of a script, with consecutive line numbers, and where each line stands.
+    """The statements of a script, with consecutive line numbers, and the place of each line.
 
     Args:
         name: the file's name in messages.

@@ -27,7 +27,7 @@ class Parameter:
 
     Args:
         name: its name.
-        source: what a loop goes through, if it is one.
+        source: the iterable, for a loop's variable.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of something that is not read: `dataset["train"]`, or the second of two results."""
+    """An item of an unread value: `dataset["train"]`, or the second of two results."""
 
     of: Any
     key: Any
@@ -86,12 +86,12 @@ class Call:
 
     @property
     def line(self) -> int:
-        """The line where it begins."""
+        """The line where the call begins."""
         return self.node.lineno
 
     @property
     def receiver(self) -> ast.expr | None:
-        """What a method is called on."""
+        """The expression that a method is called on."""
         return self.node.func.value if isinstance(self.node.func, ast.Attribute) else None
 
     def argument(self, name: str, position: int | None = None) -> ast.expr | None:

@@ -158,7 +158,7 @@ def embedding_noise(facts: Facts) -> Iterator[Finding]:
 
 
 def _divides_itself(facts: Facts) -> bool:
-    """Return whether the script has its own loss, or has told the Trainer that the base ignores its count."""
+    """Return whether the script has its own loss, or sets `accepts_loss_kwargs` to False."""
     for owner, value in facts.assigned("accepts_loss_kwargs", "model_accepts_loss_kwargs"):
         model = facts.script.read(owner)
         is_adapted = isinstance(model, Call) and model.function == "get_peft_model"

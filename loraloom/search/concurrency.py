@@ -1,4 +1,4 @@
-"""Number of trials that train together: decided once, for the heaviest that can be drawn."""
+"""Number of trials that train together: decided once, for the heaviest trials that can be drawn."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class TrialConcurrency:
         num_trials: number of trials in one pass.
         reason: explanation for provenance.json.
         heaviest: the experiment that needs the most memory of all that can be drawn.
-        need: what it adds to the peak.
+        need: bytes that it adds to the peak.
         free_bytes: free memory at the time of planning.
-        pass_limit: most tokens of any pass, if memory does not hold its whole micro-batch.
+        pass_limit: most tokens of any pass, if its whole micro-batch does not fit in memory.
     """
 
     num_trials: int
@@ -52,7 +52,7 @@ class TrialConcurrency:
 def choose_trial_concurrency(
     request: Request, probes: Sequence[Experiment], bank: AdapterBank, train_set: EncodedSet
 ) -> TrialConcurrency:
-    """Choose as many as fit in memory and the sampler can use.
+    """Choose as many trials as fit in memory and the sampler can use.
 
     Args:
         probes: one experiment for every representative value.
@@ -81,7 +81,7 @@ def heaviest_experiment(
     Args:
         request: the search.
         probes: one experiment for every representative value.
-        counter: of the base and the training rows.
+        counter: counter of memory for the base and the training rows.
         free: bytes of memory that are free.
 
     Returns:

@@ -29,7 +29,7 @@ def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) ->
     Args:
         path: path of the setting in a recipe.
         setting: its value in the space.
-        notes: receives what was read and the user should know.
+        notes: receives notes on what was read, for the user.
 
     Raises:
         RecipeError: lists everything that is wrong with it.

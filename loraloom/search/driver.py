@@ -46,16 +46,16 @@ from loraloom.training.waves import NoWorkers, WorkerSource
 
 
 class SearchDriver:
-    """A running search: its trials, which lanes they train in, and their progress.
+    """A running search: its trials, the lanes they train in, and their progress.
 
     Args:
-        request: what to search.
+        request: the request of the search.
         run: the locked run.
         known: its provenance.
-        setup: what all trials share; its bank is empty.
+        setup: the input of training that all trials share; its bank is empty.
         initial: tensors of the adapters that trials start from, by path.
         report: called with every event.
-        source: where workers come from.
+        source: source of workers.
         trains_here: whether this process trains trials too.
     """
 
@@ -176,7 +176,7 @@ class SearchDriver:
 
     @property
     def most_together(self) -> int:
-        """How many trials may be in training at once, so that the sampler has something to learn from."""
+        """Maximum number of trials in training at once, which leaves the sampler results to learn from."""
         return self.request.most_together
 
     def has_more(self) -> bool:
@@ -184,7 +184,7 @@ class SearchDriver:
         return len(self.ledger.trials) < self.request.num_trials
 
     def fill(self, lane: Lane, number: int) -> None:
-        """Draw trials into a lane until it has a number of them."""
+        """Draw trials into a lane until it has the given number of them."""
         before = len(self.ledger.trials)
         while self.has_more() and len(lane.names) < number:
             trial = Trial(trial_name(len(self.ledger.trials)), self.study.draw())
@@ -211,7 +211,7 @@ class SearchDriver:
         return experiments_as_recipe(self.request, self._trials_of(lane))
 
     def breaks_of(self, lane: Lane) -> dict[str, list[int]]:
-        """Return the steps of the rungs at which a lane's trials were not judged yet."""
+        """Return the steps of the rungs at which a lane's trials have not been judged yet."""
         if not self.request.halving:
             return {}
         return {
@@ -220,7 +220,7 @@ class SearchDriver:
         }
 
     def share_left(self, name: str, step: int) -> float:
-        """Return which share of a trial's steps is left."""
+        """Return the share of a trial's steps that is left."""
         return 1 - step / self._timetable(name).total_steps
 
     def train_here(self, lane: Lane) -> None:

@@ -34,7 +34,7 @@ def rung_steps(timetable: Timetable) -> dict[str, int]:
 
 
 def rung_due(steps: Mapping[str, int], step: int, judged: Mapping[str, float]) -> str | None:
-    """Return the rung that a trial has reached and was not yet judged at."""
+    """Return the rung that a trial has reached without having been judged at it."""
     return next((rung for rung, at in steps.items() if step >= at and rung not in judged), None)
 
 

@@ -1,4 +1,4 @@
-"""A search that is interrupted, and what its run has to continue from."""
+"""The end of an interrupted search, and the states that a resume continues from."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from loraloom.training.state import Progress, SlotTensors
 
 
 def interruption(request: Request, ledger: Ledger, num_steps: int, signal_number: int) -> Interrupted:
-    """Return the end of a search that was asked to stop, and has saved everything.
+    """Return the exception for a search that was asked to stop and has saved everything.
 
     Args:
         request: the search.
         ledger: its trials.
-        num_steps: how many steps it has taken.
+        num_steps: number of steps it has taken.
         signal_number: the signal, or 0.
     """
     ended = len(ledger.trials) - len(ledger.training)
@@ -67,7 +67,7 @@ def recovered_lanes(
                 ),
             )
         )
-    if run.is_finished:  # more trials are asked for; steps count on from those that it took
+    if run.is_finished:  # more trials are requested; steps continue from the number already taken
         main.tick = max(main.tick, Result.read(run.result_file).steps)
     main.replay(run.events())
     for name in names:

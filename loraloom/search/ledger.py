@@ -16,7 +16,7 @@ from loraloom.run.integrity import write_recorded
 
 
 def trial_name(number: int) -> str:
-    """Return the name of Optuna's trial of that number.
+    """Return the name of Optuna's trial with a number.
 
     >>> trial_name(7)
     'trial-0007'
@@ -25,7 +25,7 @@ def trial_name(number: int) -> str:
 
 
 def trial_number(name: str) -> int:
-    """Return the number of the trial of that name.
+    """Return the number of the trial with a name.
 
     >>> trial_number("trial-0007")
     7
@@ -104,6 +104,6 @@ class Ledger:
         return [trial for trial in self.trials if trial.status == "failed"]
 
     def ranked(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Sort by figure, best first; trials without one come last."""
+        """Sort trials by figure, best first; trials without a figure come last."""
         sign = -1 if self.higher_is_better else 1
         return sorted(trials, key=lambda t: (t.figure is None, sign * (t.figure or 0), t.name))

@@ -27,8 +27,8 @@ class Request:
     """A validated request for a search.
 
     Args:
-        recipe: what the space varies; it has no experiments.
-        space: what may vary.
+        recipe: the recipe that the space varies; it has no experiments.
+        space: the settings that may vary.
         num_trials: number of adapters to train; at most the number of combinations.
         sampler: one of `SAMPLERS`.
         halving: whether to stop the worse half of the trials early.

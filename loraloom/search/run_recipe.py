@@ -12,7 +12,7 @@ from loraloom.run.integrity import write_recorded
 from loraloom.search.request import Request
 from loraloom.search.trials import experiments_as_recipe, valid_experiments
 
-# With thousands of trials, writing takes seconds: then it may take this share of the time.
+# With thousands of trials, writing takes seconds; it may take at most this share of the time.
 SHARE = 0.05
 QUICK_SECONDS = 0.1
 
@@ -31,7 +31,7 @@ class RunRecipe:
         self._seconds = self._written = 0.0
 
     def write(self, trials: Sequence[Trial]) -> None:
-        """Write trials as the run's experiments, those aside whose settings are invalid."""
+        """Write trials as the run's experiments, except those with invalid settings."""
         started = time.monotonic()
         seeds = {name: each.seed for name, each in valid_experiments(self.request, trials).items()}
         valid = [trial for trial in trials if trial.name in seeds]
@@ -41,7 +41,7 @@ class RunRecipe:
         self._seconds = self._written - started
 
     def write_soon(self, trials: Sequence[Trial]) -> None:
-        """Write, unless that was done a moment ago and takes long."""
+        """Write trials like `write`, unless that takes long and was done a moment ago."""
         age = time.monotonic() - self._written
         if self._seconds < QUICK_SECONDS or age * SHARE > self._seconds:
             self.write(trials)

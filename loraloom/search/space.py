@@ -24,7 +24,7 @@ class Dimension:
     Args:
         key: `lora.r`, `training.learning_rate`, `seed`.
         where: its line in the file of the space.
-        choices: in the order of the file; empty for a range.
+        choices: choices in the order of the file; empty for a range.
         low, high: ends of a range, which can both be drawn.
         step: distance between the values of a range; None if it is continuous.
         log: whether the range is uniform in the logarithm.
@@ -52,18 +52,18 @@ class Dimension:
 
     @property
     def is_finite(self) -> bool:
-        """Whether it has finitely many values."""
+        """Whether the setting has finitely many values."""
         return bool(self.choices) or self.step is not None
 
     @property
     def size(self) -> int:
-        """Number of values, if it is finite."""
+        """Number of values, if there are finitely many."""
         if self.choices:
             return len(self.choices)
         return round((self.high - self.low) / (self.step or 1)) + 1
 
     def values(self) -> Iterator[Any]:
-        """Iterate over all values, if it is finite."""
+        """Iterate over all values, if there are finitely many."""
         if self.choices:
             yield from self.choices
             return
@@ -73,7 +73,7 @@ class Dimension:
             yield int(value) if self.is_integer else round(value, DECIMALS)
 
     def to_json(self) -> Any:
-        """Convert to what SPACE.yaml may contain, with every value parsed."""
+        """Convert to a value that SPACE.yaml may contain, parsed."""
         if self.choices:
             return list(self.choices)
         step = {} if self.step is None else {"step": self.step}
@@ -85,7 +85,7 @@ class Space:
     """The settings that a search may vary.
 
     Args:
-        dimensions: in the order of the file.
+        dimensions: dimensions in the order of the file.
         text: text of the file, for the run's own copy.
         notes: what the user should know about it.
     """
@@ -96,7 +96,7 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """Number of combinations; None if it is infinite."""
+        """Number of combinations; None if there are infinitely many."""
         if not all(dimension.is_finite for dimension in self.dimensions):
             return None
         return math.prod(dimension.size for dimension in self.dimensions)
@@ -116,7 +116,7 @@ def with_experiments(recipe: Recipe, experiments: JsonObject) -> Recipe:
     """Replace the experiments of a recipe.
 
     Raises:
-        ValidationError: they are invalid in combination with it.
+        ValidationError: the experiments are invalid in combination with the recipe.
     """
     return recipe.revised({"experiments": experiments})
 

@@ -39,7 +39,7 @@ def read_space(path: Path, recipe: Recipe) -> Space:
 
     Args:
         path: YAML.
-        recipe: what the space varies; its values must be valid in combination with the recipe's.
+        recipe: the recipe that the space varies; both must be valid in combination.
 
     Raises:
         RecipeError: the file cannot be read, or lists everything that is wrong with it.
@@ -65,7 +65,7 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
     Args:
         text: YAML.
         name: its name in messages.
-        recipe: what the space varies.
+        recipe: the recipe that the space varies.
 
     Raises:
         RecipeError: lists everything that is wrong with it.

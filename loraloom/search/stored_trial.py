@@ -1,4 +1,4 @@
-"""Trials, settings and values as Optuna's database has them."""
+"""Trials, settings and values as Optuna's database stores them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from loraloom.search.space import DECIMALS, Dimension
 
 @dataclass
 class StoredTrial:
-    """A trial as the database has it.
+    """A trial as the database stores it.
 
     Args:
-        labels: of its values.
-        rungs: the steps whose figures it has.
+        labels: labels of its values.
+        rungs: the steps whose figures are stored.
         is_finished: whether it has ended.
     """
 
@@ -34,7 +34,7 @@ class StoredTrial:
 
     @classmethod
     def of(cls, frozen: FrozenTrial) -> StoredTrial:
-        """Take what matters of one of Optuna's trials."""
+        """Convert one of Optuna's trials."""
         return cls(frozen.params, set(frozen.intermediate_values), frozen.state.is_finished())
 
 

@@ -1,6 +1,6 @@
 """The Optuna study of a search: `study.db`, and the choice of what to try next.
 
-The study follows search.json. `follow` brings it to the state of the ledger, whatever it contained: a
+The study follows search.json. `follow` brings it to the state of the ledger, regardless of its content: a
 call that was interrupted is repeated, and a missing database is created again. `draw` decides on a copy
 of the study in memory, with a sampler seeded for this one trial, so that an interrupted search draws what
 it would have drawn. The copy is made once for all trials that are drawn together.
@@ -71,9 +71,9 @@ class Study:
         self.report = report
         self.distributions = {d.key: distribution(d) for d in request.space.dimensions}
         self._study: optuna.Study | None = None
-        # What the database has; only this process writes it, and Optuna reads all trials under way each time.
+        # The database's trials; only this process writes them, and Optuna rereads running ones each time.
         self._stored: list[StoredTrial] = []
-        # A copy in memory to draw from, what it has, and what was drawn since the ledger was followed.
+        # A copy in memory to draw from, its trials, and the trials drawn since the ledger was followed.
         self._twin: optuna.Study | None = None
         self._known: set[tuple[object, ...]] = set()
         self._drawn: list[Parameters] = []
@@ -82,12 +82,12 @@ class Study:
         """Bring the database to the state of the ledger.
 
         Raises:
-            RunError: it stays locked or unreadable, or contains other trials.
+            RunError: the database stays locked or unreadable, or contains other trials.
         """
         self._patiently(lambda: self._follow(trials))
 
     def draw(self) -> Parameters:
-        """Let Optuna choose a combination that no trial has had: `{"lora.r": 8, …}`.
+        """Choose, with Optuna, a combination that no trial has had: `{"lora.r": 8, …}`.
 
         Raises:
             RunError: the database stays locked or unreadable.
@@ -98,7 +98,7 @@ class Study:
         return values
 
     def _choices(self) -> Iterator[Parameters]:
-        """Yield what the sampler chooses, and then all combinations, because it chooses known ones only."""
+        """Yield the sampler's choices, then all combinations, for a sampler that only chooses known ones."""
         for attempt in range(DRAWS_BEFORE_LISTING):
             if self._twin is None:
                 self._patiently(self._copy)
@@ -107,7 +107,7 @@ class Study:
                 self._twin.sampler = self._sampler(len(self._known), attempt)
                 params = self._twin.ask(self.distributions).params
             yield self._values(params)
-            self._twin = None  # it has a trial too many
+            self._twin = None  # the copy has one trial too many
         yield from self.request.space.combinations()
 
     def _copy(self) -> None:

@@ -16,7 +16,7 @@ def table(
     """Build columns and rows; the settings that vary are columns, with their importance if known.
 
     Args:
-        trials: in the order of the rows.
+        trials: trials in the order of the rows.
         metric: name of the figure.
         importances: share by dotted key.
     """

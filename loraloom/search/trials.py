@@ -58,7 +58,7 @@ def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
 
 
 def joining(drawn: Sequence[Trial], num_together: int) -> Message:
-    """Describe which trials begin to train, and how many train together then."""
+    """Describe which trials start to train, and how many then train together."""
     together = counted(num_together, "trial")
     if len(drawn) == 1:
         return Message("{trial} joins: {together} in one pass", trial=drawn[0].name, together=together)
@@ -71,6 +71,6 @@ def joining(drawn: Sequence[Trial], num_together: int) -> Message:
 
 
 def take_figures(trial: Trial, progress: Progress) -> None:
-    """Write down how far a trial came."""
+    """Record a trial's progress."""
     trial.steps, trial.best_step, trial.figure = progress.step, progress.best_step, progress.best_metric
     trial.forgetting = progress.forgetting

@@ -1,1 +1,1 @@
-"""A model that answers requests for many adapters in one batch, in a process of its own."""
+"""A model in its own process, which answers requests for many adapters in one batch."""

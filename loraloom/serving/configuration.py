@@ -1,4 +1,4 @@
-"""What a model process loads: a run or adapters, and how many answers it generates together."""
+"""Configuration of a model process: a run or adapters, and how many answers it generates together."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from loraloom.serving.limits import MAX_ROWS
 
 @dataclass(frozen=True)
 class ModelConfiguration:
-    """What to load.
+    """Configuration of a model process.
 
     Args:
         run: a run directory; None for adapters without a run.
         base: present folder of the run's base, if it was moved; without a run, the base.
-        adapters: `NAME=FOLDER` each; with a run, beside its own.
+        adapters: `NAME=FOLDER` each; with a run, in addition to its own.
         sets: `key=value` each, without a run.
-        changes: adapters added since, with their folders, and adapters removed, with None; in order.
-        max_rows: answers that are generated together.
+        changes: later changes in order: an added adapter with its folder, a removed one with None.
+        max_rows: maximum number of answers generated together.
     """
 
     run: str | None
@@ -29,16 +29,16 @@ class ModelConfiguration:
     max_rows: int = MAX_ROWS
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
+        """Return the configuration as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ModelConfiguration:
-        """Read what `to_json` returned."""
+        """Read a JSON object that `to_json` returned."""
         lists = {key: tuple(value[key]) for key in ("adapters", "sets")}
         changes = tuple((name, folder) for name, folder in value["changes"])
         return cls(**{**value, **lists, "changes": changes})
 
     def changed(self, name: str, folder: str | None) -> ModelConfiguration:
-        """Return it with one change more, so that a process started later has the same models."""
+        """Return the configuration with one more change, which gives a later process the same models."""
         return replace(self, changes=(*self.changes, (name, folder)))

@@ -1,7 +1,7 @@
-"""A batch of rows in the middle of their answers, which rows join and leave between two decode steps.
+"""A batch of rows that are being answered, which rows join and leave between two decode steps.
 
 The rows have different numbers of tokens. Their self-attention caches end at the same column, and a shorter
-row has masked columns before its own. Every family knows positions only as distances, or takes them as
+row has masked columns before its own. Every family uses positions only as distances, or takes them as
 numbers (`counts_positions`), so a row's states do not depend on where it begins.
 """
 
@@ -27,10 +27,10 @@ from loraloom.evaluate.row_decoding import padded_rows
 
 
 class DecodeBatch:
-    """The rows that are being answered, without what they are answered for.
+    """The rows that are being answered, without their requests.
 
     Args:
-        bank: with the adapters attached; call `adapters_changed` after attaching or dropping one.
+        bank: bank with the adapters attached; call `adapters_changed` after attaching or dropping one.
     """
 
     def __init__(self, bank: AdapterBank) -> None:
@@ -45,7 +45,7 @@ class DecodeBatch:
     def clear(self) -> None:
         """Remove all rows."""
         self.slots: list[str | None] = []
-        self._lengths: list[int] = []  # columns of the cache that are a row's own
+        self._lengths: list[int] = []  # number of columns of the cache that belong to each row
         self._cache: Any = None
         self._encoded = self._source_mask = torch.empty(0)
         self._of_rows = None
@@ -54,16 +54,16 @@ class DecodeBatch:
         return len(self.slots)
 
     def adapters_changed(self) -> None:
-        """Lay out the adapters as they are now."""
+        """Lay out the adapters that are now attached."""
         products = WideProducts(self.bank) if self.bank.slots else None
         self._products = products if products is not None and products.is_worthwhile else None
         self._of_rows = self._follows = None
 
     def encode(self, slots: Sequence[str | None], sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Encode the sources of newcomers.
+        """Encode the sources of new rows.
 
         Returns:
-            The encoder's states [rows, len, d_model], and which tokens are sources, int64 [rows, len].
+            The encoder's states [rows, len, d_model], and the mask of source tokens, int64 [rows, len].
         """
         base = self.bank.base
         input_ids, mask = padded_rows(base, sources, num_models=1)
@@ -73,15 +73,15 @@ class DecodeBatch:
     def join(
         self, slots: Sequence[str | None], encoded: Tensor, mask: Tensor, starts: Sequence[int]
     ) -> Tensor:
-        """Add rows after those that are there, and compute their first token.
+        """Add rows after the present ones, and compute the logits of their first token.
 
         Args:
-            slots: the adapter of each; None for the base.
-            encoded, mask: of each, as from `encode`.
-            starts: the decoder's first input of each.
+            slots: the adapter of each row; None for the base.
+            encoded, mask: states and mask of the rows, as returned by `encode`.
+            starts: the decoder's first input for each row.
 
         Returns:
-            float32 [newcomers, vocabulary].
+            float32 [new rows, vocabulary].
         """
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         tokens = torch.tensor(starts, device=encoded.device)[:, None]
@@ -99,7 +99,7 @@ class DecodeBatch:
         return logits
 
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """Compute the next token of every row.
+        """Compute the logits of the next token of every row.
 
         Args:
             tokens: the newest token of each row.
@@ -147,7 +147,7 @@ class DecodeBatch:
         cache: Any,
         lengths: Sequence[int],
     ) -> Tensor:
-        """One pass of the decoder, and the output head."""
+        """Run one pass of the decoder, and the output head."""
         base = self.bank.base
         own = torch.tensor(lengths, device=tokens.device)[:, None]
         num_columns = cache.get_seq_length() + 1
@@ -195,7 +195,7 @@ class _Passes:
 
 
 def _joined(old: Tensor, new: Tensor, dim: int) -> Tensor:
-    """Put rows below others, both padded with zeros at the end of a dimension."""
+    """Append rows to others, both padded with zeros at the end of a dimension."""
     size = max(old.shape[dim], new.shape[dim])
     return torch.cat([_padded(old, dim, size), _padded(new, dim, size)])
 
@@ -206,7 +206,7 @@ def _padded(rows: Tensor, dim: int, size: int) -> Tensor:
 
 
 def _join_caches(cache: Any, other: Any) -> None:
-    """Put the rows of another cache below those of a cache: sources begin, and answers end, together."""
+    """Append the rows of another cache, with sources aligned at their start and answers at their end."""
     for own, new in zip(cache.cross_attention_cache.layers, other.cross_attention_cache.layers, strict=True):
         own.keys, own.values = _joined(own.keys, new.keys, 2), _joined(own.values, new.values, 2)
     for own, new in zip(cache.self_attention_cache.layers, other.self_attention_cache.layers, strict=True):
@@ -214,6 +214,6 @@ def _join_caches(cache: Any, other: Any) -> None:
 
 
 def _ending(old: Tensor, new: Tensor) -> Tensor:
-    """[rows, heads, columns, d] of both, with zeros before the columns of the shorter ones."""
+    """Append rows [rows, heads, columns, d], with zeros before the columns of the shorter ones."""
     size = max(old.shape[2], new.shape[2])
     return torch.cat([F.pad(each, [0, 0, size - each.shape[2], 0]) for each in (old, new)])

@@ -1,4 +1,4 @@
-"""What is asked of a model: a prompt, the model that answers it, and how its answer is decoded."""
+"""A request for a model: a prompt, the model that answers it, and how its answer is decoded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from loraloom.errors import LoRALoomError, render
 from loraloom.text.message import Message, from_data, to_data
 
-# More than this would keep a place in the batch for minutes.
+# A longer answer would occupy a place in the batch for minutes.
 MAX_ANSWERS = 16
 MAX_LOGPROBS = 20
 MAX_STOPS = 8
@@ -16,14 +16,14 @@ MAX_STOPS = 8
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is decoded; None means: as the run's recipe says.
+    """How an answer is decoded; None stands for the setting in the run's recipe.
 
     Args:
-        max_tokens: of an answer, without EOS.
+        max_tokens: maximum length of an answer, without EOS.
         temperature: 0 is greedy.
         top_p, top_k: sample from the most likely tokens only.
         num_beams: above 1, beam search; such a request is a batch of its own.
-        seed: of the draws; without one, answers differ from one another.
+        seed: seed of the sampling; without one, answers differ from one another.
         stop: an answer ends before the first of these texts.
         logprobs: number of alternatives to each token to report; None for no log-probabilities.
     """
@@ -47,10 +47,10 @@ class Job:
         model: `base` or the name of an adapter.
         prompt: the text; None if there are messages.
         messages: turns of a conversation, each with `role` and `content`.
-        num_answers: answers to the same prompt.
+        num_answers: number of answers to the prompt.
         decoding: how they are decoded.
         is_streamed: whether text is reported as it is generated.
-        source_lang, target_lang: of a multilingual base.
+        source_lang, target_lang: languages, for a multilingual base.
     """
 
     id: int
@@ -64,12 +64,12 @@ class Job:
     target_lang: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
+        """Return the fields as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Job:
-        """Read what `to_json` returned."""
+        """Read a JSON object that `to_json` returned."""
         decoding = {**value["decoding"], "stop": tuple(value["decoding"]["stop"])}
         return cls(**{**value, "messages": tuple(value["messages"]), "decoding": Decoding(**decoding)})
 
@@ -78,10 +78,10 @@ class JobError(Exception):
     """A request that cannot be answered.
 
     Args:
-        status: of HTTP.
-        code: for programs.
-        message: for people.
-        param: the parameter that it is about, if any.
+        status: HTTP status.
+        code: error code, for programs.
+        message: message, for people.
+        param: the parameter concerned, if any.
         retry_after: seconds after which the same request may succeed.
     """
 
@@ -99,7 +99,7 @@ class JobError(Exception):
         self.param, self.retry_after = param, retry_after
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
+        """Return the fields as a JSON object."""
         return {
             "status": self.status,
             "code": self.code,
@@ -110,7 +110,7 @@ class JobError(Exception):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> JobError:
-        """Read what `to_json` returned."""
+        """Read a JSON object that `to_json` returned."""
         return cls(
             value["status"],
             value["code"],
@@ -121,7 +121,7 @@ class JobError(Exception):
 
     @classmethod
     def of(cls, error: LoRALoomError, param: str, *, where: str | None = None) -> JobError:
-        """Convert what is wrong with a prompt or an adapter; `where` stands for a path of this machine."""
+        """Convert an error about a prompt or an adapter; `where` replaces a path of this machine."""
         problems = (
             error.problems
             if where is None
@@ -131,6 +131,6 @@ class JobError(Exception):
 
 
 def unknown_model(name: str) -> JobError:
-    """Describe that there is no such model; the name is a word of the request and is looked up only."""
+    """Return the error for an unknown model; the name comes from the request and is only looked up."""
     message = Message("there is no model `{name}`; GET /v1/models lists them", name=name[:100])
     return JobError(404, "model_not_found", message, param="model")

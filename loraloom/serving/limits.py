@@ -1,3 +1,3 @@
-"""Sizes of a server that its processes share."""
+"""Limits that the processes of a server share."""
 
 MAX_ROWS = 64  # answers that are generated together

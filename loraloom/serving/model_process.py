@@ -1,4 +1,4 @@
-"""The model process, seen from the server; one that dies is replaced."""
+"""The model process as the server sees it; a process that dies is replaced."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ EVENTS_A_TURN = 4  # a last event costs up to a millisecond, in which nothing el
 
 
 class ModelProcess:
-    """The model process of a server, in the server's event loop.
+    """The model process of a server, used from the server's event loop.
 
     Args:
-        configuration: what it loads.
-        max_waiting: requests under way, in the batch or waiting; further ones are refused.
+        configuration: configuration of the process.
+        max_waiting: maximum number of requests in the batch or waiting; further ones are refused.
         log: called with lines for the server's log.
     """
 
@@ -63,12 +63,12 @@ class ModelProcess:
 
     @property
     def was_ready(self) -> bool:
-        """Whether the model was loaded at all; if its process has ended since, requests wait for another."""
+        """Whether the model was ever loaded; if its process has ended since, requests wait for another."""
         return bool(self.models)
 
     @property
     def num_under_way(self) -> int:
-        """Requests in the batch or waiting."""
+        """Number of requests in the batch or waiting."""
         return len(self._under_way)
 
     @property
@@ -77,7 +77,7 @@ class ModelProcess:
         return len(self._under_way) >= self.max_waiting
 
     def refuse(self) -> JobError:
-        """Count a request beyond the queue, and return what it is told."""
+        """Count a request that the queue has no room for, and return the error to answer it with."""
         self.num_refused += 1
         message = Message("{limit} requests are under way; try again later", limit=self.max_waiting)
         return JobError(429, "queue_full", message, retry_after=self._pace.seconds_until(self.max_waiting))
@@ -95,7 +95,7 @@ class ModelProcess:
         """Start the process and load the model.
 
         Raises:
-            LoRALoomError: what it should load is unusable.
+            LoRALoomError: the run, the base or an adapter is unusable.
         """
         await self._launch()
         self._supervisor = asyncio.create_task(self._supervise())
@@ -110,7 +110,7 @@ class ModelProcess:
         process = self._process
         if process is not None and process.returncode is None:
             if not self.is_ready:
-                process.kill()  # it would load the model to its end before it looks
+                process.kill()  # the process would finish loading the model before it noticed
             if process.stdin is not None:
                 process.stdin.close()
             try:
@@ -124,7 +124,7 @@ class ModelProcess:
         """Send a request.
 
         Args:
-            make_job: makes it with its id.
+            make_job: creates the request with its id.
 
         Raises:
             JobError: too many requests are under way, or the model is not ready.
@@ -207,7 +207,7 @@ class ModelProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE_BYTES,
-            start_new_session=True,  # a terminal's Ctrl-C is for the server, which lets answers finish
+            start_new_session=True,  # a terminal's Ctrl-C is meant for the server alone
         )
         self._send(self._configuration.to_json())
         assert process.stdout is not None
@@ -260,7 +260,7 @@ class ModelProcess:
             answering.events.put_nowait(event)
             if event.get("reason"):
                 answering.num_open -= 1
-                if not answering.num_open:  # a client that reads slowly keeps no other from the queue
+                if not answering.num_open:  # a client that reads slowly does not keep others out of the queue
                     del self._under_way[answering.id]
                     self._pace.count()
 
@@ -277,7 +277,7 @@ class ModelProcess:
 
 
 def _load_error(failed: dict[str, Any] | None) -> LoRALoomError:
-    """Convert what the process said before it ended."""
+    """Convert the message that the process sent before it ended."""
     if failed is None:
         return ModelError(Message("the model process ended while it loaded the model"))
     kind, message = getattr(errors, failed["kind"], ModelError), from_data(failed["message"])

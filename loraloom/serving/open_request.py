@@ -1,4 +1,4 @@
-"""A request under way, seen from the server."""
+"""A request in progress, as the server sees it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Event = dict[str, Any]
 
 
 class Answering:
-    """A request under way.
+    """A request in progress.
 
     Args:
-        id: of the request.
-        release: called once when nothing more is wanted of it.
+        id: id of the request.
+        release: called once when the request is no longer needed.
     """
 
     def __init__(self, id: int, release: Callable[[Answering, bool], None]) -> None:
         self.id = id
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.num_open = 0  # answers that the model has not ended
+        self.num_open = 0  # answers that the model has not finished
         self._release = release
         self._is_over = False
 
@@ -39,7 +39,7 @@ class Answering:
         return event
 
     def close(self, *, is_answered: bool = False) -> None:
-        """Stop generating, unless all is answered."""
+        """Stop generating, unless all answers are complete."""
         if not self._is_over:
             self._is_over = True
             self._release(self, is_answered)

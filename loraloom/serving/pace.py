@@ -1,4 +1,4 @@
-"""How fast requests are answered, for clients that ask when to try again."""
+"""The rate at which requests are answered, to tell refused clients when to try again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Pace:
     """The times of the latest answered requests.
 
     Args:
-        now: the time in seconds.
+        now: returns the time in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -24,17 +24,17 @@ class Pace:
         self._next_turn = 0.0  # when the client that was refused last should ask again
 
     def count(self) -> None:
-        """Note that a request was answered."""
+        """Record that a request was answered."""
         self._times.append(self._now())
 
     def seconds_until(self, number: int) -> int:
-        """Return when one more client should ask again, in whole seconds within bounds.
+        """Return when one more refused client should ask again, in whole seconds within bounds.
 
-        Each call is a client that was refused: they are told times one after the other, as many a second as
-        requests are answered, so that they do not all come back to a queue that is full again.
+        Clients get successive times, as many per second as requests are answered; otherwise they would all
+        return at once to a queue that is full again.
 
         Args:
-            number: requests under way, which are answered before.
+            number: number of requests in progress, which are answered first.
         """
         now = self._now()
         while self._times and self._times[0] < now - WINDOW_SECONDS:

@@ -4,9 +4,9 @@
         for event in scheduler.step():
             ...
 
-A step lets newcomers in, as long as there is room, and then computes the next token of every row. The first
-token of newcomers is computed together with their encoder pass. Beam search reorders caches within a request,
-so such a request is answered as a batch of its own between two steps, and the others wait for it.
+A step admits new requests while there is room, and then computes the next token of every row. The first token
+of a new request is computed together with its encoder pass. Beam search reorders caches within a request, so
+such a request is answered as a batch of its own between two steps, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from loraloom.serving.text_stream import TextStream
 from loraloom.serving.token_choice import RowChoice, TokenLogprob, choose_tokens
 from loraloom.text.message import Message
 
-MAX_NEW_SOURCE_TOKENS = 16_384  # of the newcomers of one step, padding included; the first always fits
+MAX_NEW_SOURCE_TOKENS = 16_384  # of requests admitted in one step, with padding; the first always fits
 NOT_FINITE = JobError(500, "not_finite", Message("the model's output is not finite for this prompt"))
 
 Event = dict[str, Any]
@@ -37,7 +37,7 @@ Event = dict[str, Any]
 
 @dataclass
 class _PendingJob:
-    """A request that waits."""
+    """A waiting request."""
 
     job: Job
     slot: str | None
@@ -60,11 +60,11 @@ class _Row:
 
 
 class Scheduler:
-    """Answers requests for the models of a server; one thread.
+    """Answers requests for the models of a server, in one thread.
 
     Args:
         model: the models.
-        max_rows: answers that are generated together.
+        max_rows: maximum number of answers generated together.
     """
 
     def __init__(self, model: ServedModel, max_rows: int = MAX_ROWS) -> None:
@@ -72,7 +72,7 @@ class Scheduler:
         self.batch = DecodeBatch(model.bank)
         self.num_tokens = 0
         self._waiting: deque[_PendingJob] = deque()
-        self._taken: list[_PendingJob] = []  # from the queue, for the present step
+        self._taken: list[_PendingJob] = []  # taken from the queue for the present step
         self._rows: list[_Row] = []
         self._leaving: set[str] = set()  # adapters that are dropped after the last answer
 
@@ -83,14 +83,14 @@ class Scheduler:
 
     @property
     def num_rows(self) -> int:
-        """The answers that are being generated."""
+        """Number of answers that are being generated."""
         return len(self._rows)
 
     def submit(self, job: Job) -> None:
-        """Let a request wait for its turn.
+        """Add a request to the queue.
 
         Raises:
-            JobError: it cannot be answered.
+            JobError: the request cannot be answered.
         """
         slot = self.model.slot(job.model)
         if job.num_answers > self.max_rows:
@@ -109,7 +109,7 @@ class Scheduler:
         self._keep([row.asked.job.id not in gone for row in self._rows])
 
     def give_up(self, error: JobError) -> list[Event]:
-        """Drop the requests of a step that raised an exception; those that wait are kept."""
+        """Drop the requests of a step that raised an exception; waiting requests are kept."""
         ids = {asked.job.id for asked in (*self._taken, *(row.asked for row in self._rows))}
         self._rows = []
         self.batch.clear()
@@ -117,7 +117,7 @@ class Scheduler:
         return [{"id": id, "error": error.to_json()} for id in sorted(ids)]
 
     def remove(self, name: str) -> None:
-        """Let no new request find an adapter; those that have it are still answered.
+        """Hide an adapter from new requests; requests that already use it are still answered.
 
         Raises:
             JobError: there is no such adapter.
@@ -130,7 +130,7 @@ class Scheduler:
         """Attach an adapter.
 
         Raises:
-            JobError: as `ServedModel.add`; or one of this name is still answering.
+            JobError: as in `ServedModel.add`; or an adapter of this name is still answering.
         """
         if name in self._leaving:
             message = Message("the removed adapter of this name is still answering; try again later")
@@ -140,7 +140,7 @@ class Scheduler:
 
     @torch.no_grad()
     def step(self) -> list[Event]:
-        """Let newcomers in, compute one token of every row, and return what became known."""
+        """Admit new requests, compute one token of every row, and return the resulting events."""
         events: list[Event] = []
         self._taken = []
         if (beams := self._next_by_beams()) is not None:
@@ -201,7 +201,7 @@ class Scheduler:
             yield _Row(asked, number, choice, [start.start_token_id], stream)
 
     def _advance(self, rows: list[_Row], logits: torch.Tensor) -> list[Event]:
-        """Give each row its next token; a request of which one answer fails is given up."""
+        """Give each row its next token; drop a request if one of its answers fails."""
         chosen, logprobs = choose_tokens(logits, [row.choice for row in rows], [row.history for row in rows])
         failed = {row.asked.job.id for row, token in zip(rows, chosen, strict=True) if token < 0}
         events: list[Event] = [{"id": id, "error": NOT_FINITE.to_json()} for id in sorted(failed)]
@@ -240,7 +240,7 @@ class Scheduler:
         }
 
     def _named(self, logprob: TokenLogprob) -> dict[str, Any]:
-        """Write tokens as text; JSON has no infinity."""
+        """Write tokens as text, and infinity as a number, because JSON has none."""
         pairs = [(logprob.token, logprob.logprob), *logprob.alternatives]
         named = [(self._token_text(token), max(value, -9999.0)) for token, value in pairs]
         return {"token": named[0][0], "logprob": named[0][1], "top": named[1:]}

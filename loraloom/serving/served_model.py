@@ -21,10 +21,10 @@ from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.text.message import Message
 
-MAX_SOURCE_TOKENS = 1 << 16  # that are read of a prompt, to say how long it is
+MAX_SOURCE_TOKENS = 1 << 16  # of a prompt that are counted, to report its length
 MAX_ANSWER_TOKENS = 4096
 PROMPT = "prompt"
-# How a recipe reads its own columns says nothing of a conversation in a request.
+# The recipe's settings for its own columns do not apply to a conversation in a request.
 OF_COLUMNS = ("columns", "labels", "source_lang_column", "target_lang_column")
 
 
@@ -34,7 +34,7 @@ class ReadyPrompt:
 
     Args:
         source: token ids.
-        start: what the answer begins with.
+        start: first input of the decoder.
     """
 
     source: list[int]
@@ -72,7 +72,7 @@ class ServedModel:
         """Convert the prompt of a request to what the model saw in training.
 
         Raises:
-            JobError: it is empty, too long, or in a language that the base does not know.
+            JobError: the prompt is empty, too long, or in a language that the base does not know.
         """
         param = "messages" if job.messages else PROMPT
         try:
@@ -96,10 +96,10 @@ class ServedModel:
         return ReadyPrompt(source, start)
 
     def settings(self, decoding: Decoding) -> GenerationSettings:
-        """Return how a request is decoded: as it says, otherwise as the recipe says.
+        """Return how a request is decoded: by its own settings, otherwise by the recipe's.
 
         Raises:
-            JobError: its values are impossible for this model.
+            JobError: a value is impossible for this model.
         """
         own = self.recipe.generation
         self._check_length(decoding.max_tokens or own.max_new_tokens)
@@ -151,10 +151,10 @@ class ServedModel:
         self.loaded.slots[name] = name
 
     def replace(self, name: str, folder: Path | None) -> None:
-        """Attach or remove an adapter, as requests to an earlier process did.
+        """Attach or remove an adapter, as was done in an earlier process.
 
         Raises:
-            JobError: as `add` and `hide`.
+            JobError: as in `add` and `hide`.
         """
         if folder is not None:
             self.add(name, folder)
@@ -163,7 +163,7 @@ class ServedModel:
         self.drop(name)
 
     def hide(self, name: str) -> None:
-        """Let no new request find an adapter.
+        """Hide an adapter from new requests.
 
         Raises:
             JobError: there is no such adapter; the base cannot be removed.
@@ -175,7 +175,7 @@ class ServedModel:
         del self.loaded.slots[name]
 
     def drop(self, name: str) -> None:
-        """Detach an adapter that `hide` has hidden."""
+        """Detach a hidden adapter."""
         self.bank.drop(name)
         del self.loaded.adapters[name]
 

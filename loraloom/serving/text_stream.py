@@ -1,4 +1,4 @@
-"""The text of an answer while its tokens arrive: what can be shown already, and whether it has to stop."""
+"""The text of an answer while its tokens arrive: the part that can be shown, and whether it must stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class TextStream:
 
     Args:
         text_of: converts tokens to text.
-        stops: the answer ends before the first of these.
+        stops: texts; the answer ends before the first of them.
     """
 
     def __init__(self, text_of: Callable[[Sequence[int]], str], stops: Sequence[str] = ()) -> None:
@@ -21,11 +21,11 @@ class TextStream:
         self._held_back = max((len(stop) for stop in stops), default=1) - 1
 
     def advance(self, tokens: Sequence[int], *, is_complete: bool) -> tuple[str, bool]:
-        """Return the text that is new, and whether a stop text was found.
+        """Return the new text, and whether a stop text was found.
 
         Args:
-            tokens: of the whole answer so far.
-            is_complete: whether none follow; otherwise the beginning of a stop text, or of a character, is
+            tokens: tokens of the whole answer so far.
+            is_complete: whether no more follow; otherwise the beginning of a stop text, or of a character, is
                 held back.
         """
         text = self._text_of(tokens)

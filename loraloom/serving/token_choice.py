@@ -1,4 +1,4 @@
-"""The next token of each row, by its own settings, and the log-probabilities of it and its alternatives."""
+"""The next token of each row, by the row's own settings, and log-probabilities of it and its alternatives."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from loraloom.recipe import GenerationSettings
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token with its log-probability before any temperature, and the likeliest tokens in its place.
+    """A token with its log-probability before any temperature, and the likeliest alternatives.
 
     Args:
         token: its id.
-        logprob: natural logarithm.
+        logprob: natural logarithm of its probability.
         alternatives: ids and log-probabilities, likeliest first.
     """
 
@@ -35,8 +35,8 @@ class RowChoice:
 
     Args:
         settings: temperature and the like.
-        generator: of the draws; None for greedy decoding.
-        num_logprobs: alternatives to report; None for no log-probabilities.
+        generator: random numbers for sampling; None for greedy decoding.
+        num_logprobs: number of alternatives to report; None for no log-probabilities.
         forced: the first token, if the language of the answer decides it.
     """
 
@@ -57,11 +57,11 @@ def choose_tokens(
 
     Args:
         logits: float32 [rows, vocabulary].
-        choices: of each row.
+        choices: choice settings of each row.
         histories: the tokens of each row so far, with the decoder's start.
 
     Returns:
-        For each row, its token, or -1 if its logits are not finite; and its log-probability if asked for.
+        For each row, its token, or -1 if its logits are not finite; and its log-probability if requested.
     """
     best, tokens = logits.max(-1)
     tokens = torch.where(best.isfinite(), tokens, -1)

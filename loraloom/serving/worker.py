@@ -1,8 +1,9 @@
-"""The model process: reads requests from its standard input, and writes what is generated.
+"""The model process: reads requests from its standard input, and writes generated text to standard output.
 
     python -m loraloom.serving.worker
 
-One JSON object a line each way. It ends when its input does, so it never outlives its server.
+Each line is a JSON object, in both directions. The process ends with its input, so it never outlives its
+server.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from loraloom.text.message import Message, to_data
 
 SECONDS_BETWEEN_FIGURES = 0.5
 SECONDS_AFTER_OUT_OF_MEMORY = 5
-# One exception may come from one request. A device that has failed raises at every step, and is given up.
+# A single exception may be due to one request. If every step raises one, the device has failed.
 MOST_FAILURES = 2
 NICENESS = 5
 FAILED = JobError(
@@ -88,9 +89,9 @@ class Worker:
 
     Args:
         model: the models.
-        max_rows: answers that are generated together.
-        messages: lines of JSON; its end ends the work.
-        answers: where lines of JSON are written.
+        max_rows: maximum number of answers generated together.
+        messages: lines of JSON; the work ends when they end.
+        answers: stream that lines of JSON are written to.
     """
 
     def __init__(self, model: ServedModel, max_rows: int, messages: TextIO, answers: TextIO) -> None:
@@ -98,7 +99,7 @@ class Worker:
         self._answers = answers
         self._inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._figures_due = 0.0
-        self._num_failures = 0  # steps that raised, without one between that did not
+        self._num_failures = 0  # number of consecutive steps that raised an exception
         threading.Thread(target=self._read, args=(messages,), daemon=True).start()
 
     def run(self) -> None:
@@ -139,7 +140,7 @@ class Worker:
         self._inbox.put(None)
 
     def _arrived(self) -> list[dict[str, Any] | None]:
-        """Return the messages that are there; wait for one if there is nothing else to do."""
+        """Return the messages that have arrived; wait for one if there is nothing else to do."""
         found = []
         if not self.scheduler.has_work:
             found.append(self._inbox.get())
@@ -153,7 +154,7 @@ class Worker:
             if kind == "answer":
                 job = Job.from_json(message["job"])
                 self.scheduler.submit(job)
-                if job.is_streamed:  # so that a refusal comes before a stream begins
+                if job.is_streamed:  # so that a refusal is sent before a stream begins
                     self._write({"events": [{"id": id, "is_accepted": True}]})
             elif kind == "add":
                 self.scheduler.add(message["name"], Path(message["folder"]))
@@ -187,14 +188,14 @@ def write_line(stream: TextIO, value: dict[str, Any]) -> None:
 
 
 def _give_way_to_server() -> None:
-    """Lower the priority: on a busy machine the server would wait for a processor, and answer nobody."""
+    """Lower the priority; on a busy machine, the server would otherwise wait for a processor."""
     nice = getattr(os, "nice", None)  # Windows lacks it
     if nice is not None:
         nice(NICENESS)
 
 
 def main() -> int:
-    """Load what the first message says, and answer the others."""
+    """Load the configuration in the first message, and answer the others."""
     # Ctrl-C in a terminal reaches all its processes, and the server decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _give_way_to_server()
@@ -213,8 +214,8 @@ def main() -> int:
         message = Message("there is too little memory for the model")
         write_line(answers, {"failed": {"kind": "ModelError", "message": to_data(message)}})
         return 1
-    # A service manager sends SIGTERM to every process of a service: the server lets answers finish first, and
-    # this process ends with its input. Not before the model is loaded, when its input is not read.
+    # A service manager sends SIGTERM to every process of a service: the server waits for answers first, and
+    # this process ends with its input. During loading, SIGTERM is not ignored, because no input is read.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker = Worker(model, configuration.max_rows, messages, answers)
     ready = {"models": model.names, "notes": to_data(notes)}

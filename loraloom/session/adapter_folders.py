@@ -33,7 +33,7 @@ from loraloom.session.shared_passes import Passes
 from loraloom.text.message import Message
 from loraloom.training.card_facts import PACKAGES, Facts
 
-# The sections of a recipe that have a meaning if nothing is trained.
+# The sections of a recipe that matter if nothing is trained.
 NOT_MERGED = {"dtype", "quantization", "device", "seed"}
 TAKEN = {"model_name_or_path", "data", "generation", "allow_bin_weights", *NOT_MERGED}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
@@ -235,11 +235,11 @@ def load_adapters(
     """Load the base and its adapters, ready to answer.
 
     Args:
-        given: what to load.
+        given: the adapters to load.
         comparisons: folder in which answers are stored.
         with_base: whether the base answers too.
-        ranks: the processes of the command, of which only the first answers: what an adapter of another
-            kind is as LoRA may depend on weights that no rank has alone.
+        ranks: the processes of the command, of which only the first answers: converting another kind of
+            adapter to LoRA may need weights that no rank has alone.
     """
     alone: list[str] = []
     ranks.divide_base(given.recipe, {}, alone)

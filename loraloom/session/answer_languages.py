@@ -1,4 +1,4 @@
-"""The languages of rows to answer: from options, the rows, the recipe, or what an adapter was trained on."""
+"""The languages of rows to answer: from options, the rows, the recipe, or an adapter's training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_PAIRS = 4
 
 
 def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | None) -> Recipe:
-    """The recipe with the languages that options name; they take the place of columns."""
+    """Return the recipe with the languages that options name, which replace columns."""
     given = {"source_lang": source_lang, "target_lang": target_lang}
     changes: dict[str, str | None] = {key: value for key, value in given.items() if value}
     if not changes:
@@ -27,9 +27,9 @@ def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | Non
 
 
 def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Report) -> list[Prompt]:
-    """The rows to answer, each in languages that the base knows.
+    """Return the rows to answer, each in languages that the base knows.
 
-    Rows of which nothing says the languages are in those of the adapters' training, if that was one pair.
+    Rows whose languages are not stated get those of the adapters' training, if it had a single pair.
 
     Raises:
         DataError: the languages of some rows are unknown.
@@ -78,10 +78,10 @@ def _shown_pairs(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def trained_pairs(loaded: AnsweringModel) -> set[tuple[str, str]]:
-    """The pairs of languages that some adapters were trained on."""
+    """Return the pairs of languages that some adapters were trained on."""
     return {pair for adapter in loaded.adapters.values() for pair in pairs_of_origin(adapter.origin)}
 
 
 def decoder_starts(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[DecoderStart]:
-    """What the answer to each row begins with."""
+    """Return the decoder's first inputs for each row."""
     return [loaded.base.decoder_start(row.target_lang) for row in rows]

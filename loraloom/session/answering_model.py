@@ -40,7 +40,7 @@ class AnsweringModel:
     Args:
         comparisons: folder in which its answers are stored.
         recipe: how rows are read and answers generated.
-        passes: what computes with the base and its adapters.
+        passes: computes with the base and its adapters.
         slots: names as in results (`base` first) → slots of the bank.
         adapters: the adapters as read from their folders.
         notes: notes on what was loaded.
@@ -84,7 +84,7 @@ def load_run(
         ranks: the processes of the command; they divide the base if the recipe says so.
 
     Raises:
-        RunError: it is not a run, or has no such adapter.
+        RunError: the folder is not a run, or has no such adapter.
         AdapterError: an adapter is damaged or belongs to another base.
         RankError: another rank ended, or does not answer.
     """
@@ -147,8 +147,8 @@ def load_run_base(
         shares_base: as in `load_recipe_base`.
 
     Raises:
-        ModelError: the base is unusable; the message says where it was searched.
-        RunError: it is a different base.
+        ModelError: the base is unusable; the message states where it was searched.
+        RunError: the base is a different one.
     """
     choices = known.decided if choices is None else choices
     with explain_base_location(recipe, known):

@@ -1,11 +1,11 @@
-"""How ranks that share a base come to answer together: the same base and adapters on each.
+"""Setup of ranks that share a base and answer together: the same base and adapters on each.
 
     leader      load run ─ which base ─ load ─── base ──────────── adapters ─ attach ─ passes … end
                               │                   │        │          │                  │
     follower                  └────────── load ───┴─ same ─┴─ ready ──┴─────── attach ───┘
 
 Only the leader sees the run, reads adapters and rows, and writes; a follower needs the base at the same path.
-What they compute then is in `shared_passes.py`.
+Their computations are in `shared_passes.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SETTINGS = "settings.json"
 
 
 class AnsweringRanks:
-    """The processes of a command that answers, as the leader sees them; by default it is a single one.
+    """The processes of a command that answers, as the leader sees them; by default a single one.
 
     Args:
         ranks: the processes.
@@ -53,12 +53,12 @@ class AnsweringRanks:
         return self._shared is not None
 
     def divide_base(self, recipe: Recipe, choices: Mapping[str, str], notes: list[str]) -> bool:
-        """Return whether the ranks divide the base, and tell the followers which; otherwise these end.
+        """Return whether the ranks divide the base; announce it to the followers, or let them end.
 
         Args:
-            recipe: with the present location of its base.
+            recipe: recipe with the present location of its base.
             choices: its dtype and device, if they are decided.
-            notes: gets one if the leader answers alone.
+            notes: receives a note if the leader answers alone.
         """
         if self.ranks.size == 1:
             return False
@@ -90,8 +90,8 @@ class AnsweringRanks:
         """Attach adapters, on all ranks if they share the base.
 
         Args:
-            base: as loaded on this one.
-            adapters: by name.
+            base: the base as loaded on this rank.
+            adapters: adapters by name.
 
         Raises:
             RankError: another rank ended, or does not answer; for example because it has another base.
@@ -109,7 +109,7 @@ class AnsweringRanks:
         return self._shared
 
     def end(self) -> None:
-        """Let the others end, after the last pass."""
+        """End the followers, after the last pass."""
         if self._shared is not None:
             self._shared.end()
             self.ranks.exchange("ended")
@@ -147,7 +147,7 @@ def follow_answers(ranks: Ranks, stop: StopRequest) -> None:
 
 
 def _follow_shared(ranks: Ranks, announced: dict[str, Any], stop: StopRequest) -> None:
-    """Load and attach what the leader has, and compute its passes."""
+    """Load the leader's base, attach its adapters, and compute its passes."""
     require_same_versions(announced["versions"])
     origin.set_threads(announced["choices"])
     moved = None if announced["base"] is None else Path(announced["base"])

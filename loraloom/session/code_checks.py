@@ -1,4 +1,4 @@
-"""Check of the language codes of rows against a base that is not loaded, by its tokenizer alone."""
+"""Check of the language codes of rows against the tokenizer of a base that is not loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
         seen: the rows, as the data checks saw them.
 
     Returns:
-        Errors; or a note that says why codes could not be checked; nothing if there are no codes.
+        Errors, or a note on why codes could not be checked; nothing if there are no codes.
     """
     rows = [*(row for part in seen.parts.values() for row in part), *seen.retained]
     pairs = dict.fromkeys(pair_name(row) for row in rows if row.source_lang or row.target_lang)

@@ -140,7 +140,7 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
     """Load the tokenizer from a model's folder.
 
     Raises:
-        NoTokenizerError: it has no tokenizer.json, and transformers may not or cannot load it.
+        NoTokenizerError: the folder has no tokenizer.json, and transformers may not or cannot load it.
     """
     try:
         return TextTokenizer.of_folder(model)

@@ -1,4 +1,4 @@
-"""Rows as a recipe's base reads them: those of an epoch, and their tokens."""
+"""Rows as a recipe's base reads them: the rows of an epoch, and their tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loraloom.recipe import Recipe
 
 
 def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
-    """The rows of an epoch: of small language pairs, some more than once, if the recipe balances pairs."""
+    """Return the rows of an epoch; those of small language pairs repeat if the recipe balances pairs."""
     temperature, rows = recipe.data.language_temperature, split.train
     if base.languages is None or temperature == 1:
         return rows
@@ -31,13 +31,13 @@ def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
 def encode_rows(
     examples: Sequence[Example], base: Base, recipe: Recipe, progress: Progress = in_silence
 ) -> EncodedSet:
-    """Encode rows as a recipe's base reads them; of stored rows, into files beside them.
+    """Encode rows as a recipe's base reads them; tokens of stored rows go to files next to these.
 
     Args:
         examples: the rows.
         base: the base.
         recipe: lengths and truncation.
-        progress: called with sentences on how far it is, if rows are stored.
+        progress: called with sentences on the progress, if rows are stored.
 
     Raises:
         DataError: a row is in a language that the base does not know.

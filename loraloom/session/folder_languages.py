@@ -11,7 +11,7 @@ from loraloom.data.languages.codes import Languages
 
 
 def family_of_folder(folder: Path) -> Family | None:
-    """The family that a folder's config.json names; None if it names none that can be trained."""
+    """Return the family that a folder's config.json names; None if it cannot be trained."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -20,14 +20,14 @@ def family_of_folder(folder: Path) -> Family | None:
 
 
 def languages_of_folder(folder: Path, name: str) -> Languages | None:
-    """The languages of a base; None if it has none. Without weights, and for most without transformers.
+    """Return the languages of a base, without its weights and usually without transformers; None if none.
 
     Raises:
-        ModelError: it is multilingual, but its tokenizer cannot be loaded or has no codes.
+        ModelError: the base is multilingual, but its tokenizer cannot be loaded or has no codes.
     """
     family = family_of_folder(folder)
     if family is None or type(family).languages is Family.languages:
-        return None  # the others have no codes, and need not wait for transformers
+        return None  # other families have no codes, and need not wait for transformers
     from loraloom.base.tokenizer_loading import load_tokenizer  # it imports transformers
 
     tokenizer, _ = load_tokenizer(str(folder), name)

@@ -1,4 +1,4 @@
-"""A follower of a training on several ranks: trains what the leader says (`leading.py`), writes nothing."""
+"""A follower of a training on several ranks: it trains what the leader announces, and writes nothing."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ from loraloom.training.signals import StopRequest
 
 @dataclass(frozen=True)
 class Following:
-    """What a follower was started with.
+    """The arguments that a follower was started with.
 
     Args:
         ranks: the processes of the training.
-        recipe: as this rank has read it.
+        recipe: recipe as read by this rank.
         split: the recipe's data, if it is already split.
         allowed: names of checks whose errors are warnings.
         resume: the run to resume.
@@ -77,7 +77,7 @@ def follow(own: Following) -> tuple[Run, Result]:
     announced = ranks.wait_for("run")
     if "finished" not in announced:
         run, (material, of_data) = Run(Path(announced["folder"])), _same_material(own, announced)
-        if material.base.is_sharded:  # whatever the leader computes with the base
+        if material.base.is_sharded:  # the leader's computations with the base
             check_material(material, of_data)
             if announced["is_new"]:
                 make_plan(material.experiments, material.base, material.train_set)
@@ -96,10 +96,10 @@ def follow(own: Following) -> tuple[Run, Result]:
 
 
 def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material, DataCheckReport]:
-    """Read rows and base as the leader did, and refuse what differs.
+    """Read rows and base as the leader did, and refuse differences.
 
     Returns:
-        Base and rows, and what the checks of the data found.
+        Base and rows, and the findings of the data checks.
 
     Raises:
         RunError: names everything that differs.
@@ -131,7 +131,7 @@ def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material,
         if known is None
         else load_run_base(recipe, known, shares_base=shares_base)
     )
-    # Before, because the leader then has written the tokens of rows that are kept in files.
+    # Before encoding, because the leader has then written the tokens of rows that are kept in files.
     leaders_base = own.ranks.wait_for("base") if split.is_stored else None
     material = prepare(recipe, split, base, retained)
     require_same(material_identity(material), leaders_base or own.ranks.wait_for("base"))

@@ -1,4 +1,4 @@
-"""The adapters that experiments continue from, and whether they fit them."""
+"""The adapters that experiments continue from, and validation that they fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loraloom.recipe import Experiment, LoraSettings
 from loraloom.recipe.relative_paths import Locations
 from loraloom.text.message import Message
 
-# What all modules of an adapter have in common.
+# Settings that all modules of an adapter share.
 OF_WHOLE = ("use_rslora", "use_dora", "lora_bias", "trainable_token_indices", "modules_to_save")
 PATTERNED = ("r", "lora_alpha")  # what single modules may have of their own
 
@@ -29,11 +29,11 @@ def initial_tensors(
     """Read the adapter that an experiment continues from.
 
     Args:
-        experiment: with `lora.init_adapter`.
-        locations: of the names in the recipe.
-        bank: on the base.
-        targets: of the experiment.
-        notes: on initial adapters, to which those on this one are added.
+        experiment: an experiment with `lora.init_adapter`.
+        locations: locations of the names in the recipe.
+        bank: bank on the base.
+        targets: targets of the experiment.
+        notes: notes on initial adapters, to which those on this one are added.
 
     Raises:
         AdapterError: the adapter does not fit the experiment.

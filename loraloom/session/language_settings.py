@@ -1,4 +1,4 @@
-"""init with a multilingual base: the languages that the recipe should state, as far as the data says them."""
+"""init with a multilingual base: languages that the recipe should state, as far as the data shows them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
     """Refuse languages that the base does not know, if its folder is on this machine.
 
     Args:
-        recipe: what the options state.
-        languages: of its base.
+        recipe: settings that the options state.
+        languages: languages of its base.
 
     Raises:
-        RecipeError: with every such setting.
+        RecipeError: lists every such setting.
     """
     model = Path(recipe.model_name_or_path)
     if model.is_dir():
@@ -51,12 +51,12 @@ def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
 def language_columns(
     languages: Languages | None, stated: Mapping[str, Any], columns: Sequence[str]
 ) -> dict[str, str]:
-    """The settings that assign the columns with the languages of rows; none if the options state languages.
+    """Return settings for the columns with the languages of rows; none if the options state languages.
 
     Args:
-        languages: of the base; None if it has none or is not on this machine.
+        languages: languages of the base; None if it has none or is not on this machine.
         stated: settings of `data` that the options state.
-        columns: of the files.
+        columns: columns of the files.
     """
     if languages is None or stated.keys() & set(LANGUAGE_KEYS):
         return {}
@@ -72,17 +72,17 @@ def stated_languages(
     seen: Preview,
     report: Report,
 ) -> dict[str, Any]:
-    """The settings about languages for the recipe of a multilingual base; none for any other.
+    """Return the settings about languages for the recipe of a multilingual base; none for any other.
 
     Args:
-        languages: of the base, if it is on this machine.
+        languages: languages of the base, if it is on this machine.
         model, named: the base and the files, for messages.
         stated: settings of `data` that the options state.
         seen: the files, read with `language_columns`.
-        report: told where the languages come from.
+        report: called with a note on where the languages come from.
 
     Raises:
-        DataError: nothing says what the languages are, or the base does not have one.
+        DataError: the languages are not stated anywhere, or the base lacks one of them.
     """
     if languages is None:
         if _MULTILINGUAL_NAME.search(model) and not Path(model).is_dir():
@@ -139,7 +139,7 @@ def stated_languages(
 
 
 def _how(named: Sequence[str], model: str, codes: tuple[str, str]) -> str:
-    """How to state the languages, as a command."""
+    """Return a command that states the languages."""
     command = ["loraloom", "init", *named, "--model", model]
     languages = Message(
         "--set data.source_lang={codes} --set data.target_lang={codes_2}", codes=codes[0], codes_2=codes[1]

@@ -1,4 +1,4 @@
-"""The leader of a training on several ranks: it has the run folder, and tells the others what to train.
+"""The leader of a training on several ranks: it has the run folder, and announces what to train.
 
     leader    create or resume ─ checks ─ plan ───────┬─ train ─ adapters, result
                  │ run          │ base                │ plan, state        │ result
@@ -29,7 +29,7 @@ from loraloom.training.state import TrainingState
 
 
 def announce_run(ranks: Ranks, session: RunSession) -> None:
-    """Tell the followers what is trained, so that each compares it with what it has.
+    """Announce to the followers what is trained, which each compares with its own material.
 
     Raises:
         RunError: the recipe has several devices for one process.
@@ -55,13 +55,13 @@ def announce_run(ranks: Ranks, session: RunSession) -> None:
 
 
 def announce_base(ranks: Ranks, material: Material) -> None:
-    """Tell the followers which base and which tokens the leader has loaded."""
+    """Announce to the followers which base and which tokens the leader has loaded."""
     if ranks.size > 1:
         ranks.announce("base", material_identity(material))
 
 
 def announce_plan(ranks: Ranks, waves: Sequence[Sequence[str]], sizes: dict[str, int | None]) -> None:
-    """Tell the followers which experiments train together, and how large a pass is."""
+    """Announce to the followers which experiments train together, and how large a pass is."""
     if ranks.size > 1:
         ranks.announce("plan", {"waves": [list(wave) for wave in waves], **sizes})
 
@@ -78,7 +78,7 @@ def start_together(ranks: Ranks, state: TrainingState) -> None:
 
 
 def announce_result(ranks: Ranks, run: Run) -> None:
-    """Tell the followers how the run ended."""
+    """Announce to the followers how the run ended."""
     if ranks.size > 1:
         result = Result.read(run.result_file)
         ranks.announce("result", {"folder": str(run.folder.absolute()), "result": json.loads(result.text())})

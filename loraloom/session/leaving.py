@@ -1,4 +1,4 @@
-"""The end of a command that fails or is interrupted: what it leaves of its run, and what it removes."""
+"""The end of a command that fails or is interrupted: what it keeps of its run, and what it removes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FRUITFUL = (TrainStep, TrialStart)
 
 
 def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_resumable: bool) -> None:
-    """Remove a new run, unless a command can continue it; say what becomes of rows that were read to files.
+    """Remove a new run, unless a command can continue it; report whether rows in files are reused.
 
     After an error, a corrected command starts a new run. In the same folder, it reuses the rows that were
     read, if the data files and the settings for reading them are unchanged.
 
     Args:
         run: the locked run.
-        error: what ends the command that created it.
+        error: the error that ends the command that created it.
         report: called with a note.
         is_named: whether the user named its folder.
         is_resumable: whether the command can resume a run.
@@ -47,7 +47,7 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
         )
         report(Note(message=kept))
     else:
-        # Windows does not delete a locked file; a new run replaces what is left.
+        # Windows does not delete a locked file; a new run replaces the leftovers.
         shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
         if has_rows and is_resumable:
             removed = Message(

@@ -40,7 +40,7 @@ def relocated(
         relocation: locations given by the user.
 
     Returns:
-        The recipe, and notes on what is read from another location than the run recorded.
+        The recipe, and notes on what is read from a location other than the recorded one.
 
     Raises:
         DataError, ModelError: there is nothing at the new location of the base or the data.

@@ -34,9 +34,9 @@ from loraloom.text.message import Message
 from loraloom.training.setup import Setup
 from loraloom.training.signals import AgreedStop, StopRequest
 
-# The base that adapters are merged into, whatever they were trained on.
+# Choices for the base that adapters are merged into, whatever they were trained on.
 TO_MERGE = {"dtype": "float32", "device": "cpu", "quantization": UNQUANTIZED}
-# The same for a base that memory does not hold, whose weights stay in its files.
+# The same for a base that does not fit in memory, whose weights stay in its files.
 TO_MERGE_BY_SHARDS = {**TO_MERGE, "dtype": STORED}
 
 
@@ -118,7 +118,7 @@ def locate_model(recipe: Recipe) -> str:
     """Return the folder of a recipe's base if it exists, otherwise its name unchanged.
 
     Raises:
-        ModelError: there is none, but transformers would use one in the working directory.
+        ModelError: the folder does not exist, but transformers would use one in the working directory.
     """
     if recipe.locations.base is not None:
         return str(recipe.locations.base)
@@ -212,8 +212,8 @@ def prepare(
 ) -> Material:
     """Resolve targets, read initial adapters, encode the rows, and set recomputation of activations.
 
-    Whatever trains or measures on this material (training, a search, a range test, the checks, a timed step)
-    follows the recipe's `gradient_checkpointing`.
+    Everything that trains or measures on this material (training, a search, a range test, the checks, a timed
+    step) follows the recipe's `gradient_checkpointing`.
 
     Raises:
         TargetError: lists the unmatched names of every experiment.
@@ -244,7 +244,7 @@ def prepare(
 
 
 def cut_notes(material: Material) -> list[str]:
-    """Describe what was cut from the sources of each part."""
+    """Describe the truncation of the sources in each part."""
     limit = material.recipe.data.max_source_length
     parts = {"train": material.train_set, "eval": material.eval_set, "retain": material.retain_set}
     notes = [describe_cuts(part, encoded.source_cuts, limit) for part, encoded in parts.items()]

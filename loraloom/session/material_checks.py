@@ -24,7 +24,7 @@ def check_material(
     *,
     experiments: Sequence[Experiment] | None = None,
 ) -> list[Finding]:
-    """Return all findings: of the data, of tokens if they had to wait for the base, and of the model.
+    """Return all findings: on the data, on tokens if these checks had to wait for the base, and on the model.
 
     Args:
         material: the base, and encoded rows.

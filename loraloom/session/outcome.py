@@ -19,7 +19,7 @@ class Outcome:
 
     Args:
         run: the run directory.
-        result: content of result.json: how each experiment ended, and what the run took.
+        result: content of result.json: how each experiment ended, and the resources that the run used.
     """
 
     run: Run

@@ -31,14 +31,14 @@ from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.text.units import size
 
-# Optuna draws the trials of a search, and has the journal between a driver and those who have joined.
+# Optuna draws the trials of a search, and implements the journal between a driver and joined workers.
 PACKAGES = (
     *("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy"),
     "optuna",
 )
 
 
-# Read once in a process, which keeps the packages that it has imported, whatever is installed meanwhile.
+# Read once per process, which keeps the packages that it has imported, even if others are installed later.
 version = functools.cache(metadata.version)
 
 
@@ -81,7 +81,7 @@ def process_record(known: Provenance, num_processes: int = 1) -> ProcessRecord:
 
     Args:
         known: the run's provenance.
-        num_processes: how many train together.
+        num_processes: number of processes that train together.
     """
     record = ProcessRecord(started=now(), versions=run_versions(known), platform=platform.platform())
     return record if num_processes == 1 else record.model_copy(update={"processes": num_processes})
@@ -94,7 +94,7 @@ def run_versions(known: Provenance) -> dict[str, str]:
 
 
 def quantizers(quantization: str) -> list[str]:
-    """Return the package that quantizes the base, if one does."""
+    """Return the package that quantizes the base, as a list; empty if it is not quantized."""
     return [SCHEMES[quantization].package] if quantization in SCHEMES else []
 
 
@@ -148,7 +148,7 @@ def _pass_limit(plan: Plan) -> dict[str, Choice]:
 
 
 def _devices(material: Material, plan: Plan) -> dict[str, Choice]:
-    """Return which experiments each device of several begins with."""
+    """Return the experiments that each of several devices starts with."""
     devices = material.recipe.devices
     if len(devices) < 2:
         return {}

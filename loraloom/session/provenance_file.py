@@ -1,4 +1,4 @@
-"""Reading of provenance.json, which anybody may have edited, so it is validated once."""
+"""Reading of provenance.json, which is validated once because it may have been edited."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_provenance(run: Run, recipe: Recipe | None = None) -> Provenance:
         recipe: the run's recipe; the experiments that train together must be in it.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: the file is missing or damaged.
     """
     read = Provenance.read(run.provenance_file)
     together = {name for wave in read.waves or [] for name in wave}

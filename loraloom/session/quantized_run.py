@@ -1,4 +1,4 @@
-"""What a quantized base did to the losses of an adapter that is given the original weights."""
+"""The effect on an adapter's loss of replacing its quantized base by the original weights."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def loss_on(bank: AdapterBank, slot: str, recipe: Recipe, examples: Sequence[Exa
 def loss_as_trained(
     recipe: Recipe, known: Provenance, folder: Path, slot: str, examples: Sequence[Example]
 ) -> float | None:
-    """Compute the loss of an adapter on the quantized base of its run, which is released again.
+    """Compute the loss of an adapter on the quantized base of its run, and release that base.
 
     Args:
         recipe, known: the run's recipe, with the present location of its base, and its provenance.
-        folder: the adapter's.
-        slot: its name.
-        examples: with responses.
+        folder: folder of the adapter.
+        slot: name of the adapter.
+        examples: rows with responses.
 
     Returns:
         None if the base is not quantized, there are no rows, or the base cannot be quantized here.
@@ -55,7 +55,7 @@ def loss_as_trained(
 
 
 def describe(quantization: str, trained: float | None, original: float | None, num_rows: int) -> str:
-    """Say that an adapter gets other weights than it was trained on, and what that changes."""
+    """Describe that an adapter gets other weights than it was trained on, and the effect on its loss."""
     said = Message(
         "trained on a base quantized to {quantization}; its original weights are used here",
         quantization=quantization,

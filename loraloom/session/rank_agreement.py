@@ -1,4 +1,4 @@
-"""What ranks that compute the same passes compare: the tokens that they have chosen, and whether to stop."""
+"""Agreement of ranks that compute the same passes: on the tokens they have chosen, and whether to stop."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ STOPPED = Message("stopped before it finished")
 
 
 class Agreement:
-    """What ranks that compute the same passes compare between them.
+    """The comparisons between ranks that compute the same passes.
 
     Args:
         ranks: the processes.
-        stop: the request to this one.
+        stop: the stop request to this process.
     """
 
     def __init__(self, ranks: Ranks, stop: StopRequest) -> None:
         self.ranks, self.stop = ranks, AgreedStop(stop)
 
     def compare(self, tokens: object = None) -> None:
-        """Compare what all ranks have chosen, and agree on whether to stop.
+        """Compare the choices of all ranks, and agree on whether to stop.
 
         Args:
             tokens: a value of JSON that must be equal on all ranks.
 
         Raises:
-            RunError: it is not.
+            RunError: the value differs between ranks.
         """
         asked = self.stop.own.signal_number if self.stop.has_arrived else None
         digest = hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
@@ -53,6 +53,6 @@ class Agreement:
         """Raise an error if the ranks have agreed to stop.
 
         Raises:
-            Interrupted: they have.
+            Interrupted: the ranks have agreed to stop.
         """
         self.stop.raise_if_set(STOPPED)

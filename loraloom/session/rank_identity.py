@@ -1,4 +1,4 @@
-"""What must be equal on all ranks, beside the recipe: rows, base, tokens, versions."""
+"""What must be equal on all ranks in addition to the recipe: rows, base, tokens, versions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def require_same(own: Mapping[str, str], leaders: Mapping[str, str]) -> None:
 
 
 def require_same_versions(leaders: Mapping[str, str]) -> None:
-    """Refuse packages in other versions than the leader's, which are those that its base needs too.
+    """Refuse versions of packages that differ from the leader's, including packages that its base needs.
 
     Raises:
         RunError: names every package that differs.
@@ -48,7 +48,7 @@ def require_same_versions(leaders: Mapping[str, str]) -> None:
 
 
 def differing(problem: Problem) -> Problem:
-    """Return the problem that a rank has something that rank 0 has not."""
+    """Return the problem that something on a rank differs from rank 0."""
     return Problem(
         Message("differs from what rank 0 has"),
         where=problem.where,
@@ -59,12 +59,12 @@ def differing(problem: Problem) -> Problem:
 
 
 def rows_identity(split: Split) -> dict[str, str]:
-    """Return what tells the rows of a training from others: each file's sha256, and that of the split."""
+    """Return what identifies the rows of a training: the sha256 of each file and of the split."""
     return {**split.files, "split": hashlib.sha256(split.record().text().encode()).hexdigest()}
 
 
 def base_identity(base: Base) -> dict[str, str]:
-    """Return what whatever is computed with a base depends on."""
+    """Return what identifies a base: everything that computations with it depend on."""
     return {
         "base": base.fingerprint,
         "tokenizer": base.tokenizer_fingerprint,
@@ -74,7 +74,7 @@ def base_identity(base: Base) -> dict[str, str]:
 
 
 def material_identity(material: Material) -> dict[str, str]:
-    """Return what the figures of a training depend on, beside the recipe."""
+    """Return what the figures of a training depend on, apart from the recipe."""
     return {
         **base_identity(material.base),
         "train_rows": _digest(material.train_set),

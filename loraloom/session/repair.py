@@ -82,7 +82,7 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
 
 def split_text(run: Run, recipe: Recipe, allowed: Collection[str]) -> str:
     """Return the text of split.json, computed again from a recipe and its data."""
-    # Rows are read into the run only if they were: others of a run of 0.1 are kept in memory, however many.
+    # Rows are stored in the run only if they were before; a run of 0.1 keeps any number in memory.
     folder = run.rows if run.rows.is_dir() else None
     split = split_examples(recipe.data, allow_leakage="leakage" in allowed, folder=folder)
     text = split.record().text()
@@ -96,7 +96,7 @@ def _part(name: str) -> str:
 
 
 def set_aside(run: Run, name: str) -> str:
-    """Copy the present content, in case it was changed on purpose; return a description of what happens."""
+    """Copy a file's present content, in case it was changed on purpose; return a description of this."""
     part, again = run.folder / _part(name), Message("it is written again")
     if not part.exists():
         return again
@@ -193,9 +193,9 @@ def find_resume_point(
 
     Args:
         run: the locked run.
-        experiments: of its recipe.
+        experiments: experiments of its recipe.
         record: called with what was found.
-        remark: what else the log should say about the resume.
+        remark: an additional remark on the resume, for the log.
     """
     for folder in (run.checkpoints, run.adapters, run.failed):
         remove_remnants(folder)

@@ -47,7 +47,7 @@ from loraloom.text.message import Message, joined
 
 @dataclass(frozen=True)
 class RunSession:
-    """A run that this process has locked, and what it was started with.
+    """A run that this process has locked, and the material it was started with.
 
     Args:
         run: the locked run.
@@ -75,7 +75,7 @@ class RunSession:
 
         Args:
             report: called with notes on other versions.
-            num_processes: how many train together.
+            num_processes: number of processes that train together.
         """
         if not self.is_resumed:
             return self
@@ -114,19 +114,19 @@ def create_session(
 ) -> Iterator[RunSession]:
     """Read a recipe's rows, then create a run and hold its lock while it is used.
 
-    If it fails before there is anything to resume, nothing is left; of an interrupted reading, what the same
-    command continues with.
+    If it fails before there is anything to resume, nothing is left; an interrupted reading leaves what the
+    same command needs to continue.
 
     Args:
         recipe: the recipe.
         out: the run directory; by default a new one below `runs/`.
         split: the recipe's data, if it is already split.
-        suffix: of the name of a new folder.
+        suffix: suffix of the name of a new folder.
         allowed: names of checks whose errors become warnings.
         more: additions of the command to the provenance.
-        note: for other processes while this one has the run, as in `Run.locked`.
+        note: note for other processes while this one has the run, as in `Run.locked`.
         is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
-        report: called with how far reading is, if the rows are kept in files of the run.
+        report: called with the progress of reading, if the rows are kept in files of the run.
 
     Raises:
         DataError: the rows are unusable.
@@ -263,7 +263,7 @@ def report_plan(
         session: the session, with the plan in its provenance.
         findings: findings of the checks.
         report: called with the plan.
-        num_processes: how many train together now; the plan may have been made for another number.
+        num_processes: number of processes that train together now; the plan may be for another number.
     """
     known, resources = session.known, report_resources(session.known)
     _write_findings(session.run, [*findings, *resources])

@@ -10,7 +10,7 @@ from loraloom.text.message import Message
 
 
 def check_same_base(provenance: Provenance, base: Base) -> None:
-    """Refuse to continue with another base than the run's.
+    """Refuse to continue with a base other than the run's.
 
     Raises:
         RunError: base or tokenizer differ.
@@ -33,7 +33,7 @@ def check_same_base(provenance: Provenance, base: Base) -> None:
 
 
 def _of_that_commit(known: BaseIdentity) -> str:
-    """Say how to get the files of a run's base back, if they were on the hub."""
+    """Explain how to get the files of a run's base back, if they were on the hub."""
     if known.commit is None:
         return ""
     name = f"{repository_of(known.name)}@{known.commit}"

@@ -25,8 +25,8 @@ def verify_search(run: Run, request: Request, allowed: Collection[str], report: 
     """Verify every recorded file of a search before it resumes or counts as finished.
 
     Recipe, split, space and the best recipe follow from the request and the trials, and are restored. The
-    adapter of an ended trial is in no checkpoint and cannot be restored, nor can anything that only the
-    search knew.
+    adapter of an ended trial is in no checkpoint and cannot be restored, nor can anything else that is stored
+    only once.
 
     Args:
         run: the locked run.
@@ -71,7 +71,7 @@ def _is_for_reading(run: Run, name: str) -> bool:
 def _sources(
     run: Run, request: Request, allowed: Collection[str], names: Collection[str]
 ) -> dict[Path, Callable[[], str]]:
-    """Return how to restore each file that follows from others; nothing follows from a damaged ledger."""
+    """Return how to restore each file that follows from others; none does if the ledger is damaged."""
     sources: dict[Path, Callable[[], str]] = {
         run.split_file: lambda: split_text(run, request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,

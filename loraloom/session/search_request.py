@@ -1,4 +1,4 @@
-"""The request of a search, as its run keeps it, to resume the search without the files that started it."""
+"""The request of a search, as its run stores it, to resume the search without the files that started it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loraloom.text.message import Message
 
 
 def request_of_run(run: Run) -> Request:
-    """Return what a run's search was asked for.
+    """Return the request of a run's search.
 
     Raises:
         RunError: the run is not a search, or is damaged.
@@ -30,17 +30,17 @@ def request_of_run(run: Run) -> Request:
     path = run.folder / SPACE_FILE
     space = (
         read_space(path, recipe)
-        if path.is_file()  # not yet, if the search was stopped during its checks
+        if path.is_file()  # missing if the search was stopped during its checks
         else parse_space(json.dumps(dict(asked.space)), name=str(path), recipe=recipe)
     )
     return make_request(recipe, space, num_trials=asked.trials, sampler=asked.sampler, halving=asked.halving)
 
 
 def refuse_another(request: Request, run: Run) -> Provenance:
-    """Return the provenance of a run to resume.
+    """Refuse a request other than the run's; return the provenance of the run.
 
     Args:
-        request: what the search is asked for now.
+        request: the present request.
         run: the run.
 
     Raises:

@@ -1,8 +1,8 @@
-"""What compare and predict compute with a base, which ranks may share: then all compute the same passes.
+"""Computations of compare and predict with a base; if ranks share it, all compute the same passes.
 
-The leader runs the command as a single process does. Before it computes anything with the base, it tells the
-others what; they compute the same, in the same order, and forget the results. After each token and each
-batch, all ranks compare the tokens that they have chosen, and agree on whether to stop.
+The leader runs the command as a single process does. Before each computation with the base, it announces the
+computation to the others, which do the same in the same order, and discard the results. After each token and
+each batch, all ranks compare the tokens that they have chosen, and agree on whether to stop.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ END = "end"
 
 
 class Passes:
-    """What is computed with a base that this process has alone.
+    """Computations with a base that this process has alone.
 
     Args:
-        bank: with the adapters attached.
+        bank: bank with the adapters attached.
     """
 
     def __init__(self, bank: AdapterBank) -> None:
@@ -70,16 +70,16 @@ class Passes:
         return movement(self.bank, slot)
 
     def agreed(self, stop: StopRequest) -> StopRequest:
-        """Return the request to heed from here on; a signal no longer ends the command at once."""
+        """Return the stop request to check from now on; a signal no longer ends the command at once."""
         stop.leaves_at_once = False
         return stop
 
 
 class SharedPasses(Passes):
-    """What is computed with a base that ranks share, as the leader sees it.
+    """Computations with a base that ranks share, as the leader sees them.
 
-    Whatever it computes raises `Interrupted` between tokens and batches, on all ranks, if one is asked to
-    stop: torchrun kills ranks that have not ended after 30 seconds.
+    Each computation raises `Interrupted` between tokens and batches, on all ranks, if one is asked to stop:
+    torchrun kills ranks that have not ended after 30 seconds.
 
     Args:
         bank: with the adapters attached, as on all ranks.
@@ -130,12 +130,12 @@ class SharedPasses(Passes):
         return _movement(self.bank, self._agreement, slot=slot)
 
     def agreed(self, stop: StopRequest) -> StopRequest:
-        """Return the request that all ranks have agreed on."""
+        """Return the stop request that all ranks agree on."""
         self._agreement = Agreement(self._ranks, super().agreed(stop))
         return self._agreement.stop
 
     def end(self) -> None:
-        """Tell the others that there is nothing more to compute."""
+        """Announce to the others that there is nothing more to compute."""
         self._ranks.announce(f"pass/{next(self._numbers)}", END)
 
     def _tell(self, what: str, order: dict[str, Any]) -> None:
@@ -145,12 +145,12 @@ class SharedPasses(Passes):
 
 
 def follow_passes(bank: AdapterBank, ranks: Ranks, stop: StopRequest) -> None:
-    """Compute what the leader computes, until it has nothing more.
+    """Perform the computations that the leader announces, until it has ended.
 
     Args:
         bank: with the adapters attached, as on all ranks.
         ranks: the processes that share the base.
-        stop: the request to this rank.
+        stop: the stop request to this rank.
 
     Raises:
         Interrupted: a rank was asked to stop.
@@ -188,7 +188,7 @@ def _answer(
     own = GenerationSettings.model_validate(settings)
 
     def before_token() -> None:
-        if own.num_beams > 1:  # of these, nothing is compared until a batch is answered
+        if own.num_beams > 1:  # for these, nothing is compared until a batch is answered
             agreement.compare()
         on_token()
         agreement.heed()

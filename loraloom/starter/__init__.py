@@ -12,12 +12,12 @@ DataName = Literal["train", "eval", "test", "probe", "prompts"]
 
 
 def model_folder() -> Path:
-    """The folder of the embedded base, to be loaded like any other transformers folder."""
+    """Return the folder of the embedded base, to be loaded like any other transformers folder."""
     return _inside("model")
 
 
 def data_file(name: DataName) -> Path:
-    """A JSON file of the embedded data: a split of the counselling rows, the probe, the three prompts."""
+    """Return a JSON file of the embedded data: a split of the counselling rows, the probe, or the prompts."""
     return _inside("data") / f"{name}.json"
 
 

@@ -1,10 +1,10 @@
-"""The one place where messages are rendered for people, in the language of a catalogue.
+"""Rendering of messages for people, in the language of a catalogue.
 
     with use_catalogue(catalogue_of("zh")):
         print(rendered(error.as_message()))
 
-Without a catalogue, messages are in English. `text/language.py` has the catalogues, and chooses one for the
-command line.
+Without a catalogue, messages are in English. `text/language.py` loads the catalogues, and chooses one for
+the command line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def rendered_data(value: Any, catalogue: Catalogue | None = None) -> Any:
     """Render every message in a value of JSON; keys and everything else stay as they are.
 
     Args:
-        value: of dicts, lists, tuples, plain values and messages.
+        value: a value of dicts, lists, tuples, plain values and messages.
         catalogue: as in `rendered`.
     """
     if isinstance(value, Message):

@@ -11,7 +11,7 @@ _PINNED = re.compile(rf"(?P<repository>{_REPOSITORY.pattern})@(?P<revision>[\w.\
 
 
 class HubName(NamedTuple):
-    """A repository, and its revision if the name says one."""
+    """A repository, and its revision if the name contains one."""
 
     repository: str
     revision: str | None

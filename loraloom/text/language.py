@@ -1,10 +1,10 @@
-"""The languages of messages: which one a user wants, and its catalogue.
+"""The languages of messages: choice of the user's language, and its catalogue.
 
     with use_catalogue(catalogue_of("zh")):
         print(rendered(error.as_message()))
 
 A catalogue is `locale/zh_CN/LC_MESSAGES/loraloom.mo`, which `make messages` compiles from the `.po` file
-beside it. It is kept in the repository, so that every kind of installation has it, and the standard library
+next to it. It is kept in the repository, so that every kind of installation has it, and the standard library
 reads it: there is no build step, and no parser of our own.
 """
 
@@ -23,7 +23,7 @@ LOCALES = {"en": "", "zh": "zh_CN"}
 """The locale of each language's catalogue; English has none."""
 
 _LOCALE_FOLDER = Path(__file__).resolve().parents[1] / "locale"
-_OF_LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is not empty counts, as in POSIX
+_OF_LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first non-empty variable counts, as in POSIX
 
 
 def language_named(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Breaking of text into lines by the columns it takes: English between words, Chinese between characters.
+"""Breaking of text into lines by display width: English between words, Chinese between characters.
 
 rich and textwrap break at spaces only, so a Chinese sentence would be one long word that begins on a line of
 its own.
@@ -14,8 +14,8 @@ from rich.cells import cell_len
 _WIDE = r"\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60\U00020000-\U0003fffd"
 _OPENING = "（“‘《「【"
 _CLOSING = "，。；：？！、）”’》」】…"
-# What stays together: a figure with its sign, a wide character, or a word; with the punctuation that may not
-# begin a line or end one.
+# Units that are not broken: a figure with its sign, a wide character, or a word; each with the punctuation
+# that must not begin or end a line.
 _UNIT = re.compile(
     rf"\s+|[{_OPENING}]*(?:[\d.,]+ %|[^\s{_WIDE}{_OPENING}]+?(?=[{_CLOSING}{_WIDE}{_OPENING}\s]|$)|[{_WIDE}])"
     rf"[{_CLOSING}]*|."
@@ -25,7 +25,7 @@ _WIDE_CHARACTER = re.compile(f"[{_WIDE}]")
 
 
 def line_breaks(text: str, width: int, *, breaks_words: bool = True) -> Iterator[int]:
-    """Yield the offsets at which a line begins, but for the first.
+    """Yield the offset at which each line begins, except the first.
 
     Args:
         text: one paragraph.

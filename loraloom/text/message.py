@@ -27,7 +27,7 @@ DEEPEST = 20  # messages within messages, in a file
 
 
 class Catalogue(Protocol):
-    """Translations of templates; `gettext.NullTranslations` and its subclasses are such."""
+    """Translations of templates, such as `gettext.NullTranslations` and its subclasses."""
 
     def gettext(self, message: str, /) -> str:
         """Translate a template; return it unchanged if there is no translation."""
@@ -41,7 +41,7 @@ class Message(str):
 
     Args:
         template: English text with `{name}` for each value; literal braces are doubled.
-        values: by name. Numbers, truth values, None and messages are kept; anything else becomes text.
+        values: values by name. Numbers, truth values, None and messages are kept; others become text.
 
     Raises:
         ValueError: the template has an invalid placeholder, or one without a value.
@@ -187,7 +187,7 @@ def joined(separator: str, parts: Iterable[str]) -> Message:
 
 
 def marked(template: str) -> str:
-    """Return a template as it is; list it for translators, because it is looked up elsewhere."""
+    """Return a template unchanged; it is listed for translators, because it is looked up elsewhere."""
     return template
 
 
@@ -201,7 +201,7 @@ def said_by(error: Any) -> str:
 
 
 def mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """Change a text; of a message, the texts among its values; return anything else as it is."""
+    """Change a text, or the texts among a message's values; return anything else unchanged."""
     if isinstance(value, Message):
         return value.mapped(change)
     return change(value) if isinstance(value, str) else value
@@ -211,7 +211,7 @@ def to_data(value: object) -> object:
     """Return a value of JSON in which every message is an object, for a document that keeps data.
 
     Args:
-        value: of dicts, lists, tuples, plain values and messages.
+        value: a value of dicts, lists, tuples, plain values and messages.
     """
     if isinstance(value, Message):
         return value.to_data()
@@ -231,7 +231,7 @@ def from_data(data: object, depth: int = 0) -> str:
     """Return the message of a document: an object of `to_data`, or text as older versions wrote it.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the data is neither.
     """
     if isinstance(data, str):
         return data
@@ -253,7 +253,7 @@ def from_data(data: object, depth: int = 0) -> str:
 
 
 def _plain(value: object) -> Value:
-    """Return a value as JSON keeps it, so that it reads the same after it was stored."""
+    """Return a value as JSON stores it, so that it is the same after it is read back."""
     if value is None or type(value) in (str, int, float, bool) or isinstance(value, Message):
         return value  # type: ignore[return-value]
     if isinstance(value, Exception) or hasattr(value, "as_message"):

@@ -46,7 +46,7 @@ def fill(template: str, values: Mapping[str, object], full_stop: str = ".") -> s
 
     Args:
         template: text with placeholders.
-        values: by the names of the placeholders.
+        values: values by the names of the placeholders.
         full_stop: the end of a sentence in the template's language.
 
     Raises:

@@ -80,7 +80,7 @@ def counted(number: int, noun: str, plural: str = "") -> Message:
     Args:
         number: the count.
         noun: its singular, as a literal, so that `make messages` finds it.
-        plural: of the noun, if it is not formed with an s.
+        plural: its plural, if it is not formed with an s.
 
     >>> counted(1, "row"), counted(1200, "row"), counted(2, "entry", "entries")
     ('1 row', '1,200 rows', '2 entries')

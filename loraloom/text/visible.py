@@ -68,7 +68,7 @@ def quoted(name: str, limit: int = LONGEST_NAME) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A value as a message shows it: short, on one line, in YAML's words."""
+    """Format a value for a message: short, on one line, in YAML's notation."""
     if value is None:
         return Message("nothing")
     if isinstance(value, bool):

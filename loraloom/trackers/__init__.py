@@ -2,8 +2,8 @@
 
 Each tracker runs in a process of its own, which reads the events of the run:
 
-    training ──▶ feed.py ──▶ process.py ══ JSON lines ══▶ worker.py ──▶ wandb_run.py, mlflow_run.py, …
+    training ──▶ feed.py ──▶ process.py ══ JSON lines ══▶ tracker_process.py ──▶ wandb_run.py, …
 
-so that one that hangs, raises or prints cannot stop, slow or garble a training. What it misses is in
-events.jsonl anyway.
+so that a tracker that hangs, raises or prints cannot stop, slow or garble a training. Events that it misses
+are in events.jsonl anyway.
 """

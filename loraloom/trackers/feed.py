@@ -1,4 +1,4 @@
-"""The trackers of a run, fed from its events. None of them stops or slows a training."""
+"""The trackers of a run, fed with its events. None of them stops or slows a training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from loraloom.trackers.process import TrackerProcess
 from loraloom.trackers.tracker_kinds import ONE_RUN_A_PROCESS, is_installed
 from loraloom.trackers.tracker_run import Ending
 
-# How long a training that has ended waits for its trackers; MLflow takes ten seconds to start.
+# Seconds that a finished training waits for its trackers; MLflow takes ten seconds to start.
 SECONDS_AT_THE_END = 60.0
 SECONDS_AFTER_A_STOP = 20.0
-# A wait of so long needs no words.
+# A wait up to this long is not reported.
 SECONDS_UNSAID = 1.0
 
 Settings = dict[str, str | int | float | bool]
@@ -117,7 +117,7 @@ class _Feed:
         self._take_answers()
 
     def close(self, ending: Ending, seconds: float) -> None:
-        """Wait for all trackers, but not for long."""
+        """Wait for all trackers, within a time limit."""
         deadline = time.monotonic() + seconds
         try:
             for process in self._processes.values():
@@ -132,7 +132,7 @@ class _Feed:
         self._take_answers()
 
     def _report_a_wait(self, deadline: float) -> None:
-        """Say what is being waited for, unless it ends at once."""
+        """Report which trackers are being waited for, unless they end at once."""
         soon = min(deadline, time.monotonic() + SECONDS_UNSAID)
         while (slow := self._running()) and time.monotonic() < soon:
             time.sleep(0.05)
@@ -168,7 +168,7 @@ class _Feed:
                     self._write_ids(process.tracker)
 
     def _warn(self, name: str, problem: str) -> None:
-        """Say once for each tracker that it shows less than the run keeps."""
+        """Warn once for each tracker that it shows less than the run contains."""
         if name in self._warned:
             return
         self._warned.add(name)

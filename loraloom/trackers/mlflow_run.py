@@ -1,4 +1,4 @@
-"""MLflow: MLFLOW_TRACKING_URI, or else `mlflow.db` beside the run folder."""
+"""MLflow: MLFLOW_TRACKING_URI, or else `mlflow.db` next to the run folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUSES: Mapping[Ending, str] = {"done": "FINISHED", "failed": "FAILED", "stopp
 
 
 class MlflowRun:
-    """A run of MLflow, which is found again by the id that its server gave it."""
+    """A run of MLflow, identified by the id that its server gave it."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         database = experiment.folder.parent.parent / "mlflow.db"

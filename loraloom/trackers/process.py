@@ -1,4 +1,4 @@
-"""The process of a tracker, seen from the training: events go to it through a bounded queue.
+"""The process of a tracker, as the training sees it: events go to it through a bounded queue.
 
 Nothing here waits for the tracker until `end` and `wait`, which have a time limit.
 """
@@ -25,7 +25,7 @@ from loraloom.text.message import Message, to_data
 # About 20 MB; a tracker that is this far behind misses events, which events.jsonl has anyway.
 MAX_WAITING = 50_000
 _LAST_CHARACTERS = 400
-# Trackers count their users, and some wait for it when they end.
+# Trackers collect usage statistics, and some wait for that when they end.
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -59,7 +59,7 @@ class TrackerProcess:
                 stderr=log,
                 text=True,
                 encoding="utf-8",
-                start_new_session=True,  # Ctrl-C is for the training, which then ends the tracker
+                start_new_session=True,  # Ctrl-C is meant for the training, which then ends the tracker
                 env=module_environment(**ENVIRONMENT),
             )
         self._queue.put(json.dumps({"tracker": tracker, **start}))
@@ -80,7 +80,7 @@ class TrackerProcess:
             self._num_missed += 1
 
     def answers(self) -> list[dict[str, str]]:
-        """Return what the process has said since the last call."""
+        """Return the messages of the process since the last call."""
         found = []
         while self._answers:
             found.append(self._answers.popleft())
@@ -99,10 +99,10 @@ class TrackerProcess:
                 self._queue.put(self._ending, timeout=max(0.0, deadline - time.monotonic()))
 
     def wait(self, deadline: float) -> str:
-        """Wait until the process has ended, and end it at the deadline.
+        """Wait until the process has ended; kill it at the deadline.
 
         Returns:
-            What the tracker has missed, or "".
+            A description of what the tracker has missed, or "".
         """
         try:
             code = self._process.wait(max(0.0, deadline - time.monotonic()))
@@ -115,8 +115,8 @@ class TrackerProcess:
         return "" if code == 0 else self._death(code)
 
     def kill(self) -> None:
-        """End the process and those that it started, unless it has ended."""
-        if self._process.poll() is not None:  # its number may be another process's by now
+        """Kill the process and its children, unless it has ended."""
+        if self._process.poll() is not None:  # its id may belong to another process by now
             return
         own: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
@@ -128,7 +128,7 @@ class TrackerProcess:
         self._process.wait()
 
     # Each pipe is closed by the thread that uses it: if a child of a dead tracker holds the other end, it
-    # stays blocked, and so would whatever closes its pipe.
+    # stays blocked, and so would any thread that closes its pipe.
 
     def _write(self) -> None:
         pipe = self._process.stdin

@@ -19,7 +19,7 @@ class TensorBoardRun:
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or experiment.name
         self._writer = EventFileWriter(str(experiment.folder / "tensorboard" / self.run_id))
-        # A start at a step makes TensorBoard ignore what was written before from that step on.
+        # Starting at a step makes TensorBoard ignore what was written earlier for that step and later ones.
         self._write(first_step, session_log=SessionLog(status=SessionLog.START))
         self._write(0, summary=hparams_pb(dict(experiment.settings), trial_id=experiment.title))
 

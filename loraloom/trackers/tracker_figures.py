@@ -16,7 +16,7 @@ class Figures(NamedTuple):
 
 
 def figures_of(event: Event) -> Figures | None:
-    """Return what a tracker shows of an event; None if nothing."""
+    """Return the figures of an event that a tracker shows; None if there are none."""
     if isinstance(event, TrainStep):
         values = {
             "train/loss": event.loss,

@@ -1,4 +1,4 @@
-"""The trackers by name; a tracker's package is imported only here, and only if it is asked for."""
+"""The trackers by name; a tracker's package is imported only here, and only if it is requested."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from loraloom.recipe.tracker_names import TrackerName
 from loraloom.trackers.tracker_run import StartRun
 
-# Packages with one current run in a process, so that each experiment needs a process of its own.
+# Packages that allow one run per process, so each experiment needs a process of its own.
 ONE_RUN_A_PROCESS = frozenset({"swanlab"})
 
 
 def is_installed(name: TrackerName) -> bool:
-    """Return whether a tracker's package can be imported; all have the tracker's name."""
+    """Return whether a tracker's package, which always has the tracker's name, can be imported."""
     return find_spec(name) is not None
 
 

@@ -33,7 +33,7 @@ class Worker:
 
     Args:
         start: the first line.
-        answers: where answers are written.
+        answers: stream that answers are written to.
     """
 
     def __init__(self, start: Mapping[str, Any], answers: TextIO) -> None:
@@ -112,9 +112,9 @@ def main() -> None:
     """Run until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
-        getattr(os, "nice", int)(5)  # the training goes first; Windows has no such call
+        getattr(os, "nice", int)(5)  # the training has priority; Windows has no such call
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # a tracker may print; answers may not be mixed with it
+    os.dup2(2, 1)  # a tracker may print, which must not be mixed with answers
     lines = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     Worker(json.loads(next(lines)), answers).read(lines)
 

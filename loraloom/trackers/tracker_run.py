@@ -1,4 +1,4 @@
-"""What every tracker implements: a run of its own for an experiment."""
+"""The interface of all trackers: a run for each experiment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TrackedExperiment:
     Args:
         name: its name in the recipe.
         group: name of the run folder, which all experiments of a recipe share.
-        folder: where a tracker without a place of its own writes.
+        folder: folder for a tracker that has no location of its own.
         settings: dotted key → value.
         run_id: the tracker's own name of the run that shows it; None before it was started.
     """
@@ -32,7 +32,7 @@ class TrackedExperiment:
 
     @property
     def title(self) -> str:
-        """Its name among those of all runs."""
+        """Its name among the experiments of all runs."""
         return f"{self.group}/{self.name}"
 
 
@@ -49,4 +49,4 @@ class TrackerRun(Protocol):
 
 
 StartRun = Callable[[TrackedExperiment, int], TrackerRun]
-"""Opens the run of an experiment, new or again; the second argument is the first step that follows."""
+"""Opens a new or existing run of an experiment; the second argument is the next step."""

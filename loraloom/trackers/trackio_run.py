@@ -12,7 +12,7 @@ from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
 
 
 class TrackioRun:
-    """A run of trackio, which is found again by its name."""
+    """A run of trackio, identified by its name."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or experiment.title
@@ -32,5 +32,5 @@ class TrackioRun:
         self._run.log(dict(figures), step=step)
 
     def finish(self, ending: Ending) -> None:
-        """Write what is still in memory."""
+        """Write the figures that are still in memory."""
         self._run.finish()

@@ -12,7 +12,7 @@ from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
 
 
 class WandbRun:
-    """A run of Weights & Biases, which is found again by its id."""
+    """A run of Weights & Biases, identified by its id."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or secrets.token_hex(4)
@@ -28,7 +28,7 @@ class WandbRun:
             reinit="create_new",
             settings=wandb.Settings(console="off", disable_git=True, save_code=False),
         )
-        # wandb's own steps must grow; steps after a checkpoint come again when a run is resumed.
+        # wandb's own steps must increase; steps after a checkpoint are repeated when a run is resumed.
         self._run.define_metric("*", step_metric="step")
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:

@@ -59,7 +59,7 @@ def front_matter(facts: Facts, library: str, *tags: str) -> str:
 
 
 def training_sections(facts: Facts) -> list[str]:
-    """Write base, data, settings and versions, as lines of Markdown."""
+    """Write the sections on base, data, settings and versions, as lines of Markdown."""
     origin, settings = facts.origin, facts.recipe.data
     rows = ", ".join(f"{number} {part}" for part, number in facts.num_rows.items() if number)
     fingerprint = code(str(origin["base_fingerprint"])[:16])

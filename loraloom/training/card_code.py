@@ -49,7 +49,7 @@ def merged_code(facts: Facts, folder: str, comment: str) -> str:
 
 
 def _attention(facts: Facts) -> str:
-    """An argument, if transformers' choice is not always one that computes the model."""
+    """Return an argument for the attention, if transformers' default cannot always compute the model."""
     family = facts.family
     if family is None or family.attention == "sdpa":
         return ""
@@ -78,7 +78,7 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
     options += more
     return (
         told
-        # transformers 4 gives token types with a tokenizer that does not say what its model takes.
+        # transformers 4 returns token types if a tokenizer does not state which inputs its model takes.
         + f"inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, "
         'return_tensors="pt", return_token_type_ids=False)\n'
         f"answer = model.generate(**inputs{options})\n"
@@ -89,12 +89,12 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
 def _printing_code(facts: Facts) -> str:
     """Write how to print an answer: without special tokens, unless it was trained to contain some."""
     if not facts.origin.get("answer_tokens"):
-        # Not every tokenizer takes the code of a language for a special token.
+        # Not every tokenizer treats the code of a language as a special token.
         text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"
         return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
     start = "model.config.decoder_start_token_id"
     if facts.family is not None and not facts.family.ends_sources:
-        start = "tokenizer.eos_token_id"  # its tokenizers begin texts with the start and end none
+        start = "tokenizer.eos_token_id"  # its tokenizers add a start and no end
     return (
         f"# {filled('skip_special_tokens would drop tokens that belong to the answer')}\n"
         f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'

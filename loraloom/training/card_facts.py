@@ -1,4 +1,4 @@
-"""The facts in an adapter's card: what identical trainings share."""
+"""The facts in an adapter's card, which identical trainings share."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Facts:
     """The facts in a card.
 
     Args:
-        recipe: of the run.
-        experiment: the one whose adapter it is.
+        recipe: recipe of the run.
+        experiment: experiment of the adapter.
         origin: as in loraloom.json: base, fingerprints, best step and figure.
         target_modules: as in adapter_config.json.
         files: name and sha256 of each data file.
-        num_rows: of train, eval and test.
-        versions: of the packages.
+        num_rows: number of train, eval and test rows.
+        versions: versions of the packages.
         has_run: whether its run is available; if not, its training is unknown.
     """
 
@@ -54,12 +54,12 @@ class Facts:
 
     @property
     def family(self) -> Family | None:
-        """Of the base."""
+        """The family of the base."""
         return family_of(self.origin.get("model_type"))
 
     @property
     def languages(self) -> list[tuple[str, str]]:
-        """The pairs of languages that it was trained on; of one of unknown training, those of the recipe."""
+        """The pairs of languages that it was trained on; if its training is unknown, those of the recipe."""
         source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
         return pairs_of_origin(self.origin) or ([(source, target)] if source and target else [])
 
@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def flag_matters_before(self) -> str:
-        """The version of transformers before which that is so; "" if it never is."""
+        """The version of transformers before which `flag_matters` holds; "" if it never does."""
         is_separate = self.origin.get("head_is_tied") is False
         return self.family.own_scale_since if self.family is not None and is_separate else ""
 
@@ -85,7 +85,7 @@ def read_facts(
     """Read the facts of one adapter from its run's recipe.yaml and split.json.
 
     Raises:
-        RunError: these cannot be read.
+        RunError: a file cannot be read.
     """
     recipe = _read_once(read_run_recipe, run.recipe_file)
     split = _read_once(SplitRecord.read, run.split_file)
@@ -101,10 +101,10 @@ def read_facts(
 
 
 def _read_once(read: Callable[[Path], _Content], file: Path) -> _Content:
-    """Read a file of a run, unless it was just read and is the same: many adapters are exported together."""
+    """Read a file of a run, or reuse the last content if unchanged: many adapters are exported together."""
     try:
         found = file.stat()
-    except OSError:  # said by whatever reads it
+    except OSError:  # reported by the code that reads it
         return read(file)
     content: _Content = _read_again(read, file.absolute(), (found.st_ino, found.st_mtime_ns, found.st_size))
     return content

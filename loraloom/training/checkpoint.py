@@ -61,12 +61,12 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
 
     Args:
         folder: the run's `checkpoints`.
-        state: between two steps.
-        keep: at least 1.
+        state: state between two steps.
+        keep: number of checkpoints to keep, at least 1.
 
     Raises:
-        CheckpointError: it could not be written, for example because the disk is full; older ones are
-            unchanged.
+        CheckpointError: the checkpoint could not be written, for example because the disk is full; older ones
+            are unchanged.
     """
     return store_checkpoint(folder, state.tick, dict(state_files(state)), keep=keep)
 
@@ -82,7 +82,7 @@ def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, kee
 
 
 def _has(target: Path, contents: dict[str, bytes]) -> bool:
-    """Return whether it exists already, as after a signal; replacing it would leave none for a moment."""
+    """Return whether this checkpoint exists, as after a signal; replacing it would briefly leave none."""
     try:
         return verify(target) == contents
     except CheckpointError:
@@ -186,7 +186,7 @@ def verify(path: Path) -> dict[str, bytes]:
 
 
 def state_files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the content of each file of a checkpoint, its manifest aside."""
+    """Yield the name and the content of each file of a checkpoint, except its manifest."""
     progress = {name: dataclasses.asdict(value) for name, value in state.progress.items()}
     standing = {
         "format": FORMAT,
@@ -226,7 +226,7 @@ def read_state(contents: Mapping[str, bytes], path: Path) -> TrainingState:
     """Read a state from the files of a checkpoint.
 
     Raises:
-        CheckpointError: they are damaged; `path` is in the message.
+        CheckpointError: the files are damaged; `path` is in the message.
     """
     try:
         values = json.loads(contents[STATE])
@@ -264,5 +264,5 @@ def _discard(path: Path) -> None:
         doomed = path.with_name(f".{path.name.strip('.')}.old")
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(path, doomed)
-        fsync_folder(path.parent)  # or a power cut could bring the name back, and not what was in it
+        fsync_folder(path.parent)  # or a power cut could restore the name without the content
         shutil.rmtree(doomed, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The engine: one object that holds a running training. Everything else in this package works on it.
+"""The engine: the object that holds a running training. Everything else in this package works on it.
 
 `loop.py` takes steps with it, `evaluation.py` evaluates it.
 """
@@ -28,10 +28,10 @@ class Trainee:
 
     Args:
         experiment: its settings.
-        timetable: when it sees which rows.
-        optimizer: of its adapter.
-        progress: in the training state.
-        tensors: likewise.
+        timetable: its schedule of rows.
+        optimizer: optimizer of its adapter.
+        progress: its progress, part of the training state.
+        tensors: its tensors, part of the training state.
     """
 
     experiment: Experiment
@@ -55,8 +55,8 @@ class Engine:
     """A running training.
 
     Args:
-        setup: what to train on; does not change.
-        state: where the training stands, which is what a checkpoint contains.
+        setup: the input of the training, which does not change.
+        state: state of the training, which a checkpoint contains.
         report: receives every event.
         trainees: the experiments that are training now; their adapters are in the bank.
     """
@@ -73,11 +73,11 @@ class Engine:
 
     @property
     def stop(self) -> StopRequest:
-        """Whether a signal asks to stop."""
+        """The request to stop, set by a signal."""
         return self.setup.stop
 
     def join(self, name: str) -> Trainee:
-        """Attach the adapter of an experiment: fresh, from another adapter, or as a checkpoint has it.
+        """Attach the adapter of an experiment: new, from another adapter, or from a checkpoint.
 
         Returns:
             The experiment, ready to train; it is not among `trainees` yet.
@@ -96,7 +96,7 @@ class Engine:
         return Trainee(experiment, timetable, optimizer, progress, tensors)
 
     def optimized_names(self, name: str) -> list[str]:
-        """Return the names of an adapter's tensors in the order in which its optimizer has them."""
+        """Return the names of an adapter's tensors in the order of its optimizer."""
         return [tensor for _, named in self.bank.parameter_groups(name) for tensor in named]
 
     def report_limit(
@@ -106,13 +106,13 @@ class Engine:
         tried: int,
         experiment: str | None = None,
     ) -> None:
-        """Report how much a step, and the evaluation after it, may compute at once from now on.
+        """Report how much a step and the evaluation after it may compute at once from now on.
 
         Args:
-            step: of the run, from 1.
+            step: step of the run, from 1.
             phase: what ran out of memory, or `lifted` if an experiment failed and its limits are void.
-            tried: tokens of the pass, or rows of the batch, that did not fit.
-            experiment: the one that failed.
+            tried: number of tokens of the pass, or rows of the batch, that did not fit.
+            experiment: the experiment that failed.
         """
         limits = self.state.limits_at(step)
         self.report(

@@ -1,4 +1,4 @@
-"""Evaluation on held-out rows: it decides each experiment's best adapter, early stop and forgetting."""
+"""Evaluation on held-out rows, which determines each experiment's best adapter, early stop and forgetting."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _decide(engine: Engine, trainee: Trainee, values: Mapping[str, float]) -> No
 
 
 def _gain(metric: str, value: float, best: float | None) -> float:
-    """Return by how much a figure is better than the best so far."""
+    """Return the improvement of a figure over the best so far."""
     if best is None:
         return math.inf
     return value - best if metric in METRICS and METRICS[metric].higher_is_better else best - value
@@ -126,10 +126,10 @@ def _retain_losses(engine: Engine, name: str) -> tuple[RetainLoss, dict[str, Ret
 
 
 def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
-    """Measure how far the best adapter's loss on the retained rows is above the base's; fail if too far.
+    """Measure the increase of the best adapter's loss on the retained rows; fail if it is too large.
 
     Returns:
-        Whether it was measured. If a signal arrived it was not, and `state.unfinished` has the experiment.
+        Whether it was measured; False if a signal arrived, and `state.unfinished` then has the experiment.
     """
     progress, limit = trainee.progress, trainee.experiment.training.max_forgetting
     engine.bank.load(trainee.name, trainee.tensors.best)

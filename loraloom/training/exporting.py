@@ -22,7 +22,7 @@ from loraloom.training.state import TrainingState
 
 
 def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
-    """Return the folder, relative to the run, for what an ended experiment has learnt; None if nothing.
+    """Return the folder, relative to the run, for the adapter of an ended experiment; None if it has none.
 
     The adapter of a failed experiment is not a result, so it has a place of its own.
     """
@@ -34,7 +34,7 @@ def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
 
 
 def export(setup: Setup, state: TrainingState, name: str) -> None:
-    """Write what an experiment has learnt to its `export_folder`; the leader does so for all ranks."""
+    """Write the adapter of an experiment to its `export_folder`; the leader does so for all ranks."""
     if not setup.ranks.is_leader:
         return
     experiment = setup.experiment(name)

@@ -1,4 +1,4 @@
-"""Losses and answers of held-out rows while training, with as many rows at once as memory holds.
+"""Losses and answers of held-out rows during training, with as many rows at once as fit in memory.
 
 An evaluation may take minutes, so a signal does not wait for it: the evaluation is abandoned, and a resume
 repeats it.
@@ -34,7 +34,7 @@ def held_out_losses(engine: Engine, slots: Sequence[Slot], examples: EncodedSet)
 
     Raises:
         SignalReceivedError: a signal arrived.
-        TrainingError: memory does not hold a single row.
+        TrainingError: a single row does not fit in memory.
     """
     setup = engine.setup
     measured = partial(shared_eval_losses, engine) if setup.shares_rows else eval_losses
@@ -114,7 +114,7 @@ def _halve(engine: Engine, tried: int) -> None:
     """Limit evaluations to half as many rows at once.
 
     Raises:
-        TrainingError: it was a single row, or ranks share the base and cannot start over together.
+        TrainingError: a single row was tried, or ranks share the base and cannot start over together.
     """
     setup = engine.setup
     if setup.bank.base.is_sharded:

@@ -1,10 +1,10 @@
 """Lanes: experiments that train together, the state of their training, and its checkpoints.
 
-    checkpoints/step-000160/       of the lane `main`, which one process alone trains
-    lanes/lane-3/step-000120/      of another, which a worker trains; in the same format
+    checkpoints/step-000160/       of the lane `main`, which a single process trains
+    lanes/lane-3/step-000120/      of another lane, which a worker trains; in the same format
 
 A lane is at home or away at a worker. Its steps are counted from its start; if it is divided, both parts
-count on.
+continue its count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from loraloom.training.waves import Worker
 
 MAIN = "main"
 FOLDER = "lanes"
-KEPT = 2  # checkpoints of a lane: a damaged one leaves the one before
+KEPT = 2  # checkpoints kept of a lane, in case the newest is damaged
 
 
 @dataclass(eq=False)
@@ -37,14 +37,14 @@ class Lane:
 
     Args:
         name: `main`, or `lane-` and a number.
-        folder: of its checkpoints.
+        folder: folder of its checkpoints.
         state: its state; None while a worker has it.
-        worker: who has it.
-        number: of the wave that the worker trains.
-        steps: of each experiment that is away, as far as known.
+        worker: the worker that has it.
+        number: number of the wave that the worker trains.
+        steps: step of each experiment that is away, as far as known.
         is_here: whether this process is training it.
-        is_recalled: whether it was asked back.
-        num_losses: how many workers it has lost since its last checkpoint.
+        is_recalled: whether its return was requested.
+        num_losses: number of workers it has lost since its last checkpoint.
     """
 
     name: str
@@ -59,26 +59,26 @@ class Lane:
 
     @property
     def names(self) -> list[str]:
-        """Its experiments, in the order of the bank."""
+        """The lane's experiments, in the order of the bank."""
         return list(self.steps if self.state is None else self.state.progress)
 
     @property
     def is_home(self) -> bool:
-        """Whether nobody is training it."""
+        """Whether no process is training the lane."""
         return self.state is not None and not self.is_here
 
     @property
     def home_state(self) -> TrainingState:
-        """Its state while no worker has it."""
+        """The lane's state, while no worker has it."""
         assert self.state is not None, f"{self.name} is away"
         return self.state
 
     def step_of(self, name: str) -> int:
-        """Return how many steps an experiment has taken, as far as known."""
+        """Return the number of steps that an experiment has taken, as far as known."""
         return self.steps[name] if self.state is None else self.state.progress[name].step
 
     def stored(self) -> dict[str, bytes]:
-        """Write its state to disk, and return the files."""
+        """Write the lane's state to disk, and return the files."""
         contents = dict(state_files(self.home_state))
         self.store(self.home_state.tick, contents)
         return contents
@@ -89,12 +89,12 @@ class Lane:
         return store_checkpoint(self.folder, tick, contents, keep=KEPT)
 
     def leave(self, worker: Worker, number: int) -> None:
-        """Be at a worker; the state was stored."""
+        """Mark the lane as away at a worker; its state was stored."""
         self.steps = {name: progress.step for name, progress in self.home_state.progress.items()}
         self.state, self.worker, self.number, self.is_recalled = None, worker, number, False
 
     def come_home(self, files: dict[str, bytes] | None) -> None:
-        """Be at home again, as it was at the end of the wave, or at the last intact checkpoint.
+        """Bring the lane home, in its state at the end of the wave or at the last intact checkpoint.
 
         Args:
             files: the state at the end; None if the worker was lost.
@@ -111,10 +111,10 @@ class Lane:
         self.state, self.worker, self.is_recalled = part_of(state, names), None, False
 
     def remove(self) -> None:
-        """Remove its checkpoints, because all its experiments have ended or have left."""
+        """Remove the lane's checkpoints, because all its experiments have ended or left."""
         if self.name != MAIN:
             shutil.rmtree(self.folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # others are in it
+            with contextlib.suppress(OSError):  # it contains other lanes
                 self.folder.parent.rmdir()
 
 
@@ -123,7 +123,7 @@ class Lanes(list[Lane]):
 
     Args:
         run: the run.
-        lanes: those that exist.
+        lanes: its lanes.
     """
 
     def __init__(self, run: Run, lanes: Sequence[Lane]) -> None:
@@ -131,7 +131,7 @@ class Lanes(list[Lane]):
         self.run = run
 
     def add(self, state: TrainingState) -> Lane:
-        """Add a lane with a state, under a name that no lane has."""
+        """Add a lane with a state, under an unused name."""
         folder = self.run.folder / FOLDER
         numbers = [int(lane.name.rpartition("-")[2]) for lane in self if lane.name != MAIN]
         while (folder / f"lane-{(number := max([0, *numbers]) + 1)}").exists():
@@ -143,8 +143,8 @@ class Lanes(list[Lane]):
     def divide(self, lane: Lane, names: Collection[str]) -> Lane:
         """Move experiments of a lane that is at home to a new one; both are on disk afterwards.
 
-        The new lane is written first: of an experiment that is in two, `read_lanes` keeps the one in which it
-        has taken more steps.
+        The new lane is written first: if an experiment is in two lanes, `read_lanes` keeps the one in which
+        it has taken more steps.
         """
         state = lane.home_state
         new = self.add(part_of(state, names))
@@ -162,7 +162,7 @@ class Lanes(list[Lane]):
 
 
 def has_lanes(run: Run) -> bool:
-    """Return whether workers have begun something that is not finished."""
+    """Return whether workers have started waves that are not finished."""
     return any((run.folder / FOLDER).glob("lane-*"))
 
 

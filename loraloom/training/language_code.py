@@ -1,4 +1,4 @@
-"""Python of a card that says the languages: of the text that is read, and of the answer."""
+"""Python code of a card that sets the languages of the source and of the answer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from loraloom.data.languages.codes import Pairs
 
 
 def language_code(pairs: Pairs, origin: Mapping[str, Any], *, is_in_config: bool) -> tuple[str, str]:
-    """A line before a text is read, and arguments of `generate`; both "" if the base has no languages.
+    """Return a line to run before tokenizing, and arguments of `generate`; both "" without languages.
 
     Args:
-        pairs: that the adapter was trained on; the first is the example.
-        origin: as loraloom.json has it.
-        is_in_config: whether the folder's own files say the languages if they are one pair.
+        pairs: pairs that the adapter was trained on; the first is the example.
+        origin: as in loraloom.json.
+        is_in_config: whether the folder's own files state the languages if there is a single pair.
     """
     if not pairs:
         return "", ""
@@ -23,7 +23,7 @@ def language_code(pairs: Pairs, origin: Mapping[str, Any], *, is_in_config: bool
     sources, targets = ({pair[side] for pair in pairs} for side in (0, 1))
     comment = "" if len(sources) == 1 else f"  # or {', '.join(sorted(sources - {source}))}"
     told = f"tokenizer.src_lang = {json.dumps(source)}{comment}\n"
-    # None keeps `generate` from filling in what the base forces.
+    # None prevents `generate` from using the base's forced token.
     start, forced = _start(origin, target)
     more = "" if start is None else f", decoder_start_token_id={start}, forced_bos_token_id={forced}"
     if is_in_config:
@@ -32,7 +32,7 @@ def language_code(pairs: Pairs, origin: Mapping[str, Any], *, is_in_config: bool
 
 
 def begins_with_code(pairs: Pairs, origin: Mapping[str, Any]) -> bool:
-    """Whether the first token of an answer is the code of its language."""
+    """Return whether the first token of an answer is the code of its language."""
     return bool(pairs) and _start(origin, pairs[0][1])[1] is not None
 
 

@@ -1,9 +1,9 @@
-"""Passes over a base that ranks share: every rank runs as many passes, with the same adapters in each.
+"""Passes over a base that ranks share: every rank runs the same number, with the same adapters in each.
 
 The layers' weights are gathered while a pass goes through them (`base/sharding.py`), so a rank that runs no
-pass, or one that goes back through fewer layers, would keep the others waiting. A pass is therefore planned
-for all ranks together, and each takes its share of the rows in it; a rank without a row computes one that
-does not count.
+pass, or whose backward pass has fewer layers, would block the others. A pass is therefore planned for all
+ranks together, and each takes its share of the rows in it; a rank without a row computes one that does not
+count.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence
         engine, trainees, plans: as in `step_losses`.
 
     Raises:
-        TrainingError: memory does not hold a pass; the ranks cannot start over together.
+        TrainingError: a pass does not fit in memory; the ranks cannot start over together.
     """
     setup = engine.setup
     limit = engine.state.limits_at(engine.state.tick + 1, setup.pass_limit).pass_tokens
@@ -50,7 +50,7 @@ def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence
 def _share(
     each: Pass, num_labels: Sequence[int], examples: EncodedSet, ranks: Ranks
 ) -> tuple[list[Piece], list[float]]:
-    """Return a rank's share of a pass, and by what the loss of each trainee is divided."""
+    """Return a rank's share of a pass, and the divisor of each trainee's loss."""
     pieces, counts = [], [float(number) for number in num_labels]
     for piece in each.pieces:
         ((first, stop),) = divide([piece.rows], examples, ranks.rank, ranks.size)

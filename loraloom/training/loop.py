@@ -1,4 +1,4 @@
-"""The training loop and a step of it, readable from top to bottom.
+"""The training loop and its steps.
 
 One step of the run is one optimizer step of every experiment that is training: their micro-batches are side
 by side in one pass over the frozen base, one backward pass gives each adapter its own gradient
@@ -38,14 +38,14 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     """Train until every experiment has ended, or until `setup.pause` asks to return.
 
     Args:
-        setup: what to train on.
-        state: before the first step, or from a checkpoint; changed in place.
+        setup: the input of the training.
+        state: state before the first step, or from a checkpoint; changed in place.
         report: receives every step, evaluation and save.
 
     Raises:
         Interrupted: a signal arrived; the checkpoint of this step is written.
         CheckpointError: a checkpoint could not be written.
-        TrainingError: memory does not hold the pass of a single row, and that is no experiment's own fault.
+        TrainingError: a pass of a single row does not fit in memory, which is not one experiment's fault.
         BankError: another thread is using the base.
     """
     asked, base = setup.shared.base_dropout, setup.bank.base
@@ -91,7 +91,7 @@ def _save(engine: Engine) -> None:
 
 
 def _detach(engine: Engine) -> None:
-    """Empty the bank; what the trainees have learnt is in the state that was just saved."""
+    """Empty the bank; the trainees' adapters are in the state that was just saved."""
     for trainee in engine.trainees:
         engine.bank.drop(trainee.name)
 
@@ -101,11 +101,11 @@ class StepResult:
     """Loss and gradient of one experiment's step, before its optimizer steps.
 
     Args:
-        loss: over its label tokens.
-        gradient_norm: on the device.
-        norm: the same, on the processor.
-        num_tokens: source and target tokens of its rows.
-        rows: of the train set.
+        loss: loss over its label tokens.
+        gradient_norm: norm of the gradient, on the device.
+        norm: the same, on the CPU.
+        num_tokens: number of source and target tokens of its rows.
+        rows: its rows of the train set.
     """
 
     loss: float
@@ -116,7 +116,7 @@ class StepResult:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the weights may change."""
+        """Whether loss and gradient are finite, so that the weights may change."""
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
@@ -188,9 +188,9 @@ class _Change:
 
     Args:
         trainee: the experiment that was updated.
-        result: of its step.
+        result: result of its step.
         before: its weights before the update.
-        norm: of its weights after the update, on the device.
+        norm: norm of its weights after the update, on the device.
     """
 
     trainee: Trainee
@@ -214,7 +214,7 @@ def _update(trainee: Trainee, result: StepResult) -> _Change:
 
 @torch.no_grad()
 def _settle(changes: Sequence[_Change]) -> None:
-    """Count the steps; undo those that left weights that are not finite."""
+    """Count the steps; undo those that resulted in non-finite weights."""
     norms = torch.stack([change.norm for change in changes]).tolist() if changes else []
     for change, norm in zip(changes, norms, strict=True):
         if math.isfinite(norm):

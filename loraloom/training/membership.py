@@ -1,4 +1,4 @@
-"""Which experiments are in the training: how one joins, and how it leaves after its last step."""
+"""The experiments in the training: how one joins, and how it leaves after its last step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loraloom.training.state import TrainingState
 
 
 def join_all(engine: Engine, wave: Sequence[str]) -> None:
-    """Attach the adapters of a wave; one that memory does not hold beside the others fails."""
+    """Attach the adapters of a wave; one that does not fit in memory with the others fails."""
     engine.trainees = []
     for name in wave:
         if has_left(engine.state, name):
@@ -31,7 +31,7 @@ def join_all(engine: Engine, wave: Sequence[str]) -> None:
 
 
 def has_left(state: TrainingState, name: str) -> bool:
-    """Return whether an experiment has ended, and was evaluated a last time."""
+    """Return whether an experiment has ended, and its last evaluation is done."""
     return state.progress[name].has_ended and name not in state.unfinished
 
 
@@ -43,7 +43,7 @@ def leave_if_ended(engine: Engine, trainee: Trainee) -> None:
         progress.status = "done"
     if not progress.has_ended:
         return
-    # Without an evaluation the last adapter is the best one; of a failed experiment, if it is finite.
+    # Without an evaluation, the last adapter is the best one; if the experiment failed, only if it is finite.
     has_learnt = progress.step > 0 and math.isfinite(float(weight_norm(bank.parameters(trainee.name))))
     if not tensors.best and has_learnt:
         tensors.best = copy_tensors(bank.tensors(trainee.name))
@@ -55,7 +55,7 @@ def leave_if_ended(engine: Engine, trainee: Trainee) -> None:
 
 
 def _end(engine: Engine, name: str) -> None:
-    """Export what an experiment has learnt, report how it ended, and free its slot."""
+    """Export the adapter of an experiment, report how it ended, and free its slot."""
     state, run = engine.state, engine.setup.run
     progress, tensors = state.progress[name], state.tensors[name]
     tensors.current, tensors.optimizer = {}, {}

@@ -1,10 +1,10 @@
-"""The training's answer to memory that runs out: smaller passes, or the failure of one experiment.
+"""The training's response to a lack of memory: smaller passes, or the failure of one experiment.
 
-Nothing has been updated when a pass does not fit, so the step starts over with half the tokens a pass. If
-memory does not hold even a single row, that is the fault of its adapter if the row fits with another one:
-then this experiment fails, and the others train as if it had never been there. If the row fits with no
-adapter, the machine is short of memory, and training stops so that it can be resumed. Limits are part of the
-training state, because they determine the order of sums.
+Nothing has been updated when a pass does not fit, so the step starts over with half the tokens per pass. If
+even a single row does not fit, but fits with another adapter, its own adapter is at fault: this experiment
+fails, and the others train as if it had never been there. If the row fits with no adapter, the machine is
+short of memory, and training stops so that it can be resumed. Limits are part of the training state, because
+they determine the order of sums.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from loraloom.training.state import Limits
 
 
 def make_room(engine: Engine, trainees: list[Trainee], too_large: Pass) -> None:
-    """Let the next attempt at a step take less memory: with smaller passes, or without one experiment.
+    """Reduce the memory of the next attempt at a step: with smaller passes, or without one experiment.
 
     Args:
         engine: the training.
         trainees: the experiments that take the step; one that fails is removed, and gradients are dropped.
-        too_large: the pass that memory did not hold.
+        too_large: the pass that did not fit in memory.
 
     Raises:
-        TrainingError: memory does not hold a single row, and that is not the fault of one experiment.
+        TrainingError: a single row does not fit in memory, which is not the fault of one experiment.
     """
     drop_gradients(trainees)
     if engine.setup.static_passes is not None:
@@ -67,7 +67,7 @@ def drop_gradients(trainees: Sequence[Trainee]) -> None:
 
 
 def _narrower(too_large: Pass) -> int:
-    """Return half the tokens of a pass, but as many as the largest of several experiments has in it."""
+    """Return half the tokens of a pass, but at least those of its largest experiment if it has several."""
     half = too_large.num_tokens // 2
     if len(too_large.pieces) == 1:
         return half
@@ -75,7 +75,7 @@ def _narrower(too_large: Pass) -> int:
 
 
 def _fits_with_another(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
-    """Return whether a row that is too large with its own adapter is not with another one of the step."""
+    """Return whether a row that does not fit with its own adapter fits with another one of the step."""
     for number in range(len(trainees)):
         if number != row.trainee and _fits(engine, trainees, Piece(number, row.rows, 0, 1, row.num_tokens)):
             return True
@@ -95,7 +95,7 @@ def _fits(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
 
 
 def _fail(engine: Engine, trainees: list[Trainee], row: Piece) -> None:
-    """Let the experiment fail whose adapter leaves no room for a row, and lift the limits that it caused."""
+    """Fail the experiment whose adapter leaves no memory for a row, and lift the limits that it caused."""
     trainee, state = trainees[row.trainee], engine.state
     with_others = (
         Message("fits with another adapter, but not with this one")

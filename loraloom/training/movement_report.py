@@ -16,8 +16,8 @@ def measure_movements(setup: Setup, state: TrainingState, report: Report) -> dic
     """Measure ‖ΔW‖ / ‖W‖ of the best adapter of every experiment that did not fail.
 
     Args:
-        setup: of the training; its bank may be empty.
-        state: has the best adapters.
+        setup: setup of the training; its bank may be empty.
+        state: state with the best adapters.
         report: receives a note on each adapter that is almost identical to its base.
 
     Returns:

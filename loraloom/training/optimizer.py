@@ -29,8 +29,8 @@ class AdapterAdamW(torch.optim.AdamW):
 
     Args:
         groups: from `AdapterBank.parameter_groups`.
-        settings: of the experiment.
-        is_flat: move the parameters of a group into one tensor, and update that.
+        settings: settings of the experiment.
+        is_flat: whether to move the parameters of a group into one tensor, and update that.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class AdapterAdamW(torch.optim.AdamW):
 
     @property
     def updated(self) -> list[nn.Parameter]:
-        """The adapter's parameters, or the tensors that contain them if it is flat."""
+        """The adapter's parameters, or the tensors that contain them if the optimizer is flat."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def states(self) -> Iterator[dict[str, Tensor]]:
@@ -74,17 +74,17 @@ class AdapterAdamW(torch.optim.AdamW):
 def make_optimizer(
     groups: Iterable[tuple[ParameterGroup, Mapping[str, nn.Parameter]]], settings: TrainingSettings
 ) -> AdapterAdamW:
-    """Make the flat optimizer of an adapter; one that is not flat is its oracle.
+    """Create the flat optimizer of an adapter; tests compare it with one that is not flat.
 
     Args:
         groups: from `AdapterBank.parameter_groups`.
-        settings: of the experiment.
+        settings: settings of the experiment.
     """
     return AdapterAdamW(groups, settings, is_flat=True)
 
 
 def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
-    """Move parameters, and gradients of zero, into one tensor, and return it."""
+    """Move parameters, with zero gradients, into one tensor, and return it."""
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
     flat.grad = torch.zeros_like(flat)
     sizes = [p.numel() for p in parameters]
@@ -97,7 +97,7 @@ def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
 
 
 def _views(state: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> list[dict[str, Tensor]]:
-    """Split the state of a flat tensor into that of the parameters in it."""
+    """Split the state of a flat tensor into the states of its parameters."""
     sizes = [p.numel() for p in parameters]
     pieces = {key: value.split(sizes) for key, value in state.items() if key != "step"}
     step = {"step": state["step"]} if state else {}
@@ -124,14 +124,14 @@ def optimizer_tensors(optimizer: AdapterAdamW, names: Iterable[str]) -> dict[str
 def start_optimizer(optimizer: AdapterAdamW, names: Iterable[str], tensors: Mapping[str, Tensor]) -> None:
     """Allocate gradients and state: from `optimizer_tensors`, or as they are before the first step.
 
-    They are allocated before the first pass, and stay. Otherwise these small tensors with a long life would
-    be put into the gaps that activations leave, the next pass would find no gap large enough, and the heap
-    would grow with every pass (`benchmarks/memory.py`).
+    They are allocated before the first pass, and kept. Otherwise these small, long-lived tensors would be put
+    into the gaps that activations leave, the next pass would find no gap large enough, and the heap would
+    grow with every pass (`benchmarks/memory.py`).
 
     Args:
-        optimizer: of the adapter.
-        names: of the parameters, in the optimizer's order.
-        tensors: from `optimizer_tensors`; empty before the first step.
+        optimizer: optimizer of the adapter.
+        names: names of the parameters, in the optimizer's order.
+        tensors: result of `optimizer_tensors`; empty before the first step.
     """
     for parameter in optimizer.updated:
         if parameter.grad is None:

@@ -1,4 +1,4 @@
-"""The passes of a step, forward and backward, and whose rows each has.
+"""The passes of a step, forward and backward, and the owners of their rows.
 
 However a step is divided into passes (`data/pass_plan.py`), losses and gradients are sums over tokens, and a
 token keeps its dropout (`data/ownership.py`). Only the order of the sums changes.
@@ -22,7 +22,7 @@ from loraloom.training.static_passes import PassInputs, static_widths
 
 
 class PassTooLargeError(Exception):
-    """Memory does not hold a pass.
+    """A pass does not fit in memory.
 
     Args:
         each: the pass.
@@ -47,7 +47,7 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
         The loss of each trainee, float32 [trainees], on the device.
 
     Raises:
-        PassTooLargeError: memory does not hold one of the passes.
+        PassTooLargeError: one of the passes does not fit in memory.
         SignalReceivedError: a signal arrived between two passes.
     """
     setup = engine.setup
@@ -72,13 +72,13 @@ def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels
     Args:
         engine, trainees: as in `step_losses`.
         each: the pass.
-        num_labels: label tokens of each trainee's whole step.
+        num_labels: number of label tokens of each trainee's whole step.
 
     Returns:
         The losses of its pieces, float32 [pieces], on the device.
 
     Raises:
-        PassTooLargeError: memory does not hold it.
+        PassTooLargeError: the pass does not fit in memory.
     """
     base = engine.bank.base
     owners = [trainees[piece.trainee] for piece in each.pieces]
@@ -89,7 +89,7 @@ def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels
             inputs = partial(pass_inputs, engine, trainees, each, num_labels, is_static=True)
             return static.run(pass_key(trainees, each, num_labels), inputs, owners)
         batch, rows, per_label = pass_inputs(engine, trainees, each, num_labels)
-        # The backward pass is inside too: recomputed activations need to know whose rows they are.
+        # The backward pass is inside too: recomputed activations depend on the owners of rows.
         with engine.bank.rows(rows):
             sums = part_losses(base, batch.to(base.device), smoothing)
             losses = sums * torch.tensor(per_label).to(base.device)
@@ -110,12 +110,12 @@ def pass_inputs(
     is_static: bool = False,
     steps_ahead: int = 0,
 ) -> PassInputs:
-    """Return what a pass computes with, on the processor.
+    """Return the inputs of a pass, on the CPU.
 
     Args:
         engine, trainees, each, num_labels: as in `run_pass`.
-        is_static: for a static pass, which has one example a row, and few widths.
-        steps_ahead: how many steps each trainee will have taken before the pass.
+        is_static: whether the pass is static, with one example per row and few widths.
+        steps_ahead: number of steps that each trainee will take before the pass.
     """
     setup = engine.setup
     parts = [
@@ -135,9 +135,9 @@ def pass_inputs(
 def _ownership(
     engine: Engine, trainees: Sequence[Trainee], each: Pass, batch: Batch, steps_ahead: int
 ) -> Rows:
-    """Return whose rows the batch of a pass has, and what its random numbers are functions of."""
+    """Return the owners of the rows in a pass, and the inputs of its random numbers."""
     examples = engine.setup.train_set
-    excerpts = {  # of a micro-batch that was cut, dropout is drawn for the rows outside of the pass too
+    excerpts = {  # if a micro-batch was divided, dropout is also drawn for its rows outside of the pass
         trainees[piece.trainee].name: Excerpt(piece.first, examples.side_lengths(piece.micro_batch))
         for piece in each.pieces
         if len(piece.rows) < len(piece.micro_batch)
@@ -154,7 +154,7 @@ def _ownership(
 def pass_key(
     trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[float], steps_ahead: int = 0
 ) -> object:
-    """Return all that decides a pass; two passes with equal keys are the same."""
+    """Return everything that determines a pass; two passes with equal keys are the same."""
     pieces = [
         (trainees[p.trainee].name, trainees[p.trainee].progress.step + steps_ahead, num_labels[p.trainee], p)
         for p in each.pieces

@@ -1,7 +1,7 @@
 """The workers of a driver, and the lanes that are away at them.
 
-The pool records what workers tell, stores their checkpoints, and takes the lane of a lost worker back to its
-last checkpoint, so that another worker can continue it.
+The pool records workers' events, stores their checkpoints, and returns the lane of a lost worker to its last
+checkpoint, from which another worker can continue it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from loraloom.training.checkpoint import tick_of
 from loraloom.training.lanes import MAIN, Lane, Lanes
 from loraloom.training.waves import Update, Wave, Worker, WorkerSource
 
-# Looking at remote workers is most of what a driver computes: it looks less often while they tell nothing.
+# Polling remote workers is most of a driver's work, so it polls less often while nothing arrives.
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.02, 0.2
-# A lane of several experiments that loses so many workers without a checkpoint between is divided, and one of
-# a single experiment fails after one more: the experiment may be what ends the workers.
+# A lane of several experiments that loses this many workers without a checkpoint in between is divided; a
+# single experiment fails after one more loss, because it may be what ends the workers.
 LOSSES_UNTIL_DIVIDED = 2
 
 
@@ -39,8 +39,8 @@ class WavePool:
     """Workers and the lanes that they train.
 
     Args:
-        lanes: of the run; changed in place.
-        source: where workers come from.
+        lanes: lanes of the run; changed in place.
+        source: source of workers.
         record: called with events of training, for the log.
         report: called with notes on workers.
     """
@@ -48,9 +48,9 @@ class WavePool:
     def __init__(self, lanes: Lanes, source: WorkerSource, record: Report, report: Report) -> None:
         self.lanes, self.source, self.record, self.report = lanes, source, record, report
         self.workers: list[Worker] = []
-        self.num_steps = 0  # of the lane that has taken the most
+        self.num_steps = 0  # steps of the lane that has taken the most
         self._wait_seconds = WAIT_SECONDS
-        # A worker of an earlier driver may still tell of that driver's waves.
+        # A worker of an earlier driver may still report on that driver's waves.
         self._numbers = itertools.count(random.randrange(2**31))
 
     @property
@@ -67,7 +67,7 @@ class WavePool:
     def send(
         self, lane: Lane, worker: Worker, recipe: str, breaks: Mapping[str, Sequence[int]], num_others: int
     ) -> None:
-        """Let a worker train a lane that is at home.
+        """Send a lane that is at home to a worker, to train it.
 
         Args:
             lane, worker: the lane, and a free worker.
@@ -78,7 +78,7 @@ class WavePool:
         worker.start(wave)
 
     def attend(self) -> None:
-        """Welcome new workers, and take in what all of them have told since the last call."""
+        """Accept new workers, and process all updates from workers since the last call."""
         newcomers = self.source.newcomers()
         for remark in self.source.remarks():
             self.report(WarningNote(message=remark))
@@ -101,10 +101,10 @@ class WavePool:
                 self._lose(worker, worker.loss)
 
     def wait(self) -> None:
-        """Wait a moment, because there is nothing to do.
+        """Wait briefly, because there is nothing to do.
 
         Raises:
-            TrainingError: there will be no worker any more.
+            TrainingError: no worker is left or expected.
         """
         if not self.workers and (reason := self.source.why_none()):
             raise TrainingError(
@@ -116,10 +116,10 @@ class WavePool:
         self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
 
     def recall_all(self, seconds: float) -> None:
-        """Ask for all lanes, and wait until they are at home, but not for long.
+        """Recall all lanes, and wait for them for a limited time.
 
         Args:
-            seconds: how long; a lane that is not back then is resumed from its last checkpoint.
+            seconds: time limit; a lane that is not back by then is resumed from its last checkpoint.
         """
         deadline = time.monotonic() + seconds
         for lane in self.away:
@@ -130,7 +130,7 @@ class WavePool:
             time.sleep(WAIT_SECONDS)
 
     def close(self) -> None:
-        """Let all workers end."""
+        """Dismiss all workers."""
         for worker in self.workers:
             worker.dismiss()
         self.source.close()
@@ -143,7 +143,7 @@ class WavePool:
         if update.kind == "failure":
             self._lose(worker, update.problem)
         elif lane is None or update.number != lane.number:
-            return  # of a wave that is somebody else's by now
+            return  # about a wave that another worker has by now
         elif update.kind == "event":
             self._log(worker, lane, read_event(update.event))
         else:
@@ -170,7 +170,7 @@ class WavePool:
             self.record(event)
 
     def _lose(self, worker: Worker, reason: str) -> None:
-        """Go on without a worker; its lane is at home again, at its last checkpoint."""
+        """Continue without a lost worker; its lane is brought home, at its last checkpoint."""
         self.workers.remove(worker)
         worker.dismiss()
         self.report(
@@ -195,7 +195,7 @@ class WavePool:
             self._isolate(lane, reason)
 
     def _isolate(self, lane: Lane, reason: str) -> None:
-        """Find out which experiment ends the workers: each gets a lane of its own, and may fail in it."""
+        """Move each experiment of a lane to its own lane, to find out which one ends the workers."""
         if len(lane.names) > 1:
             for name in lane.names[1:]:
                 self.lanes.divide(lane, [name])

@@ -1,4 +1,4 @@
-"""The input of a training: what to train on, and how. It does not change while training runs."""
+"""The input of a training, which does not change while training runs."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ NO_ROWS = EncodedSet([], [])
 
 
 def never(state: TrainingState) -> bool:
-    """Let training run to its end; a value of `Setup.pause`."""
+    """Return False, so that training runs to its end; a value of `Setup.pause`."""
     return False
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that training needs and does not change.
+    """Everything that training needs and does not change.
 
     Args:
-        bank: on the frozen base, empty.
-        experiments: to train.
+        bank: an empty bank on the frozen base.
+        experiments: experiments to train.
         waves: names of the experiments that train together.
         initial: tensors of the adapters that experiments start from, by experiment.
         train_set, eval_set: encoded rows; the second may be empty.
         shared: the settings that all experiments share.
         generation: how to generate answers, for generation metrics.
-        run: where checkpoints and adapters go.
+        run: run that checkpoints and adapters are written to.
         eval_references: the responses of the eval rows as text, if a metric needs them.
         retain_set: rows to measure forgetting on; may be empty.
         stop: set by a signal.
         num_others: number of experiments of the run that are not among these.
         pass_tokens: most tokens that the micro-batches of several experiments may have in one pass.
-        pass_limit: most tokens of any pass, because memory is foreseen to hold no more; None for no limit.
+        pass_limit: most tokens of any pass, as predicted to fit in memory; None for no limit.
         ranks: the processes that train together.
-        pause: asked after every step whether to save and return early, so that the caller may take
-            experiments out of the state and put others in before it continues training.
+        pause: called after every step; returns whether to save and return early, so that the caller may
+            exchange experiments in the state before it continues training.
     """
 
     bank: AdapterBank
@@ -74,7 +74,7 @@ class Setup:
 
     @property
     def has_one_experiment(self) -> bool:
-        """Whether nothing is left to train if an experiment fails."""
+        """Whether there is only one experiment, so that nothing is left to train if it fails."""
         return len(self.experiments) + self.num_others == 1
 
     @property
@@ -89,18 +89,18 @@ class Setup:
 
     @property
     def waits_once(self) -> bool:
-        """Whether to ask the device once a step, rather than after each update, how the updates went.
+        """Whether to query the device once per step, not after each update, for the updates' results.
 
-        Until it is asked, every adapter is stored twice, which gains nothing on a CPU.
+        Until the query, every adapter is stored twice, which has no benefit on a CPU.
         """
         return self.bank.base.device.type == "cuda"
 
     @cached_property
     def static_passes(self) -> StaticPasses | None:
-        """How passes of fixed shapes are computed on a GPU; None if they cannot or shall not be."""
+        """Passes of fixed shapes on a GPU; None if they are impossible or not wanted."""
         shared = self.shared
         base, is_plain = self.bank.base, not shared.gradient_checkpointing and shared.base_dropout == 0
-        # Groups of alike adapters (`bank/fused`) have one scale in all modules.
+        # Groups of similar adapters (`bank/fused`) have one scale in all modules.
         is_lora = all(
             kind_of(each.lora) is LORA
             and not (each.lora.rank_pattern or each.lora.alpha_pattern or each.lora.trains_beside_linears)
@@ -119,6 +119,6 @@ class Setup:
 
 @contextmanager
 def scratch_run() -> Iterator[Run]:
-    """Create a run for a training of which nothing is kept; its folder is removed afterwards."""
+    """Create a run for a training whose results are discarded; its folder is removed afterwards."""
     with scratch_folder() as folder:
         yield create_run(folder)

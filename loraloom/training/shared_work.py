@@ -1,8 +1,8 @@
 """Work that several ranks share: the rows of a step and those of an evaluation.
 
 Every rank trains the same adapters from the same sums of gradients, so their states are equal, and each
-decides alone what the others decide. What one rank alone notices (a signal, memory that runs out) is
-exchanged before anything changes, and then counts on all of them.
+independently makes the same decisions. An event on one rank (a signal, a lack of memory) is exchanged before
+anything changes, and then applies to all of them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,17 @@ Value = TypeVar("Value")
 def shared_step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
     """Compute the losses of one step as `step_losses` does, each rank on its share of the rows.
 
-    The gradients are summed over all ranks, one flat tensor an adapter.
+    The gradients are summed over all ranks, in one flat tensor per adapter.
 
     Args:
         engine, trainees, plans: as in `step_losses`.
 
     Raises:
-        PassTooLargeError: the memory of a rank does not hold one of its passes; the same one on all ranks.
+        PassTooLargeError: a pass does not fit in a rank's memory; the error names the same one on all ranks.
         SignalReceivedError: a signal arrived at a rank between two passes.
         TrainingError: the ranks have diverged.
     """
-    before = _standing(
-        engine, trainees
-    )  # the device has nothing to do yet, so that this does not wait for it
+    before = _standing(engine, trainees)  # the device is idle, so this does not wait
     outcome: Outcome = "done"
     losses, too_large = torch.zeros(0), None
     try:
@@ -107,7 +105,7 @@ def shared_answers(engine: Engine, *arguments: Any, **options: Any) -> dict[str 
 
 
 def _together(engine: Engine, compute: Callable[[], Value]) -> Value:
-    """Compute on each rank; a signal, or memory that runs out, on one of them counts on all.
+    """Compute on each rank; a signal or a lack of memory on one of them applies to all.
 
     Raises:
         SignalReceivedError: a signal arrived at a rank.
@@ -133,7 +131,7 @@ def _together(engine: Engine, compute: Callable[[], Value]) -> Value:
 
 
 def _exchanged(engine: Engine, outcome: Outcome, **more: Any) -> list[dict[str, Any]]:
-    """Exchange how the work of each rank went, and agree on whether to stop."""
+    """Exchange the outcome of each rank's work, and agree on whether to stop."""
     stop = engine.stop
     asked = stop.own.signal_number if isinstance(stop, AgreedStop) and stop.has_arrived else None
     found = engine.setup.ranks.exchange({"outcome": outcome, "asked": asked, **more})
@@ -144,14 +142,14 @@ def _exchanged(engine: Engine, outcome: Outcome, **more: Any) -> list[dict[str, 
 
 @torch.no_grad()
 def _standing(engine: Engine, trainees: Sequence[Trainee]) -> list[Any]:
-    """Return what must be equal on all ranks before a step: who takes which, and a digest of each adapter."""
+    """Return what must be equal on all ranks before a step: step and adapter digest of each trainee."""
     digests = [sum(int(_digest(p)) for p in t.optimizer.updated) for t in trainees]
     own = [[t.name, t.progress.step, digest] for t, digest in zip(trainees, digests, strict=True)]
     return [engine.state.tick, *own]
 
 
 def _digest(tensor: Tensor) -> Tensor:
-    """Return the sum of a tensor's bits as integers: it differs unless changes cancel to the last bit."""
+    """Return the sum of a tensor's bits as integers, which differs unless changes cancel exactly."""
     return tensor.detach().view(torch.int32).sum(dtype=torch.int64)
 
 

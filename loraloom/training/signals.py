@@ -45,7 +45,7 @@ class StopRequest:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether this process was asked to stop, whatever the other ranks of a training know of it."""
+        """Whether this process was asked to stop, even if other ranks of a training do not know yet."""
         return self.is_set or self.signal_number != 0
 
     def raise_if_set(self, message: str) -> None:
@@ -82,10 +82,10 @@ class AgreedStop(StopRequest):
         return self.own.has_arrived
 
     def agree(self, signal_numbers: Sequence[int | None]) -> None:
-        """Stop if any rank was asked to.
+        """Set the request if any rank was asked to stop.
 
         Args:
-            signal_numbers: of each rank: None if it was not, 0 if a program did.
+            signal_numbers: for each rank, None if it was not asked to stop, 0 if a program asked.
         """
         asked = [number for number in signal_numbers if number is not None]
         self.is_agreed = self.is_agreed or bool(asked)
@@ -102,15 +102,15 @@ def stop_on_signals(
     leaves_at_once: bool = False,
     early: str = Message("stopped before the first step"),
 ) -> Iterator[StopRequest]:
-    """Let the first SIGINT or SIGTERM set a request, and the second end the process, for the duration.
+    """Set a request at the first SIGINT or SIGTERM, and end the process at the second, in a `with` block.
 
     Python delivers no signals to threads other than the main one; the request then stays unset.
 
     Args:
         stop: the caller's own token; then no handler is installed, and the caller handles signals.
-        leaves_at_once: let the first signal end the command, until the request says otherwise, because
-            loading a large base takes longer than anybody waits for a process to end.
-        early: what happened then, for the user.
+        leaves_at_once: whether the first signal ends the command, until the request is changed, because
+            loading a large base takes longer than users wait for a process to end.
+        early: what happened in that case, for the user.
 
     Raises:
         Interrupted: a signal ended the command at once.
@@ -122,7 +122,7 @@ def stop_on_signals(
         try:
             yield request
         except BaseException:
-            # Any exception, because libraries convert what is raised while they are imported.
+            # Any exception, because libraries convert exceptions that are raised while they are imported.
             if request and request.leaves_at_once:
                 raise Interrupted(request.signal_number, early) from None
             raise
@@ -130,7 +130,7 @@ def stop_on_signals(
 
 @contextmanager
 def leave_on_signals() -> Iterator[None]:
-    """Let the first signal end a command, with a message, while no `stop_on_signals` is active.
+    """End a command at the first signal, with a message, while no `stop_on_signals` is active.
 
     Raises:
         Interrupted: a signal arrived.
@@ -170,7 +170,7 @@ def _request(leaves_at_once: bool) -> Iterator[StopRequest]:
 
 
 def interruption(run: Run, step: int, signal_number: int) -> Interrupted:
-    """Return the end of a training that was asked to stop, and has saved everything."""
+    """Return the exception for a training that was asked to stop and has saved everything."""
     return Interrupted(
         signal_number,
         Message(

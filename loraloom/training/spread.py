@@ -2,8 +2,8 @@
 
     attend to workers ──▶ settle lanes at home ──▶ divide, fill, give out lanes ──▶ train here, or wait ──▶ …
 
-Every worker has one lane at a time, with as many experiments as its memory holds and as leave something
-for the others. If nothing is left to give out, the largest lane is called back and divided.
+Every worker has one lane at a time, with as many experiments as fit in its memory, but not so many that
+others get none. If nothing is left to give out, the largest lane is called back and divided.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
 from loraloom.training.waves import WorkerSource
 
-# While this process trains, it attends to workers between two steps, but not more often than this.
+# While this process trains, it attends to workers between steps, at most once in this many seconds.
 ATTEND_SECONDS = 0.2
-# How long a stop waits for workers that finish their step; they continue from their checkpoints otherwise.
+# Seconds that a stop waits for workers to finish their step; otherwise, a resume uses their checkpoints.
 STOP_SECONDS = 60.0
-# An experiment with less of its steps left stays where it is.
+# An experiment with a smaller share of its steps left is not moved.
 LEAST_SHARE_TO_MOVE = 0.1
 
 
 class WaveOwner(Protocol):
-    """The command whose experiments are spread: it knows what to train and what becomes of it."""
+    """The command whose experiments are spread: it provides experiments and records their results."""
 
     @property
     def most_together(self) -> int:
-        """How many experiments may be in training at once, wherever."""
+        """Maximum number of experiments in training at once, on all workers together."""
 
     def settle(self, lane: Lane) -> None:
-        """Take what has ended out of a lane that is at home, and write it to the run."""
+        """Remove ended experiments from a lane that is at home, and write them to the run."""
 
     def has_more(self) -> bool:
-        """Return whether there are experiments that are in no lane yet."""
+        """Return whether some experiments are not in any lane yet."""
 
     def fill(self, lane: Lane, number: int) -> None:
-        """Add experiments to a lane that is at home until it has a number of them, or there are no more."""
+        """Add experiments to a lane at home until it has the given number, or no more are left."""
 
     def recipe_text(self, lane: Lane) -> str:
         """Return a recipe that has the experiments of a lane."""
@@ -50,7 +50,7 @@ class WaveOwner(Protocol):
         """Return the steps at which each experiment of a lane is judged."""
 
     def share_left(self, name: str, step: int) -> float:
-        """Return which share of an experiment's steps is left."""
+        """Return the share of an experiment's steps that is left."""
 
     def train_here(self, lane: Lane) -> None:
         """Train a lane in this process until a break, or until `Spread.must_return`."""
@@ -68,9 +68,9 @@ class Spread:
 
     Args:
         owner: the command.
-        lanes: of the run.
-        source: where workers come from.
-        capacity: how many experiments this process trains together; 0 if it trains none.
+        lanes: lanes of the run.
+        source: source of workers.
+        capacity: number of experiments that this process trains together; 0 if it trains none.
         stop: set by a signal.
         record, report: as in `WavePool`.
     """
@@ -92,7 +92,7 @@ class Spread:
 
     @property
     def num_steps(self) -> int:
-        """How many steps the longest lane has taken."""
+        """The number of steps of the longest lane."""
         here = [lane.state.tick for lane in self.lanes if lane.state is not None]
         self.pool.num_steps = max([self.pool.num_steps, *here])
         return self.pool.num_steps
@@ -143,7 +143,7 @@ class Spread:
         return lane.is_recalled
 
     def serve(self, *, is_here_idle: bool = False) -> Lane | None:
-        """Take in what workers have told, and give a lane to each that has none.
+        """Process the workers' updates, and give a lane to each worker without one.
 
         Args:
             is_here_idle: whether this process needs a lane too.
@@ -194,7 +194,7 @@ class Spread:
     def _lane_for(self, capacity: int, other_than: Lane | None = None) -> Lane | None:
         """Return a lane at home, filled to a worker's share; None if there is nothing to train."""
         home = [lane for lane in self.lanes if lane.is_home and lane is not other_than]
-        # Experiments that wait go first; `main` is this process's own.
+        # Waiting experiments have priority; `main` is this process's own.
         lane = next((lane for lane in home if lane.names), None) or next(iter(home), None)
         if lane is None:
             if not self._can_add():
@@ -212,7 +212,7 @@ class Spread:
         return lane
 
     def _divide(self, num_idle: int) -> None:
-        """Divide lanes at home until there is one for every idle worker, if nothing else is left for them."""
+        """Divide lanes at home until every idle worker can have one, if nothing else is left for them."""
         while not self._can_add() and num_idle > 1:
             home = [lane for lane in self.lanes if lane.is_home and lane.names]
             largest = max(home, key=lambda lane: len(self._movable(lane)), default=None)
@@ -221,7 +221,7 @@ class Spread:
             self.lanes.divide(largest, self._movable(largest)[::2])
 
     def _call_back(self) -> None:
-        """Ask for the lane with the most to share, if an idle worker would otherwise have nothing."""
+        """Recall the lane with the most to share, if an idle worker would otherwise have nothing."""
         busy = [lane for lane in self.lanes if not lane.is_home]
         if self._can_add() or any(lane.is_recalled for lane in busy):
             return
@@ -233,7 +233,7 @@ class Spread:
             largest.worker.recall()
 
     def _movable(self, lane: Lane) -> list[str]:
-        """Return the experiments of a lane that have much to do yet, those with the most first."""
+        """Return the experiments of a lane with many steps left, those with the most first."""
         left = {name: self.owner.share_left(name, lane.step_of(name)) for name in lane.names}
         worth = [name for name in left if left[name] >= LEAST_SHARE_TO_MOVE]
         return sorted(worth, key=lambda name: -left[name])

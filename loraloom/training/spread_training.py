@@ -1,6 +1,6 @@
 """A training whose experiments are spread over workers; this process writes the run.
 
-checkpoints/ has what has ended, as for any training, and lanes/ what is under way.
+checkpoints/ contains ended experiments, as for any training, and lanes/ those in progress.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class SpreadTraining:
     """A running training on workers.
 
     Args:
-        setup: as for `loop.train`; its bank is empty.
-        state: before the first step, or from a checkpoint; changed in place.
-        source: where workers come from.
+        setup: setup as for `loop.train`; its bank is empty.
+        state: state before the first step, or from a checkpoint; changed in place.
+        source: source of workers.
         trains_here: whether this process trains experiments too, as many together as planned.
         report: called with every event.
     """
@@ -70,11 +70,11 @@ class SpreadTraining:
 
     @property
     def most_together(self) -> int:
-        """All of them."""
+        """The number of all experiments."""
         return len(self.setup.experiments)
 
     def settle(self, lane: Lane) -> None:
-        """Take the experiments that have ended out of a lane, and write their adapters."""
+        """Remove ended experiments from a lane, and write their adapters."""
         own = lane.home_state
         ended = [name for name, progress in own.progress.items() if progress.has_ended]
         for name in ended:
@@ -88,7 +88,7 @@ class SpreadTraining:
             del own.progress[name], own.tensors[name]
 
     def has_more(self) -> bool:
-        """Return whether experiments wait for a lane."""
+        """Return whether experiments are waiting for a lane."""
         return bool(self._waiting)
 
     def fill(self, lane: Lane, number: int) -> None:
@@ -108,7 +108,7 @@ class SpreadTraining:
         return {}
 
     def share_left(self, name: str, step: int) -> float:
-        """Return which share of an experiment's steps is left."""
+        """Return the share of an experiment's steps that is left."""
         timetable = Timetable(self.setup.experiment(name), len(self.setup.train_set))
         return 1 - step / timetable.total_steps
 

@@ -24,11 +24,11 @@ class Progress:
         status: `stopped` is early stopping; `failed` does not affect the others.
         step: number of optimizer steps taken, which is the number of the next one, from 0.
         reason: why it ended, if it did not simply finish.
-        best_step, best_metric: of the evaluation whose adapter is the best so far.
-        evaluations_without_improvement: for early stopping.
+        best_step, best_metric: step and metric of the evaluation whose adapter is the best so far.
+        evaluations_without_improvement: their number, for early stopping.
         forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
         retain_loss: the loss after the increase.
-        retain_pairs: the same of each pair of languages.
+        retain_pairs: loss and increase of each pair of languages.
     """
 
     status: Status = "waiting"
@@ -43,17 +43,17 @@ class Progress:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it takes no more steps."""
+        """Whether the experiment takes no more steps."""
         return self.status in ENDED
 
     def fail(self, reason: str) -> None:
-        """End it: it takes no more steps, and what it has learnt is not a result."""
+        """End the experiment as failed: it takes no more steps, and its adapter is not a result."""
         self.status, self.reason = "failed", reason
 
 
 @dataclass
 class SlotTensors:
-    """What one experiment has learnt; on the CPU if it was read from a checkpoint.
+    """The tensors of one experiment; on the CPU if they were read from a checkpoint.
 
     Args:
         current: its adapter, while it trains.
@@ -68,7 +68,7 @@ class SlotTensors:
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be computed at once since memory ran out; None if it has not.
+    """Limits on simultaneous computation after memory ran out; None if it has not.
 
     Args:
         pass_tokens: source and target tokens of one training pass.
@@ -79,7 +79,7 @@ class Limits:
     eval_rows: int | None = None
 
     def narrowed(self, other: Limits) -> Limits:
-        """Return the narrower of both limits in each."""
+        """Return the narrower of each limit."""
         return Limits(_least(self.pass_tokens, other.pass_tokens), _least(self.eval_rows, other.eval_rows))
 
 
@@ -94,11 +94,11 @@ class TrainingState:
     Args:
         tick: number of steps of the run, over all waves; each is one optimizer step of every experiment
             that was training.
-        progress, tensors: of each experiment.
-        limits: what may be computed at once, by the step from which each limit applies. Limits determine
-            the order of sums, and so the last bits, and a resume applies them again.
-        unfinished: experiments that are yet to be evaluated after the last step, or to leave, because a
-            signal arrived in between.
+        progress, tensors: progress and tensors of each experiment.
+        limits: limits by the step from which each applies. They determine the order of sums, and thus the
+            last bits, so a resume applies them again.
+        unfinished: experiments that must still be evaluated after the last step, or leave, because a signal
+            arrived in between.
     """
 
     tick: int
@@ -118,13 +118,13 @@ class TrainingState:
         return all(progress.has_ended for progress in self.progress.values())
 
     def limits_at(self, step: int, planned: int | None = None) -> Limits:
-        """Return what a step of the run (from 1) may compute at once, where a limit of passes was planned."""
+        """Return the limits of a step of the run (from 1), including a planned limit of passes."""
         return reduce(
             Limits.narrowed, (own for since, own in self.limits.items() if since <= step), Limits(planned)
         )
 
     def narrow(self, step: int, limits: Limits) -> None:
-        """Add a limit that applies from a step on."""
+        """Add a limit that applies from the given step on."""
         self.limits[step] = self.limits_at(step).narrowed(limits)
 
     def lift(self, step: int) -> None:

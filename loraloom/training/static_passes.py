@@ -3,7 +3,7 @@
 With a batch of five rows, mt0-large's step is thousands of kernels of a few microseconds, and starting them
 from Python takes ten times as long as running them. A graph starts all of them at once, but it repeats what
 it recorded: the same shapes at the same addresses. So widths of rows and numbers of labels are rounded up,
-everything that a pass reads is copied to one place in one transfer, and dropout is a hash of what is there
+everything that a pass reads is copied to one place in one transfer, and dropout is a hash of those values
 (`bank/fused`). A shape is computed the first time, recorded the second time, and replayed from then on.
 """
 
@@ -23,18 +23,18 @@ from loraloom.bank.label_rows import LabelRows, find_label_rows, label_row_losse
 from loraloom.data.batches import Batch, Part, Side
 from loraloom.data.ownership import Draws, Rows, Share
 
-# Each has its own copy of the inputs and its recording; what it computes is in memory that all share.
+# Each has its own inputs and its own recording; results are in memory that all of them share.
 MAX_GRAPHS = 64
 
 _Shape = tuple[Any, ...]
 
 
 class PassInputs(NamedTuple):
-    """What a pass computes with.
+    """The inputs of a pass.
 
     Args:
-        batch: on the processor.
-        rows: whose rows it has, with draws.
+        batch: the batch, on the CPU.
+        rows: the owners of its rows, with draws.
         per_label: factor of a label's loss, for each part.
     """
 
@@ -45,13 +45,13 @@ class PassInputs(NamedTuple):
 
 @dataclass(frozen=True)
 class StagedPass:
-    """What a pass reads, ready to be copied to the device.
+    """The inputs of a pass, ready to be copied to the device.
 
     Args:
         signature: see `StaticPasses.stage`.
         shape: passes of one shape share a graph.
-        batch: on the processor.
-        shares: whose rows it has.
+        batch: the batch, on the CPU.
+        shares: the owners of its rows.
         host: int64, the values of all tensors, one after another; pinned for a GPU.
     """
 
@@ -63,7 +63,7 @@ class StagedPass:
 
 
 def rounded_width(length: int) -> int:
-    """Return the width of a row for so many tokens: at most an eighth wider, and always even."""
+    """Return the width of a row for a number of tokens: at most an eighth more, and always even."""
     step = max(2, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 
@@ -81,7 +81,7 @@ class StaticPasses:
     """The passes of a training, by their shapes.
 
     Args:
-        bank: with the adapters attached.
+        bank: bank with the adapters attached.
         records: replay CUDA graphs; otherwise each pass is computed directly.
     """
 
@@ -98,7 +98,7 @@ class StaticPasses:
 
         Args:
             signature: as in `stage`.
-            make: makes its inputs, if it was not.
+            make: creates its inputs, if it was not staged.
             owners: as in `losses`.
 
         Returns:
@@ -110,15 +110,15 @@ class StaticPasses:
         return self.losses(ahead, owners)
 
     def stage_ahead(self, signature: object, make: Callable[[], PassInputs]) -> None:
-        """Stage the pass that is likely next, while the device computes this one."""
+        """Stage the likely next pass, while the device computes this one."""
         self._ahead = self.stage(signature, make())
 
     def stage(self, signature: object, inputs: PassInputs) -> StagedPass:
-        """Lay out what a pass reads, without touching the device.
+        """Lay out the inputs of a pass, without using the device.
 
         Args:
-            signature: everything that decides the pass; another pass has another one.
-            inputs: with one example a row, their widths rounded.
+            signature: everything that determines the pass; different passes have different ones.
+            inputs: inputs with one example per row and rounded widths.
         """
         batch, rows, per_label = inputs
         label_rows = find_label_rows(batch)
@@ -133,8 +133,8 @@ class StaticPasses:
         """Run one pass forward and backward; the gradients are added to those of the adapters.
 
         Args:
-            staged: from `stage`.
-            owners: an object for each part, a different one if its adapter is a different one.
+            staged: result of `stage`.
+            owners: an object for each part, which differs if the part's adapter differs.
 
         Returns:
             float32 [parts], on the device.
@@ -173,7 +173,7 @@ class StaticPasses:
                     failure = error
                     raise
         except RuntimeError:
-            if failure is not None:  # ending a broken recording raises another error than what broke it
+            if failure is not None:  # ending a broken recording raises an error other than the original one
                 raise failure from None
             raise
         found.graph = graph
@@ -189,7 +189,7 @@ class StaticPasses:
 
 
 class _StaticPass:
-    """The passes of one shape: the place of their inputs, and what they compute."""
+    """The passes of one shape: the memory of their inputs, and their computation."""
 
     def __init__(self, bank: AdapterBank, staged: StagedPass) -> None:
         self.graph: Any = None
@@ -235,7 +235,7 @@ class _StaticPass:
 
 
 def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence[float]) -> list[Tensor]:
-    """Return all tensors that a pass reads, in the order in which `_StaticPass` has them."""
+    """Return all tensors that a pass reads, in the order of `_StaticPass`."""
     draws = rows.draws
     assert draws is not None
     seeds = [pass_seed(draws, slot) if slot is not None else (0, 0) for slot in batch.slots]
@@ -257,7 +257,7 @@ def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence
 
 
 def _ordinals(batch: Batch, draws: Draws, side: Side, width: int) -> Tensor:
-    """Number the tokens of each adapter, as `ordinals_of` does, those of earlier passes included."""
+    """Number the tokens of each adapter, as `ordinals_of` does, including those of earlier passes."""
     first = []
     for slot in batch.slots:
         excerpt = draws.excerpts.get(slot) if slot is not None else None

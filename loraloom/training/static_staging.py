@@ -12,9 +12,9 @@ from loraloom.training.static_passes import StaticPasses
 
 
 def stage_next(engine: Engine, static: StaticPasses, trainees: Sequence[Trainee]) -> None:
-    """Stage the first pass of the next step; call it after the last pass of this one was started.
+    """Stage the first pass of the next step; call this after the last pass of this step was started.
 
-    If another pass comes instead, because an experiment fails or ends, what was staged is not used.
+    If another pass follows instead, because an experiment fails or ends, the staged one is not used.
     """
     is_last = any(t.progress.step + 1 >= t.timetable.total_steps for t in trainees)
     if is_last or any(t.experiment.training.label_smoothing_factor for t in trainees):

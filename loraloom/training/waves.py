@@ -1,7 +1,7 @@
-"""Waves, and the workers that train them: here is what a driver and a worker tell each other.
+"""Waves, and the workers that train them: the messages between a driver and a worker.
 
 A *lane* is a lineage of training state: experiments that train together in one bank (`lanes.py`). A *wave* is
-one errand of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
+one task of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
 alone writes the run, gives waves to workers (`pool.py`); `loraloom/workers/` has the workers.
 """
 
@@ -21,10 +21,10 @@ HEAD = "head.json"
 
 @dataclass(frozen=True)
 class Wave:
-    """One errand of a lane.
+    """One task of a lane.
 
     Args:
-        number: unlike that of any other wave of this driver, so that late updates are recognised.
+        number: unique among the waves of this driver, so that late updates are recognised.
         recipe: YAML of a recipe that has the experiments, with paths relative to the run's.
         files: the checkpoint to train from, as `checkpoint.state_files` yields it; its experiments are the
             wave's.
@@ -39,17 +39,17 @@ class Wave:
     num_others: int = 0
 
     def packed(self) -> bytes:
-        """Return it as one piece."""
+        """Return all fields as one piece of bytes."""
         breaks = {name: list(steps) for name, steps in self.breaks.items()}
         head = {"number": self.number, "recipe": self.recipe, "breaks": breaks, "num_others": self.num_others}
         return packed({HEAD: json.dumps(head).encode(), **self.files})
 
     @classmethod
     def unpacked(cls, content: bytes) -> Wave:
-        """Return the wave in one piece, as `packed` made it.
+        """Return the wave in a piece that `packed` returned.
 
         Raises:
-            ValueError: it is truncated or something else.
+            ValueError: the piece is truncated or something else.
         """
         head, files = _opened(content)
         return cls(head["number"], head["recipe"], files, head["breaks"], head["num_others"])
@@ -57,11 +57,11 @@ class Wave:
 
 @dataclass(frozen=True)
 class Update:
-    """What a worker tells of a wave.
+    """A worker's message about a wave.
 
     Args:
         kind: an `event` for the log, a `checkpoint`, the `end` of the wave, or a `failure` of the worker,
-            which trains nothing any more.
+            which then trains nothing more.
         number: number of the wave.
         event: line of the log, without a time.
         files: the checkpoint, or the state at the end.
@@ -75,16 +75,16 @@ class Update:
     problem: str = ""
 
     def packed(self) -> bytes:
-        """Return it as one piece."""
+        """Return all fields as one piece of bytes."""
         head = {"kind": self.kind, "number": self.number, "event": self.event, "problem": self.problem}
         return packed({HEAD: json.dumps(to_data(head)).encode(), **self.files})
 
     @classmethod
     def unpacked(cls, content: bytes) -> Update:
-        """Return the update in one piece, as `packed` made it.
+        """Return the update in a piece that `packed` returned.
 
         Raises:
-            ValueError: it is truncated or something else.
+            ValueError: the piece is truncated or something else.
         """
         head, files = _opened(content)
         return cls(head["kind"], head["number"], head["event"], files, from_data(head["problem"]))
@@ -107,43 +107,43 @@ class Worker(Protocol):
 
     @property
     def capacity(self) -> int:
-        """How many experiments its memory holds together."""
+        """The number of experiments that fit in its memory together."""
 
     @property
     def loss(self) -> str:
-        """Why it is no longer there; empty if it is."""
+        """Why the worker was lost; empty if it was not."""
 
     def start(self, wave: Wave) -> None:
-        """Let it train a wave; it has none."""
+        """Send a wave to the worker, which has none."""
 
     def updates(self) -> Sequence[Update]:
-        """Return what it has told since the last call, in order."""
+        """Return the worker's updates since the last call, in order."""
 
     def recall(self) -> None:
-        """Ask for its wave after the present step."""
+        """Request the worker's wave back after the present step."""
 
     def dismiss(self) -> None:
-        """Let it end."""
+        """Ask the worker to end."""
 
 
 class WorkerSource(Protocol):
-    """Where workers come from."""
+    """A source of workers."""
 
     @property
     def num_expected(self) -> int:
-        """How many have been started and are not there yet."""
+        """The number of workers that were started and have not answered yet."""
 
     def newcomers(self) -> Sequence[Worker]:
-        """Return the workers that have come since the last call."""
+        """Return the workers that have become available since the last call."""
 
     def remarks(self) -> Sequence[str]:
-        """Return what the user should know since the last call: who cannot take part, and why."""
+        """Return notes since the last call, for the user: which workers cannot take part, and why."""
 
     def why_none(self) -> str:
-        """Return why there will be no worker any more; empty if there may be one."""
+        """Return why no more workers will come; empty if some may."""
 
     def close(self) -> None:
-        """Dismiss those that have not come yet."""
+        """Dismiss workers that have not become available yet."""
 
 
 class NoWorkers:
@@ -160,7 +160,7 @@ class NoWorkers:
         return ()
 
     def why_none(self) -> str:
-        """Return nothing, because nobody waits."""
+        """Return nothing, because nothing waits for workers."""
         return ""
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""The faces that a browser or a program reaches over HTTP: pages for people, and an API."""
+"""The interfaces over HTTP: pages for people, and an API for programs."""

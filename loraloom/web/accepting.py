@@ -1,4 +1,4 @@
-"""The acceptor, seen from its server: how it is started, told what probes get, and gives connections."""
+"""The acceptor as its server sees it: its start, the answers to probes, and the connections it passes on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loraloom.web.acceptor import NEW
 
 MOST_CONNECTIONS_A_TURN = 16
 END_SECONDS = 5.0
-IS_POSSIBLE = sys.platform == "linux"  # passing sockets on was not tried on other systems
+IS_POSSIBLE = sys.platform == "linux"  # passing on sockets was not tested on other systems
 
 Told = tuple[int, Iterable[tuple[bytes, bytes]], bytes]
 
@@ -24,7 +24,7 @@ class Accepting:
     """A running acceptor.
 
     Args:
-        listening: socket that it accepts from.
+        listening: socket that it accepts connections from.
         connected: called with each connection, and whether it has had an answer.
         probed: called with the status of each answer to a probe.
         lost: called if the process ends before `close`.
@@ -48,11 +48,11 @@ class Accepting:
         """Start the process.
 
         Args:
-            path, host, allowed_hosts: of probes.
-            stalled: status, headers and body for probes while the event loop does nothing.
+            path, host, allowed_hosts: as in `Probes`.
+            stalled: status, headers and body for probes while the event loop is stalled.
 
         Raises:
-            OSError: the system starts no process.
+            OSError: the process cannot be started.
         """
         self._channel.setblocking(False)
         own = (self._listening.fileno(), self._theirs.fileno())
@@ -74,15 +74,15 @@ class Accepting:
         self._loop.add_reader(self._channel, self._receive)
 
     def publish(self, told: Told | None) -> None:
-        """State what probes get, or that they are passed on; each time shows that the event loop runs."""
+        """Set the answer to probes, or None to pass them on; each call shows that the event loop runs."""
         if not self._is_closed:
             self._send(None if told is None else _as_json(told))
 
     async def close(self) -> None:
-        """End the process; the system refuses further connections."""
+        """End the process; the system then refuses further connections."""
         if not self._is_closed:
             with contextlib.suppress(OSError):
-                self._listening.shutdown(socket.SHUT_RDWR)  # of the socket, which both processes have
+                self._listening.shutdown(socket.SHUT_RDWR)  # of the socket, which both processes share
             self._leave()
         process, self._process = self._process, None
         if process is not None:
@@ -99,7 +99,7 @@ class Accepting:
         self._channel.close()
 
     def _send(self, message: Any) -> None:
-        # If it is full or closed, the process is busy or dead, and the next beat comes soon.
+        # If the channel is full or closed, the process is busy or dead, and the next beat follows soon.
         with contextlib.suppress(OSError):
             self._channel.send(json.dumps(message).encode())
 
@@ -117,15 +117,15 @@ class Accepting:
                 return
             if word != NEW:
                 self._probed(int(word))
-            # There is none if this process may open no more: the client is disconnected.
+            # There is no descriptor if this process may not open more: the client is disconnected.
             for descriptor in descriptors:
                 self._connected(socket.socket(fileno=descriptor), word != NEW)
 
 
 def allow_open_files(most: int) -> None:
-    """Let this process and those that it starts open so many files, as far as the system allows it.
+    """Allow this process and its children to open this many files, as far as the system permits.
 
-    Often it is 1,024, and a connection that exceeds them is lost, while it is passed on.
+    The limit is often 1,024, and a connection that exceeds it is lost while it is passed on.
     """
     import resource  # Windows has none
 

@@ -1,4 +1,4 @@
-"""A server of uvicorn whose connections another process accepts, which answers probes of one path itself."""
+"""A uvicorn server whose connections are accepted by another process, which answers probes of one path."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TICKS_OF_A_BEAT = 2  # of uvicorn, ten a second
 
 @dataclass(frozen=True)
 class Probe:
-    """A path that is answered at once, whatever the event loop does.
+    """A path that is answered at once, even if the event loop is busy.
 
     Args:
-        path: of the requests.
+        path: path of the requests.
         answer: returns the present answer.
-        stalled: answer while the event loop does nothing.
-        access: of the server; the path must be open.
+        stalled: answer while the event loop is stalled.
+        access: access of the server; the path must be open.
         count: called with path, status and seconds of each answer.
     """
 
@@ -40,12 +40,12 @@ class Probe:
 
 
 class AcceptingServer(uvicorn.Server):
-    """Server behind an acceptor, where the system has what it needs; otherwise, or if it dies, uvicorn's own.
+    """A server behind an acceptor; if this is not supported or dies, the server itself accepts.
 
     Args:
-        config: of uvicorn, with `ConnectionWithDeadlines`.
-        listening: socket that is accepted from.
-        probed: what the acceptor answers.
+        config: uvicorn's configuration, with `ConnectionWithDeadlines`.
+        listening: socket that connections are accepted from.
+        probed: the path that the acceptor answers.
         log: called with lines for the server's log.
     """
 
@@ -63,7 +63,7 @@ class AcceptingServer(uvicorn.Server):
         self._begun = set[asyncio.Task[Any]]()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let another process accept connections, where that is possible."""
+        """Start the process that accepts connections, if that is possible."""
         await super().startup([] if IS_POSSIBLE else [self._listening])
         if not IS_POSSIBLE:
             return
@@ -79,14 +79,14 @@ class AcceptingServer(uvicorn.Server):
             self._accepting = accepting
 
     async def on_tick(self, counter: int) -> bool:
-        """Show a few times a second that the event loop runs."""
+        """Signal a few times per second that the event loop runs."""
         is_ending = await super().on_tick(counter)
         if counter % TICKS_OF_A_BEAT == 0:
             await self.publish()
         return is_ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no connection any more, and end those that there are."""
+        """Stop accepting connections, and end the existing ones."""
         await self.stop_accepting()
         await super().shutdown([self._listening])
 
@@ -96,7 +96,7 @@ class AcceptingServer(uvicorn.Server):
             await self._accepting.close()
 
     async def publish(self) -> None:
-        """State what probes get, unless there are so many connections that uvicorn refuses all requests."""
+        """Set the answer to probes, unless connections are so many that uvicorn refuses all requests."""
         if self._accepting is not None:
             is_full = len(self.server_state.connections) >= (self.config.limit_concurrency or sys.maxsize)
             self._accepting.publish(None if is_full else self._told(await self._probed.answer()))
@@ -132,5 +132,5 @@ class AcceptingServer(uvicorn.Server):
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         task = self._loop.create_task(work)
-        self._begun.add(task)  # the loop alone would not keep it
+        self._begun.add(task)  # the loop itself keeps no strong reference
         task.add_done_callback(self._begun.discard)

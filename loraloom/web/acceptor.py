@@ -2,8 +2,9 @@
 
     python -m loraloom.web.acceptor LISTENING CHANNEL
 
-Both are numbers of inherited sockets. A probe such as `/health` would wait for several turns of a busy event
-loop, and a thread for the interpreter's lock, which the loop holds also while it waits for a processor.
+Both are numbers of inherited sockets. In the server, a probe such as `/health` would wait for several turns
+of a busy event loop; in a thread, for the interpreter's lock, which the loop holds even while it waits for a
+CPU.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 NEW = b"new"
 MOST_MESSAGE_BYTES = 1 << 16
 MOST_PROBE_BYTES = 4096
-MOST_PENDING = 2048  # as many as uvicorn lets wait in the system's queue
+MOST_PENDING = 2048  # uvicorn's own length of the system's queue
 SECONDS_UNTIL_STALLED = 5.0
 SECONDS_WITHOUT_RESOURCES = 0.1
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
@@ -40,11 +41,11 @@ MATTERS = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgra
 
 @dataclass(frozen=True)
 class Answer:
-    """What a probe is told.
+    """The answer to a probe.
 
     Args:
         content: head and body.
-        status: of HTTP.
+        status: HTTP status.
         is_last: whether the connection is closed afterwards.
     """
 
@@ -55,14 +56,14 @@ class Answer:
 
 @dataclass
 class Probes:
-    """Answers to probes, as the server has published them last.
+    """Answers to probes, as last published by the server.
 
     Args:
-        path: of a probe.
+        path: path of a probe.
         host, allowed_hosts: names of the server, as in `Access`.
         stalled: status, headers and body once the server has published nothing for some seconds.
-        current: the same of now; None if all requests are passed on.
-        published: when that was published, in the time of `time.monotonic`.
+        current: the same for the present; None if all requests are passed on.
+        published: when `current` was published, by `time.monotonic`.
     """
 
     path: str
@@ -73,7 +74,7 @@ class Probes:
     published: float = 0.0
 
     def answer(self, first: bytes) -> Answer | None:
-        """Answer the first bytes of a connection if they are one whole and plain probe, and nothing else."""
+        """Answer the first bytes of a connection if they are exactly one complete, plain probe."""
         starts = tuple(f"{method} {self.path} HTTP/1.1\r\n".encode() for method in ("GET", "HEAD"))
         if self.current is None or not first.startswith(starts) or not first.endswith(b"\r\n\r\n"):
             return None
@@ -103,7 +104,7 @@ class Probes:
 
 
 def _written(connection: h11.Connection, request: h11.Request, told: list[Any]) -> Answer:
-    """Write an answer as uvicorn does."""
+    """Format an answer as uvicorn does."""
     status, named, body = told
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named]
     parts = (
@@ -116,7 +117,7 @@ def _written(connection: h11.Connection, request: h11.Request, told: list[Any]) 
 
 
 class Acceptor:
-    """Accepts until the server closes the channel, and stays able to answer probes if the server stalls.
+    """Accepts connections until the server closes the channel, and answers probes even if the server stalls.
 
     Args:
         listening: socket to accept from.
@@ -132,16 +133,16 @@ class Acceptor:
         for each in (listening, channel):
             each.setblocking(False)
             self._selector.register(each, READ)
-        if hasattr(socket, "TCP_DEFER_ACCEPT"):  # a connection comes when its first bytes are there
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):  # a connection is reported when its first bytes have arrived
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         self._probes: Probes | None = None
 
     def run(self) -> None:
-        """Accept until the server has left."""
+        """Accept connections until the server has ended."""
         with contextlib.suppress(ConnectionError, EOFError), self._channel, self._selector, self._kept():
             while True:
                 ready = {key.fileobj: events for key, events in self._selector.select()}
-                events = ready.get(self._channel, 0)  # first, so that no answer is older than it needs to be
+                events = ready.get(self._channel, 0)  # first, so that no answer is older than necessary
                 if events & READ:
                     self._learn()
                 if events & WRITE:
@@ -151,7 +152,7 @@ class Acceptor:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
-        """Close connections that could not be passed on, in the end."""
+        """Close, at the end, the connections that could not be passed on."""
         try:
             yield
         finally:
@@ -173,7 +174,7 @@ class Acceptor:
             connection, _ = self._listening.accept()
         except OSError as error:
             if error.errno in OUT_OF_RESOURCES:
-                time.sleep(SECONDS_WITHOUT_RESOURCES)  # what has arrived waits in the system's queue
+                time.sleep(SECONDS_WITHOUT_RESOURCES)  # new connections wait in the system's queue
             return
         try:
             first = connection.recv(MOST_PROBE_BYTES, socket.MSG_DONTWAIT | socket.MSG_PEEK)
@@ -203,7 +204,7 @@ class Acceptor:
         self._send_pending()
 
     def _send_pending(self) -> None:
-        """Send what the channel takes; the rest when it takes more."""
+        """Send as much as the channel takes; the rest follows when it takes more."""
         while self._pending:
             word, connection = self._pending[0]
             try:
@@ -213,7 +214,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in OUT_OF_RESOURCES:
                     raise
-                time.sleep(SECONDS_WITHOUT_RESOURCES)  # too many sockets of this user are on their way
+                time.sleep(SECONDS_WITHOUT_RESOURCES)  # too many sockets of this user are in transit
                 break
             self._pending.popleft()
             if connection is not None:
@@ -223,7 +224,7 @@ class Acceptor:
 
 def main() -> None:
     """Accept for the server that started this process."""
-    for each in (signal.SIGINT, signal.SIGTERM):  # the server lets answers finish, and ends this process
+    for each in (signal.SIGINT, signal.SIGTERM):  # the server ends this process, after all answers
         signal.signal(each, signal.SIG_IGN)
     listening, channel = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
     Acceptor(listening, channel).run()

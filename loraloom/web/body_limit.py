@@ -21,14 +21,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class BoundedBody:
     """Receive and send of one request, for an application that must not see more than the limit.
 
-    If the body is too large or too slow, the client gets `refuse`'s answer at once, and the application is
-    told that the client has left; what it sends afterwards is dropped. So a body without a length (chunked)
-    is cut off too, whatever the application does with errors.
+    If the body is too large or too slow, the client gets `refuse`'s answer at once, and the application
+    receives a disconnection; what it sends afterwards is dropped. Thus a body without a length (chunked) is
+    cut off too, however the application handles errors.
 
     Args:
-        receive, send: of the server.
-        max_bytes: of the body.
-        seconds: that the whole body may take.
+        receive, send: functions of the server.
+        max_bytes: maximum size of the body.
+        seconds: maximum duration of the whole body.
         refuse: sends the answer with a status, 413 or 408.
     """
 
@@ -78,7 +78,7 @@ class BoundedBody:
 
 
 async def discard(receive: Receive) -> None:
-    """Read what a refused client still sends, within bounds, and discard it.
+    """Read the rest of a refused client's request, within bounds, and discard it.
 
     A connection that is closed with unread data is reset, and the client may lose the answer.
     """

@@ -1,4 +1,4 @@
-"""Work that is given up when the client that wants its result leaves."""
+"""Work that is cancelled when the client that requested it leaves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T | None:
-    """Return the result of some work; cancel it and return None if the client leaves."""
+    """Return the result of some work; if the client leaves, cancel the work and return None."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.create_task(_left(request))
     try:

@@ -13,19 +13,19 @@ TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length
 
 
 class ConnectionWithDeadlines(H11Protocol):
-    """uvicorn's protocol, which has no deadline but that of an idle connection.
+    """uvicorn's protocol with deadlines; uvicorn itself only has one for idle connections.
 
     A request's head must arrive within `HEAD_SECONDS` after the connection is made or the head begins. A
-    client that leaves what it was sent unread for `READ_SECONDS`, except for less than one buffer, is
-    disconnected, so that its answers are no longer generated.
+    client that leaves sent data unread for `READ_SECONDS`, except for less than one buffer, is disconnected,
+    so that its answers are no longer generated.
     """
 
-    is_answered = False  # whether the connection has had an answer before this protocol got it
+    is_answered = False  # whether the connection had an answer before this protocol received it
     _head: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first head."""
+        """Start the deadline of the first head."""
         super().connection_made(transport)
         if self.is_answered:  # as uvicorn does after an answer
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -35,7 +35,7 @@ class ConnectionWithDeadlines(H11Protocol):
             self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take in a part of a request."""
+        """Process a part of a request."""
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._await_head()
@@ -44,12 +44,12 @@ class ConnectionWithDeadlines(H11Protocol):
             self._head = None
 
     def pause_writing(self) -> None:
-        """Give the client some time to read."""
+        """Start the client's deadline to read."""
         super().pause_writing()
         self._reading = self.loop.call_later(READ_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Continue, because the client has read."""
+        """Continue, because the client has read the data."""
         super().resume_writing()
         self._stop(self._reading)
 

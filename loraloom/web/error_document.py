@@ -1,4 +1,4 @@
-"""The form in which servers describe errors: that of OpenAI's API."""
+"""The form of errors of the servers, which is that of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def error_document(status: int, code: str, message: str, param: str | None = Non
     """Describe an error as a JSON object.
 
     Args:
-        status: of HTTP.
-        code: for programs.
-        message: for people, rendered in the language of the process; control characters are shown, not sent.
-        param: the parameter that it is about, if any.
+        status: HTTP status.
+        code: error code, for programs.
+        message: message for people, rendered in the language of the process; control characters are escaped.
+        param: the parameter concerned, if any.
     """
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": visible(rendered(message)), "type": kind, "param": param, "code": code}}

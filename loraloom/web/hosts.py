@@ -1,4 +1,4 @@
-"""Names and addresses of hosts: which are this machine's own, and what a Host header names."""
+"""Names and addresses of hosts: this machine's own, and those in Host headers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_address(name: str) -> bool:
 
 
 def host_name(host_header: str) -> str:
-    """Return the name in a Host header, without its port; "" if it is none.
+    """Return the name in a Host header, without its port; "" if the header is invalid.
 
     >>> host_name("localhost:8000"), host_name("[::1]:8000")
     ('localhost', '::1')
@@ -49,7 +49,7 @@ def names_server(host_header: str, host: str, allowed_hosts: Iterable[str]) -> b
     """Return whether a Host header names a server, so that no foreign name can be rebound to it.
 
     Args:
-        host_header: of a request.
+        host_header: header of a request.
         host: the address that the server binds.
         allowed_hosts: further names by which clients reach it.
     """

@@ -13,12 +13,12 @@ from loraloom.text.message import Message
 def bind(host: str, port: int, num_ports: int = 1) -> socket.socket:
     """Listen on a port, or on the first free one of several.
 
-    It listens at once, because two servers can bind one port as long as neither listens.
+    The socket listens at once, because two servers can bind one port as long as neither listens.
 
     Args:
         host: an address or name of this machine.
         port: the first port; 0 for any free one.
-        num_ports: number of ports to try, if those before are in use.
+        num_ports: number of consecutive ports to try while they are in use.
 
     Raises:
         LoRALoomError: the ports are in use, or the address does not belong to this machine.

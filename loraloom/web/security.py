@@ -1,10 +1,10 @@
-"""Protection of a server: who may connect, from which pages, with what, and how browsers treat answers.
+"""Protection of a server: checks of each request's host, origin, token and size, and security headers.
 
     access = Access(host="127.0.0.1", token=None)
     app = SecurityMiddleware(application, access)
 
-It is an ASGI middleware around a whole application, so that no route can forget it. It knows nothing of
-routes but those that need no token.
+It is an ASGI middleware around a whole application, so that no route can lack it. The only routes it knows
+are those that need no token.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_BODY_BYTES = 1 << 20
 BODY_SECONDS = 30.0
 
-# Scripts and styles are files of the server itself; nothing inline runs, nothing comes from elsewhere.
+# Scripts and styles are files of the server itself; nothing inline or from other servers runs.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -57,9 +57,9 @@ class Refusal:
     """Why a request is not passed to the application.
 
     Args:
-        status: of HTTP.
-        code: for programs.
-        message: for people.
+        status: HTTP status.
+        code: error code, for programs.
+        message: message, for people.
     """
 
     status: int
@@ -91,17 +91,17 @@ class Access:
 
     Args:
         host: the address that it binds.
-        token: that each request must carry; None for no token, which only a loopback address may have.
+        token: token that each request must carry; None for no token, which requires a loopback address.
         allowed_hosts: further names by which clients reach it, such as that of a proxy.
         open_paths: paths that need no token (a login page, `/health`); one that ends in `/` stands for all
             below it.
         login_path: page that a browser without a session is sent to; None for an API.
-        max_body_bytes: of a request, except below the prefixes in `body_limits`.
+        max_body_bytes: maximum size of a request's body, except below the prefixes in `body_limits`.
         body_limits: prefix of a path → maximum number of bytes.
-        body_seconds: that the body of a request may take.
+        body_seconds: maximum duration of a request's body.
 
     Raises:
-        RecipeError: any other address than the loopback one is bound without a token.
+        RecipeError: an address other than the loopback one is bound without a token.
     """
 
     host: str = "127.0.0.1"
@@ -133,16 +133,16 @@ class Access:
         return any(path == each or (each.endswith("/") and path.startswith(each)) for each in self.open_paths)
 
     def body_limit(self, path: str) -> int:
-        """Return the number of bytes that a request to a path may have."""
+        """Return the maximum number of bytes in the body of a request to a path."""
         fitting = [prefix for prefix in self.body_limits if path.startswith(prefix)]
         return self.body_limits[max(fitting, key=len)] if fitting else self.max_body_bytes
 
     def accepts_token(self, given: str | None) -> bool:
-        """Return whether this is the token; for a login page."""
+        """Return whether a login page was given the correct token."""
         return self.token is None or (given is not None and is_same(given, self.token))
 
     def session_cookie(self, scope: Scope) -> str:
-        """Return the `Set-Cookie` header of a browser that has logged in."""
+        """Return the `Set-Cookie` header for a browser that has logged in."""
         return f"{_cookie_name(scope)}={self.sessions.issue()}; HttpOnly; SameSite=Strict; Path=/"
 
     def form_token(self, scope: Scope) -> str:
@@ -240,7 +240,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def _is_cross_origin(scope: Scope) -> bool:
-    """Return whether a browser says that a page of another origin sent the request; programs say nothing."""
+    """Return whether a request states another origin; browsers state the origin, programs do not."""
     site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
     if site is not None and site not in ("same-origin", "none"):
         return True
@@ -250,7 +250,7 @@ def _is_cross_origin(scope: Scope) -> bool:
 
 
 def _cookie_name(scope: Scope) -> str:
-    """Cookies are shared by all ports of a host, and two servers must not take each other's."""
+    """Return the cookie's name, with the port: all ports of a host share cookies, but servers must not."""
     _, port = scope.get("server") or ("", 0)
     return f"loraloom_session_{port}"
 
@@ -265,7 +265,7 @@ def _session_of(scope: Scope) -> str:
 
 
 def secured_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return an answer's headers with those that every answer has."""
+    """Return an answer's headers together with those that every answer has."""
     own = list(headers)
     names = {bytes(name).lower() for name, _ in own}
     return own + [(name, value) for name, value in HEADERS.items() if name not in names]

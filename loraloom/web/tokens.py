@@ -70,7 +70,7 @@ def _advice(file: Path) -> str:
 
 
 class SignedTokens:
-    """Values that this process made for one purpose, recognised by their signature until they expire.
+    """Values that this process issued for one purpose, recognised by their signature until they expire.
 
     Example:
         forms = SignedTokens("form")
@@ -78,17 +78,17 @@ class SignedTokens:
         forms.accepts(submitted, bound_to=session_cookie)  # True until it expires
 
     Args:
-        purpose: of the values; one made for another purpose is not accepted.
-        seconds: how long a value is accepted.
+        purpose: purpose of the values; values for another purpose are not accepted.
+        seconds: validity of a value.
     """
 
     def __init__(self, purpose: str, seconds: float = SESSION_SECONDS) -> None:
         self._purpose = purpose
         self._seconds = seconds
-        self._key = secrets.token_bytes(32)  # of this process, so that a restart ends all sessions
+        self._key = secrets.token_bytes(32)  # key of this process, so that a restart ends all sessions
 
     def issue(self, bound_to: str = "") -> str:
-        """Make a value that is accepted together with `bound_to` only."""
+        """Issue a value that is accepted only together with `bound_to`."""
         expires = f"{int(time.time() + self._seconds)}"
         return f"{expires}.{self._signature(expires, bound_to)}"
 
@@ -106,5 +106,5 @@ class SignedTokens:
 
 
 def is_same(given: str, expected: str) -> bool:
-    """Compare secrets in a time that does not depend on where they differ."""
+    """Compare secrets in a time that does not depend on their difference."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8"))

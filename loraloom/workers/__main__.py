@@ -21,7 +21,7 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         join_run(asked.run, base=asked.base, data=asked.data, device=asked.device)
-    except LoRALoomError as error:  # the driver was told, too
+    except LoRALoomError as error:  # the driver has been informed, too
         print(rendered(error.as_message()), file=sys.stderr)
         sys.exit(1)
     except Interrupted as stop:

@@ -1,7 +1,7 @@
 """Signs of life between processes that share a file system, and the detection of those that have ended.
 
-A file is replaced every second. Its reader compares it with what was there before, by a clock of its own, so
-that clocks of machines need not agree. Of a process on the same machine, the system knows it at once.
+A file is replaced every second. Its reader compares it with the previous content, by the reader's own clock,
+so clocks of machines need not agree. For a process on the same machine, the system knows at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SILENCE_SECONDS = 60.0
 
 
 def silence_seconds() -> float:
-    """Return how long a process may be silent before it counts as lost."""
+    """Return how many seconds a process may be silent before it counts as lost."""
     try:
         return max(2 * BEAT_SECONDS, float(os.environ.get(SILENCE_VARIABLE, SILENCE_SECONDS)))
     except ValueError:
@@ -32,7 +32,7 @@ def silence_seconds() -> float:
 
 
 def machine() -> str:
-    """Return what identifies this machine, or this container on it, among those that share a file system."""
+    """Return an id of this machine, or of this container on it, among those that share a file system."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # not Linux
@@ -41,10 +41,10 @@ def machine() -> str:
 
 
 def replace_quickly(path: Path, content: bytes) -> None:
-    """Replace a file as a whole, without waiting for the disk: it is of use to living processes only.
+    """Replace a file as a whole, without waiting for the disk, because only running processes use it.
 
     A new name in a folder also makes a network file system read the folder again, which it otherwise
-    remembers for up to a minute.
+    caches for up to a minute.
     """
     staged = staged_path(path)
     staged.write_bytes(content)
@@ -52,7 +52,7 @@ def replace_quickly(path: Path, content: bytes) -> None:
 
 
 class Beats:
-    """A thread that gives signs of life in files until it is stopped."""
+    """A thread that writes signs of life to files until it is stopped."""
 
     def __init__(self) -> None:
         self._files: list[Path] = []
@@ -60,7 +60,7 @@ class Beats:
         self._thread: threading.Thread | None = None
 
     def add(self, file: Path) -> None:
-        """Give signs of life in a file, too."""
+        """Start writing signs of life to a file."""
         if file in self._files:
             return
         self._files.append(file)
@@ -70,11 +70,11 @@ class Beats:
             self._thread.start()
 
     def remove(self, file: Path) -> None:
-        """Give none in a file any more."""
+        """Stop writing signs of life to a file."""
         self._files = [own for own in self._files if own != file]
 
     def stop(self) -> None:
-        """Give none any more."""
+        """Stop writing signs of life."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -87,15 +87,15 @@ class Beats:
     def _beat(self, file: Path) -> None:
         own = psutil.Process()
         sign = {"machine": machine(), "pid": own.pid, "started": own.create_time(), "time": time.time()}
-        with contextlib.suppress(OSError):  # the folder is gone: whoever reads there is too
+        with contextlib.suppress(OSError):  # the folder is gone, and so is its reader
             replace_quickly(file, json.dumps(sign).encode())
 
 
 class Listener:
-    """Signs of life of another process.
+    """The signs of life of another process.
 
     Args:
-        file: where it gives them.
+        file: file that it writes them to.
     """
 
     def __init__(self, file: Path) -> None:
@@ -105,19 +105,19 @@ class Listener:
 
     @property
     def was_heard(self) -> bool:
-        """Whether it has ever given a sign."""
+        """Whether the process has ever given a sign of life."""
         self._read()
         return bool(self._content)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has given a sign since this was first asked, or is a living process of this machine."""
+        """Whether it has given a sign since the first call, or is a running process of this machine."""
         self._read()
         return self._num_signs > 1 or self._is_running() is True
 
     @property
     def silent_seconds(self) -> float:
-        """Seconds since its last new sign; infinity if it is known to have ended."""
+        """Seconds since its last new sign of life; infinity if it is known to have ended."""
         self._read()
         if self._is_running() is False:
             return float("inf")
@@ -131,7 +131,7 @@ class Listener:
                 self._num_signs += 1
 
     def _is_running(self) -> bool | None:
-        """Return whether its process runs; None if it is on another machine, or never gave a sign."""
+        """Return whether the process runs; None if it is on another machine, or never gave a sign of life."""
         try:
             sign = json.loads(self._content or b"{}")
             if sign.get("machine") != machine():

@@ -1,8 +1,8 @@
-"""Workers on a Ray cluster: one for each GPU of a node, or for its processors, wherever a node is or comes.
+"""Workers on a Ray cluster: one for each GPU of a node, or for its CPUs, also on nodes that join later.
 
-Ray starts the processes, carries bytes, and says who has ended; everything else is that of any worker. What
-a worker needs of the run comes with the call that starts it. Base and data are read by path, or come through
-the object store.
+Ray starts the processes, transfers bytes, and reports which have ended; everything else is the same as for
+other workers. The call that starts a worker contains the files of the run that it needs. Base and data are
+read by path, or come through the object store.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from loraloom.workers.ray_actor import WaveActor
 from loraloom.workers.ray_options import RayOptions, not_installed
 from loraloom.workers.sent_files import files_to_send
 
-NODES_SECONDS = 2.0  # between two looks for new nodes
-# Workers that were started and have not answered count as expected for so long: their CPUs may be in use.
+NODES_SECONDS = 2.0  # between two searches for new nodes
+# Started workers that have not answered count as expected for this long: their CPUs may be in use.
 EXPECTED_SECONDS = 120.0
-# Workers that a node loses one after the other, before it is not used any more: more than an experiment ends
-# that fails for it, first with its companions and then alone.
+# Consecutive workers that a node may lose before it is no longer used: more than a faulty experiment ends
+# before it fails, first together with others and then alone.
 MOST_LOSSES = 2 * LOSSES_UNTIL_DIVIDED + 2
 SECONDS_TO_CLOSE = 2.0
-THREADS = 4  # of an actor: it trains, is asked for news, and is recalled
+THREADS = 4  # of an actor: to train, to report updates, and to be recalled
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Slot:
     Args:
         node: Ray's id of the node.
         host: its name in messages.
-        num_cpus, num_gpus: what the worker reserves.
-        num_beside: how many other workers share the node's memory.
+        num_cpus, num_gpus: CPUs and GPUs that the worker reserves.
+        num_beside: number of other workers that share the node's memory.
     """
 
     node: str
@@ -67,12 +67,12 @@ class RayWorker:
         self._number, self._asked, self._wave = -1, None, None
 
     def start(self, wave: Wave) -> None:
-        """Let it train a wave."""
+        """Send a wave to the worker."""
         self._number = wave.number
         self._wave = self._actor.train.remote(wave.packed())
 
     def updates(self) -> Sequence[Update]:
-        """Return what it has told since the last call."""
+        """Return the worker's updates since the last call."""
         try:
             if self._asked is None:
                 self._asked = self._actor.news.remote()
@@ -92,11 +92,11 @@ class RayWorker:
         return updates
 
     def recall(self) -> None:
-        """Ask for its wave after the present step."""
+        """Request the worker's wave back after the present step."""
         self._actor.recall.remote(self._number)
 
     def dismiss(self) -> None:
-        """End its process."""
+        """End the worker's process."""
         end_actors(self._ray, [self._actor])
         self._source.leave(self._slot, is_lost=bool(self.loss))
 
@@ -107,7 +107,7 @@ class RayWorkers:
     Args:
         options: address and size of workers.
         run: the run, with its plan.
-        recipe: of the run, with present locations.
+        recipe: recipe of the run, with present locations.
         moved: present locations of base and data that were moved.
 
     Raises:
@@ -128,7 +128,7 @@ class RayWorkers:
 
     @property
     def num_expected(self) -> int:
-        """How many were started a while ago at most and have not answered yet."""
+        """The number of workers that were started recently and have not answered yet."""
         self._look_for_nodes()
         now = time.monotonic()
         return sum(now - since < EXPECTED_SECONDS for _, _, since in self._opening.values())
@@ -154,12 +154,12 @@ class RayWorkers:
         return found
 
     def remarks(self) -> Sequence[str]:
-        """Return which nodes cannot take part, and why."""
+        """Return notes on nodes that cannot take part."""
         said, self._remarks = self._remarks, []
         return said
 
     def why_none(self) -> str:
-        """Return why no node is used; empty as long as one may answer or come."""
+        """Return why no node is used; empty as long as one may answer or join."""
         self._look_for_nodes()
         if self._opening or not self._refused:
             return ""
@@ -207,11 +207,11 @@ class RayWorkers:
             self._remarks.append(said)
 
     def forgive(self, slot: Slot) -> None:
-        """Count the losses of a node from 0 again, because one of its workers trained a wave."""
+        """Reset the count of a node's losses, because one of its workers trained a wave."""
         self._losses[slot.node] = 0
 
     def leave(self, slot: Slot, *, is_lost: bool) -> None:
-        """Use the place of a worker again, unless its node loses one after the other."""
+        """Make the slot of a worker available again, unless its node repeatedly loses workers."""
         self._used[slot] -= 1
         self._losses[slot.node] += is_lost
         if self._losses[slot.node] >= MOST_LOSSES and slot.node not in self._refused:
@@ -225,7 +225,7 @@ class RayWorkers:
 
 
 def connect(options: RayOptions) -> tuple[Any, bool]:
-    """Connect to a cluster, or start one on this machine; return Ray, and whether this connection is ours.
+    """Connect to a cluster, or start one on this machine; return Ray, and whether this call connected.
 
     Raises:
         RunError: Ray is not installed, or no cluster answers.
@@ -246,14 +246,14 @@ def connect(options: RayOptions) -> tuple[Any, bool]:
     except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         raise options.no_answer(error) from None
     finally:
-        for number, handler in handlers.items():  # Ray installs its own, which ends the process at once
+        for number, handler in handlers.items():  # Ray's own handlers end the process
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
     return ray, True
 
 
 def end_actors(ray: Any, actors: Sequence[Any]) -> None:
-    """Let actors remove their files, unless that takes long, and end their processes."""
+    """Let actors remove their files within a time limit, then end their processes."""
     asked = [actor.close.remote() for actor in actors]
     if asked:
         ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_CLOSE)
@@ -262,11 +262,11 @@ def end_actors(ray: Any, actors: Sequence[Any]) -> None:
 
 
 def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:
-    """Return the parts of a node that workers use, and how many of each: one a GPU, or as CPUs allow.
+    """Return the slots of a node and how many of each: one per GPU, or as many as its CPUs allow.
 
     Args:
         node: an entry of `ray.nodes()`.
-        num_cpus: CPUs of a worker; by default all of the node, or its share of those with a GPU.
+        num_cpus: CPUs of a worker; by default all of the node, or an equal share for each GPU.
     """
     resources = node["Resources"]
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))

@@ -1,4 +1,4 @@
-"""Workers on the other devices of this machine: one process for each, which the process of the run starts."""
+"""Workers on the other devices of this machine: the process of the run starts one process for each."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from loraloom.session.locations import Relocation
 from loraloom.text.message import Message
 from loraloom.workers.file_workers import FileWorker, FileWorkers
 
-# How long workers that are dismissed may take to end.
+# Seconds that dismissed workers may take to end.
 END_SECONDS = 30.0
 
 
 class DeviceWorkers(FileWorkers):
-    """A worker on each of some devices, in their order, and whoever else joins.
+    """A worker on each of some devices, in their order, and all others that join.
 
     Args:
         run: the locked run, with its plan.
-        devices: of the workers; this process has its own.
+        devices: devices of the workers; this process has another one.
         moved: present locations of base and data that were moved.
     """
 
@@ -34,11 +34,11 @@ class DeviceWorkers(FileWorkers):
 
     @property
     def num_expected(self) -> int:  # type: ignore[override]
-        """How many processes have not come yet."""
+        """The number of processes that are not available yet."""
         return len(self._awaited)
 
     def newcomers(self) -> Sequence[FileWorker]:
-        """Return the workers that have come since the last call; those of this class in their order."""
+        """Return the workers that have become available since the last call, the devices' in their order."""
         found: list[FileWorker] = []
         numbers = {process.pid: number for number, process in self._awaited.items()}
         for worker in super().newcomers():
@@ -59,7 +59,7 @@ class DeviceWorkers(FileWorkers):
                     )
                 )
             else:
-                break  # the next ones wait for it, so that experiments are where the plan says
+                break  # later workers wait for it, so that experiments are on the planned devices
             del self._awaited[number]
         return found
 
@@ -80,12 +80,12 @@ def _start(run: Run, device: str, moved: Relocation) -> subprocess.Popen[bytes]:
         if path is not None:
             words += [option, path.absolute()]
     command = module_command("loraloom.workers", *words)
-    # What a worker has to say, it tells the process of the run.
+    # A worker sends its messages to the process of the run.
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=quiet, stdout=quiet, env=module_environment())
 
 
 def pid_of(folder: Path) -> int:
-    """Return the process of a worker by the name of its folder; 0 if the name has none."""
+    """Return the process id in the name of a worker's folder; 0 if there is none."""
     parts = folder.name.rsplit("-", 2)
     return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else 0

@@ -22,7 +22,7 @@ from loraloom.workers.beats import BEAT_SECONDS, Beats, Listener, replace_quickl
 from loraloom.workers.journal import DISMISSED, READY, RECALLED, REFUSED, Journal, ToldState
 from loraloom.workers.wave_files import DRIVER_BEAT, POLL_SECONDS, WORKER_BEAT, event_file
 
-# Events are told together, so that little is written.
+# Events are sent together, to reduce the number of writes.
 TELL_SECONDS = 0.5
 
 
@@ -30,9 +30,9 @@ class FilePost:
     """The connection of a worker.
 
     Args:
-        folder: of this worker.
-        name: of this worker in messages.
-        stop: asks this process to give its wave back and to end.
+        folder: folder of this worker.
+        name: name of this worker in messages.
+        stop: request to this process to give its wave back and end.
     """
 
     def __init__(self, folder: Path, name: str, stop: StopRequest) -> None:
@@ -51,7 +51,7 @@ class FilePost:
         self._asked, self._is_recalled, self._is_refused = 0.0, False, False
 
     def ready(self, capacity: int, device: str) -> None:
-        """Tell the driver that this worker can train.
+        """Report to the driver that this worker can train.
 
         Raises:
             RunError: the driver has ended, or the journal cannot be written.
@@ -61,7 +61,7 @@ class FilePost:
         self._driver = Listener(self.folder / DRIVER_BEAT)  # reading the base may have taken long
 
     def refuse(self, problem: str) -> None:
-        """Tell the driver why this worker cannot take part."""
+        """Report to the driver why this worker cannot take part."""
         self._is_refused = True
         with contextlib.suppress(OSError, ValueError):
             self._journal.note(REFUSED, {"name": self.name, "problem": to_data(problem)})
@@ -80,19 +80,19 @@ class FilePost:
             try:
                 self._require_driver()
             except RunError:
-                if self._is_dismissed():  # said just now, as its last act
+                if self._is_dismissed():  # dismissed just now, as the driver's last act
                     return None
-                if self._run.is_finished and not self._driver.was_heard:  # this worker came after that
+                if self._run.is_finished and not self._driver.was_heard:  # this worker joined after that
                     return None
                 raise
             time.sleep(POLL_SECONDS)
         return None
 
     def send(self, update: Update) -> None:
-        """Tell the driver something; events are told together.
+        """Send an update to the driver; events are sent together.
 
         Raises:
-            RunError: the driver has ended or does not use this worker any more, or nothing can be written.
+            RunError: the driver has ended or no longer uses this worker, or writing fails.
         """
         if update.kind == "event":
             self._events.append(json.dumps(to_data(update.event)).encode() + b"\n")
@@ -112,7 +112,7 @@ class FilePost:
                 self._journal.add_checkpoint(told)
 
     def is_recalled(self) -> bool:
-        """Return whether the driver wants the wave back, or this process is to stop."""
+        """Return whether the driver has recalled the wave, or this process was asked to stop."""
         now = time.monotonic()
         if now - self._flushed > TELL_SECONDS:
             self._flush()
@@ -125,9 +125,9 @@ class FilePost:
         return bool(self.stop) or self._is_recalled
 
     def close(self) -> None:
-        """Leave: give no signs of life any more, and remove the folder unless the driver is to read it."""
+        """Leave: stop the signs of life, and remove the folder unless the driver must still read it."""
         self._beats.stop()
-        # The driver reads no further than to a line that is damaged.
+        # The driver stops reading at a damaged line.
         is_heard = self._driver.was_heard and self._driver.silent_seconds < silence_seconds()
         is_read = is_heard and not self._journal.is_damaged
         deadline = time.monotonic() + silence_seconds()
@@ -147,7 +147,7 @@ class FilePost:
         try:
             return self._journal.noted(DISMISSED) is not None
         except (OSError, ValueError):
-            return False  # whoever asks looks for the driver next, or reads the journal
+            return False  # the caller looks for the driver next, or reads the journal
 
     def _next_wave(self) -> Wave | None:
         with self._journal_explained():
@@ -172,10 +172,10 @@ class FilePost:
         """Refuse to continue without a driver.
 
         Raises:
-            RunError: it has ended, or does not answer.
+            RunError: the driver has ended, or does not answer.
         """
         silence, is_there = self._driver.silent_seconds, exists_patiently(self.folder)
-        # A driver that has not seen this worker yet may be in an evaluation, or write its result.
+        # A driver that has not seen this worker yet may be evaluating, or writing its result.
         is_alive = silence < silence_seconds() if self._driver.was_heard else self._is_run_held()
         if is_there and is_alive:
             return
@@ -188,7 +188,7 @@ class FilePost:
         )
 
     def _is_run_held(self) -> bool:
-        """Return whether a process has the run's lock, asked once a second at most."""
+        """Return whether a process has the run's lock, checking at most once per second."""
         if time.monotonic() - self._looked > BEAT_SECONDS:
             self._is_held, self._looked = is_held(self._run.folder / LOCK_FILE), time.monotonic()
         return self._is_held
@@ -203,7 +203,7 @@ class FilePost:
 
     @contextlib.contextmanager
     def _journal_explained(self) -> Iterator[None]:
-        """Raise RunError if the folder cannot be used: first for its reason, if the driver has ended.
+        """Raise RunError if the folder cannot be used; if the driver has ended, that is the reason given.
 
         Raises:
             RunError: the driver has ended, or the folder cannot be read or written.

@@ -29,9 +29,9 @@ class FileWorker:
     """A worker in a folder of the run.
 
     Args:
-        folder: of the worker.
-        journal: in this folder; the worker has said that it is ready.
-        beats: of this process.
+        folder: folder of the worker.
+        journal: journal in this folder; the worker has reported that it is ready.
+        beats: signs of life of this process.
 
     Raises:
         OSError, ValueError: the folder is gone, or the journal is damaged.
@@ -44,22 +44,22 @@ class FileWorker:
         self.loss = ""
         self._journal, self._listener = journal, Listener(folder / WORKER_BEAT)
         self._polled, self._given, self._events = 0.0, -1, EventFile(folder, -1)
-        # What it tells of is the wave of this index, from which `_num_checkpoints` were read.
+        # Its updates are about the wave of this index, from which `_num_checkpoints` were read.
         self._at, self._num_checkpoints = 0, 0
         self._bring_back_earlier()
 
     def start(self, wave: Wave) -> None:
-        """Let it train a wave."""
+        """Send a wave to the worker."""
         name = wave_file(wave.number)
         with self._loss_if_unwritten():
             replace_quickly(self.folder / name, wave.packed())
             self._given = self._journal.give(wave.number, name)
 
     def updates(self) -> Sequence[Update]:
-        """Return what it has told since the last call."""
+        """Return the worker's updates since the last call."""
         if time.monotonic() - self._polled < POLL_SECONDS:
             return ()
-        # Whether it has ended is asked first, so that its last words are read.
+        # Its end is checked first, so that its last updates are read.
         silence = self._listener.silent_seconds
         found: list[Update] = []
         try:
@@ -76,12 +76,12 @@ class FileWorker:
         return found
 
     def recall(self) -> None:
-        """Ask for its wave after the present step."""
+        """Request the worker's wave back after the present step."""
         with self._loss_if_unwritten():
             self._journal.note(RECALLED, self._given)
 
     def dismiss(self) -> None:
-        """Let it end; what a lost one still writes is of no use."""
+        """Ask the worker to end; later output of a lost worker is ignored."""
         if not self.loss:
             with self._loss_if_unwritten():
                 self._journal.note(DISMISSED, True)
@@ -90,7 +90,7 @@ class FileWorker:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _bring_back_earlier(self) -> None:
-        """Ask for the waves of a driver that this worker has outlived, and remove what it told of them."""
+        """Request the waves of an earlier driver back from this worker, and remove its updates on them."""
         num_earlier = self._journal.num_waves
         if num_earlier == 0:
             return
@@ -103,9 +103,9 @@ class FileWorker:
         self._given = num_earlier - 1
 
     def _told(self) -> Iterator[Update]:
-        """Yield what was told and not read yet, and remove the files."""
+        """Yield the updates that were not read yet, and remove their files."""
         while self._at <= self._given:
-            # Before the journal, which then has every state that was told before these events.
+            # Read before the journal, which then contains every state that was sent before these events.
             size = self._events.read()
             record = self._journal.wave(self._at)
             if record.number != self._events.number:
@@ -143,7 +143,7 @@ class FileWorker:
 
 
 class FileWorkers:
-    """The workers in a run's folder, which come whenever somebody starts them.
+    """The workers in a run's folder, which users can start at any time.
 
     Args:
         run: the run; this process has its lock.
@@ -159,14 +159,14 @@ class FileWorkers:
         self._remarks: list[str] = []
 
     def newcomers(self) -> Sequence[FileWorker]:
-        """Return the workers that have come since the last call."""
+        """Return the workers that have become available since the last call."""
         found: list[FileWorker] = []
         for folder in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
             if folder.name in self._seen:
                 continue
             listener, journal = self._listened(folder)
             if not journal.exists:
-                continue  # it is just being made, or an earlier version has left it
+                continue  # it is just being created, or an earlier version has left it
             try:
                 if (refused := journal.noted(REFUSED)) is not None:
                     self._refuse(folder, str(refused["name"]), from_data(refused["problem"]))
@@ -185,16 +185,16 @@ class FileWorkers:
         return found
 
     def remarks(self) -> Sequence[str]:
-        """Return who cannot take part, and why."""
+        """Return notes on workers that cannot take part."""
         said, self._remarks = self._remarks, []
         return said
 
     def why_none(self) -> str:
-        """Return nothing: somebody may come."""
+        """Return nothing, because workers may always join."""
         return ""
 
     def close(self) -> None:
-        """Dismiss those that have not come yet, and give no signs of life any more."""
+        """Dismiss workers that are not available yet, and stop the signs of life."""
         for folder in self.folder.glob("*"):
             if folder.name not in self._seen:
                 listener, journal = self._listened(folder)
@@ -205,10 +205,10 @@ class FileWorkers:
                         journal.note(DISMISSED, True)
         self._beats.stop()
         with contextlib.suppress(OSError):
-            self.folder.rmdir()  # the last one to leave removes it
+            self.folder.rmdir()  # the last worker to leave removes it
 
     def _listened(self, folder: Path) -> tuple[Listener, Journal]:
-        """Return what is heard of a worker that does not take part yet."""
+        """Return the signs of life of a worker that does not take part yet."""
         if folder.name not in self._waiting:
             self._waiting[folder.name] = Listener(folder / WORKER_BEAT), Journal(folder)
         return self._waiting[folder.name]

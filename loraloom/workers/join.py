@@ -26,7 +26,7 @@ from loraloom.workers.wave_files import FOLDER
 from loraloom.workers.worker_loop import train_waves
 from loraloom.workers.worker_material import SECONDS_FOR_DOCUMENTS, load_material, own_name
 
-# How long to wait for a run that nobody holds: jobs of a scheduler start in any order.
+# Seconds to wait for a run that no process holds: jobs of a scheduler start in any order.
 JOIN_VARIABLE = "LORALOOM_JOIN_TIMEOUT"
 JOIN_SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -48,10 +48,10 @@ def join_run(
         base, data: present locations of its base and data on this machine.
         device: device to train on; by default the best one, or the one that the recipe names.
         report: called with notes.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop, and the trials go back.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop. The trials are given back.
 
     Returns:
-        How many waves this process trained.
+        The number of waves that this process trained.
 
     Raises:
         LoRALoomError: the run cannot be joined, or its process has ended.
@@ -97,7 +97,7 @@ def _wait_for(folder: Path) -> Run:
     """Wait until a run is ready for others.
 
     Raises:
-        LoRALoomError: it does not exist, has finished, is not being trained, cannot be joined, or is damaged.
+        LoRALoomError: the run does not exist, has finished, is not held, cannot be joined, or is damaged.
     """
     deadline, refusal = time.monotonic() + _join_seconds(), None
     while True:
@@ -105,7 +105,7 @@ def _wait_for(folder: Path) -> Run:
         found = _looked_at(run)
         refusal = found.refusal
         if refusal is not None:
-            if refused_before:  # twice, because a new holder may just be writing what it is
+            if refused_before:  # twice, because a new holder may just be writing its note
                 raise refusal
         elif found.is_held and found.is_planned:
             return run
@@ -131,13 +131,13 @@ def _join_seconds() -> float:
 
 @dataclass(frozen=True)
 class _Found:
-    """A run as it is now.
+    """The present state of a run.
 
     Args:
         is_held: whether a process works on it.
-        has_finished: whether it has, and nobody works on it again.
-        is_planned: whether its process has decided all that workers must know.
-        refusal: why nobody can join it.
+        has_finished: whether it has finished, and no process works on it again.
+        is_planned: whether its process has decided everything that workers must know.
+        refusal: why no process can join it.
     """
 
     is_held: bool
@@ -147,10 +147,10 @@ class _Found:
 
 
 def _looked_at(run: Run) -> _Found:
-    """Return how a run is now.
+    """Return the present state of a run.
 
     Raises:
-        LoRALoomError: the run is damaged, and stays so.
+        LoRALoomError: the run is damaged, and not just being written.
     """
     look = partial(_look, run)
     try:
@@ -172,5 +172,5 @@ def _look(run: Run) -> _Found:
 
 
 def _num_beside(folder: Path) -> int:
-    """Return how many other workers share this machine's memory; what the driver needs, it has already."""
+    """Return the number of other workers on this machine; the driver's memory is already in use."""
     return sum(is_ready(path) for path in folder.glob(f"{glob.escape(own_name())}-*"))

@@ -6,9 +6,9 @@ The worker is a study, and each wave that it is given is a trial of this study:
     trial   waiting, until the worker takes the wave; running; complete if it came back, failed if it did not
 
 A call that writes locks the file, appends a line, waits for the disk, and reads what the other side has
-written. Lines are never removed, and readers keep what they say; what there is much of is therefore in files
-that the journal names (`wave_files.py`). Each worker has a journal of its own, so that one damaged line, or a
-lock that was left by a process that was killed, concerns no other worker.
+written. Lines are never removed, and readers keep their content in memory; large content is therefore in
+files that the journal names (`wave_files.py`). Each worker has a journal of its own, so that a damaged line,
+or a lock left by a killed process, affects no other worker.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _NUMBER, _FILE, _PROBLEM = "number", "file", "problem"
 _CHECKPOINT, _END = "checkpoint", "end"
 Status = Literal["open", "returned", "failed"]
 _STATUS: dict[TrialState, Status] = {TrialState.COMPLETE: "returned", TrialState.FAIL: "failed"}
-# After so long, a lock counts as left by a process that was killed: it is had for one write to the disk.
+# After this long, a lock counts as left by a killed process: normally, it is held for one write to the disk.
 LOCK_SECONDS = 10
-# What JournalStorage raises for lines that it cannot read or apply, or for a lock that was taken from it.
+# Errors of JournalStorage for lines that it cannot read or apply, or for a lock that was taken from it.
 _DAMAGE = (OptunaError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError)
 
 
 @dataclass(frozen=True)
 class ToldState:
-    """A state of training that a worker has put into a file.
+    """A state of training that a worker has written to a file.
 
     Args:
-        file: its name.
-        num_event_bytes: size of the wave's file of events when it was told.
+        file: name of the file.
+        num_event_bytes: size of the wave's file of events when the state was sent.
     """
 
     file: str
@@ -58,14 +58,14 @@ class ToldState:
 
 @dataclass(frozen=True)
 class WaveRecord:
-    """A wave as the journal has it.
+    """A wave as the journal records it.
 
     Args:
-        number: of the wave.
-        checkpoints: those told so far, in order.
-        status: whether it is not back yet, or came back, or the worker failed with it.
+        number: number of the wave.
+        checkpoints: checkpoints sent so far, in order.
+        status: whether it is not back yet, came back, or the worker failed with it.
         end: the state with which it came back.
-        problem: as data, why the worker failed.
+        problem: why the worker failed, as data.
     """
 
     number: int
@@ -79,11 +79,11 @@ class Journal:
     """The journal in a worker's folder.
 
     Args:
-        folder: of the worker.
+        folder: folder of the worker.
 
     Raises:
-        OSError, ValueError: of any method: the folder is gone, or the journal cannot be read or written. A
-            damaged one stays so, because JournalStorage skips some lines that it could not apply.
+        OSError, ValueError: from any method: the folder is gone, or the journal cannot be read or written. A
+            damaged one stays damaged, because JournalStorage skips some lines that it could not apply.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,16 +93,16 @@ class Journal:
 
     @property
     def exists(self) -> bool:
-        """Whether the worker has begun it."""
+        """Whether the worker has created the journal."""
         return self.file.exists()
 
     @property
     def is_damaged(self) -> bool:
-        """Whether it cannot be read or written any more."""
+        """Whether the journal can no longer be read or written."""
         return bool(self._damage)
 
     def begin(self) -> None:
-        """Create it; the worker does this."""
+        """Create the journal; the worker does this."""
         with self._damage_noted():
             optuna.create_study(storage=self._storage, study_name=_STUDY)
 
@@ -113,19 +113,19 @@ class Journal:
             _require(self._notes, key, value)
 
     def noted(self, key: str) -> Any:
-        """Return what was noted last; None if nothing was, or if the journal is only just begun."""
+        """Return the last noted value; None if there is none, or if the journal is just being created."""
         with self._damage_noted():
             return self._notes.get(key) if self._has_study else None
 
     def give(self, number: int, file: str) -> int:
-        """Give the worker a wave, which is in a file; return its index among all waves of this worker."""
+        """Assign the worker a wave, which is in a file; return its index among all waves of this worker."""
         with self._damage_noted():
             self._study.enqueue_trial({}, user_attrs={_NUMBER: number, _FILE: file})
             _require(self._trials[-1].user_attrs, _FILE, file)
             return len(self._trials) - 1
 
     def take(self) -> tuple[int, str] | None:
-        """Take the next wave that waits; return its index and the name of its file."""
+        """Take the next waiting wave; return its index and the name of its file."""
         with self._damage_noted():
             if not any(trial.state == TrialState.WAITING for trial in self._trials):
                 return None
@@ -133,31 +133,31 @@ class Journal:
             return self._taken.number, str(self._taken.user_attrs[_FILE])
 
     def add_checkpoint(self, told: ToldState) -> None:
-        """Tell of a checkpoint of the wave that was taken."""
+        """Record a checkpoint of the wave that was taken."""
         with self._damage_noted():
             number = len(self.wave(self._index).checkpoints)
             self._tell(f"{_CHECKPOINT} {number:06d}", [told.file, told.num_event_bytes])
 
     def end(self, step: int, told: ToldState) -> None:
-        """Tell that the wave that was taken is back, with this state after this step."""
+        """Record that the wave that was taken is back, with this state after this step."""
         with self._damage_noted():
             self._tell(_END, [told.file, told.num_event_bytes])
             self._study.tell(self._index, step)
 
     def fail(self, problem: Any) -> None:
-        """Tell that the worker failed with the wave that it took."""
+        """Record that the worker failed with the wave that it took."""
         with self._damage_noted():
             self._tell(_PROBLEM, problem)
             self._study.tell(self._index, state=TrialState.FAIL)
 
     @property
     def num_waves(self) -> int:
-        """How many waves the worker was given."""
+        """The number of waves that the worker was given."""
         with self._damage_noted():
             return len(self._trials)
 
     def wave(self, index: int) -> WaveRecord:
-        """Return what became of a wave so far."""
+        """Return the record of a wave."""
         with self._damage_noted():
             trial = self._trials[index]
             own = trial.user_attrs
@@ -169,19 +169,19 @@ class Journal:
     @cached_property
     def _storage(self) -> optuna.storages.JournalStorage:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        # The lock by `open`: that by a link is never released if the path is relative, and the process killed
-        # (findings/optuna_symlink_lock_of_a_relative_path_dangles.sh).
+        # The lock by `open`: the one by a link is never released if the path is relative and the process is
+        # killed (findings/optuna_symlink_lock_of_a_relative_path_dangles.sh).
         lock = JournalFileOpenLock(str(self.file), grace_period=LOCK_SECONDS)
         return optuna.storages.JournalStorage(JournalFileBackend(str(self.file), lock))
 
     @cached_property
     def _study(self) -> optuna.Study:
-        sampler = optuna.samplers.RandomSampler()  # never used: the driver says what to train
+        sampler = optuna.samplers.RandomSampler()  # never used: the driver decides what to train
         return optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
 
     @property
     def _has_study(self) -> bool:
-        """Whether the first line is there; the file may be without it for a moment."""
+        """Whether the file has its first line; it may lack it for a moment."""
         return "_study" in self.__dict__ or _STUDY in despite_stalls(
             lambda: optuna.get_all_study_names(self._storage)
         )
@@ -201,13 +201,13 @@ class Journal:
 
     def _tell(self, key: str, value: Any) -> None:
         assert self._taken is not None, "no wave was taken"
-        # Not `Trial.set_user_attr`, which changes what the storage has in memory even if its line is lost.
+        # Not `Trial.set_user_attr`, which changes the storage in memory even if its line is lost.
         self._storage.set_trial_user_attr(self._taken._trial_id, key, value)
         _require(self._trials[self._index].user_attrs, key, value)
 
     @contextmanager
     def _damage_noted(self) -> Iterator[None]:
-        """Raise ValueError for whatever Optuna raises because a journal is not as it should be."""
+        """Convert errors that Optuna raises for a damaged journal to ValueError."""
         if self._damage:
             raise ValueError(self._damage)
         try:
@@ -221,18 +221,18 @@ class Journal:
 
 
 def _require(found: Mapping[str, Any], key: str, value: Any) -> None:
-    """Refuse a journal that does not have what was just written.
+    """Refuse a journal that lacks what was just written.
 
-    JournalStorage says nothing if its line is joined to half a one that a full disk has left.
+    JournalStorage reports no error if its line is joined to a partial line that a full disk has left.
     """
     if found.get(key) != json.loads(json.dumps(value)):
         raise ValueError(Message("what was written cannot be read back"))
 
 
 def is_ready(folder: Path) -> bool:
-    """Return whether a folder is that of a worker that has the base."""
+    """Return whether a folder belongs to a worker that has loaded the base."""
     journal = Journal(folder)
     try:
         return journal.exists and journal.noted(READY) is not None
-    except (OSError, ValueError):  # it has left, or is damaged
+    except (OSError, ValueError):  # the worker has left, or its journal is damaged
         return False

@@ -1,6 +1,6 @@
 """The actor of a Ray worker: it reads a run's rows and base once, and trains wave after wave.
 
-This module does not import Ray: the driver makes an actor of the class (`cluster.py`); bytes go in and out.
+This module does not import Ray: the driver makes the class an actor (`cluster.py`); both exchange bytes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from loraloom.training.waves import Update, Wave
 from loraloom.workers.worker_loop import train_wave
 from loraloom.workers.worker_material import WorkerMaterial, load_material, own_name
 
-# How long a question for news waits for some.
+# Seconds that a call of `news` waits for updates.
 PATIENCE_SECONDS = 1.0
 RUN, BASE, DATA = "run", "base", "data"
 
 
 class WaveActor:
-    """A worker in a process of Ray; its methods run in threads, so that it is heard while it trains."""
+    """A worker in a process of Ray; its methods run in threads, so that it responds while it trains."""
 
     def __init__(self) -> None:
-        # Ray removes no files of an actor that it ends, so all are here, until `close`.
+        # Ray removes no files of an actor that it ends, so all are in this folder, until `close`.
         self._scratch = ScratchFolder()
         tempfile.tempdir = str(self._scratch.path)  # also for rows that are kept in temporary files
         self._material: WorkerMaterial | None = None
@@ -48,7 +48,7 @@ class WaveActor:
             run: the run's recipe, provenance, split and space, packed.
             moved: present locations of `base` and `data` on this machine, if they were moved.
             sent: path below the folder of this actor, and the reference of its content in the object store.
-            num_beside: how many other workers share this machine's memory.
+            num_beside: number of other workers that share this machine's memory.
 
         Returns:
             JSON: name, capacity and device; or the problem.
@@ -73,7 +73,7 @@ class WaveActor:
         return json.dumps({"name": name, "capacity": own.capacity, "device": own.device})
 
     def train(self, wave: bytes) -> None:
-        """Train a wave; what happens is told by `news`."""
+        """Train a wave; `news` returns its updates."""
         assert self._material is not None
         opened = Wave.unpacked(wave)
         try:
@@ -85,7 +85,7 @@ class WaveActor:
             self._tell(Update("failure", opened.number, problem=said))
 
     def news(self) -> list[bytes]:
-        """Return the updates since the last call; wait a moment for some."""
+        """Return the updates since the last call; wait briefly if there are none."""
         with self._news:
             if not self._told:
                 self._news.wait(PATIENCE_SECONDS)
@@ -94,11 +94,11 @@ class WaveActor:
         return found
 
     def recall(self, number: int) -> None:
-        """Bring a wave back after the present step."""
+        """Request a wave back after the present step."""
         self._recalled = number
 
     def close(self) -> None:
-        """Remove the files of this worker, whose process Ray ends next."""
+        """Remove the files of this worker; Ray then ends its process."""
         self._scratch.remove()
 
     def _tell(self, update: Update) -> None:

@@ -1,4 +1,4 @@
-"""What a user asks of Ray; nothing here imports it."""
+"""The user's options for Ray; nothing here imports it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class RayOptions:
         address: `HOST:PORT`, `ray://HOST:PORT`, `local` to start one on this machine, or `auto`: the cluster
             that this machine belongs to, or a new one.
         num_cpus: CPUs of a worker; by default all of its node, or its GPU's share of them.
-        sends_files: whether base and data are sent through the object store, because workers do not find them
-            at the same paths.
+        sends_files: whether base and data are sent through the object store, because workers do not have
+            them at the same paths.
     """
 
     address: str = "auto"
@@ -30,7 +30,7 @@ class RayOptions:
     sends_files: bool = False
 
     def require_cluster(self) -> None:
-        """Refuse a cluster that cannot be used, before anything is read for it.
+        """Refuse a cluster that cannot be used, before base and data are read.
 
         Raises:
             RunError: Ray is not installed, or nothing answers at the address.
@@ -46,7 +46,7 @@ class RayOptions:
         """Open a connection to the address and close it; Ray itself retries for minutes.
 
         Raises:
-            OSError, ValueError, OverflowError: nothing answers there, or nothing can.
+            OSError, ValueError, OverflowError: nothing answers at the address, or it is invalid.
         """
         host, colon, port = self.address.removeprefix("ray://").rpartition(":")
         if colon and port.isdigit():
@@ -54,7 +54,7 @@ class RayOptions:
                 pass
 
     def no_answer(self, error: Exception) -> RunError:
-        """Return the error that no cluster answers."""
+        """Return the error for a cluster that does not answer."""
         return RunError(
             Message("no Ray cluster answers"),
             where=f"--ray {self.address}",
@@ -64,7 +64,7 @@ class RayOptions:
 
 
 def not_installed() -> RunError:
-    """Return the error that Ray is not installed."""
+    """Return the error for Ray not being installed."""
     return RunError(
         Message("Ray is not installed"),
         where="--ray",

@@ -1,4 +1,4 @@
-"""The files of base and data that workers are sent, if they do not find them at the same paths."""
+"""The files of base and data that are sent to workers without them at the same paths."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from loraloom.session.material import locate_model
 def files_to_send(recipe: Recipe) -> dict[str, Path]:
     """Return the files to send, by their path at a worker: `base/config.json`, `data/shop/rows.json`.
 
-    A base or data of the hub is not sent: each machine gets it from there, or from its cache.
+    A base or data from the hub is not sent: each machine gets it from the hub, or from its cache.
 
     Args:
-        recipe: with present locations of base and data.
+        recipe: recipe with present locations of base and data.
     """
     found: dict[str, Path] = {}
     base = Path(locate_model(recipe))

@@ -1,4 +1,4 @@
-"""Where the workers of a run come from."""
+"""The sources of a run's workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loraloom.training.lanes import has_lanes
 from loraloom.training.waves import WorkerSource
 from loraloom.workers.ray_options import RayOptions
 
-# What a process that holds a run notes for those that want to join it.
+# Notes in the lock of a run, for processes that want to join it.
 ON_RAY = "ray"
 
 
@@ -24,18 +24,18 @@ def is_spread(run: Run, recipe: Recipe, ray: RayOptions | None) -> bool:
 
 
 def note_for_joiners(ray: RayOptions | None) -> str:
-    """Return what a process notes in the lock of its run, for those that want to join it."""
+    """Return the note in the lock of a run, for processes that want to join it."""
     return "" if ray is None else ON_RAY
 
 
 def refusal_to_join(run: Run) -> RunError | None:
-    """Return why no process can join a run as it is now; None if one can.
+    """Return why no process can join a run at present; None if one can.
 
     Args:
         run: the run, which has started.
 
     Raises:
-        RunError, RecipeError: it is damaged, or cannot be read at the moment.
+        RunError, RecipeError: the run is damaged, or cannot be read at the moment.
     """
     on_ray = holder_note(run.folder / LOCK_FILE) == ON_RAY
     if on_ray:
@@ -55,7 +55,7 @@ def refusal_to_join(run: Run) -> RunError | None:
 
 
 def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | None) -> WorkerSource:
-    """Return the source of a run's workers: a Ray cluster, other devices, or those who join in its folder.
+    """Return the source of a run's workers: a Ray cluster, other devices, or processes that join.
 
     Args:
         run: the locked run, with its plan.
@@ -66,7 +66,7 @@ def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | No
     Raises:
         RunError: Ray is not installed, or no cluster answers.
     """
-    if ray is None:  # each imports what it needs: Optuna, or Ray
+    if ray is None:  # each source imports what it needs: Optuna or Ray
         from loraloom.workers.devices import DeviceWorkers
         from loraloom.workers.file_workers import FileWorkers
 

@@ -6,9 +6,9 @@
       driver.beat
       wave-000004           from the driver: a wave, which the worker removes
       events-000004.jsonl   from the worker: the events of the wave, which grow
-      told-000017           from the worker: a state of training; it and the events are removed by the driver
+      told-000017           from the worker: a state of training; the driver removes it and the events
 
-All but the events get their name when they are complete. A worker writes nothing outside of its own folder.
+All files except the events get their names when complete. A worker writes nothing outside of its own folder.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def event_file(number: int) -> str:
 
 
 class EventFile:
-    """The events of a wave, as the driver reads them while the worker writes them.
+    """The events of a wave, which the driver reads while the worker writes them.
 
     Args:
-        folder: of the worker.
-        number: of the wave.
+        folder: folder of the worker.
+        number: number of the wave.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -52,20 +52,20 @@ class EventFile:
         self._num_taken, self._rest = 0, b""
 
     def read(self) -> int:
-        """Read what has been added; return the size of the file as far as it was read.
+        """Read what has been added; return the size of the part read so far.
 
         Raises:
             OSError: the file cannot be read.
         """
-        with contextlib.suppress(FileNotFoundError):  # nothing was told yet
+        with contextlib.suppress(FileNotFoundError):  # no event was written yet
             self._rest += despite_stalls(self._added)
         return self._num_taken + len(self._rest)
 
     def take(self, until: int | None = None) -> list[Update]:
-        """Return the events that were read and not taken yet.
+        """Return the events that were read but not taken yet.
 
         Args:
-            until: size of the file up to which they are taken; by default all that are whole.
+            until: size of the file up to which they are taken; by default all complete ones.
 
         Raises:
             OSError, ValueError: the file cannot be read, or is shorter.
@@ -85,7 +85,7 @@ class EventFile:
         self._path.unlink(missing_ok=True)
 
     def _wait_for(self, size: int) -> None:
-        """Read until the file has a size: a file system may show the journal before it."""
+        """Read until the file has a given size: a file system may show the journal's change first."""
         deadline = time.monotonic() + SECONDS_FOR_A_FILE
         while self._num_taken + len(self._rest) < size:
             if time.monotonic() > deadline:

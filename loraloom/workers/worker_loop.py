@@ -1,4 +1,4 @@
-"""The loop of a worker: it has the base once, and trains wave after wave until it is dismissed."""
+"""The loop of a worker: it loads the base once, and trains wave after wave until it is dismissed."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class Post(Protocol):
         """Wait for a wave; None if the worker is dismissed."""
 
     def send(self, update: Update) -> None:
-        """Tell the driver something."""
+        """Send an update to the driver."""
 
     def is_recalled(self) -> bool:
-        """Return whether the driver wants the wave back."""
+        """Return whether the driver has recalled the wave."""
 
 
 def train_waves(own: WorkerMaterial, post: Post) -> int:
     """Train waves until the worker is dismissed.
 
     Args:
-        own: base and rows.
+        own: base and rows of this worker.
         post: the connection to the driver.
 
     Returns:
-        How many waves it trained.
+        The number of waves that it trained.
 
     Raises:
-        LoRALoomError: this process cannot train any more; the driver was told why.
+        LoRALoomError: this process can no longer train; the driver has the reason.
     """
     num_waves = 0
     while (wave := post.receive()) is not None:
@@ -65,17 +65,17 @@ def train_wave(
     """Train a wave until a break, and send its state.
 
     Args:
-        own: base and rows.
+        own: base and rows of this worker.
         wave: the wave.
         send: called with every update.
-        is_recalled: asked after every step.
+        is_recalled: called after every step.
 
     Raises:
-        LoRALoomError: the wave is invalid, memory does not hold it, or the device failed.
+        LoRALoomError: the wave is invalid, does not fit in memory, or the device failed.
     """
     with scratch_run() as run:
         state = read_state(wave.files, run.folder)
-        # Those in the wave are of the process that writes the run, whose memory is another one.
+        # The limits in the wave are those of the process that writes the run, which may have other memory.
         of_lane, state.limits = state.limits, dict(own.limits)
 
         def report(event: Event) -> None:
@@ -111,5 +111,5 @@ def _setup(own: WorkerMaterial, wave: Wave, run: Run, state: TrainingState) -> S
     experiments = [each for each in recipe.resolved_experiments if each.name in names]
     tokens = pass_tokens(material.base)
     setup = material.setup(run, StopRequest(), waves=[names], pass_tokens=tokens, pass_limit=own.pass_limit)
-    # Adapters that experiments start from are in the state.
+    # The adapters that experiments start from are in the state.
     return replace(setup, experiments=experiments, initial={}, num_others=wave.num_others)

@@ -1,4 +1,4 @@
-"""A worker's own view of a run: the same rows and the same base, read once, and never written."""
+"""A worker's own copy of a run's material: the same rows and the same base, read once, and never written."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from loraloom.text.message import Message
 from loraloom.text.units import size
 from loraloom.training.state import Limits
 
-# Documents that the process of the run replaces may not belong together for a moment.
+# While the process of the run replaces documents, they may be inconsistent for a moment.
 SECONDS_FOR_DOCUMENTS = 5.0
 
 
 @dataclass(frozen=True)
 class WorkerMaterial:
-    """What a worker trains on.
+    """The material that a worker trains on.
 
     Args:
-        material: base and rows; its experiments are examples only, each wave has its own.
-        capacity: how many experiments the memory holds together.
+        material: base and rows; its experiments are only examples, because each wave has its own.
+        capacity: number of experiments that fit in memory together.
         pass_limit: most tokens of any pass, as in `Setup`: this worker's memory may hold less than another's.
-        limits: what its memory has shown not to hold in waves so far, as in `TrainingState`.
+        limits: limits found when memory ran out in earlier waves, as in `TrainingState`.
     """
 
     material: Material
@@ -59,7 +59,7 @@ class WorkerMaterial:
 
     @property
     def device(self) -> str:
-        """Its device, for a message."""
+        """The worker's device, for a message."""
         return str(self.material.base.device)
 
 
@@ -71,13 +71,13 @@ def own_name() -> str:
 def load_material(
     run: Run, moved: Relocation, *, device: str | None = None, num_beside: int = 0
 ) -> WorkerMaterial:
-    """Read a run's rows and base, and refuse what differs from what the run has.
+    """Read a run's rows and base, and refuse differences from the run's records.
 
     Args:
         run: the run, or a copy of its recipe, provenance and split.
         moved: present locations of its base and data on this machine.
         device: device to train on; by default the best one, or the one that the recipe names.
-        num_beside: how many other workers share this machine's memory.
+        num_beside: number of other workers that share this machine's memory.
 
     Raises:
         LoRALoomError: versions, rows or base differ, are missing, or need more memory than there is.
@@ -94,10 +94,10 @@ def load_material(
 
 
 def _without_starts(recipe: Recipe, *, has_trials: bool) -> Recipe:
-    """Return a recipe without adapters to start from: they come with the wave, and need not exist here.
+    """Return a recipe without initial adapters: they come with the wave, and need not exist here.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         has_trials: whether its experiments are the trials of a search, each of which comes with its wave.
     """
     lora = recipe.lora.model_copy(update={"init_adapter": None})
@@ -141,10 +141,10 @@ def _load_base(recipe: Recipe, known: Provenance, device: str | None) -> Base:
 
 
 def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> tuple[int, int | None]:
-    """Return how many of the largest experiments fit in memory together, and the limit of a pass.
+    """Return how many of the largest experiments fit in memory together, and the most tokens of a pass.
 
     Raises:
-        TrainingError: not even one does.
+        TrainingError: not even one fits.
     """
     counter = Counter(material.bank, material.train_set)
     free = free_bytes(material.base.device) // (1 + num_beside)

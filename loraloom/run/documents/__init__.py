@@ -1,1 +1,1 @@
-"""The JSON files of a run, one module a document: the classes that their writers and readers share."""
+"""The JSON files of a run, one module per document: classes that writers and readers share."""

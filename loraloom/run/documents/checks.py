@@ -19,7 +19,7 @@ LEVELS: dict[Level, Message] = {
     "warning": Message("warning"),
     "error": Message("error"),
 }
-"""How people read a level."""
+"""Each level as people read it."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Finding:
 
     @property
     def line(self) -> Message:
-        """All of it in one line, but for the check's name."""
+        """The whole finding in one line, without the check's name."""
         level: Message = LEVELS[self.level]
         text = Message("{level}: {where}: {message}", level=level, where=self.where, message=self.message)
         return Message("{finding:clause}. {fix}", finding=text, fix=self.fix) if self.fix else text
 
     def to_json(self) -> JsonObject:
-        """For checks.json."""
+        """Return the finding as checks.json stores it."""
         return asdict(self)
 
     def mapped(self, change: Callable[[str], str]) -> Finding:
-        """With each of its texts changed: rendered and made visible, say."""
+        """Return the finding with each of its texts changed, for example rendered."""
         where, message, fix = map(change, (self.where, self.message, self.fix))
         return replace(self, where=where, message=message, fix=fix)
 
@@ -61,15 +61,15 @@ _FINDINGS = TypeAdapter(list[Finding])
 
 
 def read_checks(path: Path) -> list[Finding]:
-    """The findings of checks.json.
+    """Return the findings of checks.json.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: the file is missing or damaged.
     """
     findings: list[Finding] = parse(_FINDINGS, path)
     return findings
 
 
 def checks_text(findings: Iterable[Finding]) -> str:
-    """What checks.json holds."""
+    """Return the content of checks.json."""
     return to_stored_json([finding.to_json() for finding in findings])

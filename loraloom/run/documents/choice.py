@@ -1,4 +1,4 @@
-"""An automatic choice, as provenance.json keeps it."""
+"""An automatic choice, as provenance.json stores it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compare/<name>.json: what base and adapters answered to the same rows, and what that comes to."""
+"""compare/<name>.json: answers of base and adapters to the same rows, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from loraloom.run.documents.document import Document, Integer, Part, Text, to_st
 
 FORMAT = 1
 BASE_NAME = "base"
-# What experiments are ranked by, and asked in pairs about.
+# The figures by which experiments are ranked and compared in pairs.
 DECIDING = "chrf"
-# The verdicts of a difference that is more than luck, if one of the two is to be preferred.
+# The verdicts on a significant difference in a figure for which higher or lower is better.
 CLEAR = ("better", "worse")
 
 DifferenceVerdict = Literal[
@@ -31,15 +31,15 @@ _TURNED: Mapping[DifferenceVerdict, DifferenceVerdict] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One model against another in one figure, over the same rows.
+    """Comparison of two models in one figure, over the same rows.
 
     Args:
-        model, against: which models; of experiments with several seeds, all of these together.
-        metric: which figure.
+        model, against: the models; an experiment with several seeds counts as one model.
+        metric: name of the figure.
         difference: model minus against, over all rows.
-        low, high: the interval that holds it with 95 % confidence.
-        p_value: of no difference, two-sided; corrected if several were asked at once.
-        verdict: in words; whether higher is better decides between better and worse.
+        low, high: the 95 % confidence interval of the difference.
+        p_value: two-sided, for no difference; corrected if several were tested at once.
+        verdict: the result in words; better or worse depends on whether higher is better.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -55,7 +55,7 @@ class Difference:
 
     @property
     def turned(self) -> Difference:
-        """The same, seen from the other side."""
+        """The same difference with the two models exchanged."""
         return replace(
             self,
             model=self.against,
@@ -73,7 +73,7 @@ class Movement:
 
     Args:
         total: over all adapted linears together.
-        kinds: by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
+        kinds: movement by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -86,8 +86,8 @@ class ModelRecord(Part):
     """One model of a comparison.
 
     Args:
-        figures: by name, over the judged rows.
-        movement: of its adapter; None for the base.
+        figures: figures by name, over the judged rows.
+        movement: movement of its adapter; None for the base.
     """
 
     figures: dict[str, float]
@@ -99,7 +99,7 @@ class FigureInterval(Part):
 
     Args:
         mean: over its seeds.
-        sd: the standard deviation over its seeds; None if there is one.
+        sd: the standard deviation over its seeds; None if there is only one seed.
     """
 
     mean: float
@@ -112,8 +112,8 @@ class GroupRecord(Part):
     """An experiment, or the base.
 
     Args:
-        models: of its seeds.
-        figures: by name.
+        models: models of its seeds.
+        figures: figures by name.
     """
 
     models: list[str] = Field(default_factory=list)
@@ -121,19 +121,19 @@ class GroupRecord(Part):
 
 
 class Recommendation(Part):
-    """Which experiment to take, and why; None if the rows do not say."""
+    """The experiment to use, and why; None if the rows do not decide it."""
 
     experiment: str | None
     sentence: Text
 
 
 class ComparedRow(Part):
-    """A row, and what each model answered.
+    """A row, and the answer of each model.
 
     Args:
         reference: the known answer; None if there is none.
-        answers: by model, the base's among them.
-        languages: its pair of languages, as in `Comparison.languages`; None if the base has none.
+        answers: answers by model, including the base's.
+        languages: its pair of languages, as in `Comparison.languages`; None if the base has no languages.
     """
 
     source: str
@@ -146,11 +146,11 @@ class LanguagePair(Part):
     """The rows of one pair of languages.
 
     Args:
-        source_lang, target_lang: the codes of the tokenizer.
-        num_rows: with a known answer; 0 if only rows of `data.retain` have this pair.
-        figures: by model and name, over these rows.
-        differences: of each experiment from the base, in the deciding figures.
-        retain_losses: by model, on this pair's rows of `data.retain`.
+        source_lang, target_lang: the tokenizer's codes.
+        num_rows: number of rows with a known answer; 0 if only rows of `data.retain` have this pair.
+        figures: figures by model and name, over these rows.
+        differences: each experiment against the base, in the deciding figures.
+        retain_losses: losses by model, on this pair's rows of `data.retain`.
     """
 
     source_lang: str
@@ -165,22 +165,22 @@ class Comparison(Document):
     """A comparison.
 
     Args:
-        file: where it lies; not in the file.
-        what: `test`, `eval` or `prompts`: which rows were answered.
-        time: since when what an adapter learns is not in it.
-        num_judged: rows that the figures are over: those with a known answer, if some have one.
-        num_truncated_sources: that were cut to fit.
+        file: path of the file; not stored in it.
+        what: the rows that were answered: `test`, `eval` or `prompts`.
+        time: time of the comparison; what an adapter learns later is not in it.
+        num_judged: number of rows that the figures cover: those with a known answer, if some have one.
+        num_truncated_sources: number of sources that were truncated.
         took_part_in_a_choice: whether these rows also chose the checkpoints.
-        sentences: what each experiment does, in the recipe's order.
-        generation: how answers were made.
+        sentences: the effect of each experiment, in the recipe's order.
+        generation: settings with which answers were generated.
         quantization: how the base that all models share was quantized; `none` if it was not.
-        models: by name, the base first.
+        models: models by name, the base first.
         differences: each experiment against the base, in every figure.
         signatures: figure → how it was computed; empty if no row has a known answer.
         groups: the experiments' figures over their seeds.
-        pairs: each experiment against each other in the deciding figure.
-        ranking: the experiments, the best first.
-        languages: of a multilingual base, each pair of languages, the one with most rows first.
+        pairs: each pair of experiments, compared in the deciding figure.
+        ranking: the experiments, best first.
+        languages: for a multilingual base, each pair of languages, by falling number of rows.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
@@ -208,11 +208,11 @@ class Comparison(Document):
 
     @property
     def models_of_groups(self) -> dict[str, list[str]]:
-        """Experiment → the models of its seeds, also if nothing could be judged."""
+        """The models of each experiment's seeds, even if nothing could be judged."""
         return {name: group.models for name, group in self.groups.items()} or {
             name: [name] for name in self.models
         }
 
     def text(self) -> str:
-        """The file's content."""
+        """Return the file's content."""
         return to_stored_json({key: value for key, value in self.to_json().items() if key != "file"})

@@ -1,4 +1,4 @@
-"""What all documents of a run have in common: how they are read, checked and written."""
+"""Reading, validation and writing that all documents of a run share."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from loraloom.run.patience import read_bytes_patiently
 from loraloom.text.message import Message, from_data, to_data
 
 JsonObject = dict[str, Any]
-"""An object of JSON, on its way into a file or out of it."""
+"""A JSON object, read from a file or to be written to one."""
 
 
 def to_json(value: Any) -> str:
-    """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused; messages as text."""
+    """Return a value as JSON: readable, without ASCII escapes, NaN refused; messages as text."""
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False, default=_part_to_json)
     return text + "\n"
 
 
 def to_stored_json(value: Any) -> str:
-    """JSON as `to_json` has it, but with each message as its data, for the files of a run.
+    """Return JSON like `to_json`, but with each message as its data, for the files of a run.
 
-    What programs read from stdout has the text of a message in its place.
+    Output on stdout for programs contains the message's text instead.
     """
     return to_json(to_data(value))
 
@@ -45,10 +45,10 @@ def _part_to_json(value: object) -> JsonObject:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file of a run.
+    """Return the content of a JSON file of a run.
 
     Raises:
-        RunError: it is missing or is not JSON.
+        RunError: the file is missing or is not JSON.
     """
     try:
         return json.loads(read_bytes_patiently(path).decode())
@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def damage(error: ValidationError, path: Path, fix: str = "") -> RunError:
-    """What is said of a file whose content is not what a run's is."""
+    """Return the error for a file whose content is not valid in a run."""
     first = error.errors(include_url=False, include_input=False)[0]
     key, msg = ".".join(map(str, first["loc"])), first["msg"]
     what = (
@@ -75,10 +75,10 @@ def damage(error: ValidationError, path: Path, fix: str = "") -> RunError:
 
 
 def parse(adapter: TypeAdapter[Any], path: Path, fix: str = "") -> Any:
-    """The content of a JSON file, if it is what a `TypeAdapter` describes.
+    """Return the content of a JSON file, validated by a `TypeAdapter`.
 
     Raises:
-        RunError: it is missing, is not JSON, or is something else.
+        RunError: the file is missing, is not JSON, or is invalid.
     """
     values = read_json(path)
     try:
@@ -100,30 +100,30 @@ def _integer(value: Any) -> Any:
 
 
 Printable = Annotated[str, AfterValidator(_printable)]
-"""A path or name that is shown on terminals and may come from anywhere."""
+"""A path or name from an untrusted file, which is shown on terminals."""
 
 Text = Annotated[str, PlainValidator(from_data)]
 """Text for people: a message, stored as its data; files of older versions have its text."""
 
 Integer = Annotated[int, BeforeValidator(_integer)]
-"""A whole number, and no text or truth value that could be taken for one."""
+"""A whole number; text and truth values are not converted."""
 
 
 class Part(BaseModel):
-    """A part of a document. Keys of newer versions are kept, and written again."""
+    """A part of a document; keys of newer versions are kept and written again."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     def to_json(self) -> JsonObject:
-        """What the file has: the keys that were given, in the order of the fields; no defaults."""
+        """Return the keys that were given, in the order of the fields, without defaults."""
         return self.model_dump(exclude_unset=True)
 
 
 class Document(Part):
-    """A JSON file of a run: written by one verb, read by others, open to everybody's hands in between.
+    """A JSON file of a run: written by one verb, read by others, and possibly edited in between.
 
-    A document with a `format` is refused if this version does not know it; `REMEDY` is what the message
-    recommends then, and if the file is damaged.
+    A document with a `format` that this version does not know is refused; `REMEDY` is what the message
+    recommends in that case, and if the file is damaged.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = ()
@@ -138,7 +138,7 @@ class Document(Part):
             fix: what to do if it cannot be used; by default `REMEDY`.
 
         Raises:
-            RunError: it is missing, damaged, or of another format.
+            RunError: the file is missing, damaged, or of another format.
         """
         fix = cls.REMEDY if fix is None else fix
         values = read_json(path)
@@ -158,9 +158,9 @@ class Document(Part):
             raise damage(error, path, fix) from None
 
     def text(self) -> str:
-        """The file's content."""
+        """Return the file's content."""
         return to_stored_json(self.to_json())
 
     def replaced(self, **changes: Any) -> Self:
-        """The same document with other values of some keys."""
+        """Return the same document with other values of some keys."""
         return self.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""What a training will take, as provenance.json keeps it: memory, time and room on the disk."""
+"""Predicted resources of a training, as provenance.json stores them: memory, time and disk space."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from loraloom.run.documents.document import JsonObject
 
 @dataclass(frozen=True)
 class Memory:
-    """The predicted peak, on the device that trains.
+    """The predicted peak of memory on the device that trains.
 
     Args:
-        peak_bytes: of the whole process; loading and the checks may have had it already.
-        loaded_bytes: there before the first step: libraries, base, rows.
-        base_bytes: of that, the frozen weights.
-        phase: which part of the work takes the most beside it: training, evaluation, answers or saving.
-        parts: bytes of that phase by what for, the largest first.
-        free_bytes: what can be taken beside what is loaded.
-        pass_limit: most tokens of a pass, if a whole micro-batch does not fit; None if it does.
+        peak_bytes: peak of the whole process; loading and the checks may already have reached it.
+        loaded_bytes: memory in use before the first step: libraries, base, rows.
+        base_bytes: the part of it that is frozen weights.
+        phase: the work that needs the most additional memory: training, evaluation, answers or saving.
+        parts: bytes of that phase by purpose, the largest first.
+        free_bytes: memory available in addition to what is loaded.
+        pass_limit: most tokens of a pass, if a whole micro-batch does not fit; None if it fits.
     """
 
     peak_bytes: int
@@ -32,19 +32,19 @@ class Memory:
 
     @property
     def needed_bytes(self) -> int:
-        """Beside what is loaded."""
+        """The bytes needed in addition to what is loaded."""
         return sum(self.parts.values())
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long the steps take; evaluations are not in it.
+    """Duration of the steps, without evaluations.
 
     Args:
-        step_seconds: of one step of the first wave, timed on rows of middling length.
-        tokens_per_second: of that step.
-        epoch_seconds: until every experiment of the first wave has seen each row once.
-        seconds: until the last step of the last wave.
+        step_seconds: duration of one step of the first wave, timed on rows of medium length.
+        tokens_per_second: throughput of that step.
+        epoch_seconds: time until every experiment of the first wave has seen each row once.
+        seconds: time until the last step of the last wave.
     """
 
     step_seconds: float
@@ -55,12 +55,12 @@ class Pace:
 
 @dataclass(frozen=True)
 class Disk:
-    """Room for checkpoints.
+    """Disk space for checkpoints.
 
     Args:
-        checkpoint_bytes: of one, at the most.
-        num_kept: how many are kept at a time.
-        free_bytes: on the disk of the run directory.
+        checkpoint_bytes: size of one checkpoint, at most.
+        num_kept: number of checkpoints kept at a time.
+        free_bytes: free space on the disk of the run directory.
     """
 
     checkpoint_bytes: int
@@ -70,13 +70,13 @@ class Disk:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a rank exchanges with the others, beside a few kilobytes a step.
+    """Data that a rank exchanges with the others, apart from a few kilobytes per step.
 
     Args:
-        num_ranks: how many train together.
-        reduced_bytes: gradients that are summed over the ranks, a step of the largest wave.
-        gathered_bytes: weights of a divided base that a rank receives, a pass there and back; 0 if it is
-            whole on each.
+        num_ranks: number of ranks that train together.
+        reduced_bytes: gradients summed over the ranks, per step of the largest wave.
+        gathered_bytes: weights of a divided base that a rank receives per forward and backward pass; 0 if
+            each rank has the whole base.
     """
 
     num_ranks: int
@@ -84,20 +84,20 @@ class Traffic:
     gathered_bytes: int = 0
 
     def among(self, num_ranks: int) -> Traffic:
-        """Return what as many ranks exchange: each receives what the others keep."""
+        """Return the traffic of another number of ranks: each receives what the others keep."""
         kept_by_others = (1 - 1 / num_ranks) / (1 - 1 / self.num_ranks)
         return Traffic(num_ranks, self.reduced_bytes, round(self.gathered_bytes * kept_by_others))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a training will take.
+    """Predicted resources of a training.
 
     Args:
-        waves: who trains together.
-        memory, disk: see there.
-        pace: None where a signal came before the timed step had ended.
-        traffic: None if there is one process.
+        waves: the experiments that train together.
+        memory, disk: predicted memory and disk space.
+        pace: predicted duration; None if a signal arrived before the timed step had ended.
+        traffic: data exchanged between processes; None if there is only one.
     """
 
     waves: tuple[tuple[str, ...], ...]
@@ -107,13 +107,13 @@ class Prediction:
     traffic: Traffic | None = None
 
     def for_processes(self, number: int) -> Prediction:
-        """Return the prediction for another number of processes, of what they exchange."""
+        """Return the prediction with the traffic of another number of processes."""
         if self.traffic is None or self.traffic.num_ranks == number:
             return self
         return replace(self, traffic=None if number == 1 else self.traffic.among(number))
 
     def to_json(self) -> JsonObject:
-        """For provenance.json, and for the event `plan`."""
+        """Return the prediction for provenance.json and the event `plan`."""
         values = {**asdict(self), "waves": [list(wave) for wave in self.waves]}
         if self.memory.pass_limit is None:
             del values["memory"]["pass_limit"]

@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def _usable(choices: dict[str, Choice]) -> dict[str, Choice]:
-    """Refuse choices that a resumed run could not compute with."""
+    """Refuse choices that a resumed run could not use."""
     for key in ("threads", "pass_tokens", "pass_limit"):
         text = choices[key].value if key in choices else "1"
         if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 2**31:
@@ -27,13 +27,13 @@ def _usable(choices: dict[str, Choice]) -> dict[str, Choice]:
 
 
 class BaseIdentity(Part):
-    """Which base a run was trained on.
+    """The base that a run was trained on.
 
     Args:
-        name: as the recipe has it, without folders of this machine.
-        fingerprint, tokenizer_fingerprint: of its weights and of its vocabulary.
+        name: its name in the recipe, without folders of this machine.
+        fingerprint, tokenizer_fingerprint: fingerprints of its weights and its vocabulary.
         head_is_tied: whether the output head is the embedding.
-        commit: of its files on the hub; None for a folder.
+        commit: commit of its files on the hub; None for a folder.
     """
 
     name: str
@@ -44,10 +44,10 @@ class BaseIdentity(Part):
 
 
 class ProcessRecord(Part):
-    """What a process computed with that worked on the run.
+    """A process that worked on the run, and its versions.
 
     Args:
-        processes: how many trained together; None for one.
+        processes: number of processes that trained together; None for one.
     """
 
     started: str
@@ -57,11 +57,11 @@ class ProcessRecord(Part):
 
 
 class SearchRequest(Part):
-    """What a search was asked for; a resume is held to it.
+    """The request of a search, which a resume must match.
 
     Args:
         space: key → choices or range.
-        trials: how many.
+        trials: number of trials.
     """
 
     space: dict[str, JsonValue]
@@ -71,24 +71,24 @@ class SearchRequest(Part):
 
 
 class Provenance(Document):
-    """Where a run comes from.
+    """Origin of a run.
 
     Args:
         started: time at which it was started, with its zone.
-        folder: what the recipe's relative paths are relative to.
-        versions: of Python and of every package that a result depends on.
+        folder: the folder that the recipe's relative paths start from.
+        versions: versions of Python and of every package that a result depends on.
         data: each file's name, and its sha256.
-        retain: sha256 of the one file to measure forgetting on; of each by name if there are several.
-        seeds: of each experiment.
+        retain: sha256 of the file to measure forgetting on; if there are several, sha256 by name.
+        seeds: seed of each experiment.
         allowed: checks whose errors the user allows.
-        choices: automatic ones; before the base was loaded there are none.
-        base: None before it was loaded.
-        waves: who trains together; None before that was decided.
-        plan: what training will take; what another version wrote there is kept as it is.
-        search: what was asked for, if the run is a search.
-        together: how many trials of a search train at once.
+        choices: automatic choices; empty until the base has been loaded.
+        base: the base; None until it has been loaded.
+        waves: the experiments that train together; None until that is decided.
+        plan: predicted resources of the training; a plan of another version is kept unchanged.
+        search: the request, if the run is a search.
+        together: number of trials of a search that train at once.
         sessions: every process that worked on the run; None if it was never resumed.
-        processes: how many trained together at the start; None for one.
+        processes: number of processes that trained together at the start; None for one.
     """
 
     started: str
@@ -110,7 +110,7 @@ class Provenance(Document):
 
     @property
     def prediction(self) -> Prediction | None:
-        """What training will take; None if that is not known, or another version wrote it."""
+        """Predicted resources of the training; None if unknown or written by another version."""
         return self.plan if isinstance(self.plan, Prediction) else None
 
     @property
@@ -120,7 +120,7 @@ class Provenance(Document):
 
     @property
     def pass_limit(self) -> int | None:
-        """Most tokens of any pass, because memory was foreseen to hold no more; None for no limit."""
+        """Most tokens of any pass, by the prediction of memory; None for no limit."""
         return int(self.choices["pass_limit"].value) if "pass_limit" in self.choices else None
 
     @property
@@ -134,15 +134,15 @@ class Provenance(Document):
         return first if self.processes is None else first.model_copy(update={"processes": self.processes})
 
     def allowing(self, checks: Collection[str]) -> Self:
-        """With checks whose errors the user allows now, beside those of before."""
+        """Return the provenance with more checks whose errors the user allows."""
         return self.replaced(allowed=sorted({*self.allowed, *checks}))
 
     def with_process(self, process: ProcessRecord) -> Self:
-        """With one more process that worked on the run; the first is the one that began it."""
+        """Return the provenance with one more process that worked on the run; the first one started it."""
         return self.replaced(sessions=[*(self.sessions or [self._first_process]), process])
 
     def version_changes(self, process: ProcessRecord) -> list[str]:
-        """`torch 2.11.0, before 2.13.0`: what a process has in other versions than the one before it."""
+        """Return the versions that differ from the previous process's: `torch 2.11.0, before 2.13.0`."""
         before = self.newest_process.versions
         return [
             Message("{name} {own}, before {before}", name=name, own=own, before=before.get(name, "none"))
@@ -152,13 +152,13 @@ class Provenance(Document):
 
     @property
     def processes_change(self) -> str:
-        """`processes: 2, before: 1` if a resume has another number of processes; otherwise empty."""
+        """`processes: 2, before: 1` if a resume has another number of processes; otherwise ""."""
         counts = [each.processes or 1 for each in self.sessions or []]
         if len(counts) < 2 or counts[-1] == counts[-2]:
             return ""
         return Message("processes: {now}, before: {before}", now=counts[-1], before=counts[-2])
 
     def to_json(self) -> JsonObject:
-        """What the file has."""
+        """Return the file's content."""
         plan = {} if self.prediction is None else {"plan": self.prediction.to_json()}
         return super().to_json() | plan

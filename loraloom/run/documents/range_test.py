@@ -1,4 +1,4 @@
-"""range_test.json: what a range test of the learning rate found."""
+"""range_test.json: the result of a range test of the learning rate."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RateResult:
-    """What one rate did.
+    """Result of one learning rate.
 
     Args:
         learning_rate: constant, after a short warm-up.
-        eval_loss: after the steps; None if the training did not stay finite.
-        gain: by how much that is below the base's.
+        eval_loss: loss after the steps; None if the training did not stay finite.
+        gain: base's loss minus eval_loss.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -35,14 +35,14 @@ class RangeTest(Document):
     """A learning rate to use, and why.
 
     Args:
-        run: its own run; not in the file, which lies there.
-        experiment: whose settings were tried.
-        num_steps: that every rate had.
-        num_eval_rows: the eval loss is over so many.
-        base_eval_loss: without an adapter.
-        results: in the order of the rates.
-        suggestion: None if no rate helped.
-        reason: one sentence.
+        run: folder of the test's own run, which contains the file; not stored in it.
+        experiment: the experiment whose settings were used.
+        num_steps: number of steps at every rate.
+        num_eval_rows: number of rows of the eval loss.
+        base_eval_loss: loss without an adapter.
+        results: results in the order of the rates.
+        suggestion: the suggested rate; None if no rate helped.
+        reason: reason for the suggestion, in one sentence.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
@@ -59,5 +59,5 @@ class RangeTest(Document):
     reason: Text
 
     def text(self) -> str:
-        """The file's content."""
+        """Return the file's content."""
         return to_stored_json({key: value for key, value in self.to_json().items() if key != "run"})

@@ -1,4 +1,4 @@
-"""result.json: how a run ended; its presence says that it has."""
+"""result.json: how a run ended; the file exists only if the run has ended."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from loraloom.run.documents.document import Document, Integer, Part, Text
 
 @dataclass(frozen=True)
 class RetainLoss:
-    """The loss on rows of `data.retain`, in nats a token.
+    """The loss on rows of `data.retain`, in nats per token.
 
     Args:
-        loss: with the adapter.
-        forgetting: by how much that is more than the base's.
+        loss: loss with the adapter.
+        forgetting: increase over the base's loss.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -35,12 +35,12 @@ class ExperimentResult(Part):
 
     Args:
         status: `done`, `stopped` (early) or `failed`.
-        step: optimizer steps taken.
+        step: number of optimizer steps taken.
         reason: why it ended, if it did not simply finish.
-        best_step, best_metric: of what became its adapter; None if it was never evaluated.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token; None if not measured.
-        retain_loss: what it rose to.
-        retain_pairs: the same of each pair of languages; None if the base has no languages.
+        best_step, best_metric: step and metric of its adapter; None if it was never evaluated.
+        forgetting: increase of the loss on `data.retain`, in nats per token; None if not measured.
+        retain_loss: the loss on `data.retain` with the adapter.
+        retain_pairs: loss and increase by pair of languages; None if the base has no languages.
         movement: ‖ΔW‖ / ‖W‖ over all adapted linears; None if it failed.
     """
 
@@ -59,10 +59,10 @@ class Result(Document):
     """How a run ended.
 
     Args:
-        experiments: by name.
-        steps: of the whole run.
-        wall_seconds: since its verb began.
-        peak_bytes: of the process.
+        experiments: results by name.
+        steps: number of steps of the whole run.
+        wall_seconds: time since its verb began.
+        peak_bytes: peak memory of the process.
     """
 
     experiments: dict[str, ExperimentResult]

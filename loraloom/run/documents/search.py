@@ -1,4 +1,4 @@
-"""search.json: what became of every trial of a search.
+"""search.json: the state or result of every trial of a search.
 
 {"format": 1, "metric": "eval_loss", "higher_is_better": false, "best": "trial-0007",
  "trials": [{"name": "trial-0000", "status": "pruned", "figure": 2.91, "parameters": {"lora.r": 8}, …}]}
@@ -28,13 +28,13 @@ class Trial:
     """One combination of the space, and the adapter that is trained with it.
 
     Args:
-        name: `trial-0007`, of the adapter, the experiment and Optuna's trial 7.
+        name: `trial-0007`, the name of its adapter and experiment, for Optuna's trial 7.
         parameters: dotted key → value.
-        status: as an experiment's; `pruned` gave up its place to another.
-        figure: the best so far, by the recipe's metric_for_best_model.
-        steps, best_step: taken, and of the best figure.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
-        rungs: the figure at each rung it was judged at, by the share of its steps in percent.
+        status: as for an experiment; a `pruned` trial was replaced by another one.
+        figure: its best figure so far, by the recipe's metric_for_best_model.
+        steps, best_step: number of steps taken, and the step of the best figure.
+        forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
+        rungs: its figure at each rung reached, by percentage of its steps.
         reason: why it ended, if it did not simply finish.
     """
 
@@ -52,12 +52,12 @@ class Trial:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it takes no more steps."""
+        """Whether the trial takes no more steps."""
         return self.status != "training"
 
     @property
     def has_adapter(self) -> bool:
-        """Whether it came to its end, so that its adapter was kept and its figure can be compared."""
+        """Whether the trial finished, which means that its adapter was kept and its figure is comparable."""
         return self.status in ("done", "stopped")
 
 
@@ -65,10 +65,10 @@ class SearchRecord(Document):
     """A search.
 
     Args:
-        metric: what trials are judged by.
-        best: the trial with the best figure; None if none came to its end.
-        trials: in the order in which they were drawn.
-        importances: dotted key → share, once the search has ended; empty if that cannot be said.
+        metric: metric by which trials are ranked.
+        best: the trial with the best figure; None if none has finished.
+        trials: the trials in the order in which they were drawn.
+        importances: dotted key → share, once the search has ended; empty if it cannot be determined.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)

@@ -1,4 +1,4 @@
-"""split.json: which row of which file went to training, evaluation and test."""
+"""split.json: the rows of each file that are used for training, evaluation and test."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic import StringConstraints
 from loraloom.run.documents.document import Document, Integer, JsonObject, Text
 
 RowId = tuple[str, Integer] | tuple[str, Integer, Integer]
-"""A file and a row in it, from 1; of an answer in a conversation, its turn too."""
+"""A file and a row in it, from 1; for an answer in a conversation, also its turn."""
 
 DroppedRowRecord = tuple[str, Integer, str, Text]
-"""A file, a row in it, the place of the row that is bad, and why it was left out."""
+"""A file, a row in it, the invalid part of the row, and why it was left out."""
 
 
 Ranges = Annotated[str, StringConstraints(pattern=r"^(\d+(-\d+)?(,\d+(-\d+)?)*)?$")]
-"""Ascending numbers, as `1-56,58,60-99`: one text, because there may be a million of them."""
+"""Ascending numbers as one text, `1-56,58,60-99`, because there may be a million."""
 
 PartName = Literal["train", "eval", "test"]
 PART_NAMES: tuple[PartName, ...] = ("train", "eval", "test")
@@ -30,8 +30,8 @@ class SplitRecord(Document):
         files: each file's name, as the user wrote it, and its sha256.
         train, eval, test: the rows of each part, in file order.
         dropped: invalid rows that `data.on_invalid: drop` left out.
-        ranges: of rows that are kept in files, in the place of `train`, `eval` and `test`: the numbers of
-            each part's rows, from 1, in the order of the files that it is taken from, as `1-56,58,60-99`.
+        ranges: for rows that are kept in files, instead of `train`, `eval` and `test`: the numbers of each
+            part's rows, from 1, in the order of the part's files, as `1-56,58,60-99`.
     """
 
     files: dict[str, str]
@@ -43,7 +43,7 @@ class SplitRecord(Document):
 
     @property
     def num_rows(self) -> dict[str, int]:
-        """How many rows each part has."""
+        """The number of rows in each part."""
         return {part: self._num_rows(part) for part in PART_NAMES}
 
     def _num_rows(self, part: PartName) -> int:
@@ -52,7 +52,7 @@ class SplitRecord(Document):
         return len(getattr(self, part))
 
     def to_json(self) -> JsonObject:
-        """What the file has, rows as lists."""
+        """Return the file's content, with rows as lists."""
         rows: JsonObject = {part: list(map(list, getattr(self, part))) for part in (*PART_NAMES, "dropped")}
         return super().to_json() | {key: value for key, value in rows.items() if key in self.model_fields_set}
 

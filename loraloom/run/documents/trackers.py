@@ -1,4 +1,4 @@
-"""trackers/runs.json: which run of which tracker shows an experiment, so that a resume continues it."""
+"""trackers/runs.json: each tracker's run for each experiment, which a resume continues."""
 
 from __future__ import annotations
 

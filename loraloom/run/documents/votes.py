@@ -1,4 +1,4 @@
-"""votes.json: what people chose who saw answers without their models' names."""
+"""votes.json: choices of people who saw answers without the models' names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Vote(Part):
     """One blind vote.
 
     Args:
-        time: when, with its zone.
-        prompt: what was answered.
-        answers: by model, in the order in which they were shown.
+        time: time of the vote, with its zone.
+        prompt: the prompt that was answered.
+        answers: answers by model, in the order shown.
         chosen: the model whose answer was chosen; None if the voter saw no difference.
     """
 
@@ -27,7 +27,7 @@ class Vote(Part):
 
 
 class Votes(Document):
-    """All blind votes of a run, the oldest first."""
+    """All blind votes of a run, oldest first."""
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
 

@@ -48,7 +48,7 @@ _WORDS: dict[str, str] = {
 
 
 def shown_word(word: str) -> str:
-    """Return a word of a document as a message; an unknown one as it is.
+    """Return a word of a document as a message; an unknown word is returned unchanged.
 
     >>> shown_word("too few rows")
     'too few rows'

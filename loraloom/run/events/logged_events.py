@@ -176,7 +176,7 @@ class FileChange(Event):
 
     Args:
         path: its path in the run.
-        what: what is done about it.
+        what: how the change is handled.
     """
 
     kind: ClassVar[str] = "changed"

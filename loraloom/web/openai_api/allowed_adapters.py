@@ -1,4 +1,4 @@
-"""The adapters that a server may attach: folders below one that its owner allowed, found by listing them."""
+"""The adapters that a server may attach: folders below one that its owner allowed, found by listing it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_FOLDERS = 10_000
 def available_folders(root: Path | None) -> dict[str, Path]:
     """List the adapters below a folder, by their names relative to it.
 
-    A request names one of these. Its words are looked up here and never become part of a path, and links are
+    A request names one of these. The name is looked up here and never becomes part of a path, and links are
     not followed.
     """
     found: dict[str, Path] = {}
@@ -36,7 +36,7 @@ def allowed_folder(root: Path | None, name: str) -> Path:
     """Return the folder of an available adapter.
 
     Raises:
-        JobError: there is none of this name.
+        JobError: there is no adapter of this name.
     """
     folder = available_folders(root).get(name)
     if folder is None:

@@ -1,4 +1,4 @@
-"""Answers of the API: events of the model process to OpenAI's documents, whole or as a stream."""
+"""Answers of the API: the model process's events as OpenAI's documents, whole or as a stream."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Answer:
     """One answer so far.
 
     Args:
-        text: generated so far.
+        text: text generated so far.
         reason: why it ended: `stop` or `length`; "" while it continues.
-        logprobs: of its tokens, if asked for.
-        num_tokens, num_source_tokens: of the answer and of its prompt.
+        logprobs: log-probabilities of its tokens, if requested.
+        num_tokens, num_source_tokens: number of tokens of the answer and of its prompt.
     """
 
     text: str = ""
@@ -35,7 +35,7 @@ class Answer:
     num_source_tokens: int = 0
 
     def add(self, event: dict[str, Any]) -> None:
-        """Take in what became known."""
+        """Add an event of the answer."""
         self.text += event["text"]
         self.reason = event["reason"]
         self.num_tokens, self.num_source_tokens = event["num_tokens"], event["num_source_tokens"]
@@ -47,7 +47,7 @@ async def collect(answering: Answering, num_answers: int) -> list[Answer]:
     """Wait for all answers to one prompt.
 
     Raises:
-        JobError: it cannot be answered.
+        JobError: the prompt cannot be answered.
     """
     answers = [Answer() for _ in range(num_answers)]
     async for event in events_of(answering, num_answers):
@@ -59,7 +59,7 @@ async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dic
     """Yield the events of a request until its last answer has ended; stop generating if the client has left.
 
     Raises:
-        JobError: it cannot be answered, or not in time.
+        JobError: the request cannot be answered, or not in time.
     """
     num_open = num_answers
     deadline = asyncio.get_running_loop().time() + REQUEST_SECONDS
@@ -92,7 +92,7 @@ class CompletionForm:
     """Documents of /v1/completions.
 
     Args:
-        id, model: of the request.
+        id, model: id and model of the request.
     """
 
     kind = chunk_kind = "text_completion"
@@ -124,7 +124,7 @@ class CompletionForm:
         return {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": answer.reason}
 
     def delta(self, index: int, event: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-        """Return what is new of one answer."""
+        """Return the new part of one answer."""
         logprobs = None if event["logprob"] is None else self.logprobs([event["logprob"]])
         reason = event["reason"] or None
         return {"index": index, "text": event["text"], "logprobs": logprobs, "finish_reason": reason}
@@ -158,7 +158,7 @@ class ChatForm(CompletionForm):
         }
 
     def delta(self, index: int, event: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-        """Return what is new of one answer."""
+        """Return the new part of one answer."""
         role = {"role": "assistant"} if is_first else {}
         return {
             "index": index,

@@ -26,18 +26,18 @@ HTTP_ERRORS = {
 def error_response(
     status: int, code: str, message: str, param: str | None = None, retry_after: int | None = None
 ) -> JSONResponse:
-    """Write an error."""
+    """Create the response for an error."""
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
     return JSONResponse(error_document(status, code, message, param), status, headers)
 
 
 def unhealthy(status: str, retry_after: int) -> JSONResponse:
-    """Say why requests are not answered."""
+    """Create the response that states why requests are not answered."""
     return JSONResponse({"status": status}, 503, {"retry-after": str(retry_after)})
 
 
 def install_errors(app: FastAPI) -> None:
-    """Let an application answer every error in one form."""
+    """Install handlers, so that an application answers every error in one form."""
 
     @app.exception_handler(JobError)
     async def _job(request: Request, error: JobError) -> JSONResponse:

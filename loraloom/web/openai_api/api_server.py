@@ -25,23 +25,24 @@ from loraloom.web.security import Access, SecurityMiddleware
 MAX_CONNECTIONS = 2048
 KEEP_ALIVE_SECONDS = 15
 POLL_SECONDS = 0.05
-# New objects until the youngest are looked at, how often until older ones are, and how often until all are.
-# Under full load that is 4 ms ten times a second, instead of 25 ms twice, and 0.3 s once a minute.
+# Thresholds of the garbage collector: new objects until a young collection, and numbers of collections until
+# the middle and the full one. Under full load, a collection takes 4 ms ten times a second, instead of 25 ms
+# twice, and 0.3 s once a minute.
 COLLECTION_THRESHOLDS = (700, 5, 600)
-STALLED_SECONDS = 10  # after which to try again if the event loop does nothing
+STALLED_SECONDS = 10  # after which to try again if the event loop is stalled
 CLOSE_SECONDS = 2  # for answers to be sent after the last token
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How a server is reached, and what it allows.
+    """Address and limits of a server.
 
     Args:
         access: who may use it.
-        port: 0 for any free one.
+        port: port to listen on; 0 for any free one.
         adapters_root: adapters below it can be attached while the server runs.
-        max_waiting: requests under way; further ones are refused with 429.
-        grace_seconds: that answers under way have after SIGTERM.
+        max_waiting: maximum number of requests in progress; further ones are refused with 429.
+        grace_seconds: time that answers in progress have after SIGTERM.
     """
 
     access: Access
@@ -52,7 +53,7 @@ class ServerSettings:
 
 
 class _Server(AcceptingServer):
-    """Accepts no work after the first signal, and ends with the last answer, or at the second signal."""
+    """A server that accepts no work after a signal, and ends after the last answer or a second signal."""
 
     def __init__(self, api: Api, grace_seconds: float, *more: Any) -> None:
         super().__init__(*more)
@@ -88,8 +89,8 @@ def serve(
     """Load a model and serve it until SIGTERM or SIGINT.
 
     Args:
-        configuration: what to load.
-        settings: how the server is reached.
+        configuration: configuration of the model process.
+        settings: address and limits of the server.
         log: called with notes on the model, and with what happens to its process.
         on_start: called with the server's address when the model is loaded; before, it answers 503.
 
@@ -107,9 +108,9 @@ def serve(
 
 
 def _keep_collections_short() -> None:
-    """Bound what the garbage collector goes through: all objects took 0.1 s, each second, of all requests."""
+    """Bound the garbage collector's work: scanning all objects took 0.1 s of every second."""
     gc.collect()
-    gc.freeze()  # what is imported stays
+    gc.freeze()  # imported modules stay
     gc.set_threshold(*COLLECTION_THRESHOLDS)
 
 
@@ -125,7 +126,7 @@ async def _serve(
     config = uvicorn.Config(
         SecurityMiddleware(api.counted, settings.access),
         lifespan="off",
-        access_log=False,  # paths and addresses of clients are nobody's business
+        access_log=False,  # clients' paths and addresses are private
         log_level="warning",
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -156,7 +157,7 @@ async def _serve(
 
     loading = asyncio.create_task(load())
     try:
-        await server.serve(sockets=[listening])  # while the model is loaded, it says so
+        await server.serve(sockets=[listening])  # while the model is being loaded, the API reports that
         if loading.done():
             loading.result()
     finally:

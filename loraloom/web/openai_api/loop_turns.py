@@ -1,4 +1,4 @@
-"""Turns of the event loop, of which each request that costs time takes one of its own."""
+"""Turns of the event loop; each request that costs time takes a separate turn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 
 
 class Turns:
-    """Lets one task continue in each turn of the event loop, in the order in which they came.
+    """Lets one task continue in each turn of the event loop, in order of arrival.
 
-    Of a hundred requests that arrive together, asyncio begins all in one turn, and what arrives after them,
-    such as `/health`, waits for all. Between two turns the loop looks for what has arrived.
+    If a hundred requests arrive together, asyncio starts all of them in one turn, and later ones, such as
+    `/health`, wait for all. Between two turns, the loop checks for new arrivals.
     """
 
     def __init__(self) -> None:

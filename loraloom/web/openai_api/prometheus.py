@@ -13,10 +13,10 @@ BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 
 
 class Metrics:
-    """Counts requests, and shows figures of the model process.
+    """Counts of requests, and figures of the model process.
 
     Args:
-        model: the process.
+        model: the model process.
     """
 
     def __init__(self, model: ModelProcess) -> None:
@@ -26,7 +26,7 @@ class Metrics:
         self._seconds = 0.0
 
     def counting(self, app: App) -> App:
-        """Count the requests of an application by route, never by path, and the time until answers begin."""
+        """Wrap an application to count requests by route, never by path, and time until answers begin."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             started = time.monotonic()
@@ -46,8 +46,8 @@ class Metrics:
 
         Args:
             route: its path, with placeholders.
-            status: of HTTP.
-            seconds: until it began.
+            status: HTTP status.
+            seconds: time until it began.
         """
         self._num_requests[route, status] += 1
         self._seconds += seconds

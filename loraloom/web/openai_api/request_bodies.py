@@ -152,7 +152,7 @@ class ChatMessage(Strict):
         return content
 
     def as_turn(self) -> dict[str, str]:
-        """Return it as a turn of a data file's conversation."""
+        """Return the message as a turn of a data file's conversation."""
         text = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 

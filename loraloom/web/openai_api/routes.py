@@ -56,7 +56,7 @@ STOPPING = Message("the server is stopping; send the request to another server, 
 LOADING = Message("the model is being loaded; send the request again later")
 ANSWERING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/compare"})
 STOPPING_SECONDS, LOADING_SECONDS = 10, 2  # after which to try again
-CLIENT_LEFT = 499  # as nginx counts it; no client reads it
+CLIENT_LEFT = 499  # as in nginx's logs; no client reads it
 
 
 class Api:
@@ -80,7 +80,7 @@ class Api:
             title="LoRALoom",
             version="1",
             description=Message("A base model and its LoRA adapters, in the form of OpenAI's API."),
-            docs_url=None,  # they load scripts from elsewhere
+            docs_url=None,  # FastAPI's pages load scripts from other servers
             redoc_url=None,
             redirect_slashes=False,
             responses=ERRORS,
@@ -92,7 +92,7 @@ class Api:
 
     def _add_routes(self, app: FastAPI) -> None:
         app.get("/health", responses=HEALTH, response_model=None)(self.health)
-        app.head("/health", include_in_schema=False)(self.health)  # as monitors ask
+        app.head("/health", include_in_schema=False)(self.health)  # as monitoring tools request it
         app.get("/metrics", responses=FIGURES, response_class=PlainTextResponse)(self.show_metrics)
         app.get("/v1/models", response_model=ModelList, responses=linked(200, OF_MODELS))(self.list_models)
         app.get("/v1/models/{model}", response_model=ModelDocument)(self.show_model)
@@ -109,7 +109,7 @@ class Api:
         app.delete("/v1/adapters/{name}", response_model=RemovedModel)(self.remove_adapter)
 
     async def _unless_full(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse requests beyond the queue unread, so that many of them leave time for the others."""
+        """Refuse requests beyond the queue without reading them, which leaves time for the others."""
         is_costly = scope["type"] == "http" and scope["path"] in ANSWERING
         if is_costly:
             await self._turns.wait()
@@ -225,7 +225,7 @@ class Api:
     async def _submit(self, jobs: Sequence[MakeJob]) -> list[Answering]:
         """Send some jobs, all or none."""
         self._check_running()
-        if len(jobs) > self.model.max_waiting:  # it would be refused at any time
+        if len(jobs) > self.model.max_waiting:  # such a request would be refused at any time
             message = Message(
                 "a request has at most {limit} prompts or models here, the places of the queue",
                 limit=self.model.max_waiting,
@@ -261,7 +261,7 @@ class Api:
 
 
 class _Stream(StreamingResponse):
-    """Server-sent events; whatever ends it, its requests are closed."""
+    """A response of server-sent events, which closes its requests however it ends."""
 
     def __init__(self, sent: Any, answerings: Sequence[Answering]) -> None:
         super().__init__(sent, media_type="text/event-stream")
@@ -279,7 +279,7 @@ async def _accepted(answerings: Sequence[Answering]) -> None:
     """Wait until all requests are known to be valid.
 
     Raises:
-        JobError: one is not; the others are closed.
+        JobError: a request is invalid; the others are closed.
     """
     try:
         for answering in answerings:

@@ -1,4 +1,4 @@
-"""What is wrong with the body of a request, in words of our own, which have translations."""
+"""Problems with the body of a request, as messages of our own, which have translations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from loraloom.text.message import Message, joined, said_by
 
 SHOWN_PROBLEMS = 5
 
-# Each with the value in pydantic's context that it names, if any.
+# Each with the key of the value in pydantic's context that the message contains, if any.
 _LIMITS = {
     "greater_than": (Message("must be greater than {limit}", limit=0), "gt"),
     "greater_than_equal": (Message("must be at least {limit}", limit=0), "ge"),
@@ -39,14 +39,14 @@ _KINDS = {
 
 
 def described(problems: Sequence[Any], body: Any) -> tuple[Message, str | None]:
-    """Describe what pydantic found, each key once.
+    """Describe the problems that pydantic found, each key once.
 
     Args:
-        problems: of pydantic.
-        body: that they are about.
+        problems: pydantic's problems.
+        body: body of the request.
 
     Returns:
-        The message, and the first key that it is about, if any.
+        The message, and the first key in it, if any.
     """
     by_place: dict[str, list[str]] = {}
     for problem in problems:
@@ -73,10 +73,10 @@ def _what(problem: Mapping[str, Any]) -> str:
 
 
 def _place(problem: Any, value: Any) -> str:
-    """The key that a problem is about: `messages.0.role`.
+    """Return the key that a problem is about: `messages.0.role`.
 
     Args:
-        problem: of pydantic; its path names not only keys, but also the types that a value may have.
+        problem: pydantic's problem; its path contains not only keys, but also types that a value may have.
         value: the body.
     """
     parts = []

@@ -1,6 +1,6 @@
 """A process that answers prompts with a run's models: `python -m loraloom.web.pages.answering_process RUN`.
 
-It reads one request a line and writes one answer a line, both JSON:
+It reads one request per line and writes one answer per line, both JSON:
 
     {"id": "5f", "prompt": "…", "models": ["base", "wide"], "settings": {"max_new_tokens": 64}, "seed": 0}
     {"cancel": "5f"}
@@ -8,7 +8,7 @@ It reads one request a line and writes one answer a line, both JSON:
     ◀ {"id": "5f", "answers": {"base": "…", "wide": "…"}, "done": false}    as they are generated
     ◀ {"id": "5f", "problems": [message, …]}
 
-The models are in this process, so that the pages stay quick and a lack of memory ends no page.
+The models are in this process, so that the pages stay responsive and a lack of memory does not end them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from loraloom.recipe import GenerationSettings
 from loraloom.text.message import to_data
 
 IDLE_SECONDS = 900
-# Browsers need no more changes a second.
+# Browsers need no more changes per second.
 LEAST_SECONDS = 0.05
 
 
 class _Cancelled(Exception):
-    """The question is no longer asked."""
+    """The question was cancelled."""
 
 
 class Requests:
-    """The requests on standard input, read by a thread of its own so that one can be cancelled."""
+    """The requests on standard input, read by a separate thread so that one can be cancelled."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -53,14 +53,14 @@ class Requests:
         self._waiting.put(None)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next request; None if the pages have ended or none came for a while."""
+        """Return the next request; None if the pages have ended or none arrived for a while."""
         try:
             return self._waiting.get(timeout=IDLE_SECONDS)
         except queue.Empty:
             return None
 
     def raise_if_cancelled(self, id: str) -> None:
-        """End a request that is no longer wanted."""
+        """Raise an error if a request was cancelled."""
         if id in self._cancelled:
             raise _Cancelled
 
@@ -68,7 +68,7 @@ class Requests:
 def main(run: Path) -> int:
     """Load the models of a run and answer requests until there are no more."""
     requests, out = Requests(sys.stdin), sys.stdout
-    sys.stdout = sys.stderr  # what libraries print is no answer
+    sys.stdout = sys.stderr  # output of libraries is not an answer
 
     def write(line: Mapping[str, Any]) -> None:
         out.write(json.dumps(to_data(line), ensure_ascii=False) + "\n")

@@ -47,7 +47,7 @@ def make_access(
     """Return who may use the pages.
 
     Raises:
-        RecipeError: another address than the loopback one is bound without a token.
+        RecipeError: an address other than the loopback one is bound without a token.
     """
     return Access(
         host=host,
@@ -61,7 +61,7 @@ def make_access(
 
 
 def make_pages(runs: Path, access: Access) -> FastAPI:
-    """Make the application without its outer checks, for `SecurityMiddleware`.
+    """Create the application without its outer checks, for `SecurityMiddleware`.
 
     Args:
         runs: the folder of the runs.
@@ -102,7 +102,7 @@ def make_pages(runs: Path, access: Access) -> FastAPI:
 
 
 def make_application(runs: Path, access: Access) -> App:
-    """Make the pages behind their checks."""
+    """Create the pages behind their checks."""
     return SecurityMiddleware(make_pages(runs, access), access, _refusal_page)
 
 

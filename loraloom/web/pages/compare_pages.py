@@ -1,4 +1,4 @@
-"""Ask base and adapters side by side, and vote without knowing which is which."""
+"""Pages to compare answers of base and adapters side by side, with blind votes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def answers(request: Request, run: NamedRun, id: str) -> Response:
             if await request.is_disconnected():
                 await run_in_threadpool(_questions(request).cancel, question)
                 return
-            # Looked at first, because the last answers may come while those before them are rendered.
+            # Checked first, because the last answers may arrive while earlier ones are rendered.
             is_over = question.is_over
             if is_over or question.version != seen:
                 seen = question.version
@@ -105,7 +105,7 @@ async def answers(request: Request, run: NamedRun, id: str) -> Response:
 
 @router.post("/runs/{name}/answers/{id}/vote")
 async def vote(request: Request, run: NamedRun, id: str, form: OwnForm) -> Response:
-    """Keep a vote in the run, and show which model gave which answer."""
+    """Store a vote in the run, and show which model gave which answer."""
     question = _found(request, run, id)
     chosen = field(form, "chosen")
     if question.status != "done" or not question.is_blind:
@@ -120,7 +120,7 @@ async def vote(request: Request, run: NamedRun, id: str, form: OwnForm) -> Respo
         try:
             await run_in_threadpool(add_vote, run, own)
         except BaseException:
-            question.vote = None  # it was not kept, so the voter can try again
+            question.vote = None  # the vote was not stored, so the voter can try again
             raise
     votes = await run_in_threadpool(read_votes, run)
     return page(
@@ -161,7 +161,7 @@ def _check_prompt(prompt: str) -> None:
     """Refuse a prompt that cannot be answered.
 
     Raises:
-        RecipeError: it is empty or too long.
+        RecipeError: the prompt is empty or too long.
     """
     if not prompt.strip():
         raise RecipeError(Message("Type a prompt first."))
@@ -175,7 +175,7 @@ def _settings(form: FormData) -> dict[str, Any]:
     """Return the decoding settings of a form.
 
     Raises:
-        RecipeError: one of them is invalid.
+        RecipeError: a setting is invalid.
     """
     is_sampling = field(form, "do_sample") == "true"
     given: dict[str, Any] = {

@@ -21,7 +21,7 @@ ROWS_A_PAGE = 20
 def data(
     request: Request, run: NamedRun, part: str = "train", number: int = 1, find: str = "", cut: bool = False
 ) -> Response:
-    """Show the rows of a part, or those of them that contain a text or were cut."""
+    """Show the rows of a part, or only those that contain a text or were cut."""
     if part not in PARTS:
         raise HTTPException(404, Message("There is no such part of the data."))
     cache: SplitCache = request.app.state.splits

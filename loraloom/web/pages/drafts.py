@@ -1,4 +1,4 @@
-"""Drafts of new runs: uploaded data files and a recipe beside them, in folders below `RUNS/.pages/drafts`."""
+"""Drafts of new runs: uploaded data files and a recipe, in folders below `RUNS/.pages/drafts`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECIPE = "recipe.yaml"
 MODEL = "model.txt"
 LONGEST_NAME = 100
 CHUNK = 1 << 20
-# Not word characters of any script, and what a shell or a path would read as something else.
+# Characters that are not word characters of any script, or are special in a shell or path.
 _UNSAFE = re.compile(r"[^\w.\-]+")
 
 
@@ -42,7 +42,7 @@ class Draft:
 
     @property
     def id(self) -> str:
-        """Name of its folder."""
+        """Id of the draft, which is the name of its folder."""
         return self.folder.name
 
     @property
@@ -74,12 +74,12 @@ class Draft:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the data files of a draft were found to be.
+    """Result of examining the data files of a draft.
 
     Args:
         recipe: proposed recipe as YAML; "" if the files are not usable as they are.
         problems: what is wrong with the files.
-        notes: what was accepted and the user should know.
+        notes: what was accepted, for the user's information.
         preview: rows and lengths; None if the files are not usable.
     """
 
@@ -101,21 +101,21 @@ class Drafts:
         return self.runs / PAGES_FOLDER / "drafts"
 
     def all(self) -> list[Draft]:
-        """List the drafts, the newest first."""
+        """List the drafts, newest first."""
         if not self.folder.is_dir():
             return []
         found = [path for path in self.folder.iterdir() if (path / MODEL).is_file()]
         return [Draft(path) for path in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]
 
     def find(self, id: str) -> Draft | None:
-        """Return the draft of an id, which is looked up and never joined to a path."""
+        """Return the draft with an id, which is looked up and never joined to a path."""
         return next((draft for draft in self.all() if draft.id == id), None)
 
     def create(self, files: Sequence[tuple[str, BinaryIO]], model: str) -> Draft:
-        """Keep uploaded files, each under a plain form of its name.
+        """Store uploaded files as a draft, each under a plain form of its name.
 
         Raises:
-            RunError: they cannot be written.
+            RunError: the files cannot be written.
         """
         own = self.folder / secrets.token_hex(8)
         try:
@@ -138,7 +138,7 @@ class Drafts:
 
 
 def _free_name(folder: Path, name: str) -> str:
-    """Return a plain name that is free: a part of a path, or a name of ours, is none."""
+    """Return an unused name in plain form, without parts of a path; names of our own files are reserved."""
     last = re.split(r"[/\\]", name)[-1]
     plain = _UNSAFE.sub("-", last).lstrip(".-")[-LONGEST_NAME:].lstrip(".-") or "data"
     if plain in (RECIPE, MODEL):
@@ -184,7 +184,7 @@ def _as_options(settings: str) -> list[str]:
 
 
 def _for_the_page(problem: Problem) -> Problem:
-    """Replace what is done in a terminal by what is done on the page, and options by settings."""
+    """Replace instructions for a terminal by those for the page, and options by settings."""
     where = problem.where.removeprefix("--set ")
     if "loraloom init" not in problem.fix:
         return replace(problem, where=where)
@@ -198,12 +198,12 @@ def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:
     names = [str(draft.folder / name) for name in draft.files]
     try:
         return preview_files(locate("train", names, Locations()).files, settings)
-    except LoRALoomError:  # what is wrong was said when the recipe was proposed
+    except LoRALoomError:  # the problem was reported when the recipe was proposed
         return None
 
 
 def _with_own_names(text: str, draft: Draft) -> str:
-    """Name the data files as they are beside the recipe, if it then still names the same files."""
+    """Name the data files relative to the recipe's folder, if it then still names the same files."""
     plain = text.replace(f"{draft.folder}/", "")
     try:
         train = parse_recipe_with_notes(plain, name=Path(RECIPE).name).recipe.data.train
@@ -223,7 +223,7 @@ class LineProblem:
     """A problem of a recipe.
 
     Args:
-        line: line that it is in, from 1; None if it is in none.
+        line: number of its line, from 1; None if it is not in a line.
         message: what is wrong.
         is_note: whether it is only a note.
     """
@@ -234,7 +234,7 @@ class LineProblem:
 
 
 def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
-    """Read a recipe while it is being typed: the recipe if it is valid, and what to say about its lines."""
+    """Read a recipe while it is being typed: return it if it is valid, and the problems of its lines."""
     try:
         reading = parse_recipe_with_notes(text, name=Path(RECIPE).name)
     except LoRALoomError as error:

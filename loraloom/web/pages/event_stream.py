@@ -12,7 +12,7 @@ HEARTBEAT = ": still here\n\n"
 
 
 def event(name: str, data: str) -> str:
-    """Write one event; a line break in the data begins another `data:` line.
+    """Format one event; a line break in the data begins another `data:` line.
 
     >>> event("live", "<p>\\none</p>")
     'event: live\\ndata: <p>\\ndata: one</p>\\n\\n'
@@ -22,14 +22,14 @@ def event(name: str, data: str) -> str:
 
 
 def event_stream(events: AsyncIterator[str]) -> StreamingResponse:
-    """Answer with events as they come."""
+    """Answer with events as they arrive."""
     return StreamingResponse(
         _with_heartbeat(events), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
     )
 
 
 async def _with_heartbeat(events: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Send a comment when nothing happens, so that a client that has left is noticed."""
+    """Send a comment when nothing happens, to notice that a client has left."""
     waiting: asyncio.Future[str] | None = None
     try:
         while True:

@@ -22,7 +22,7 @@ SUFFIXES = {"recipe": "recommended.yaml"}
 
 @router.get("/runs/{name}/experiments")
 def experiments(request: Request, run: NamedRun, comparison: str = "") -> Response:
-    """Show what the report shows, from the run's files as they are now."""
+    """Show the content of the report, from the run's present files."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     try:

@@ -1,7 +1,7 @@
-"""One piece of work of the pages, in a process of its own: `python -m loraloom.web.pages.job_process FOLDER`.
+"""One job of the pages, in a process of its own: `python -m loraloom.web.pages.job_process FOLDER`.
 
     FOLDER/request.json    {"kind": "train", "recipe": "recipe.yaml", "out": "runs/mine-2026-11-28-1"}
-    FOLDER/events.jsonl    what it reports before and while it works, a line each
+    FOLDER/events.jsonl    events that it reports before and during its work, one per line
     FOLDER/outcome.json    {"status": "done" | "failed" | "stopped", "problems": [message, …], …}
 
 A training that the pages start is the same process as one started in a terminal: it holds the lock of its
@@ -24,12 +24,12 @@ from loraloom.run.resuming import is_search
 from loraloom.text.message import Message, to_data
 
 REQUEST, EVENTS, OUTCOME, LOG = "request.json", "events.jsonl", "outcome.json", "log.txt"
-# Steps are in the log of the run itself.
+# Steps are in the run's own log.
 _SHOWN = (BaseChoices, CheckResults, Note, RowCounts, WarningNote)
 
 
 def run_job(folder: Path) -> int:
-    """Do what `request.json` says and write `outcome.json`; return the exit code."""
+    """Run the job in `request.json` and write `outcome.json`; return the exit code."""
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
 
     def report(event: Event) -> None:

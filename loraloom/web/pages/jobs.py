@@ -42,8 +42,8 @@ class Job:
         run: name of the run that it works on; "" if none.
         status: `running`, `done`, `failed` or `stopped`.
         problems: what went wrong.
-        events: what it reported.
-        outcome: what it found.
+        events: events that it reported.
+        outcome: content of its outcome.json.
         draft: id of the draft that it was started from; "" if none.
     """
 
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def findings(self) -> list[Finding]:
-        """What its checks found."""
+        """The findings of its checks."""
         if "findings" in self.outcome:
             return [_finding(entry) for entry in self.outcome["findings"]]
         return [
@@ -82,7 +82,7 @@ class Jobs:
 
     Args:
         runs: the folder of the runs.
-        starts: held while a new run is named and started, so that no two get the same name.
+        starts: lock that is held while a new run is named and started, so that names are unique.
     """
 
     runs: Path
@@ -96,15 +96,15 @@ class Jobs:
         return self.runs / PAGES_FOLDER / "jobs"
 
     def start(self, kind: str, *, run: str = "", **request: Any) -> Job:
-        """Start a process, or return the one that does the same already, as after two clicks on a button.
+        """Start a process, or return the one that already does the same, as after two clicks on a button.
 
         Args:
-            kind: as in `serving/job.py`.
+            kind: as in `Job`.
             run: name of the run that it works on.
-            request: what it is to do.
+            request: the request to it.
 
         Raises:
-            RunError: too many are running, another one works on the run, or its folder cannot be written.
+            RunError: too many processes are running, another one works on the run, or writing fails.
         """
         with self._mutex:
             if (same := self._already_running(kind, run)) is not None:
@@ -134,10 +134,10 @@ class Jobs:
         return found
 
     def _already_running(self, kind: str, run: str) -> Job | None:
-        """Return the process that does the same work on a run.
+        """Return the process that already does the same work on a run.
 
         Raises:
-            RunError: another process works on it.
+            RunError: another process works on the run.
         """
         newest = self.of_run(run) if run else None
         if newest is None or newest.status != "running":
@@ -158,7 +158,7 @@ class Jobs:
         return {job.run for job in map(self._read, self._folders()) if job.status == "running"}
 
     def find(self, id: str) -> Job | None:
-        """Return the job of an id, which is looked up and never joined to a path."""
+        """Return the job with an id, which is looked up and never joined to a path."""
         return next((self._read(own) for own in self._folders() if own.name == id), None)
 
     def of_run(self, name: str) -> Job | None:
@@ -166,7 +166,7 @@ class Jobs:
         return next((job for own in self._folders() if (job := self._read(own)).run == name), None)
 
     def failed_starts(self) -> list[Job]:
-        """List trainings that ended before there was a run, the newest first."""
+        """List trainings that ended before there was a run, newest first."""
         jobs = [self._read(own) for own in self._folders()]
         return [
             job
@@ -216,7 +216,7 @@ class Jobs:
         )
 
     def _end(self, own: Path) -> Message:
-        """Return how a process ended that left no outcome."""
+        """Return the status of a process that ended without an outcome."""
         process = self._processes.get(own.name)
         code = (process and process.returncode) or 0
         if code == -getattr(signal, "SIGKILL", 9):  # Windows lacks it

@@ -1,4 +1,4 @@
-"""The language of a page: a cookie that the switch on the page sets, else `LORALOOM_LANG` and the locale."""
+"""The language of a page: from a cookie that the page's switch sets, else `LORALOOM_LANG` and the locale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from loraloom.text.language import LOCALES, language_of_user
 
 COOKIE = "loraloom_language"
-# How a language names itself.
+# Each language's own name.
 NAMES = {"en": "English", "zh": "中文"}
 
 
@@ -16,8 +16,8 @@ def language_of(cookies: Mapping[str, str], environment: Mapping[str, str] = os.
     """Return the language of a request, one of `LOCALES`.
 
     Args:
-        cookies: those of the request.
-        environment: of the process.
+        cookies: cookies of the request.
+        environment: environment of the process.
     """
     wanted = cookies.get(COOKIE, "")
     return wanted if wanted in LOCALES else language_of_user(environment)

@@ -1,4 +1,4 @@
-"""The log of a run while it grows: only what is new is read."""
+"""The log of a run while it grows: only new lines are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run while it trains, as its page shows it: figures of now, experiments, curves."""
+"""A run while it trains, as its page shows it: present figures, experiments, curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loraloom.run.events import Evaluation, Event, ExperimentEnd, Note, TrainSte
 from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
-# Steps whose time says how long the rest takes: the pace changes with the wave and with the machine's load.
+# Number of recent steps for estimating the remaining time: the pace changes with wave and machine load.
 RECENT_STEPS = 20
 MOST_NOTES = 5
 
@@ -30,8 +30,8 @@ class LiveExperiment:
         status: `done`, `stopped`, `failed` …; "" while it trains or waits.
         reason: why it ended.
         step, total_steps: its own steps, taken and planned.
-        loss, eval_loss, learning_rate: the last ones; None if there is none.
-        tokens_per_second: over its recent steps.
+        loss, eval_loss, learning_rate: the last values; None if there is none.
+        tokens_per_second: throughput of its recent steps.
     """
 
     name: str
@@ -47,7 +47,7 @@ class LiveExperiment:
 
     @property
     def share_done(self) -> float:
-        """The share of its steps that is taken."""
+        """The share of its steps that it has taken."""
         return 0.0 if not self.total_steps else min(1.0, self.step / self.total_steps)
 
 
@@ -56,10 +56,10 @@ class LiveView:
     """A run so far.
 
     Args:
-        experiments: in the recipe's order.
-        step: of the run.
-        tokens_per_second: of all experiments of the recent steps together.
-        seconds_left: until the experiments that train have taken all their steps, without evaluations.
+        experiments: experiments in the recipe's order.
+        step: step of the run.
+        tokens_per_second: total throughput of the recent steps.
+        seconds_left: time until the training experiments have taken all their steps, without evaluations.
         loss_chart, rate_chart, speed_chart: curves by step; empty before the first one.
         is_log_loss, is_log_rate: whether a chart has a logarithmic axis.
         notes: the last notes of the training.
@@ -83,9 +83,9 @@ def live_view(
     """Describe a run from its events.
 
     Args:
-        events: of its log.
+        events: events of its log.
         names: its experiments, in the recipe's order; those in the log are added.
-        waves: which experiments train together; None before that was decided.
+        waves: which experiments train together; None until that is decided.
     """
     of_steps: dict[str, list[TrainStep]] = {name: [] for name in names}
     of_evals: dict[str, list[Evaluation]] = {}
@@ -206,7 +206,7 @@ def _seconds_left(
     ends: dict[str, ExperimentEnd],
     waves: Sequence[Sequence[str]],
 ) -> float | None:
-    """Estimate from the time of recent steps; a wave that has not begun is as long as this one."""
+    """Estimate the remaining time from recent steps, assuming that later waves take as long as this one."""
     times = [
         max(e.num_tokens / e.tokens_per_second for e in own)
         for own in recent.values()

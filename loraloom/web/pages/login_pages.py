@@ -26,7 +26,7 @@ def login(request: Request, next: str = "/") -> Response:
 
 @router.post("/login")
 async def log_in(request: Request, form: OwnForm) -> Response:
-    """Begin a session, if the token is right."""
+    """Start a session, if the token is correct."""
     access, wanted = access_of(request), _own_path(field(form, "next"))
     if not access.accepts_token(field(form, "token").strip()):
         return page(

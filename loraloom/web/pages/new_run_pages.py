@@ -1,4 +1,4 @@
-"""A new run: upload data, see what it is, write the recipe, check it, start."""
+"""Pages to create a run: upload data, view it, write the recipe, check it, start."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def drafts_of(request: Request) -> Drafts:
 
 
 def named_draft(request: Request, id: str) -> Draft:
-    """Return the draft that a path names."""
+    """Return the draft named in a path."""
     found = drafts_of(request).find(id)
     if found is None:
         raise HTTPException(404, Message("This draft is gone."))
@@ -56,7 +56,7 @@ def new_run(request: Request) -> Response:
 
 @router.post("/new/upload")
 async def upload(request: Request, form: OwnForm) -> Response:
-    """Keep data files as a new draft."""
+    """Store data files as a new draft."""
     given = [each for each in form.getlist("data") if isinstance(each, UploadFile) and each.filename]
     model = field(form, "model").strip() or "starter"
     if not given or not all(each.size for each in given):
@@ -69,7 +69,7 @@ async def upload(request: Request, form: OwnForm) -> Response:
 
 @router.get("/new/{id}")
 def draft(request: Request, draft: NamedDraft) -> Response:
-    """Show what the data is, and the recipe."""
+    """Show the data and the recipe."""
     text = draft.recipe()
     if not text:
         return _draft_page(request, draft, propose(draft, draft.model, {}))
@@ -90,7 +90,7 @@ async def assign_columns(request: Request, draft: NamedDraft, form: OwnForm) -> 
 
 @router.post("/new/{id}/validate")
 async def validate(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
-    """Say what is wrong with the recipe as it is typed."""
+    """Show the problems of the recipe as it is typed."""
     text = field(form, "recipe")
     return await run_in_threadpool(lambda: page(request, "recipe_problems.html.j2", **_typed(text)))
 
@@ -124,7 +124,7 @@ async def start(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
 
 
 def _start_training(request: Request, draft: Draft, allowed: list[str]) -> Job:
-    """Start a training, or return the one that the first of two clicks has started."""
+    """Start a training, or return the one already started by the first of two clicks."""
     jobs, runs = jobs_of(request), runs_of(request).folder
     with jobs.starts:
         if (same := jobs.starting(draft.id)) is not None:
@@ -140,7 +140,7 @@ def _start_training(request: Request, draft: Draft, allowed: list[str]) -> Job:
 
 @router.post("/new/{id}/discard")
 async def discard(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
-    """Remove a draft, unless a run was started from it, whose data it has."""
+    """Remove a draft, unless it contains the data of a run that was started from it."""
     folder = str(draft.folder.resolve())
     if any(run.read_json(run.provenance_file).get("folder") == folder for run in runs_of(request).runs()):
         raise HTTPException(409, Message("A run was trained on the files of this draft, and needs them."))
@@ -150,7 +150,7 @@ async def discard(request: Request, draft: NamedDraft, form: OwnForm) -> Respons
 
 @router.get("/jobs/{id}")
 def job(request: Request, id: str) -> Response:
-    """Show a training that is starting; then go to its run."""
+    """Show a training that is starting, then redirect to its run."""
     found = _job(request, id)
     if found.run and runs_of(request).find(found.run) is not None:
         return RedirectResponse(run_address(found.run), status_code=303)
@@ -159,7 +159,7 @@ def job(request: Request, id: str) -> Response:
 
 @router.get("/jobs/{id}/progress")
 def progress(request: Request, id: str) -> Response:
-    """Show what a process that the pages started has found so far."""
+    """Show the results so far of a process that the pages started."""
     found = _job(request, id)
     answer = page(request, "job.html.j2", job=found, draft=_draft_of(request, found), problems=[])
     if found.kind == "train" and runs_of(request).find(found.run) is not None:
@@ -179,7 +179,7 @@ def _draft_of(request: Request, job: Job) -> Draft | None:
 
 
 def _save(request: Request, draft: Draft, form: Any) -> tuple[Recipe | None, list[str], list[str]]:
-    """Save the recipe of a form; return it with the checks to allow, and why it cannot be used."""
+    """Save the recipe of a form; return it with the checks to allow, and the reasons if it is unusable."""
     text = field(form, "recipe")
     draft.save_recipe(text)
     recipe, said = read_typed_recipe(text)

@@ -1,4 +1,4 @@
-"""The server of the pages: uvicorn, and an end that does not wait for browsers."""
+"""The server of the pages: uvicorn, with a shutdown that does not wait for browsers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ MANY_PORTS = 20
 
 
 class _Server(uvicorn.Server):
-    """A server for which a signal is the usual end; uvicorn would raise it again afterwards."""
+    """A server that is normally ended by a signal, which uvicorn would raise again afterwards."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_start = on_start
 
     async def main_loop(self) -> None:
-        """Say that it has started, and serve.
+        """Announce the start, and serve.
 
-        Not within `startup`: in uvicorn 0.35 a signal that arrives there skips the shutdown.
+        The start is not announced in `startup`: in uvicorn 0.35, a signal there skips the shutdown.
         """
         self._on_start()
         await super().main_loop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End at the first SIGINT or SIGTERM, and at once at the second."""
+        """End the server at the first SIGINT or SIGTERM, and at once at the second."""
         self.force_exit = self.should_exit
         self.should_exit = True
 

@@ -28,15 +28,15 @@ class Question:
     """A prompt, and the answers so far.
 
     Args:
-        id: names it in addresses.
+        id: its id in addresses.
         run: name of the run.
-        prompt: what was asked.
+        prompt: the prompt.
         is_blind: whether the models are hidden until there is a vote.
         order: the models in the order in which they are shown; empty until they are known.
-        answers: by model.
+        answers: answers by model.
         status: `waiting`, `answering`, `done` or `failed`.
         problems: why it failed.
-        version: grows with every change.
+        version: number that grows with every change.
         vote: the chosen model, "" for no difference; None before the vote.
     """
 
@@ -53,7 +53,7 @@ class Question:
 
     @property
     def is_over(self) -> bool:
-        """Whether no more changes of the answers come."""
+        """Whether the answers no longer change."""
         return self.status in ("done", "failed")
 
     @property
@@ -98,10 +98,10 @@ class Questions:
         """Ask the models of a run.
 
         Args:
-            models: those that answer; by default all.
-            settings: of `generation`, in the place of the run's own.
-            seed: for sampling.
-            is_blind: hide and shuffle the models.
+            models: models that answer; by default all.
+            settings: settings of `generation` that replace the run's own.
+            seed: seed for sampling.
+            is_blind: whether to hide and shuffle the models.
         """
         question = Question(secrets.token_hex(8), run.folder.name, prompt, is_blind)
         line = {
@@ -132,7 +132,7 @@ class Questions:
                 self._write(self._process, {"cancel": question.id})
 
     def end(self) -> None:
-        """End the process, as when the server ends."""
+        """End the process, for example when the server ends."""
         with self._mutex:
             process, self._process = self._process, None
         if process is not None:
@@ -168,7 +168,7 @@ class Questions:
             process.popen.stdin.flush()
 
     def _read(self, process: _Process, log: Path) -> None:
-        """Take in what a process writes, until it ends; then its open questions have failed."""
+        """Read the output of a process until it ends; its open questions then fail."""
         stream: IO[str] | None = process.popen.stdout
         assert stream is not None
         for text in stream:
@@ -213,7 +213,7 @@ def _order(question: Question) -> tuple[str, ...]:
 def _fail(question: Question, problems: tuple[str, ...]) -> None:
     if not question.is_over:
         question.problems = problems
-        question.status = "failed"  # last, because it tells readers on other threads that the rest is there
+        question.status = "failed"  # last, because readers on other threads rely on it
         question.version += 1
 
 

@@ -23,7 +23,7 @@ from loraloom.web.security import Access
 
 FOLDER = Path(__file__).parent
 FORM_TOKEN = "form_token"
-# Nothing that a page shows is kept in the browser's storage, and nothing inline runs.
+# No content of a page is kept in the browser's storage, and no inline code runs.
 HTMX_SETTINGS = json.dumps(
     {
         "includeIndicatorStyles": False,
@@ -32,7 +32,7 @@ HTMX_SETTINGS = json.dumps(
         "selfRequestsOnly": True,
         "historyCacheSize": 0,
         "refreshOnHistoryMiss": True,
-        # By default, htmx drops the page of an error, and a button would seem to do nothing.
+        # By default, htmx drops the page of an error, and a button would appear to do nothing.
         "responseHandling": [
             {"code": "204", "swap": False},
             {"code": "[23]..", "swap": True},
@@ -95,5 +95,5 @@ def run_address(name: str) -> str:
 
 
 def problems_of(error: LoRALoomError) -> list[str]:
-    """Return what is wrong, a message for each problem."""
+    """Return a message for each problem of an error."""
     return [problem.as_message() for problem in error.problems]

@@ -1,4 +1,4 @@
-"""What the routes take from a request: the run that a path names, and a form that one of our pages sent."""
+"""Inputs of the routes from a request: the run named in a path, and a form sent by one of our pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def jobs_of(request: Request) -> Jobs:
 
 
 def named_run(request: Request, name: str) -> Run:
-    """Return the run that a path names."""
+    """Return the run named in a path."""
     found = runs_of(request).find(name)
     if found is None:
         raise HTTPException(404, Message("There is no run with this name."))

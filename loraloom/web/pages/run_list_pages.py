@@ -17,7 +17,7 @@ RUNS_A_PAGE = 50
 
 @router.get("/runs")
 def list_of_runs(request: Request, number: int = 1) -> Response:
-    """Show the runs, the newest first."""
+    """Show the runs, newest first."""
     summaries = runs_of(request)
     runs = summaries.runs()
     num_pages = max(1, -(-len(runs) // RUNS_A_PAGE))

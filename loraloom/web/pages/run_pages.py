@@ -1,4 +1,4 @@
-"""The page of one run: live while something works on it, and its end; stop, resume, compare."""
+"""The page of one run, live while a process works on it: show, stop, resume, compare."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from loraloom.web.pages.run_process import process_of, stop_process
 
 router = APIRouter()
 POLL_SECONDS = 1.0
-# Length of a pause, in times of the work before it, which takes processor time from the training.
+# Length of a pause, as a multiple of the preceding work, which takes CPU time from the training.
 PAUSE_TIMES = 20
 MOST_LOGS = 20
 
@@ -60,7 +60,7 @@ def one_run(request: Request, run: NamedRun) -> Response:
 
 @router.get("/runs/{name}/live")
 async def follow(request: Request, run: NamedRun) -> Response:
-    """Send the page's live part whenever it changes, until nothing works on the run."""
+    """Send the page's live part whenever it changes, until no process works on the run."""
 
     async def events() -> AsyncIterator[str]:
         before = ""
@@ -81,14 +81,14 @@ async def follow(request: Request, run: NamedRun) -> Response:
 
 @router.post("/runs/{name}/stop")
 async def stop(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Do what SIGTERM does: the step is finished and saved."""
+    """Stop a run as SIGTERM does: the step is finished and saved."""
     await run_in_threadpool(stop_process, run)
     return RedirectResponse(run_address(run.folder.name), status_code=303)
 
 
 @router.post("/runs/{name}/resume")
 async def resume(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Do what `--resume` does; a second click finds the process that the first one has started."""
+    """Resume a run as `--resume` does; a second click finds the process started by the first."""
     await run_in_threadpool(_start_resume, request, run)
     return RedirectResponse(run_address(run.folder.name), status_code=303)
 
@@ -103,7 +103,7 @@ def _start_resume(request: Request, run: Run) -> None:
 
 @router.post("/runs/{name}/compare-rows")
 async def compare_rows(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Do what `loraloom compare` does: base and adapters answer the test rows, or else the eval rows."""
+    """Compare as `loraloom compare` does: base and adapters answer the test rows, or else the eval rows."""
     jobs, name = jobs_of(request), run.folder.name
     await run_in_threadpool(lambda: jobs.start("compare", run=name, run_folder=str(run.folder.resolve())))
     return RedirectResponse(run_address(name), status_code=303)
@@ -123,8 +123,8 @@ def _peak_bytes(run: Run) -> int | None:
 
 
 def _state(request: Request, run: Run) -> dict[str, Any]:
-    """Return what the page shows of a run now; never an error, whatever its files are like."""
-    # The process first: if it ends meanwhile, the page is rendered once more with what it left.
+    """Return the present content of a run's page; never raise an error, even if files are damaged."""
+    # The process first: if it ends meanwhile, the page is rendered once more with its last files.
     process, job = process_of(run), jobs_of(request).of_run(run.folder.name)
     is_starting = job is not None and job.status == "running"
     summary = runs_of(request).summary(run)

@@ -1,4 +1,4 @@
-"""The process that works on a run, wherever it was started: finding it, its memory, stopping it."""
+"""The process that works on a run, wherever it was started: its id and memory, and stopping it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _asked: set[tuple[int, float]] = set()
 def stop_process(run: Run) -> None:
     """Ask the process that works on a run to finish its step, save and end, as `kill PID` does.
 
-    It is asked once, because a second signal would end it before it has saved.
+    The signal is sent only once, because a second one would end the process before it has saved.
 
     Raises:
         RunError: no process of this user works on the run.
@@ -70,7 +70,7 @@ def stop_process(run: Run) -> None:
 
 
 def _has_open(pid: int, run: Run) -> bool:
-    """Return whether a process has the lock file open, because the number in it may be wrong."""
+    """Return whether a process has the lock file open, because the process id in the file may be wrong."""
     lock = (run.folder / LOCK_FILE).resolve()
     try:
         return any(opened.path == str(lock) for opened in psutil.Process(pid).open_files())

@@ -1,4 +1,4 @@
-"""What the list of runs says of each: its state, its verdict and its key figures."""
+"""The entries of the list of runs: state, verdict and key figures of each."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class RunSummary:
     Args:
         name: name of its folder.
         state: a key of `STATES`.
-        kind: what it is: a training, a search or a range test.
+        kind: kind of run: a training, a search or a range test.
         can_be_compared: whether it has, or will have, adapters.
-        started: with time zone; "" if it cannot be read.
+        started: start time with time zone; "" if it cannot be read.
         base: name of the base.
         experiments: their names.
         verdict: a key of `VERDICTS`; "" if nothing was compared.
@@ -81,7 +81,7 @@ class RunSummary:
 
 @dataclass
 class RunSummaries:
-    """The runs of a folder. What was read is kept until one of a run's files changes.
+    """The runs of a folder; summaries are cached until one of a run's files changes.
 
     Args:
         folder: the folder of the runs.
@@ -92,7 +92,7 @@ class RunSummaries:
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def runs(self) -> list[Run]:
-        """List the runs, the newest first."""
+        """List the runs, newest first."""
         return list_runs(self.folder)[::-1]
 
     def find(self, name: str) -> Run | None:
@@ -100,11 +100,11 @@ class RunSummaries:
         return next((run for run in list_runs(self.folder) if run.folder.name == name), None)
 
     def summaries(self, runs: Sequence[Run]) -> list[RunSummary]:
-        """Describe some runs."""
+        """Return the summaries of some runs."""
         return [self.summary(run) for run in runs]
 
     def summary(self, run: Run) -> RunSummary:
-        """Describe a run; one that is damaged is described as such."""
+        """Return the summary of a run; for a damaged run, the summary says so."""
         state = _files_state(run)
         with self._mutex:
             known = self._known.get(run.folder.name)

@@ -1,4 +1,4 @@
-"""The rows of a run's split as training sees them: their tokens, what counts in the loss, what was cut."""
+"""The rows of a run's split as training sees them: tokens, those that count in the loss, and truncation."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class SplitRow:
     Args:
         number: number in its part, from 1.
         where: its file and line.
-        source, response: its texts, whole.
-        source_tokens: what the encoder reads; empty if the tokenizer is not available.
-        target_tokens: what the decoder must predict; each counts in the loss.
+        source, response: its complete texts.
+        source_tokens: tokens that the encoder reads; empty if the tokenizer is not available.
+        target_tokens: tokens that the decoder must predict; each counts in the loss.
         num_source_cut, num_target_cut: number of tokens that were cut.
-        cut: which parts of it were cut, for people; "" if none.
+        cut: description of the parts that were cut, for people; "" if none.
     """
 
     number: int
@@ -54,10 +54,10 @@ class SplitData:
     """The data of a run.
 
     Args:
-        recipe: of the run.
-        split: its rows.
-        tokenizer: of its base; None if it is not available.
-        without_tokenizer: why not.
+        recipe: recipe of the run.
+        split: rows of the run.
+        tokenizer: tokenizer of its base; None if it is not available.
+        without_tokenizer: why it is not available.
     """
 
     recipe: Recipe
@@ -74,7 +74,7 @@ class SplitData:
         """Return some rows of a part with their tokens.
 
         Args:
-            numbers: of the rows, from 1.
+            numbers: numbers of the rows, from 1.
         """
         chosen = [self.examples(part)[number - 1] for number in numbers]
         settings, tokenizer = self.recipe.data, self.tokenizer
@@ -140,9 +140,9 @@ def read_split_data(run: Run) -> SplitData:
 
 @dataclass
 class SplitCache:
-    """The data of the runs that were looked at last, because reading it takes a while.
+    """The data of the most recently viewed runs, cached because reading it is slow.
 
-    Each run has a lock of its own while it is read, so that a large one delays no page of another.
+    Each run has a lock of its own while it is read, so that a large run does not delay pages of others.
     """
 
     _kept: OrderedDict[object, SplitData] = field(default_factory=OrderedDict)
@@ -159,13 +159,13 @@ class SplitCache:
             stat = run.split_file.stat()
             key: object = (str(run.folder), stat.st_mtime_ns, stat.st_size)
         except OSError:
-            key = None  # reading it reports what is wrong
+            key = None  # reading the data reports the problem
         if (found := self._known(key)) is not None:
             return found
         with self._mutex:
             reading = self._readings.setdefault(key, threading.Lock())
         with reading:
-            found = self._known(key)  # another page may have read it meanwhile
+            found = self._known(key)  # another page may have read the data meanwhile
             try:
                 return found or self._keep(key, read_split_data(run))
             finally:

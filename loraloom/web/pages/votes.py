@@ -1,4 +1,4 @@
-"""Writing of blind votes to the run that they are about."""
+"""Writing of blind votes to their run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_vote(run: Run, vote: Vote) -> None:
 
     Raises:
         RunError: votes.json is damaged, or another process keeps writing it.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = run.folder / FILE
     with writing(path, doing=Message("is writing the votes")):
