@@ -181,7 +181,7 @@ def _no_match(
             allowed=", ".join([*suffixes, ALL_LINEAR]),
             fix=Message("Leave it out."),
         )
-    bare = pattern.removesuffix("_proj")  # LLaMA and BART have q_proj where T5 has q
+    bare = pattern.removesuffix("_proj")  # as LLaMA and BART call what T5 calls q
     near = [s for s in suffixes if s.startswith(f"{pattern}_") or s.removesuffix("_proj") == bare]
     near = near or difflib.get_close_matches(pattern, suffixes, n=1)
     kind = family.remark(pattern, suffixes)

@@ -174,7 +174,7 @@ def test_families_without_an_architecture_are_refused(model_type: str) -> None:
     ("change", "quantization", "reason"),
     [
         ({}, "float32", ""),
-        ({"relative_attention_max_distance": 64}, "float32", "takes 128"),
+        ({"relative_attention_max_distance": 64}, "float32", "uses 128"),
         ({"feed_forward_proj": "gated-silu"}, "float32", "gated-silu"),
         ({}, "float16", "overflows"),
     ],
