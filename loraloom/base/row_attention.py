@@ -6,11 +6,11 @@ plain products, and again in the backward pass, so no more is kept than by the f
 products are those of a library that compiles no kernel for every new length, as oneDNN does for bfloat16.
 
 It is also more exact. T5 does not divide its scores, which reach 586 in the starter, and torch's kernel keeps
-the logarithm of a row's sum in float32, to within 3e-5 near 586, and its backward pass is no more exact. So
+the logarithm of a row's sum in float32. Near 586 this is exact to 3e-5, and so is its backward pass. So
 another order of the same examples (packed otherwise, shared among processes) changed the gradient by 1e-5 of
 its norm; here the change is 2e-7 to 4e-7 (`benchmarks/orders.py`). Therefore this attention is used in
 float32 too, where rows of 64 tokens take a quarter longer than in torch's kernel, and a step of the starter
-1 to 3 % longer.
+took 1 to 3 % longer in a single trial.
 
 Passes without gradients, and rows of about 2,900 tokens and more, use torch's attention.
 """
