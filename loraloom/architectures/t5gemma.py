@@ -74,7 +74,7 @@ class T5Gemma(Family):
     ends_sources = False
     # SDPA has no soft cap; transformers before 5.21 chose it anyway and left the cap out.
     attention = "eager"
-    without_ctranslate2 = Message("it leaves out the soft caps on attention scores and logits")
+    without_ctranslate2 = Message("it omits the soft caps on attention scores and logits")
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes that a config states."""

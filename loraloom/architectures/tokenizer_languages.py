@@ -42,7 +42,7 @@ def find_languages(tokenizer: Any, name: str, *, begins_target: bool | None = No
                 "{name} with {num_codes} codes", name=type(tokenizer).__name__, num_codes=len(codes)
             ),
             fix=Message(
-                "A folder with the sentencepiece model alone has none: copy tokenizer.json and "
+                "A folder with only the sentencepiece model has no language codes: copy tokenizer.json and "
                 "tokenizer_config.json from the original model too."
             ),
         )

@@ -56,7 +56,7 @@ def check_tensors(
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
             raise AdapterError(
-                Message("the adapter has another width or rank"),
+                Message("the adapter has a different width or rank"),
                 where=f"{slot}: {name}",
                 found=str(tuple(tensors[name].shape)),
                 allowed=str(shape),

@@ -106,7 +106,7 @@ def check_mergeable(bank: AdapterBank, slot: str) -> None:
                 num_linears=len(without),
             ),
             where=without[0],
-            fix=Message("Use base and adapter side by side, or train without lora_bias."),
+            fix=Message("Use the adapter without merging it, or train without lora_bias."),
         )
 
 

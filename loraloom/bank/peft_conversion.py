@@ -86,7 +86,7 @@ def check_not_converted(folder: Path) -> None:
                 kind=str(kind),
             ),
             where=str(folder),
-            fix=Message("Merge it in memory, on a machine with enough: --whole-base."),
+            fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),
         )
 
 

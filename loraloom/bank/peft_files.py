@@ -40,7 +40,9 @@ def check_place(folder: Path) -> None:
         names = [str(each.relative_to(folder)) for each in below]
         raise AdapterError(
             Message(
-                "has no {config}, but {num_names} of its subfolders do", config=CONFIG, num_names=len(names)
+                "has no {config}, but there is one in {num_names} of its subfolders",
+                config=CONFIG,
+                num_names=len(names),
             ),
             where=str(folder),
             found=", ".join(names[:SHOWN_SUBFOLDERS]) + (", …" if len(names) > SHOWN_SUBFOLDERS else ""),

@@ -58,7 +58,7 @@ def read_rows(
     shapes = {tuple(tensor.shape) for tensor in in_files.values()}
     if not ids or not in_files or any(len(shape) != 2 or shape[0] != len(ids) for shape in shapes):
         raise AdapterError(
-            Message("its trainable_token_indices and its trained rows do not belong together"),
+            Message("its trainable_token_indices and its trained rows do not match"),
             where=where,
             found=Message(
                 "{num_ids} token ids, rows of {shapes}", num_ids=len(ids), shapes=str(sorted(shapes))

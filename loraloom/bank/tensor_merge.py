@@ -63,7 +63,7 @@ class TensorMerge:
                     "two adapted linears of this base share one weight, so it is not merged shard by shard"
                 ),
                 where=targets[0].name,
-                fix=Message("Merge it in memory, on a machine with enough: --whole-base."),
+                fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),
             )
 
     @property

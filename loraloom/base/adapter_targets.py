@@ -35,7 +35,8 @@ def _in_layers(matches: Sequence[Match], layers: Sequence[int], patterns: Sequen
         Problem(
             Message("no targeted linear is in layer {layer}", layer=layer),
             where="lora.layers_to_transform",
-            allowed=", ".join(map(str, present)) or Message("remove it: no name has the number of a layer"),
+            allowed=", ".join(map(str, present))
+            or Message("remove it: no name contains the number of a layer"),
         )
         for layer in layers
         if layer not in present
@@ -74,7 +75,7 @@ def _check_keys(settings: LoraSettings, targets: Sequence[Target]) -> None:
         problems += [
             Problem(
                 Message(
-                    "`{key}` is the first match for none of the {num_targets} targeted linears",
+                    "`{key}` is not the first match for any of the {num_targets} targeted linears",
                     key=key,
                     num_targets=len(targets),
                 ),

@@ -11,8 +11,8 @@ from loraloom.errors import BankError
 from loraloom.text.message import Message
 
 _OTHER_THREAD = Message(
-    "Use a base in one thread at a time: answer the rows of all adapters in one pass, queue "
-    "the others, or load a base for each thread."
+    "Use a base in only one thread at a time: answer the rows of all adapters in one pass, queue the others, "
+    "or load a base for each thread."
 )
 _OPEN_ROWS = Message(
     "Leave the first `with bank.rows(...)` before the next one starts; a generator or "

@@ -218,7 +218,7 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
     if not bool((largest <= scheme.largest_error * most).all()):
         raise ModelError(
             Message(
-                "its weights cannot be quantized: what {package} stores is another matrix",
+                "its weights cannot be quantized: what {package} stores is a different matrix",
                 package=scheme.package,
             ),
             where=name,

@@ -70,7 +70,7 @@ def _lengths(recipe: Recipe, family: Family, num_positions: int | None) -> Itera
         if length > num_positions:
             yield Problem(
                 Message(
-                    "this {title} has {num_positions:,} positions and knows none beyond",
+                    "this {title} has {num_positions:,} positions, and cannot read beyond them",
                     title=family.title,
                     num_positions=num_positions,
                 ),

@@ -152,7 +152,8 @@ def check_folder(name: str) -> None:
             where=name,
             found=Message("the folder {parent}, but no {name} in it", parent=parent, name=Path(name).name),
             fix=Message(
-                "Check the name; for a hub model of `{parent}`, run this where no folder is called so.",
+                "Check the name; for a hub model of `{parent}`, run this in a directory that has no folder "
+                "of that name.",
                 parent=parent,
             ),
         )
@@ -245,7 +246,9 @@ def _what_to_name(path: Path) -> str:
         )
     inside = sorted(entry.parent.name for entry in path.glob(f"*/{CONFIG}"))
     if inside:
-        return Message("Name one of its folders that contains one: {inside}.", inside=", ".join(inside[:5]))
+        return Message(
+            "Name one of its subfolders that contains a model: {inside}.", inside=", ".join(inside[:5])
+        )
     return Message(
         "Name a folder in transformers' layout, with {config}, the weights and the tokenizer.", config=CONFIG
     )

@@ -139,7 +139,9 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
         raise ModelError(
             Message("it is not known which token its answers begin with"),
             where=name,
-            found=Message("no start token in its config, and no such token of its family in its tokenizer"),
+            found=Message(
+                "its config has no start token, and its tokenizer does not have the start token of its family"
+            ),
             fix=Message("Set decoder_start_token_id in config.json to the token that it was trained with."),
         )
     model.config.decoder_start_token_id = start

@@ -121,7 +121,7 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
                 else Message("the base's hidden states within {difference:.1e}", difference=difference)
             )
             findings.append(
-                Finding("ok", "start", experiment.name, Message("at its start it gives {how}", how=how))
+                Finding("ok", "start", experiment.name, Message("at the start it gives {how}", how=how))
             )
     return findings
 

@@ -160,7 +160,8 @@ def _contradictions(base: Base) -> list[Finding]:
                     else Message("pad with another")
                 )
                 message = Message(
-                    "{file} sets {key} to {stated}, but the tokenizer to {own}: a merged model would {does}",
+                    "{file} sets {key} to {stated}, but the tokenizer sets it to {own}: a merged "
+                    "model would {does}",
                     file=file,
                     key=key,
                     stated=stated[0],

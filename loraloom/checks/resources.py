@@ -99,7 +99,7 @@ def check_disk(disk: Disk) -> Finding:
     one, free = size(disk.checkpoint_bytes), size(disk.free_bytes)
     if disk.free_bytes < CHECKPOINTS_TO_FIT * disk.checkpoint_bytes:
         message = Message(
-            "there is no space for {checkpoints_to_fit} checkpoints of {one}: {free} free",
+            "there is not enough space for {checkpoints_to_fit} checkpoints of {one}: {free} free",
             checkpoints_to_fit=CHECKPOINTS_TO_FIT,
             one=one,
             free=free,
@@ -118,7 +118,7 @@ def describe_pace(pace: Pace | None) -> str:
         return Message("unknown, because no step was timed before the run was stopped")
     steps, epoch = estimated_duration(pace.seconds), estimated_duration(pace.epoch_seconds)
     return Message(
-        "about {steps} for the steps ({epoch} per epoch), by one timed step, without evaluations",
+        "about {steps} for the steps ({epoch} per epoch), estimated from one timed step, without evaluations",
         steps=steps,
         epoch=epoch,
     )

@@ -94,7 +94,7 @@ def push(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send an adapter, a merged model or an export to the Hugging Face hub; by default only show what."""
+    """Send an adapter, a merged model or an export to the Hugging Face hub (by default a dry run)."""
     with displayed(as_json) as display:
         from loraloom.console import print_table, put
 
@@ -122,7 +122,7 @@ def push(
             [(file["path"], size(file["bytes"])) for file in pushed["files"]],
         )
         put(f"\n{pushed['card'].rstrip()}\n\n")
-        visibility = Message("everyone can see it") if is_public else Message("only its owners see it")
+        visibility = Message("everyone can see it") if is_public else Message("only its owners can see it")
         words: list[str | Path] = ["push", run, repository, "--experiment", pushed["experiment"]]
         words += [] if folder is None else ["--folder", folder]
         if base_model is not None or (pushed["base"] is None and folder is None):

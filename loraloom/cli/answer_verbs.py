@@ -44,7 +44,7 @@ def compare(
     split: Annotated[
         str | None, typer.Option(help=Message("eval or test; by default test if the run has test rows."))
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help=Message("A file of other rows to answer."))] = None,
+    prompts: Annotated[Path | None, typer.Option(help=Message("A file with other rows to answer."))] = None,
     prompt: Annotated[list[str], typer.Option(help=Message("A text to answer; can be repeated."))] = [],  # noqa: B006
     experiment: Annotated[
         list[str], typer.Option(help=Message("Only this experiment, with all its seeds; can be repeated."))

@@ -56,7 +56,7 @@ def check(
         typer.Argument(
             help=Message(
                 "A YAML file of a recipe, the name of a built-in recipe, or a script or notebook for PEFT "
-                "and the Trainer (.py, .ipynb), which is read and not run."
+                "and the Trainer (.py, .ipynb), which is read but not run."
             )
         ),
     ],

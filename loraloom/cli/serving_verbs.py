@@ -46,7 +46,9 @@ def serve(
     queue: Annotated[
         int,
         typer.Option(
-            min=1, max=100_000, help=Message("Requests under way; further ones are refused with 429.")
+            min=1,
+            max=100_000,
+            help=Message("Maximum number of requests in progress; further ones are refused with 429."),
         ),
     ] = 256,
     grace: Annotated[
@@ -58,11 +60,13 @@ def serve(
         ),
     ] = 30.0,
 ) -> None:
-    """Serve the base and its adapters over HTTP, in the form of OpenAI's API."""
+    """Serve the base and its adapters over HTTP, in the format of OpenAI's API."""
     if run is None and (base is None or not adapters):
         raise typer.BadParameter(Message("give a run, or --base FOLDER and --adapter FOLDER"))
     if run is not None and sets:
-        raise typer.BadParameter(Message("--set requires --adapter, because a run answers by its own recipe"))
+        raise typer.BadParameter(
+            Message("--set requires --adapter, because a run answers with its own recipe")
+        )
     with displayed() as display:
         server = _server()
         from loraloom.serving.configuration import ModelConfiguration

@@ -124,7 +124,8 @@ SendFiles = Annotated[
     typer.Option(
         "--send-files",
         help=Message(
-            "With --ray: send the base and the data to the workers, which do not find them at the same paths."
+            "With --ray: send the base and the data to the workers; needed if they do not have them at the "
+            "same paths."
         ),
     ),
 ]
@@ -140,7 +141,7 @@ MovedBase = Annotated[
         "--base",
         metavar="FOLDER",
         help=Message(
-            "The present folder of the run's base, if it was moved, or owner/name@revision on the hub; it "
+            "The current folder of the run's base, if it was moved, or owner/name@revision on the hub; it "
             "must be unchanged. With --adapter: the base."
         ),
     ),

@@ -165,7 +165,9 @@ def search(
     recipe: RecipeOrNone = None,
     space: Annotated[
         Path | None,
-        typer.Option(help=Message("A YAML file with keys of the recipe and the values that each may have.")),
+        typer.Option(
+            help=Message("A YAML file that lists keys of the recipe and the values that each may take.")
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help=Message("Number of adapters to train."))] = None,
     sampler: Annotated[str, typer.Option(help=Message("How to choose trials: tpe, random or grid."))] = "tpe",

@@ -14,7 +14,7 @@ USUAL_PORT = 8700
 
 
 def ui(
-    runs: Annotated[Path, typer.Option(help=Message("The folder of the runs."))] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help=Message("The folder that contains the runs."))] = Path("runs"),
     port: Annotated[
         int | None,
         typer.Option(help=Message("The port; by default 8700, or the next free one."), min=0, max=65535),

@@ -129,7 +129,9 @@ def ray_options(address: str | None, num_cpus: int | None, sends_files: bool) ->
 def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
     """Refuse settings other than a run's own."""
     if run is not None and sets:
-        raise typer.BadParameter(Message("--set requires --adapter, because a run answers by its own recipe"))
+        raise typer.BadParameter(
+            Message("--set requires --adapter, because a run answers with its own recipe")
+        )
 
 
 def print_json(value: Any) -> None:

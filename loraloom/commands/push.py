@@ -1,4 +1,4 @@
-"""push: send an adapter, a merged model or an export to the Hugging Face hub; by default only show what."""
+"""push: send an adapter, a merged model or an export to the Hugging Face hub (by default a dry run)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
     fix = Message(
         "Name it with --base-model owner/name, or use --folder to send what `loraloom merge` wrote."
     )
-    what = Message("the base is a folder of this machine, so others cannot load the adapter")
+    what = Message("the base is a folder on this machine, so others cannot load the adapter")
     if is_adapter and sends:
         raise RunError(what, where=material.facts.base, fix=fix)
     if is_adapter:
@@ -175,7 +175,7 @@ def _folder_files(material: _Material) -> tuple[list[HubFile], list[str]]:
     name = material.facts.experiment.name
     if fingerprint not in text or name not in _BETWEEN_NAMES.split(title):
         raise RunError(
-            Message("is no folder that `loraloom merge` or `loraloom export` wrote from this adapter"),
+            Message("is not a folder that `loraloom merge` or `loraloom export` wrote from this adapter"),
             where=str(folder),
             allowed=Message(
                 "one whose README.md names {experiment}", experiment=material.facts.experiment.name

@@ -96,7 +96,7 @@ def disk(values: Disk) -> str:
 def ranks(values: Traffic) -> str:
     """Describe how many ranks there are, and what they exchange."""
     said = Message(
-        "{num_ranks} processes; {reduced_bytes} of gradients summed a step",
+        "{num_ranks} processes; {reduced_bytes} of gradients summed per step",
         num_ranks=values.num_ranks,
         reduced_bytes=size(values.reduced_bytes),
     )
@@ -104,7 +104,7 @@ def ranks(values: Traffic) -> str:
         return said
     gathered = size(values.gathered_bytes)
     return Message(
-        "{said}; {gathered} of weights gathered a pass",
+        "{said}; {gathered} of weights gathered per pass",
         said=said,
         gathered=gathered,
     )

@@ -109,8 +109,8 @@ def require_known_place(environ: Mapping[str, str] | None = None) -> None:
     if RANK in environ and SIZE in environ:
         return
     fix = Message(
-        "Use `torchrun --nproc-per-node N -m loraloom`, with the same command behind it; for a training of "
-        "its own in each process, set RANK=0 and WORLD_SIZE=1."
+        "Use `torchrun --nproc-per-node N -m loraloom`, followed by the same command; to train separately in "
+        "each process, set RANK=0 and WORLD_SIZE=1."
     )
     for name in _SIZES_OF_MPI:
         if (size := environ.get(name, "")).isdigit() and int(size) > 1:

@@ -197,7 +197,7 @@ class Meeting:
 
 def _without_a_reason(ranks: list[int]) -> RankError:
     return RankError(
-        Message("{ranks} ended without a reason, as a process does that is killed", ranks=_named(ranks)),
+        Message("{ranks} ended without giving a reason, as a killed process does", ranks=_named(ranks)),
         fix=Message(
             "Check whether the machine ran out of memory, then resume the run or repeat the command."
         ),
@@ -260,7 +260,10 @@ def _unreachable(launch: Launch, said: str, seconds: float) -> RunError:
             fix=Message("Choose another one with --master-port, or let torchrun choose with --standalone."),
         )
     return RunError(
-        Message("nothing answers where the processes meet, in {seconds}", seconds=duration(seconds)),
+        Message(
+            "no process answered within {seconds} at the address where the processes meet",
+            seconds=duration(seconds),
+        ),
         where=launch.meeting_place,
         fix=Message(
             "Check that rank 0 is running, that its address is correct, and that no firewall blocks it."

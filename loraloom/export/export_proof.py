@@ -142,7 +142,7 @@ def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
     if (measured.largest_difference or 0.0) <= allowed and (measured.largest_gap or 0.0) <= 2 * allowed:
         return
     raise proof_failed(
-        Message("run by its own runtime, it answers something else than base + adapter"),
+        Message("when its own runtime runs it, its outputs differ from those of base + adapter"),
         found=Message(
             "log-probabilities differ by {largest_difference:.3g}, {num_same_answers} of {num_answers} "
             "answers are the same",

@@ -48,7 +48,7 @@ class Gguf(Format):
         is_product = set(kind_of(settings).tensor_names) == {"lora_A", "lora_B"}
         if form == "adapter" and (not is_product or settings.trains_beside_linears):
             raise ModelError(
-                Message("llama.cpp adds the product of A and B only, and this adapter has more"),
+                Message("llama.cpp adds only the product of A and B, but this adapter has more than that"),
                 found=", ".join(f"{key}: {value}" for key, value in settings.variant.items()),
                 fix=Message("Export the merged model instead."),
             )

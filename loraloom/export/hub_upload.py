@@ -89,7 +89,7 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
             fix=Message("Unset it, or leave `--send` out to see what would be sent."),
         )
     if get_token() is None:
-        raise RunError(Message("there is no token of the hub on this machine"), where=repository, fix=SIGN_IN)
+        raise RunError(Message("there is no hub token on this machine"), where=repository, fix=SIGN_IN)
     if not sys.stderr.isatty():
         disable_progress_bars()
     api = HfApi()
@@ -147,7 +147,7 @@ def _refusals(repository: str) -> Iterator[None]:
         status = error.response.status_code
         what = {
             401: Message("the hub does not accept the token"),
-            403: Message("the token may not write here"),
+            403: Message("the token does not allow writing here"),
             409: Message("the repository was changed by others at the same time"),
             412: Message("the repository was changed by others at the same time"),
         }.get(status, Message("the hub refused the files"))

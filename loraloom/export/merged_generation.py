@@ -112,9 +112,8 @@ class GenerationDefaults:
             )
             found.append(
                 Message(
-                    "dropped from the base's {file}: {pairs}; the figures of the run are about "
-                    "answers without these settings. If you need them, set them in the merged "
-                    "{file_2}",
+                    "dropped from the base's {file}: {pairs}; the figures of the run describe answers "
+                    "without these settings. If you need them, set them in the merged {file_2}",
                     file=self.file,
                     pairs=joined(", ", pairs),
                     file_2=FILE,

@@ -83,7 +83,8 @@ def language_notes(base: Base, pairs: Pairs) -> list[str]:
     if only([source for source, _ in pairs]) is None:
         notes.append(
             Message(
-                "set tokenizer.src_lang to the language of each text: it was trained on {shown}{more}",
+                "set tokenizer.src_lang to the language of each text: the adapter was "
+                "trained on {shown}{more}",
                 shown=shown,
                 more=more,
             )

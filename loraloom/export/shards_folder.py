@@ -140,8 +140,8 @@ def _check_computed(base: Base, dtype: torch.dtype) -> None:
     if rounded:
         raise ModelError(
             Message(
-                "has weights that are in none of its files, which transformers computes in the dtype of the "
-                "others"
+                "has weights that are in none of its files; transformers computes these in the "
+                "dtype of the others"
             ),
             where=base.name,
             found=rounded[0],
@@ -193,7 +193,7 @@ def _write(
                 "shard by shard"
             ),
             where=base.name,
-            fix=Message("Merge it in memory, on a machine with enough: --whole-base."),
+            fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),
         )
     return hashes, notes
 

@@ -85,8 +85,8 @@ def shards_figures(result: MergeSummary) -> list[tuple[str, str]]:
 def proof_text() -> str:
     """Describe for a card what was verified."""
     return filled(
-        "Merged shard by shard, because memory did not hold the base or because this was asked for. Each\n"
+        "Merged shard by shard, because the base did not fit in memory or because this was requested. Each\n"
         "merged linear was compared with W + s·B·A, and every tensor that plain transformers loads from\n"
         "this folder in a new process with what was merged, to the last bit. No answers were generated,\n"
-        "and no logits compared."
+        "and no logits were compared."
     )

@@ -27,15 +27,15 @@ class DataSettings(LocatedSection):
 
     train: Files = Field(
         description=Message(
-            "A file (json, jsonl, csv, tsv, parquet, arrow; text formats also as .gz, .bz2, .xz), "
-            "a folder of such files or written by save_to_disk, a pattern (data/*.jsonl), a hub "
-            "dataset (hub:owner/name, or hub:owner/name@revision), or `starter`; or a list of these."
+            "A file (json, jsonl, csv, tsv, parquet, arrow; text formats also as .gz, .bz2, .xz), a folder "
+            "of such files or one written by save_to_disk, a pattern (data/*.jsonl), a hub dataset "
+            "(hub:owner/name, or hub:owner/name@revision), or `starter`; or a list of these."
         )
     )
     eval: Part = Field(
         default=0.1,
         description=Message(
-            "Rows to select checkpoints and stop early by: a share, a count, or files as in `train`."
+            "Rows used to select checkpoints and to stop early: a share, a count, or files as in `train`."
         ),
     )
     test: Part = Field(
@@ -53,8 +53,8 @@ class DataSettings(LocatedSection):
     columns: dict[Literal["instruction", "input", "response", "system", "history"], str] = Field(
         default_factory=dict,
         description=Message(
-            "Columns for each role, if not recognised automatically; `translation.de` and "
-            "`answers.text[0]` are inside columns."
+            "Columns for each role, if not recognised automatically; `translation.de` and `answers.text[0]` "
+            "refer to values inside columns."
         ),
     )
     labels: list[str] = Field(
@@ -81,11 +81,13 @@ class DataSettings(LocatedSection):
     source_lang: str | None = Field(
         default=None,
         description=Message(
-            "Language of all sources, as a code of a multilingual base's tokenizer: `deu_Latn` "
-            "(NLLB), `de_DE` (mBART), `de` (M2M100). By default, of a translation pair, its key."
+            "Language of all sources, as a code of a multilingual base's tokenizer: `deu_Latn` (NLLB), "
+            "`de_DE` (mBART), `de` (M2M100). By default, the key of the translation pair."
         ),
     )
-    target_lang: str | None = Field(default=None, description=Message("Language of all answers, likewise."))
+    target_lang: str | None = Field(
+        default=None, description=Message("Language of all answers, in the same form as `source_lang`.")
+    )
     source_lang_column: str | None = Field(
         default=None,
         description=Message("Column with the language of each source, instead of `source_lang`."),
@@ -106,8 +108,8 @@ class DataSettings(LocatedSection):
         ge=1,
         le=100,
         description=Message(
-            "Repeat training rows of small language pairs: a pair of n rows counts as n^(1/T) "
-            "beside the largest. 1 repeats none, 5 is what M2M100 took, 100 makes all nearly equal."
+            "Repeat training rows of small language pairs: a pair with n rows counts as n^(1/T) relative to "
+            "the largest. 1 repeats none, 5 is the value used for M2M100, 100 makes all nearly equal."
         ),
     )
     source_prefix: str = Field(

@@ -174,7 +174,7 @@ def test_more_tokens_than_positions_and_dropout_of_the_base_are_refused_at_once(
         load_recipe_base(asked)
     text = str(caught.value)
     assert (
-        "data.max_source_length: this BART has 256 positions and knows none beyond (found: 257). "
+        "data.max_source_length: this BART has 256 positions, and cannot read beyond them (found: 257). "
         "Allowed: at most 256. Set data.max_source_length: 256." in text
     )
     assert "data.max_target_length: this BART has 256" in text

@@ -146,7 +146,7 @@ def test_more_tokens_than_positions_are_refused(tiny: Callable[[str], Path]) -> 
             "lora": {"r": 2},
             "training": {},
         }
-        with pytest.raises(RecipeError, match=f"this {title} has 256 positions and knows none beyond"):
+        with pytest.raises(RecipeError, match=f"this {title} has 256 positions, and cannot read beyond them"):
             load_recipe_base(parse_recipe(json.dumps(recipe), name="recipe"))
 
 

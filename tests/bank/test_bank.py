@@ -98,8 +98,8 @@ SETTINGS = LoraSettings(r=3, target_modules=["q", "wo"])
 DAMAGES: dict[str, tuple[Any, str]] = {
     "missing": (lambda t, n: t.pop(n), "lacks 1 tensors"),
     "surplus": (lambda t, n: t.update({"encoder.block.9.q.lora_A": t[n]}), "has 1 too many"),
-    "rank": (lambda t, n: t.update({n: torch.zeros(4, t[n].shape[1])}), "another width or rank"),
-    "width": (lambda t, n: t.update({n: torch.zeros(3, 5)}), "another width or rank"),
+    "rank": (lambda t, n: t.update({n: torch.zeros(4, t[n].shape[1])}), "different width or rank"),
+    "width": (lambda t, n: t.update({n: torch.zeros(3, 5)}), "different width or rank"),
     "nan": (lambda t, n: t[n].view(-1)[:1].fill_(torch.nan), "NaN or infinite"),
     "infinite": (lambda t, n: t[n].view(-1)[-1:].fill_(torch.inf), "NaN or infinite"),
 }

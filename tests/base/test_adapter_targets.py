@@ -51,10 +51,10 @@ def test_layers_of_encoder_and_decoder_except_modules_named_by_their_path(mt5: B
             },
             r"`encoder:q` matches no linear of these layers",
         ),
-        ({"rank_pattern": {"wi": 2}}, r"lora.rank_pattern: `wi` is the first match for none of the 36"),
+        ({"rank_pattern": {"wi": 2}}, r"lora.rank_pattern: `wi` is not the first match for any of the 36"),
         (
             {"alpha_pattern": {"q|v": 2, "decoder.*q": 3}, "target_modules": ["q", "v"]},
-            r"lora.alpha_pattern: `decoder.\*q` is the first match for none.*put it before the key",
+            r"lora.alpha_pattern: `decoder.\*q` is not the first match for any.*put it before the key",
         ),
     ],
 )

@@ -125,7 +125,7 @@ def test_folders_that_are_no_model(tmp_path: Path) -> None:
     assert "is the folder of a LoRA adapter, not of a model" in said(adapter)
     assert "there is no such folder" in said(tmp_path / "nowhere")
     model_folder(tmp_path / "inner", model_type="t5")
-    assert "Name one of its folders that contains one: inner." in said(tmp_path)
+    assert "Name one of its subfolders that contains a model: inner." in said(tmp_path)
     broken = model_folder(tmp_path / "broken")
     (broken / "config.json").write_text("{")
     assert "is not a JSON object" in said(broken)

@@ -123,7 +123,7 @@ def test_a_config_with_another_end_is_found(mt5: Base, file: str) -> None:
     finally:
         config.eos_token_id = EOS
     assert finding.level == "warning"
-    assert f"{file}.json sets eos_token_id to 7, but the tokenizer to 1" in finding.message
+    assert f"{file}.json sets eos_token_id to 7, but the tokenizer sets it to 1" in finding.message
     assert "not stop where it is trained to" in finding.message
 
 

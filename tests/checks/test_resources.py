@@ -84,7 +84,7 @@ def test_there_must_be_room_for_three_checkpoints(free: int, level: str) -> None
     finding = check_disk(replace(DISK, free_bytes=free * MIB))
     assert finding.level == level
     if level == "error":
-        assert finding.message == "there is no space for 3 checkpoints of 10 MiB: 29 MiB free"
+        assert finding.message == "there is not enough space for 3 checkpoints of 10 MiB: 29 MiB free"
         assert finding.fix == "Free some space, or choose another `--out`."
 
 

@@ -180,7 +180,7 @@ def test_the_command_line_takes_them_in_place_of_a_run(
         (("compare", "run", *given), "--adapter cannot be combined with RUN"),
         (("predict", "--adapter", adapters / "first", "rows.jsonl"), "--adapter requires --base"),
         (("compare",), "give a run, or --base FOLDER and --adapter FOLDER"),
-        (("predict", "run", "rows.jsonl", "--set", "generation.num_beams=2"), "by its own recipe"),
+        (("predict", "run", "rows.jsonl", "--set", "generation.num_beams=2"), "with its own recipe"),
     ):
         ended = warm.call(*argv, cwd=tmp_path)
         assert ended.code == 2

@@ -270,7 +270,7 @@ def test_a_tie_is_no_difference() -> None:
     assert found == ProofMeasurement(1, 0, pytest.approx(1e-4), 0.0, -1.5, -1.5)
     check_exact(found, near)
     far = replace(near, nearest=[[{7: -0.5, 8: -0.9}, {1: -0.1}]])
-    with pytest.raises(ModelError, match="answers something else"):
+    with pytest.raises(ModelError, match="its outputs differ from those of base"):
         check_exact(measure(RuntimeOutputs([[8]], "own", "", [[-1.0, -2.0]]), far, rows), far)
 
 

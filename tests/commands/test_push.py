@@ -61,8 +61,8 @@ def test_nothing_is_contacted_unless_asked(compared: Path, hub: Hub) -> None:
     assert "would be sent" in shown.stdout
     assert "adapter_model.safetensors" in shown.stdout
     assert "model-index:" in shown.stdout
-    assert "--send (only its owners see it)" in shown.stderr
-    assert "the base is a folder of this machine" in shown.stderr
+    assert "--send (only its owners can see it)" in shown.stderr
+    assert "the base is a folder on this machine" in shown.stderr
     assert "--base-model OWNER/NAME --send" in shown.stderr  # without it, sending is refused
 
 
@@ -131,10 +131,10 @@ def test_a_merged_folder_is_sent_whole(compared: Path, hub: Hub, tmp_path: Path)
     assert b"before this folder was written" in repository.files["README.md"]
     other = tmp_path / "other"
     other.mkdir()
-    with pytest.raises(RunError, match=r"is no folder that `loraloom merge` or `loraloom export` wrote"):
+    with pytest.raises(RunError, match=r"is not a folder that `loraloom merge` or `loraloom export` wrote"):
         push(compared, "team/merged", folder=other)
     (other / "README.md").write_bytes(b"caf\xe9\n")
-    with pytest.raises(RunError, match=r"is no folder that"):
+    with pytest.raises(RunError, match=r"is not a folder that"):
         push(compared, "team/merged", folder=other)
     card = (out / "README.md").read_text(encoding="utf-8")
     (other / "README.md").write_text(card.replace("adapter main", "adapter main-2"), encoding="utf-8")
@@ -194,7 +194,7 @@ def test_a_relative_folder_of_a_base_is_no_name_on_the_hub(
 @pytest.mark.parametrize(
     ("part", "status", "said"),
     [
-        ("repos/create", 403, "the token may not write here"),
+        ("repos/create", 403, "the token does not allow writing here"),
         ("commit", 412, "the repository was changed by others at the same time"),
         ("commit", 413, "the hub refused the files"),
     ],
@@ -224,7 +224,7 @@ def test_without_a_token_a_connection_or_a_name_nothing_is_sent(
     with pytest.raises(RunError, match="the files could not be sent"):
         send()
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(RunError, match=r"there is no token.*hf auth login"):
+    with pytest.raises(RunError, match=r"there is no hub token.*hf auth login"):
         send()
     for name in ("mine", "a/b/c", "me/-", "me/with space"):
         with pytest.raises(RecipeError, match="is not the name of a repository"):

@@ -45,7 +45,9 @@ def test_what_could_not_be_saved_is_not_begun(
     verb: Verb, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loraloom.forecast.prediction.free_disk_bytes", lambda folder: 0)
-    with pytest.raises(RunError, match=r"no space for 3 checkpoints of \d+ KiB: 0 bytes free") as raised:
+    with pytest.raises(
+        RunError, match=r"not enough space for 3 checkpoints of \d+ KiB: 0 bytes free"
+    ) as raised:
         verb(recipe.in_folder(tmp_path), out=tmp_path / "run")
     assert str(tmp_path / "run") in str(raised.value)
     assert not (tmp_path / "run").exists()

@@ -88,7 +88,7 @@ def test_llama_cpp_has_no_norms_in_an_adapter(tmp_path: Path) -> None:
 
     recipe = small_recipe(tmp_path, make_gguf_base(tmp_path / "base", "t5")).revised({"lora": NORMS})
     run = train(recipe, out=tmp_path / "run").run.folder
-    with pytest.raises(ModelError, match="adds the product of A and B only"):
+    with pytest.raises(ModelError, match="adds only the product of A and B"):
         export(run, tmp_path / "out", format="gguf", adapter_only=True)
 
 

@@ -43,7 +43,7 @@ def test_the_rank_that_was_killed_is_named_once_by_another(
     ended = [each.wait() for each in others]
     assert [each.code for each in ended] == [1, 1]
     said = "".join(each.stderr for each in ended)
-    assert said.count(f"rank {killed} ended without a reason") == 1, said
+    assert said.count(f"rank {killed} ended without giving a reason") == 1, said
     assert "resume the run or repeat the command" in said
 
 
@@ -67,4 +67,4 @@ def test_ranks_that_are_only_asked_to_stop_are_not_taken_for_killed(
     leader = started[0].wait()
     assert (leader.code, follower.code) == (128 + signal.SIGTERM,) * 2, leader.stderr + follower.stderr
     assert "stopped" in leader.stderr
-    assert "ended without a reason" not in leader.stderr + follower.stderr
+    assert "ended without giving a reason" not in leader.stderr + follower.stderr

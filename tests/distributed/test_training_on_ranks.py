@@ -55,7 +55,7 @@ def test_a_base_that_ranks_share_trains_the_same(
     assert plans[0]["traffic"]["num_ranks"] == size
     assert plans[0]["traffic"]["reduced_bytes"] == gradients
     assert ours < plans[0]["traffic"]["gathered_bytes"] < 2 * whole
-    assert "of gradients summed a step" in leader.stderr
+    assert "of gradients summed per step" in leader.stderr
     assert "traffic" not in plans[1]
     assert ours < whole * (1 / size + 0.1)  # norms are whole on each rank
 
@@ -165,7 +165,7 @@ def test_a_rank_that_is_killed_while_others_gather_weights_ends_the_run_with_a_m
     faults = {1: {"call": "loraloom.training.lockstep:run_pass", "number": 4}}
     leader, _ = ranks.call("train", short_recipe, *shared, cwd=tmp_path, faults=faults)
     assert leader.code == 1
-    assert "ended without a reason" in leader.stderr
+    assert "ended without giving a reason" in leader.stderr
     assert "Traceback" not in leader.stderr
 
 
@@ -236,7 +236,7 @@ def test_an_address_that_does_not_answer_and_a_port_in_use(
     assert lonely[0].wait().code == 0
     ended = lonely[1].wait()
     assert ended.code == 1
-    assert "nothing answers where the processes meet" in ended.stderr
+    assert "at the address where the processes meet" in ended.stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -139,7 +139,9 @@ def test_rows_that_are_no_multiple_of_32_stay_whole_and_are_named(tmp_path: Path
     own = write(tmp_path, "t5", True, "int8")
     assert own.stored["enc.blk.0.ffn_down.weight"] == "F32"
     assert own.stored["enc.blk.0.ffn_up.weight"] == "Q8_0"
-    assert own.notes == ["4 matrices stay in float32, because their rows are no multiple of 32"]
+    assert own.notes == [
+        "4 matrices stay in float32, because the length of their rows is not a multiple of 32"
+    ]
 
 
 def test_an_adapter_adds_its_own_scale_of_b_and_a(tmp_path: Path) -> None:

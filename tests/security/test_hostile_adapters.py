@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "biases": (config(bias="all"), f"uses `bias`, {DOES_NOT_COMPUTE}"),
     "new tokens": (
         config(trainable_token_indices=[1]),
-        "its trainable_token_indices and its trained rows do not belong together",
+        "its trainable_token_indices and its trained rows do not match",
     ),
     "tokens that are none": (
         config(trainable_token_indices={"shared": ["a"]}),

@@ -89,7 +89,7 @@ def _findings(
             "target-tags",
             places(rows),
             Message(
-                "{share} sources begin with a tag that the tokenizer tears into pieces{looked_at}",
+                "{share} sources begin with a tag that the tokenizer splits into pieces{looked_at}",
                 share=share(len(rows), num_rows),
                 looked_at=looked_at,
             ),

@@ -88,7 +88,9 @@ class Header:
         notes: list[str] = []
         if self._has_index:
             notes.append(
-                Message("{shown_as}: skipped the index column in front, which has no name", shown_as=shown_as)
+                Message(
+                    "{shown_as}: skipped the index column at the front, which has no name", shown_as=shown_as
+                )
             )
         if num_empty:
             notes.append(

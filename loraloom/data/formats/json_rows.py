@@ -51,7 +51,9 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     if shape == "lines":
         if named != "lines":
             findings.notes.append(
-                Message("{shown_as} contains one JSON object a line and was read as such", shown_as=shown_as)
+                Message(
+                    "{shown_as} contains one JSON object per line and was read as such", shown_as=shown_as
+                )
             )
         yield from _lines(text, shown_as, findings, exact)
         return

@@ -93,7 +93,7 @@ def unknown_language(name: str, languages: Languages, *, where: str, in_data: bo
     fix = Message("Use a code that its tokenizer has.")
     if near and in_data:
         fix = Message(
-            "Did you mean {near}? If the data says {shown}, set data.language_codes: {{{name}: {near}}}.",
+            "Did you mean {near}? If the data uses {shown}, set data.language_codes: {{{name}: {near}}}.",
             near=near,
             shown=quoted(name),
             name=name,

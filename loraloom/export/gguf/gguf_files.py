@@ -176,7 +176,8 @@ def _notes(vocabulary: Vocabulary, tensors: list[GgufTensor], quantization: str)
     if unaligned := [name for name in whole if "attn_rel_b" not in name]:
         notes.append(
             Message(
-                "{num_whole} matrices stay in float32, because their rows are no multiple of 32",
+                "{num_whole} matrices stay in float32, because the length of their rows is not "
+                "a multiple of 32",
                 num_whole=len(unaligned),
             )
         )

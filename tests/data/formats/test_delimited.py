@@ -257,8 +257,8 @@ def test_the_line_that_excel_writes_on_top_is_no_row(read, mark, line):
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        (",q,r\n0,a,b\n17,c,d\n", "index column in front, which has no name"),
-        (",,q,r\n0,1,a,b\n0,2,c,d\n", "index column in front, which has no name"),
+        (",q,r\n0,a,b\n17,c,d\n", "index column at the front, which has no name"),
+        (",,q,r\n0,1,a,b\n0,2,c,d\n", "index column at the front, which has no name"),
         ("q,r,\na,b,\nc,d,\n", "skipped 1 empty column without a name"),
         ("q,r,,\na,b,,\nc,d,,\n", "skipped 2 empty columns"),
         ("q,,r\na,,b\nc, ,d\n", "skipped 1 empty column "),
@@ -317,7 +317,7 @@ def test_what_pandas_writes_is_read_back(noted, tmp_path, mark, index, name):
     text = pandas.DataFrame(rows).to_csv(sep=mark, index=index)
     values, notes = noted(name, text)
     assert values == rows
-    assert ("index column in front, which has no name" in notes) == index
+    assert ("index column at the front, which has no name" in notes) == index
     assert (AS_CSV in notes) == (mark == "\t")
 
 

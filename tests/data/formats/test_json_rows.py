@@ -146,8 +146,8 @@ def test_line_separators_in_text_and_crlf_are_accepted(read):
 @pytest.mark.parametrize(
     ("name", "text", "noted"),
     [
-        ("data.json", "\n".join(GOOD), "one JSON object a line"),
-        ("data.json", GOOD[0], "one JSON object a line"),
+        ("data.json", "\n".join(GOOD), "one JSON object per line"),
+        ("data.json", GOOD[0], "one JSON object per line"),
         ("data.jsonl", "[" + ",".join(GOOD) + "]", "one JSON list"),
         ("data.json", '{"data": [' + ",".join(GOOD) + "]}", "the list `data`"),
         (

@@ -27,7 +27,7 @@ def test_each_unknown_language_is_refused_once_with_the_code_that_was_meant() ->
         check_languages(rows, NLLB, "base")
     first, second = map(str, raised.value.problems)
     assert "`de` is not a language of this base" in first
-    assert "Did you mean deu_Latn? If the data says `de`, set data.language_codes: {de: deu_Latn}" in first
+    assert "Did you mean deu_Latn? If the data uses `de`, set data.language_codes: {de: deu_Latn}" in first
     assert "`xx` is not a language of this base" in second
     assert "Allowed: deu_Latn, eng_Latn" in second
 
