@@ -25,7 +25,7 @@ def checked_name(name: str) -> str:
     """
     if not EXPERIMENT_NAME.fullmatch(name):
         raise RunError(
-            Message("`{name}` is not a valid name of a comparison", name=name),
+            Message("`{name}` is not a valid name for a comparison", name=name),
             where="--name",
             allowed=Message("letters, digits, `-`, `_` and `.`"),
         )

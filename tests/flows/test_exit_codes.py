@@ -50,11 +50,11 @@ FAILED = {
     "a blank prompt": (("compare", "first", "--prompt", " "), "prompt 1 is empty"),
     "a name that leaves the run": (
         ("compare", "first", "--name", "../../x"),
-        "is not a valid name of a comparison",
+        "is not a valid name for a comparison",
     ),
     "an absolute name": (
         ("compare", "first", "--name", "/elsewhere/x"),
-        "is not a valid name of a comparison",
+        "is not a valid name for a comparison",
     ),
     "no data": (("init", "dat.json"), "Did you mean `data.json`?"),
     "resume of no run": (("train", "recipe.yaml", "--resume", "frist"), "there is no such run"),
