@@ -64,14 +64,14 @@ class DataSettings(LocatedSection):
     roles: dict[Literal["system", "user", "assistant", "ignored"], list[str]] = Field(
         default_factory=dict,
         description=Message(
-            "Speakers of conversation roles that are not recognised automatically: `{{user: [tool]}}`."
+            "Speakers in conversations whose roles are not recognised automatically: `{{user: [tool]}}`."
         ),
     )
     answer_weights: bool = Field(
         default=True,
         description=Message(
-            "Use an answer with `weight: 0`, `loss: false` or `train: false`, or that only calls a "
-            "tool, as context and not as a target."
+            "Use an answer with `weight: 0`, `loss: false` or `train: false`, or one that only calls a tool, "
+            "as context and not as a target."
         ),
     )
     context_columns: bool = Field(
@@ -180,7 +180,7 @@ class DataSettings(LocatedSection):
         default="auto",
         description=Message(
             "Where rows and their tokens are kept: in memory, or in files of the run that are mapped into "
-            "memory. `auto` takes files if the data has more than 100 MiB, not compressed."
+            "memory. `auto` uses files if the data is larger than 100 MiB uncompressed."
         ),
     )
     hub_config: str | None = Field(default=None, description=Message("Configuration of a hub dataset."))

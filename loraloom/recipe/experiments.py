@@ -70,8 +70,8 @@ def _name_errors(names: Iterable[str]) -> list[InitErrorDetails]:
     for name in names:
         if not EXPERIMENT_NAME.fullmatch(name) or name.lower() in RESERVED_EXPERIMENT_NAMES:
             message = Message(
-                "is not a valid name of an experiment; use letters, digits, `-`, `_` and `.`, "
-                "up to 64 of them, starting with a letter or digit (`base` is reserved)"
+                "is not a valid name for an experiment; use letters, digits, `-`, `_` and `.`, up to 64 of "
+                "them, starting with a letter or digit (`base` is reserved)"
             )
             errors.append(_wrong(message, name, name))
         elif name.casefold() in folded:

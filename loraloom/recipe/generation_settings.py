@@ -19,7 +19,7 @@ class GenerationSettings(Section):
         default=256,
         ge=1,
         le=MAX_TOKENS,
-        description=Message("Maximum number of tokens of an answer; by default that of a response."),
+        description=Message("Maximum number of tokens in an answer; by default, the maximum for a response."),
         json_schema_extra={DEFAULT_FROM: "data.max_target_length"},
     )
     num_beams: Count = Field(default=1, ge=1, le=256, description=Message("Number of beams; 1 is greedy."))
@@ -48,7 +48,7 @@ class GenerationSettings(Section):
         description=Message("Values above 1 make tokens that already occurred less likely."),
     )
     no_repeat_ngram_size: Count = Field(
-        default=0, ge=0, description=Message("Forbid n-grams of this size to occur twice.")
+        default=0, ge=0, description=Message("Prevent n-grams of this size from occurring twice.")
     )
     length_penalty: Number | None = Field(
         default=None,

@@ -69,11 +69,11 @@ class LoraSettings(Section):
         default={},
         description=Message(
             "Other ranks for some modules: names or regular expressions for the end of a path, "
-            "`{{decoder.*v: 32}}`. The first that matches counts."
+            "`{{decoder.*v: 32}}`. The first match applies."
         ),
     )
     alpha_pattern: AlphaPattern = Field(
-        default={}, description=Message("Other values of lora_alpha for some modules, likewise.")
+        default={}, description=Message("Other values of lora_alpha for some modules, in the same form.")
     )
     layers_to_transform: Layers = Field(
         default=None,
@@ -85,8 +85,8 @@ class LoraSettings(Section):
     layers_pattern: LayerNames = Field(
         default=None,
         description=Message(
-            "What stands before the number of a layer in a path (`block`, `layers`), if not the first number "
-            "is meant."
+            "The name that precedes the layer's number in a path (`block`, `layers`), if that is not the "
+            "first number in it."
         ),
     )
     loraplus_lr_ratio: Number | None = Field(
@@ -101,21 +101,23 @@ class LoraSettings(Section):
     use_dora: bool = Field(
         default=False,
         description=Message(
-            "DoRA: train the length of each row of the weights, and by A and B only its direction "
-            "(Liu et al., 2024)."
+            "DoRA: train the length of each row of the weights separately, and use A and B only for its "
+            "direction (Liu et al., 2024)."
         ),
     )
 
     use_lorafa: bool = Field(
         default=False,
         description=Message(
-            "LoRA-FA: keep A as it is drawn and train B alone, which needs less memory (Zhang et al., 2023)."
+            "LoRA-FA: keep A at its initial value and train only B, which needs less memory (Zhang et al., "
+            "2023)."
         ),
     )
     lora_bias: bool = Field(
         default=False,
         description=Message(
-            "Train a bias of B as well. It merges only into linears that have a bias: not in the T5 family."
+            "Train a bias for B as well. It merges only into linears that have a bias; those of the T5 "
+            "family have none."
         ),
     )
     trainable_token_indices: TokenIndices = Field(
@@ -128,16 +130,16 @@ class LoraSettings(Section):
     modules_to_save: ModulesToSave = Field(
         default=None,
         description=Message(
-            "Train copies of these norms as well: the ends of their names, `[layer_norm]`. Only norms can be "
-            "trained whole."
+            "Train copies of these norms as well, given by the ends of their names: `[layer_norm]`. Only "
+            "norms can be trained whole."
         ),
     )
     init_lora_weights: InitLoraWeights = Field(
         default=True,
         description=Message(
-            "Start of A and B: `true`, A random and B zero; `pissa`, `pissa_niter_16` or `olora`, the "
-            "leading part of the base's weights, which is taken out of them by a frozen negative twin. "
-            "Written out as plain LoRA of rank 2r."
+            "Initial values of A and B: `true`, A random and B zero; `pissa`, `pissa_niter_16` or `olora`, "
+            "the leading part of the base's weights, which a frozen negative copy of A and B subtracts from "
+            "them. Written out as plain LoRA of rank 2r."
         ),
     )
 

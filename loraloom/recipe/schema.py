@@ -71,8 +71,8 @@ class Recipe(LocatedSection):
         default=[],
         max_length=64,
         description=Message(
-            "Devices of this machine that experiments are spread over, each with a base and a process of its "
-            "own: `[0, 1]` or `[cuda:0, cuda:1]`; `[cpu, cpu]` is two processes. Empty: `device` alone."
+            "Devices of this machine over which experiments are spread, each with its own base and process: "
+            "`[0, 1]` or `[cuda:0, cuda:1]`; `[cpu, cpu]` means two processes. Empty: `device` alone."
         ),
     )
     seed: Seed = Field(default=42, description=Message("Determines initial weights, data order and dropout."))
@@ -80,7 +80,9 @@ class Recipe(LocatedSection):
         default=1,
         ge=1,
         le=64,
-        description=Message("Number of seeds to train each experiment with: `seed` and the next ones."),
+        description=Message(
+            "Number of seeds to train each experiment with: `seed` and those that follow it."
+        ),
     )
     allow_bin_weights: bool = Field(
         default=False, description=Message("Load .bin weights (weights-only) if there are no others.")

@@ -48,14 +48,14 @@ _row(
 _row(
     "load_in_8bit",
     (True, *_UNSET),
-    Message("`quantization` says how the base is quantized"),
+    Message("`quantization` specifies how the base is quantized"),
     Message("Set quantization: int8."),
     needs=("quantization", {True: ("int8",)}),
 )
 _row(
     "load_in_4bit quantization_config",
     _UNSET,
-    Message("`quantization` says how the base is quantized"),
+    Message("`quantization` specifies how the base is quantized"),
     Message("Set quantization: nf4 for 4 bits, or quantization: int8 for 8 bits."),
 )
 _row("use_qalora loftq_config", _UNSET, Message("this variant of LoRA is not supported"))
@@ -256,7 +256,7 @@ _row(
 _row(
     "early_stopping",
     _OFF,
-    Message("beam search ends as by default in transformers"),
+    Message("beam search stops as it does by default in transformers"),
     Message("training.early_stopping_patience stops training early."),
 )
 _row("num_return_sequences num_beam_groups", (1, None), Message("one answer is generated for each row"))

@@ -62,7 +62,7 @@ class TrainingSettings(Section):
         default=0,
         ge=0,
         description=Message(
-            "Number of steps with rising learning rate; a value below 1 is a share of all steps."
+            "Number of steps over which the learning rate rises; a value below 1 is a share of all steps."
         ),
     )
     max_grad_norm: Number = Field(
@@ -93,8 +93,8 @@ class TrainingSettings(Section):
     shard_base: bool = Field(
         default=False,
         description=Message(
-            "Several processes divide the base's weights among them (FSDP2), for a base that does not fit "
-            "one device; each step is slower. One process ignores it."
+            "Several processes divide the base's weights among them (FSDP2), for a base that does not fit on "
+            "one device; each step is slower. A single process ignores this setting."
         ),
     )
     cuda_graphs: bool = Field(
@@ -132,7 +132,7 @@ class TrainingSettings(Section):
         default=None,
         gt=0,
         description=Message(
-            "Fail an experiment if its loss on data.retain rises by more than this, in nats a token."
+            "Fail an experiment if its loss on data.retain rises by more than this, in nats per token."
         ),
     )
     early_stopping_patience: Count | None = Field(
@@ -145,8 +145,8 @@ class TrainingSettings(Section):
     report_to: Trackers = Field(
         default=[],
         description=Message(
-            "Trackers that show the curves too: `none`, one name or a list; `true` is trackio. Each is a "
-            "package of its own: `pip install 'loraloom[trackio]'`."
+            "Trackers that also show the curves: `none`, one name or a list; `true` is trackio. Each is a "
+            "separate package: `pip install 'loraloom[trackio]'`."
         ),
     )
 

@@ -35,7 +35,7 @@ def read_trackers(value: Any) -> list[str]:
         if name not in TRACKERS:
             raise ValueError(
                 Message(
-                    "must name trackers that LoRALoom knows: {known}, or `none`; `{name}` is none of them",
+                    "must name trackers that LoRALoom knows: {known}, or `none`; `{name}` is not one of them",
                     known=", ".join(TRACKERS),
                     name=name,
                 )

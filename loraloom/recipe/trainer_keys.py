@@ -76,7 +76,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     (
         "quantization_bit bits",
         UNSET,
-        Message("`quantization` says how the base is quantized"),
+        Message("`quantization` specifies how the base is quantized"),
         Message("Set quantization: int8 for 8 bits, or quantization: nf4 for 4 bits."),
     ),
     (

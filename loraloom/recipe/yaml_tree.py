@@ -143,7 +143,7 @@ class _Composer:
             raise RecipeError(
                 Message("a second document starts here"),
                 where=self.here(),
-                fix=Message("Keep one recipe in a file, without `---`."),
+                fix=Message("Keep only one recipe in a file, without `---`."),
             )
         return root
 

@@ -143,7 +143,8 @@ class ComparisonView:
             if self.num_judged < self.num_rows:
                 num = Message("{num_judged:,} of {num}", num_judged=self.num_judged, num=num)
                 return Message(
-                    "These figures are based on {num} given as prompts, those with a known answer.", num=num
+                    "These figures are based on {num} given as prompts, namely those with a known answer.",
+                    num=num,
                 )
             return Message(
                 "These figures are based on {num} given as prompts, which selected nothing.", num=num

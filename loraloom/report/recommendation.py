@@ -84,7 +84,7 @@ def not_found(recipe: Recipe) -> str:
     if not lost:
         return ""
     return Message(
-        "No longer in {folder}, and named as in the run: {names}.",
+        "These are no longer in {folder}, and are named as in the run: {names}.",
         folder=recipe.folder,
         names=", ".join(dict.fromkeys(lost)),
     )

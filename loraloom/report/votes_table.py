@@ -22,10 +22,13 @@ def votes_table(votes: VotesView) -> str:
         ]
         for each in votes.figures
     ]
-    parts = [f"### {filled('Votes of people')}", table(head, rows)]
+    parts = [f"### {filled('Human votes')}", table(head, rows)]
     if votes.num_ties:
         parts.append(
-            filled("no difference seen, so shown and not chosen: {num_ties:,}", num_ties=votes.num_ties)
+            filled(
+                "votes that found no difference, counted as shown and not chosen: {num_ties:,}",
+                num_ties=votes.num_ties,
+            )
         )
     return "\n\n".join(parts)
 

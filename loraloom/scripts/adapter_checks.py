@@ -52,7 +52,7 @@ def targets(facts: Facts) -> Iterator[Finding]:
         Message("{model} has no {names}: `get_peft_model` fails", model=known.title, names=listed)
         if none_left
         else Message(
-            "{model} has no {names}; PEFT adapts the other names without a word",
+            "{model} has no {names}; PEFT silently adapts only the other names",
             model=known.title,
             names=listed,
         ),
@@ -171,8 +171,8 @@ def learning_rate(facts: Facts) -> Iterator[Finding]:
             "learning-rate",
             facts.script.where(given or facts.arguments),
             Message(
-                "{rate:g}{default} is a rate for training all weights. LoRA starts at no change at all "
-                "and takes 1e-4 to 1e-3; at this rate answers may equal the base's",
+                "{rate:g}{default} is a rate for training all weights. LoRA starts from no change at all "
+                "and needs 1e-4 to 1e-3; at this rate answers may equal the base's",
                 rate=float(rate),
                 default="" if given else Message(", the Trainer's default,"),
             ),

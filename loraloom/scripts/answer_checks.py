@@ -75,8 +75,8 @@ def penalized_end(facts: Facts) -> Iterator[Finding]:
                 "answers",
                 facts.script.where(call.argument("repetition_penalty")),
                 Message(
-                    "`repetition_penalty` lowers the end of the answer from the first token on, because "
-                    "{model} starts with it: answers become longer",
+                    "`repetition_penalty` makes the end token of an answer less likely from the start, "
+                    "because {model} begins every answer with that token: answers become longer",
                     model=facts.known.title,
                 ),
                 Message("Use `no_repeat_ngram_size`."),
@@ -177,8 +177,8 @@ def merging(facts: Facts) -> Iterator[Finding]:
                 "merge",
                 facts.script.where(call),
                 Message(
-                    "`merge_and_unload` returns the merged model, which is thrown away here; the object "
-                    "that is left saves an adapter without any weights"
+                    "`merge_and_unload` returns the merged model, which is discarded here; the object that "
+                    "remains saves an adapter without any weights"
                 ),
                 Message("Write `model = model.merge_and_unload()`."),
             )
@@ -206,8 +206,7 @@ def few_prompts(facts: Facts) -> Iterator[Finding]:
                 "answers",
                 facts.script.where(calls[0]),
                 Message(
-                    "the result is judged by {prompts}; which model is better than another cannot be seen "
-                    "from so few",
+                    "the result is judged by {prompts}; so few cannot show which model is better",
                     prompts=counted(count, "prompt"),
                 ),
                 Message("Answer all held-out rows: `loraloom compare` gives intervals."),

@@ -99,7 +99,7 @@ def end_of_labels(facts: Facts) -> Iterator[Finding]:
                 "warning",
                 "labels",
                 facts.script.where(node),
-                Message("the tokenizer appends EOS itself, so that these texts end in two"),
+                Message("the tokenizer appends EOS itself, so these texts end with two"),
                 Message("Do not append it to the text."),
             )
 

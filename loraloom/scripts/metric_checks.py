@@ -115,7 +115,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
             "error",
             "metrics",
             facts.script.where(decodes[0]),
-            Message("labels and predictions are padded with -100, which is no token: decoding them fails"),
+            Message("labels and predictions are padded with -100, which is not a token: decoding them fails"),
             Message("Replace it first: `np.where(ids != -100, ids, tokenizer.pad_token_id)`, for both."),
         )
     yield from _answer_length(facts)

@@ -46,7 +46,7 @@ def ignored_arguments(facts: Facts) -> Iterator[Finding]:
             facts.script.where(facts.arguments.argument(named[0])),
             Message(
                 "{names} of the training arguments are not used, because the trainer is given an optimizer "
-                "that is made already",
+                "that already exists",
                 names=joined(", ", map(quoted, named)),
             ),
             Message("Set them where the optimizer is created."),

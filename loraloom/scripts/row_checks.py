@@ -70,7 +70,7 @@ def columns(facts: Facts) -> Iterator[Finding]:
             "columns",
             facts.script.where(facts.arguments and facts.arguments.argument("remove_unused_columns")),
             Message(
-                "columns of text stay in the rows and the collator cannot make tensors of them: ValueError"
+                "text columns stay in the rows, and the collator cannot make tensors of them: ValueError"
             ),
             Message("Give `map` the argument `remove_columns=dataset.column_names`."),
         )
@@ -81,8 +81,8 @@ def columns(facts: Facts) -> Iterator[Finding]:
                 "columns",
                 facts.script.where(call),
                 Message(
-                    "the Trainer removes the columns of text that this function reads, because the model "
-                    "does not take them: it fails before the first step"
+                    "the Trainer removes the text columns that this function reads, because the model does "
+                    "not take them: it fails before the first step"
                 ),
                 Message("Set `remove_unused_columns=False`."),
             )

@@ -59,7 +59,8 @@ def _choices(key: str, setting: Setting, notes: list[str]) -> tuple[Any, ...]:
         names = ", ".join(setting.value)
         notes.append(
             Message(
-                "{where}: each of {names} is a separate choice; [[{names}]] would be one choice of all",
+                "{where}: each of {names} is a separate choice; [[{names}]] would be a single choice of all "
+                "of them",
                 where=setting.where,
                 names=names,
             )

@@ -191,7 +191,7 @@ class Study:
         ours = [self._labels(trial.parameters) for trial in trials]
         if [trial.labels for trial in self._stored] != ours[: len(self._stored)]:
             raise RunError(
-                Message("contains other trials than {ledger_file}", ledger_file=LEDGER_FILE),
+                Message("contains trials that differ from those in {ledger_file}", ledger_file=LEDGER_FILE),
                 where=str(self.file),
                 fix=Message(
                     "Move it elsewhere; it is created again from {ledger_file}.", ledger_file=LEDGER_FILE

@@ -229,7 +229,7 @@ class ModelProcess:
                 async for message in self._messages():
                     await self._deliver(message)
                 self._ready.clear()
-                self._log(Message("the model process has ended; it is started again"))
+                self._log(Message("the model process has ended; it is being restarted"))
                 self._keep_figures()
                 self._fail_all()
                 self.num_restarts += 1

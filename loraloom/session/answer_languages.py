@@ -44,8 +44,8 @@ def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Repor
             report(
                 Note(
                     message=Message(
-                        "{num:,} rows do not say their languages; they are taken to be {source} "
-                        "and {target}, which is all that the adapters were trained on",
+                        "{num:,} rows do not specify their languages; they are taken to be {source} and "
+                        "{target}, the only ones that the adapters were trained on",
                         num=num,
                         source=source,
                         target=target,

@@ -62,7 +62,7 @@ def relocated(
             what,
             where=f"--base {base}",
             found=Message("nothing at {absolute}", absolute=base.absolute()) if not base.exists() else "",
-            fix=Message("Give the present folder of {base_words}.", base_words=_base_words(recipe, known)),
+            fix=Message("Give the current folder of {base_words}.", base_words=_base_words(recipe, known)),
         )
     if data is not None:
         moved = find_moved(recipe.data, data, _sums(run, recipe, known))

@@ -155,7 +155,7 @@ def _devices(material: Material, plan: Plan) -> dict[str, Choice]:
     names = [each.name for each in material.experiments]
     begins = placed(names, devices, max(map(len, plan.waves)))
     shown = " | ".join(f"{device}: {', '.join(own) or '-'}" for device, own in begins)
-    reason = Message("a base on each; what waits goes to the first device with room")
+    reason = Message("each device has its own base; waiting experiments go to the first device with room")
     return {"devices": Choice(shown, reason)}
 
 

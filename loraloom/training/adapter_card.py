@@ -106,7 +106,7 @@ def training_sections(facts: Facts) -> list[str]:
         pairs = ", ".join(
             filled("{source} to {target}", source=source, target=target) for source, target in facts.languages
         )
-        lines += ["", filled("Languages, by the codes of the tokenizer: {pairs}.", pairs=pairs)]
+        lines += ["", filled("Languages, as codes of the tokenizer: {pairs}.", pairs=pairs)]
     if settings.source_prefix:
         lines += [
             "",
@@ -190,8 +190,8 @@ def _best(facts: Facts) -> str:
         return filled("These are the weights after step {step}; no evaluation selected them.", step=step)
     metric = facts.origin.get("metric_for_best_model")
     return filled(
-        "Of all evaluations, step {step} was best: {metric} {figure:.4f} on the {num_rows} "
-        "eval rows. They selected it, so the figure is optimistic.",
+        "Of all evaluations, the one at step {step} was best: {metric} {figure:.4f} on the {num_rows} eval "
+        "rows. This checkpoint was selected on these rows, so the figure is optimistic.",
         step=step,
         metric=metric,
         figure=figure,

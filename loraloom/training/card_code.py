@@ -58,7 +58,7 @@ def _attention(facts: Facts) -> str:
 
 def _flag_line(facts: Facts) -> str:
     reason = filled(
-        "transformers 5 loads True, and before {version} scales the logits by it",
+        "transformers 5 loads True, and versions before {version} scale the logits by it",
         version=facts.flag_matters_before,
     )
     return f"model.config.tie_word_embeddings = False  # {reason}\n" if facts.flag_matters else ""

@@ -175,9 +175,7 @@ class WavePool:
         worker.dismiss()
         self.report(
             WarningNote(
-                message=Message(
-                    "{worker} does not take part any more: {reason}", worker=worker.name, reason=reason
-                )
+                message=Message("{worker} no longer takes part: {reason}", worker=worker.name, reason=reason)
             )
         )
         lane = self._lane_of(worker)

@@ -216,7 +216,7 @@ class RayWorkers:
         self._losses[slot.node] += is_lost
         if self._losses[slot.node] >= MOST_LOSSES and slot.node not in self._refused:
             said = Message(
-                "{worker} is not used any more, because {count} of its workers were lost",
+                "{worker} is no longer used, because {count} of its workers were lost",
                 worker=slot.host,
                 count=self._losses[slot.node],
             )

@@ -214,7 +214,7 @@ class FilePost:
             self._require_driver()
             raise RunError(
                 Message(
-                    "cannot be used to talk to the process that writes the run ({error})",
+                    "cannot be used to communicate with the process that writes the run ({error})",
                     error=said_by(error),
                 ),
                 where=str(self.folder),

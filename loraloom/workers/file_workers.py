@@ -69,7 +69,7 @@ class FileWorker:
         if silence == float("inf"):
             self.loss = Message("its process has ended")
         elif silence > silence_seconds():
-            self.loss = Message("it has given no sign of life for {seconds:.0f} s", seconds=silence)
+            self.loss = Message("it has not responded for {seconds:.0f} s", seconds=silence)
         elif self.loss and not self.folder.exists():
             self.loss = Message("it has left")
         self._polled = time.monotonic()

@@ -41,13 +41,13 @@ def refusal_to_join(run: Run) -> RunError | None:
     if on_ray:
         what = Message("is trained on a Ray cluster, whose own workers train it")
     elif read_provenance(run).search is None and not is_spread(run, read_run_recipe(run.recipe_file), None):
-        what = Message("is a training, which no other process can join")
+        what = Message("is a training run, which no other process can join")
     else:
         return None
     return RunError(
         what,
         where=str(run.folder),
-        allowed=Message("a search without --ray, or a training with `devices`"),
+        allowed=Message("a search without --ray, or a training run with `devices`"),
         fix=Message("For more workers on a Ray cluster, add nodes to it.")
         if on_ray
         else Message("To train with several processes, start it with torchrun, `devices` or --ray."),

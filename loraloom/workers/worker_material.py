@@ -119,7 +119,7 @@ def _require_versions(known: Provenance) -> None:
     ours = origin.run_versions(known)
     problems = [
         Problem(
-            Message("has another version than the process that writes the run"),
+            Message("has a different version in the process that writes the run"),
             where=name,
             found=ours.get(name, "none"),
             allowed=theirs.get(name, "none"),

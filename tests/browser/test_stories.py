@@ -119,10 +119,10 @@ def test_a_training_that_cannot_start_says_why(page: Any, tmp_path: Path) -> Non
     page.get_by_role("heading", name="could not start").wait_for()
     assert "gone.json" in page.get_by_role("alert").inner_text()
     page.goto("/runs")
-    page.get_by_text("A training could not start.").wait_for()
+    page.get_by_text("A training run could not start.").wait_for()
     page.get_by_role("button", name="Dismiss").click()
     page.wait_for_load_state()
-    assert page.get_by_text("A training could not start.").count() == 0
+    assert page.get_by_text("A training run could not start.").count() == 0
 
 
 def test_a_training_that_fails_midway_or_is_killed_says_why_and_is_resumed(

@@ -166,7 +166,7 @@ def test_training_says_what_was_forgotten_of_each_pair(
     # Over both, weighted by label tokens.
     assert result["retain_loss"] == pytest.approx(compared.models["main"].figures["retain_loss"], rel=1e-4)
     page = write_report(run, "html").read_text(encoding="utf-8")
-    assert "Forgot, by pair of languages" in page
+    assert "Forgetting, by language pair" in page
     capsys.readouterr()
     Display()(end)
     assert f"{german}-{english} {of_pair.loss:.3f} (" in capsys.readouterr().err

@@ -18,8 +18,8 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "another base": ("{a: {model: starter}}", f"`experiments.a.model_name_or_path` {SHARED}"),
     "other data": ("{a: {data: {train: x.json}}}", f"`experiments.a.data` {SHARED}"),
     "another tokenizer": ("{a: {tokenizer: x}}", "the tokenizer is the base model's own"),
-    "a name that leaves the run": ("{../a: {}}", "is not a valid name of an experiment"),
-    "the base's name": ("{base: {}}", "is not a valid name of an experiment"),
+    "a name that leaves the run": ("{../a: {}}", "is not a valid name for an experiment"),
+    "the base's name": ("{base: {}}", "is not a valid name for an experiment"),
 }
 
 

@@ -73,7 +73,7 @@ def test_a_worker_that_is_killed_loses_no_trial_and_none_is_counted_twice(
 
     heard = Listening(kill)
     search(request_of(recipe), out=tmp_path / "run", ray=ONE_CPU, report=heard)
-    assert any("does not take part any more" in text for text in heard.said)
+    assert any("no longer takes part" in text for text in heard.said)
     assert_same(tmp_path / "run", searched(), set())
     ends = [event["experiment"] for event in raw_events(tmp_path / "run") if event["event"] == "end"]
     assert sorted(ends) == sorted(fruits(tmp_path / "run").trials)
@@ -175,7 +175,7 @@ def test_a_node_that_cannot_take_part_is_named_and_the_search_ends_with_all_reas
     # The driver's record of its own versions, which workers compare with theirs.
     monkeypatch.setattr("loraloom.session.provenance.PACKAGES", ("loraloom", "torch", "tokenizers"))
     heard = Listening()
-    with pytest.raises(TrainingError, match="another version than the process that writes the run"):
+    with pytest.raises(TrainingError, match="a different version in the process that writes the run"):
         search(request_of(recipe), out=tmp_path / "run", ray=ONE_CPU, report=heard)
     assert sum("cannot take part" in text for text in heard.said) == 2
 

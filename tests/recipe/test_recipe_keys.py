@@ -217,7 +217,7 @@ load_in_8bit: None
             "modules_to_save: [lm_head]",
             "`lora.modules_to_save` has `lm_head`, but only norms can be trained whole",
         ),
-        ("load_in_4bit: true", "`quantization` says how the base is quantized"),
+        ("load_in_4bit: true", "`quantization` specifies how the base is quantized"),
         ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),
         ("report_to: 3", "must be a tracker's name or a list of names"),
         (
@@ -235,7 +235,7 @@ load_in_8bit: None
         ),
         ("trust_remote_code: true", "code in a model's folder is never run"),
         ("experiments: {a: {fp16: true}}", "`experiments.a.fp16: true` is refused: float16 overflows"),
-        ("generation: {early_stopping: true}", "beam search ends as by default in transformers"),
+        ("generation: {early_stopping: true}", "beam search stops as it does by default in transformers"),
     ],
 )
 def test_a_script_key_that_says_otherwise_is_refused_with_the_reason(line: str, message: str) -> None:

@@ -185,8 +185,8 @@ def test_settings_that_do_not_go_together_point_at_the_setting(line: str, messag
         ("a: {eval_steps: 5}", "recipe.yaml:5: `experiments.a.training.eval_steps` has no effect while"),
         ("a: {eval_strategy: steps}", "recipe.yaml:5: `experiments.a.training.eval_strategy` is `steps`"),
         ("a: 5", "recipe.yaml:5: experiment `a` must be a mapping of what differs (found: 5)"),
-        ("base: {}", "recipe.yaml:5: `experiments.base` is not a valid name of an experiment"),
-        ("../x: {}", "is not a valid name of an experiment"),
+        ("base: {}", "recipe.yaml:5: `experiments.base` is not a valid name for an experiment"),
+        ("../x: {}", "is not a valid name for an experiment"),
         (
             "a: {}\n  A: {}",
             "recipe.yaml:6: `experiments.A` differs from another experiment's name only in case",

@@ -27,7 +27,7 @@ def read(text: str) -> object:
         ("# only a comment\n", "recipe.yaml: the recipe is empty"),
         ("just text", "recipe.yaml:1: a recipe must be a mapping of settings (found: 'just text')"),
         ("- a\n- b", "recipe.yaml:1: a recipe must be a mapping of settings (found: a list)"),
-        ("a: 1\n---\nb: 2", "recipe.yaml:2: a second document starts here. Keep one recipe in a file"),
+        ("a: 1\n---\nb: 2", "recipe.yaml:2: a second document starts here. Keep only one recipe in a file"),
         (
             "a:\n\tb: 1",
             "recipe.yaml:2: not readable as YAML, column 1: tabs cannot be used for indentation. Indent",

@@ -101,8 +101,8 @@ def test_votes_of_people_are_in_markdown_and_csv(tmp_path: Path) -> None:
     text = render_markdown(content)
     assert f"| {plain(NAMES[0])} | 1 of 2 | {shown_share(0.5)} | \\[" in text
     assert f"| base | 0 of 2 | {shown_share(0)} | " in text
-    assert "no difference seen, so shown and not chosen: 1" in text
-    assert "Votes of people" not in render_markdown(read_content(make_run(tmp_path / "other").folder))
+    assert "votes that found no difference, counted as shown and not chosen: 1" in text
+    assert "Human votes" not in render_markdown(read_content(make_run(tmp_path / "other").folder))
     head, *rows = csv.reader(io.StringIO(render_csv(content), newline=""))
     assert head[-1] == "chosen"
     assert len(rows) == len(without.splitlines()) - 1 + 2

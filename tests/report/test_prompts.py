@@ -178,6 +178,6 @@ def test_figures_over_some_of_the_prompts_say_so(tmp_path: Path) -> None:
     document = json.loads((run.comparisons / "prompts.json").read_text())
     write(run.comparisons / "prompts.json", document | {"num_judged": 2})
     assert (
-        "These figures are based on 2 of 3 rows given as prompts, those with a known answer."
+        "These figures are based on 2 of 3 rows given as prompts, namely those with a known answer."
         in page_of(run).words
     )

@@ -70,7 +70,7 @@ def test_lists_folders_and_patterns_are_written_in_full(tmp_path: Path) -> None:
     assert placed.data.test == ["gone/*.json"]
     assert (
         not_found(recipe.in_folder(tmp_path))
-        == f"No longer in {tmp_path}, and named as in the run: gone/*.json."
+        == f"These are no longer in {tmp_path}, and are named as in the run: gone/*.json."
     )
 
 

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "labels with two EOS": (
         "warning",
         "labels",
-        "end in two",
+        "end with two",
         "</s>",
         ((LABELS, 'labels = tokenizer(text_target=[text + "</s>" for text in examples["summary"]])'),),
     ),
@@ -199,7 +199,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "text that reaches the collator": (
         "warning",
         "columns",
-        "columns of text stay",
+        "text columns stay",
         "remove_unused_columns",
         (
             ("    learning_rate=", "    remove_unused_columns=False,\n    learning_rate="),
@@ -209,7 +209,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "a transform whose columns are removed": (
         "error",
         "columns",
-        "removes the columns",
+        "removes the text columns",
         "set_transform",
         (("lora = ", "rows.set_transform(tokenize)\nlora = "),),
     ),
@@ -327,7 +327,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "a target that matches nothing": (
         "warning",
         "targets",
-        "has no `wi`; PEFT adapts the other names",
+        "has no `wi`; PEFT silently adapts only the other names",
         "LoraConfig(",
         (('["q", "v"]', '["q", "v", "wi"]'),),
     ),
@@ -542,7 +542,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "decoding -100": (
         "error",
         "metrics",
-        "which is no token",
+        "which is not a token",
         "tokenizer.batch_decode",
         (
             (
@@ -678,7 +678,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "a penalty on how answers end": (
         "note",
         "answers",
-        "`repetition_penalty` lowers the end of the answer from the first token on, because NLLB starts",
+        "`repetition_penalty` makes the end token of an answer less likely from the start",
         "repetition_penalty=1.2",
         (*NLLB, ("max_new_tokens=LENGTH", "max_new_tokens=LENGTH, repetition_penalty=1.2")),
     ),

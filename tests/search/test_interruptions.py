@@ -242,6 +242,6 @@ def test_a_study_of_other_trials_is_refused(searched: SearchView, recipe: Path, 
     document["trials"][0]["parameters"]["training.learning_rate"] = 0.0042
     (run / "search.json").write_text(json.dumps(document))
     (run / ".sums.json").unlink()  # or search.json itself would be refused
-    with pytest.raises(RunError, match=r"contains other trials than search\.json"):
+    with pytest.raises(RunError, match=r"contains trials that differ from those in search\.json"):
         run_search(recipe, run, resume=True)
     assert len(study_of(run).trials) == 6

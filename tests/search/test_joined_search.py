@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_loses_no_trial_and_none_is_counted_twice(
     assert joiner.wait().code == -signal.SIGKILL
     found = holder.wait()
     assert found.code == 0, found.stderr
-    assert "does not take part any more: its process has ended" in found.stderr
+    assert "no longer takes part: its process has ended" in found.stderr
     assert_same(tmp_path / "run", searched(), set())
     ends = [event["experiment"] for event in raw_events(tmp_path / "run") if event["event"] == "end"]
     assert sorted(ends) == sorted(fruits(tmp_path / "run").trials)
@@ -171,8 +171,8 @@ def test_a_training_and_a_search_on_ray_are_said_to_be_none_that_can_be_joined(
     (tmp_path / "go").touch()
     assert holder.wait().code == 0
     assert refused.code == 1
-    assert "is a training, which no other process can join" in refused.stderr
-    assert "a search without --ray, or a training with `devices`" in refused.stderr
+    assert "is a training run, which no other process can join" in refused.stderr
+    assert "a search without --ray, or a training run with `devices`" in refused.stderr
     assert not (tmp_path / "run" / "workers").exists()
 
 

@@ -44,7 +44,7 @@ def test_a_list_is_a_choice_of_its_own_and_a_likely_slip_is_said() -> None:
         "lora.target_modules": [["q", "v"], "all-linear"]
     }
     (note,) = space("targets: [q, v]").notes
-    assert "[[q, v]] would be one choice of all" in note
+    assert "[[q, v]] would be a single choice of all of them" in note
 
 
 def test_a_range_that_no_step_ends_is_shortened_and_said() -> None:

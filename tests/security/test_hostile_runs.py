@@ -113,11 +113,11 @@ RECIPES: dict[str, tuple[Spoil, str]] = {
     "deep nesting": (replace("recipe.yaml", "[" * 100_000), "nested too deep"),
     "an experiment that leaves the run": (
         recipe_line("  wide:", "  ../../../wide:"),
-        "is not a valid name of an experiment",
+        "is not a valid name for an experiment",
     ),
     "an experiment at an absolute path": (
         recipe_line("  wide:", "  /elsewhere/wide:"),
-        "is not a valid name of an experiment",
+        "is not a valid name for an experiment",
     ),
     "a key twice": (lambda run, canary: _append(run / "recipe.yaml", "seed: 1\nseed: 2\n"), "is given twice"),
     "a megabyte of nothing": (replace("recipe.yaml", " " * 1_100_000), "too long for a recipe"),

@@ -73,7 +73,8 @@ def test_more_prompts_than_the_queue_has_places_are_never_told_to_try_again(
     answer = post(api, "completions", model="a", prompt=["x"] * 5)
     assert (answer.status, "retry-after" in answer.headers) == (422, False)
     assert (
-        error(answer)["message"] == "a request has at most 4 prompts or models here, the places of the queue"
+        error(answer)["message"]
+        == "a request can have at most 4 prompts or models here, as many as the queue has places"
     )
 
 

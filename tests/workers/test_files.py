@@ -112,7 +112,7 @@ def test_the_folder_of_a_lost_worker_is_removed_when_no_beat_is_written_to_it(
     post = FilePost(run.folder / FOLDER / "worker", "worker", StopRequest())
     post.ready(4, "cpu")
     (worker,) = source.newcomers()
-    worker.loss = "it has given no sign of life"
+    worker.loss = "it has not responded"
     beating: list[bool] = []
 
     def rmtree(folder: Path, **_: object) -> None:

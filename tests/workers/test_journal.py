@@ -183,7 +183,9 @@ def test_a_damaged_line_costs_only_its_worker(damage: bytes, run: Run) -> None:
     with own.post._journal.file.open("ab") as file:
         file.write(damage)
     for _ in range(2):  # it stays so
-        with pytest.raises(RunError, match="cannot be used to talk to the process that writes the run"):
+        with pytest.raises(
+            RunError, match="cannot be used to communicate with the process that writes the run"
+        ):
             own.post.send(Update("checkpoint", 1, files=STATE))
     own.worker.recall()  # after which nobody can read the line before
     own.worker.updates()

@@ -180,7 +180,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, description, headers in (
         (400, Message("the body is not JSON, or not UTF-8"), {}),
         (401, Message("the token is missing or wrong"), {}),
-        (403, Message("sent by a page of another origin"), {}),
+        (403, Message("sent by a page from another origin"), {}),
         (404, Message("there is no such model or adapter"), {}),
         (408, Message("the body did not arrive in time"), {}),
         (409, Message("the name is taken"), {}),

@@ -79,7 +79,7 @@ class Api:
         app = FastAPI(
             title="LoRALoom",
             version="1",
-            description=Message("A base model and its LoRA adapters, in the form of OpenAI's API."),
+            description=Message("A base model and its LoRA adapters, served in the format of OpenAI's API."),
             docs_url=None,  # FastAPI's pages load scripts from other servers
             redoc_url=None,
             redirect_slashes=False,
@@ -227,7 +227,7 @@ class Api:
         self._check_running()
         if len(jobs) > self.model.max_waiting:  # such a request would be refused at any time
             message = Message(
-                "a request has at most {limit} prompts or models here, the places of the queue",
+                "a request can have at most {limit} prompts or models here, as many as the queue has places",
                 limit=self.model.max_waiting,
             )
             raise JobError(422, "unprocessable", message)

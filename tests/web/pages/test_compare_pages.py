@@ -67,7 +67,7 @@ def test_a_vote_is_kept_in_the_run_and_reported(asked: TestClient, runs: Path) -
     assert [(vote.chosen, list(vote.answers)) for vote in votes.votes] == [
         ("wide", ["wide", "base", "narrow"])
     ]
-    assert "Votes of people" in render_page(read_content(runs / "finished"))
+    assert "Human votes" in render_page(read_content(runs / "finished"))
     assert asked.post("/runs/finished/answers/q1/vote", data=form | {"chosen": "9"}).status_code == 422
 
 
