@@ -25,7 +25,7 @@ from loraloom.distributed.launch import read_launch
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.folder import Run
 from loraloom.session.encoded_rows import encode_rows, train_rows
 from loraloom.session.initial_adapters import initial_tensors
