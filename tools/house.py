@@ -4,6 +4,7 @@
     python -m tools.house --json              # the same, to compare two checkouts
     python -m tools.house --files step        # the files that a training step passes (or: row, recipe)
     python -m tools.house --files reading     # the files that a step is understood from
+    python -m tools.house --files recipe_reading  # the files that a recipe is read in
 
 Static counts come from the text. The files and lines that a training step, a row or a recipe passes are
 traced on a real one: every function of the package that is entered while it happens.
@@ -14,6 +15,12 @@ function that is more than an accessor. The body of an accessor is a single `ret
 file is exempt by name. Lines are those of whole files, with comments and blank lines; beside them are the
 lines of the functions that a step enters (the loop is around a step, so its own are not among them). Data,
 kernels, architectures and `base/` do not count: a step uses them as it uses torch. They are part of "step".
+
+"A recipe is read in" counts every file in which the reading of a plain recipe (valid, without experiments,
+`--set` and notes) enters a function while no function of pydantic runs. The files that it enters only while
+pydantic validates declare settings and read single values; they are counted beside it, and both together are
+the files of "recipe". Tables that are only looked up (`setting_names.py`, `aliases.py`) are in neither. What
+only experiments, options, notes and problems need has files of its own.
 """
 
 from __future__ import annotations
@@ -35,6 +42,7 @@ from tools.messages.flow import Flow
 from tools.messages.templates import templates
 
 LONGEST = 300  # lines of a file
+LABELS = {"reading": "a step is understood from", "recipe_reading": "a recipe is read in"}
 # Nouns of this project's own making; each stands for a term that the field has.
 COINED = ("tick", "wave", "seal", "mend", "foresee", "weigh", "peek", "begun", "spoken", "placed", "kept in")
 _PARTICIPLE = re.compile(r"(?:ed|ken|pt|en|(?<!R)un|own|aid|old)$")
@@ -176,7 +184,9 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one document instead of lines")
     parser.add_argument(
-        "--files", choices=("step", "row", "recipe", "reading"), help="only the files of one of them"
+        "--files",
+        choices=("step", "row", "recipe", "reading", "recipe_reading"),
+        help="only the files of one of them",
     )
     given = parser.parse_args()
     traced = trace_all()
@@ -195,9 +205,8 @@ def main() -> None:
         shown = len(listed) if isinstance(value, list) else inner or value
         print(f"{name}: {shown}" + (f" ({', '.join(map(str, listed))})" if listed else ""))
     for name, summary in traced.items():
-        label = "a step is understood from" if name == "reading" else name
         print(
-            f"{label}: "
+            f"{LABELS.get(name, name)}: "
             + ", ".join(f"{number} {what}" for what, number in summary.items() if what != "which")
         )
 

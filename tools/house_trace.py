@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pydantic
+
 PACKAGE = Path(__file__).resolve().parents[1] / "loraloom"
+PYDANTIC = Path(pydantic.__file__).parent
 # A step is understood from the first, and from what it enters in the second.
 FIRST_READ, READ = "training/loop.py", ("training/", "bank/")
 
@@ -54,14 +57,20 @@ class Trace:
 
     def __init__(self) -> None:
         self.entered: list[tuple[str, str, int]] = []
+        self.not_validating: set[str] = set()  # files entered while no function of pydantic runs
         self.types: set[str] = set()  # of the package, whose objects functions returned
+        self._num_pydantic = 0  # functions of pydantic that run
 
     def __call__(self, frame: Any, event: str, arg: Any) -> None:
         code = frame.f_code
+        if code.co_filename.startswith(str(PYDANTIC)):
+            self._num_pydantic += {"call": 1, "return": -1}.get(event, 0)
         if not code.co_filename.startswith(str(PACKAGE)):
             return
         if event == "call":
             self.entered.append((name_of(Path(code.co_filename)), code.co_qualname, code.co_firstlineno))
+            if not self._num_pydantic:
+                self.not_validating.add(self.entered[-1][0])
         elif event == "return":
             first = arg[0] if type(arg) in (list, tuple) and arg else arg
             if type(first).__module__.startswith("loraloom."):
@@ -94,9 +103,7 @@ class Trace:
             seen.add(name)
         return {
             "files": len(files),
-            "lines of these files": sum(
-                (PACKAGE / name).read_text(encoding="utf-8").count("\n") for name in files
-            ),
+            "lines of these files": sum(map(line_count, files)),
             "functions": len({(name, function) for name, function, _ in self.entered}),
             "returns to a file": returns,
             "types": len(self.types),
@@ -124,6 +131,19 @@ class Trace:
             "lines": num_lines,
             "lines of the functions entered": num_entered,
             "which": files,
+        }
+
+    def recipe_reading(self) -> dict[str, Any]:
+        """The files that a recipe is read in; see the top of `house.py`."""
+        files = list(dict.fromkeys(name for name, _, _ in self.entered))
+        readers = [name for name in files if name in self.not_validating]
+        others = [name for name in files if name not in self.not_validating]
+        return {
+            "files": len(readers),
+            "lines": sum(map(line_count, readers)),
+            "more files that declare and validate settings": len(others),
+            "lines of those": sum(map(line_count, others)),
+            "which": readers,
         }
 
 
@@ -166,4 +186,5 @@ def trace_all() -> dict[str, dict[str, Any]]:
         "row": row.summary(),
         "recipe": recipe.summary(),
         "reading": step.reading(),
+        "recipe_reading": recipe.recipe_reading(),
     }

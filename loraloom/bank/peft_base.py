@@ -14,7 +14,7 @@ from typing import Any
 from loraloom.base.loading import Base
 from loraloom.base.targets import linears
 from loraloom.errors import AdapterError
-from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.recipe.module_names import ALL_LINEAR
 from loraloom.text.hub_name import repository_of
 from loraloom.text.message import Message, joined
 from loraloom.text.visible import one_line

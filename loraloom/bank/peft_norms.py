@@ -17,7 +17,7 @@ from loraloom.bank.trained_norms import ENDS
 from loraloom.base.loading import Base
 from loraloom.base.norms import ends_in, is_norm, matching_norms, text_modules
 from loraloom.errors import AdapterError
-from loraloom.recipe.values import is_norm_name
+from loraloom.recipe.module_names import is_norm_name
 from loraloom.text.message import Message
 from loraloom.text.visible import printable, quoted
 

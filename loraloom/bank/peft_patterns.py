@@ -13,7 +13,7 @@ from typing import Any
 from loraloom.bank.peft_targets import match_untrusted
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
-from loraloom.recipe.module_patterns import first_match
+from loraloom.recipe.module_names import first_match
 from loraloom.text.message import Message
 
 PATTERNS = ("rank_pattern", "alpha_pattern")

@@ -17,7 +17,7 @@ from torch import nn
 from loraloom.bank.peft_base import check_not_deeper, check_not_shallower
 from loraloom.base.targets import linears
 from loraloom.errors import AdapterError
-from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.recipe.module_names import ALL_LINEAR
 from loraloom.text.message import Message
 
 MAX_EXPRESSION = 10_000

@@ -11,7 +11,7 @@ from loraloom.architectures.family import Family
 from loraloom.base.targets import Match, Target, resolve_targets, unique_targets
 from loraloom.errors import Problem, TargetError
 from loraloom.recipe import LoraSettings
-from loraloom.recipe.module_patterns import first_match, layer_of
+from loraloom.recipe.module_names import first_match, layer_of
 from loraloom.text.message import Message
 
 

@@ -43,7 +43,7 @@ from loraloom.data.languages.codes import DecoderStart, Languages
 from loraloom.data.token_ids import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.documents.choice import Choice
 from loraloom.text.message import Message
 

@@ -21,7 +21,7 @@ from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.base.quantized_linear import QuantizedLinear, Scheme, quantized_linears
 from loraloom.base.targets import linears
 from loraloom.errors import ModelError
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.documents.choice import Choice
 from loraloom.text.message import Message
 from loraloom.text.units import percent

@@ -18,7 +18,7 @@ from loraloom.architectures.place import Place
 from loraloom.base.frozen_linear import FrozenLinear, frozen_linear, is_linear
 from loraloom.data.batches import Side
 from loraloom.errors import Problem, TargetError
-from loraloom.recipe.target_names import ALL_LINEAR, parse_target
+from loraloom.recipe.module_names import ALL_LINEAR, parse_target
 from loraloom.text.message import Message, joined
 
 

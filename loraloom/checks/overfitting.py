@@ -19,7 +19,7 @@ from loraloom.data.timetable import Timetable
 from loraloom.evaluate.loss import eval_losses
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings
-from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.recipe.module_names import ALL_LINEAR
 from loraloom.run.events import Evaluation, Event
 from loraloom.text.message import Message
 from loraloom.training.loop import train

@@ -30,7 +30,7 @@ from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
 from loraloom.evaluate.metrics import Metric
 from loraloom.evaluate.spbleu import given_metrics
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.atomic import replace_text
 from loraloom.run.documents.comparison import (

@@ -20,7 +20,7 @@ from loraloom.export.shards_folder import write_by_shards
 from loraloom.export.staging import check_out, staged_beside
 from loraloom.export.transformers_folder import check_dtype
 from loraloom.recipe import Recipe
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import Run, open_run

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from loraloom.recipe.relative_paths import LocatedSection
 from loraloom.recipe.settings import MAX_TOKENS
-from loraloom.recipe.values import Count, Delimiter, Files, FilesOrNone, Number, Part, SettingError
+from loraloom.recipe.values import Count, Number, SettingError, as_number, no_bool
 from loraloom.text.message import Message
 
 # Settings of `data` about the languages of rows, which only a multilingual base has.
@@ -20,6 +21,78 @@ LANGUAGE_KEYS = (
     "language_codes",
     "language_temperature",
 )
+
+
+def _files(value: Any) -> Any:
+    """Parse one name of a file or dataset, or a list of names."""
+    for name in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(name, str):
+            raise ValueError(
+                Message("must be a file name or a list of file names. Write it as in `data.train: data.json`")
+            )
+        if not name.strip():
+            raise ValueError(Message("contains no file name"))
+    if isinstance(value, str):
+        return value
+    if not value:
+        raise ValueError(Message("is an empty list, without file names"))
+    return list(value)
+
+
+def _files_or_none(value: Any) -> Any:
+    return None if value is None else _files(value)
+
+
+Files = Annotated[str | list[str], BeforeValidator(_files)]
+FilesOrNone = Annotated[str | list[str] | None, BeforeValidator(_files_or_none)]
+
+
+def _part(value: Any) -> Any:
+    """Parse a share, a count or files; text that looks like a number is a number."""
+    if isinstance(value, list | tuple):
+        return _files(value)
+    read = as_number(value) if isinstance(value, str) else no_bool(value)
+    if read is None and isinstance(value, str):
+        if not value.strip():
+            raise ValueError(Message("contains no file name"))
+        return value
+    if not isinstance(read, int | float) or not _is_part(read):
+        raise ValueError(
+            Message(
+                "must be a share of at least 0 and below 1, a whole number of rows, or a file or "
+                "list of files"
+            )
+        )
+    if isinstance(read, float) and read == 1.0:
+        raise ValueError(
+            Message("must be less than 1 if it is a share, because 1.0 leaves no row to train on")
+        )
+    return int(read) if float(read).is_integer() else read
+
+
+def _is_part(number: int | float) -> bool:
+    if isinstance(number, int):
+        return 0 <= number < 2**53
+    return math.isfinite(number) and 0 <= number < 2**53 and (number < 1 or number.is_integer())
+
+
+Part = Annotated[float | int | str | list[str], BeforeValidator(_part)]
+
+
+def _delimiter(value: Any) -> Any:
+    """Parse one character; a tab may be spelled out, because it is hard to type and to see."""
+    if value in ("tab", "\\t", "\t"):
+        return "tab"
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
+        raise ValueError(
+            Message(
+                "must be `tab`, or one character in quotes that is neither a double quote nor a line break"
+            )
+        )
+    return value
+
+
+Delimiter = Annotated[str, BeforeValidator(_delimiter)]
 
 
 class DataSettings(LocatedSection):

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+import re
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from loraloom.recipe.module_patterns import first_match
-from loraloom.recipe.relative_paths import Section
-from loraloom.recipe.values import (
-    AlphaPattern,
-    Count,
-    InitLoraWeights,
-    LayerNames,
-    Layers,
-    ModulesToSave,
-    Number,
-    RankPattern,
-    SettingError,
-    TargetModules,
-    TokenIndices,
+from loraloom.recipe.module_names import (
+    first_match,
+    read_layer_names,
+    read_layers,
+    read_modules_to_save,
+    read_pattern,
+    read_target_modules,
 )
+from loraloom.recipe.relative_paths import Section
+from loraloom.recipe.values import Count, Number, SettingError
 from loraloom.text.message import Message
 
 # Settings of variants of LoRA, which a run's recipe.yaml has only where they are set.
@@ -37,6 +33,37 @@ VARIANT_KEYS = (
     "modules_to_save",
     "init_lora_weights",
 )
+
+TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
+RankPattern = Annotated[dict[str, Annotated[Count, Field(ge=1, le=4096)]], BeforeValidator(read_pattern)]
+AlphaPattern = Annotated[dict[str, Annotated[Number, Field(gt=0, le=1e6)]], BeforeValidator(read_pattern)]
+Layers = Annotated[list[Annotated[Count, Field(ge=0)]] | None, BeforeValidator(read_layers)]
+LayerNames = Annotated[list[str] | None, BeforeValidator(read_layer_names)]
+ModulesToSave = Annotated[list[str] | None, BeforeValidator(read_modules_to_save)]
+
+
+def _token_indices(value: list[int] | None) -> list[int] | None:
+    """Sort token ids; refuse repeated ones."""
+    if value and len(set(value)) < len(value):
+        twice = min(token for token in value if value.count(token) > 1)
+        raise ValueError(Message("has {twice} twice; name each token id once", twice=twice))
+    return sorted(value) if value else None
+
+
+TokenIndices = Annotated[list[Annotated[Count, Field(ge=0)]] | None, AfterValidator(_token_indices)]
+
+
+def _init_lora_weights(value: Any) -> Any:
+    """Parse the start of A and B: True is PEFT's default."""
+    if value in (True, None, "default", "true", "True"):
+        return True
+    text = value.lower() if isinstance(value, str) else ""
+    if text in ("pissa", "olora") or re.fullmatch(r"pissa_niter_[1-9]\d{0,3}", text):
+        return text
+    raise ValueError(Message("must be true, `pissa`, `pissa_niter_16` (or another number), or `olora`"))
+
+
+InitLoraWeights = Annotated[bool | str, BeforeValidator(_init_lora_weights)]
 
 
 class LoraSettings(Section):

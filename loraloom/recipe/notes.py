@@ -13,10 +13,10 @@ from loraloom.text.message import Message
 from loraloom.text.visible import shown_value
 
 
-def unusual_settings(recipe: Recipe, tree: SettingsTree, name: str) -> list[Note]:
-    """Return notes on settings that are valid but rarely intended."""
+def identical_experiments(recipe: Recipe, tree: SettingsTree, name: str) -> list[Note]:
+    """Return a note on each experiment that has all settings of an earlier one."""
     found = []
-    seen: dict[Any, str] = {}
+    seen: dict[str, str] = {}
     for experiment in recipe.resolved_experiments:
         settings = repr((experiment.lora, experiment.training, experiment.seed))
         twin = seen.setdefault(settings, experiment.name)
@@ -24,10 +24,13 @@ def unusual_settings(recipe: Recipe, tree: SettingsTree, name: str) -> list[Note
             where = tree.where(("experiments", experiment.name), name)
             what = Message("experiment `{name}` is identical to `{twin}`", name=experiment.name, twin=twin)
             found.append(Note(what, where, is_warning=True))
-    if recipe.data.eval == 0:
-        what = Message("`data.eval` is 0, so no checkpoint is selected and each adapter is the last one")
-        found.append(Note(what, tree.where(("data", "eval"), name), is_warning=True))
     return found
+
+
+def no_selection(tree: SettingsTree, name: str) -> Note:
+    """Return the note on a recipe without eval rows."""
+    what = Message("`data.eval` is 0, so no checkpoint is selected and each adapter is the last one")
+    return Note(what, tree.where(("data", "eval"), name), is_warning=True)
 
 
 def judge_script_keys(tree: SettingsTree) -> None:

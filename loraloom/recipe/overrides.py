@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loraloom.errors import Problem, RecipeError
-from loraloom.recipe.keys import assign_keys, nested
-from loraloom.recipe.settings_tree import SettingsTree
+from loraloom.recipe.settings_tree import SettingsTree, assign_keys, nested
 from loraloom.recipe.yaml_tree import Node, compose
 from loraloom.text.message import Message
 from loraloom.text.visible import printable

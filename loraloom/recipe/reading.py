@@ -1,7 +1,7 @@
 """Reading of recipes: from a file or text to `Recipe`.
 
     text ──compose──▶ tree with lines ──assign_keys──▶ canonical settings ──Recipe──▶ checked
-           yaml_tree                    keys                                values, settings, schema
+           yaml_tree                    settings_tree                       schema, *settings
 
 Each file is a single step. Reading reports all problems of a file at once, each with its line
 (`validation_problems`); `--set` options are merged on the way (`overrides`). Writing and the schema are in
@@ -19,13 +19,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
-from loraloom.recipe.keys import assign_keys
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
-from loraloom.recipe.notes import judge_script_keys, unusual_settings
+from loraloom.recipe.notes import identical_experiments, judge_script_keys, no_selection
 from loraloom.recipe.overrides import apply_overrides
 from loraloom.recipe.relative_paths import base_folder
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.settings_tree import Note, Setting, SettingsTree
+from loraloom.recipe.settings_tree import Note, Setting, SettingsTree, assign_keys
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
@@ -241,14 +240,20 @@ def _understand(
         apply_overrides(tree, sets)
     for path, value in (older or {}).items():
         tree.settings.setdefault(path, Setting(value, name, ".".join(path)))
-    judge_script_keys(tree)
+    if tree.script_keys:
+        judge_script_keys(tree)
     try:
         recipe = Recipe.model_validate(tree.as_mapping())
     except ValidationError as error:
         tree.problems += problems_of(error, tree, name)
     if tree.problems:
         raise RecipeError(sorted(tree.problems, key=_line))
-    return recipe, (*tree.notes, *unusual_settings(recipe, tree, name))
+    notes = list(tree.notes)
+    if len(recipe.experiments) > 1:
+        notes += identical_experiments(recipe, tree, name)
+    if recipe.data.eval == 0:
+        notes.append(no_selection(tree, name))
+    return recipe, tuple(notes)
 
 
 def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:

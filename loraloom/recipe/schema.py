@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from loraloom.recipe.data_settings import DataSettings
 from loraloom.recipe.experiments import checked_changes
@@ -15,8 +15,36 @@ from loraloom.recipe.lora_settings import LoraSettings
 from loraloom.recipe.relative_paths import LocatedSection, Locations
 from loraloom.recipe.settings import TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
-from loraloom.recipe.values import UNQUANTIZED, Count, Device, Dtype, Quantization, Seed, SettingError
+from loraloom.recipe.values import Count, Seed, SettingError
 from loraloom.text.message import Message
+
+# The value of `quantization` for weights of the base's dtype.
+UNQUANTIZED: Final = "none"
+
+
+def _dtype(value: Any) -> Any:
+    if value in ("float16", "fp16", "half"):
+        # Measured and reported many times: the activations of wo exceed 65,504.
+        raise ValueError(Message("must not be float16, which overflows on T5-family models (loss 0 or NaN)"))
+    return value
+
+
+Dtype = Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_dtype)]
+
+
+def _quantization(value: Any) -> Any:
+    """Parse how the base is quantized; `null` and `false` mean that it is not."""
+    return UNQUANTIZED if value in (None, False, "") else value
+
+
+Quantization = Annotated[Literal["none", "int8", "nf4", "torchao_int8"], BeforeValidator(_quantization)]
+
+Device = Annotated[
+    str,
+    Field(pattern=r"^(cpu|cuda:\d+)$"),
+    BeforeValidator(lambda value: f"cuda:{value}" if type(value) is int and value >= 0 else value),
+]
+"""One of several devices; the number is that of a GPU."""
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,70 @@ Messages state what a setting must be, without its name, which is added where th
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from loraloom.recipe.metric_names import SelectionMetric
 from loraloom.recipe.relative_paths import Section
-from loraloom.recipe.values import (
-    BaseDropout,
-    Count,
-    Number,
-    SettingError,
-    Trackers,
-)
+from loraloom.recipe.tracker_names import TRACKERS, TrackerName
+from loraloom.recipe.values import Count, Number, SettingError, as_number, no_bool
 from loraloom.text.message import Message
 
 # Upper bound of all limits on tokens.
 MAX_TOKENS = 1_000_000
 # Key in the JSON Schema for the setting that another one takes its default from.
 DEFAULT_FROM = "x-default-from"
+# For `report_to: true`: it is local, and needs neither an account nor a server.
+DEFAULT_TRACKER = "trackio"
+
+
+def _base_dropout(value: Any) -> Any:
+    if value == "model":
+        return value
+    number = as_number(value) if isinstance(value, str) else no_bool(value)
+    if not isinstance(number, int | float) or not 0 <= number < 1:
+        raise ValueError(Message("must be a probability of at least 0 and below 1, or `model`"))
+    return float(number)
+
+
+BaseDropout = Annotated[
+    Annotated[float, Field(ge=0, lt=1)] | Literal["model"], BeforeValidator(_base_dropout)
+]
+
+
+def _trackers(value: Any) -> list[str]:
+    """Normalize the value of `report_to` to a list of names, each once.
+
+    Args:
+        value: a name, `wandb, tensorboard`, a list, `none`, or `true` for the local tracker.
+
+    Raises:
+        ValueError: the value has another type, or names no tracker.
+    """
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [DEFAULT_TRACKER]
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(Message("must be a tracker's name or a list of names"))
+    names = [name.strip().lower() for name in names if name.strip()]
+    if names == ["none"]:
+        return []
+    for name in names:
+        if name not in TRACKERS:
+            raise ValueError(
+                Message(
+                    "must name trackers that LoRALoom knows: {known}, or `none`; `{name}` is not one of them",
+                    known=", ".join(TRACKERS),
+                    name=name,
+                )
+            )
+    return list(dict.fromkeys(names))
+
+
+Trackers = Annotated[list[TrackerName], BeforeValidator(_trackers)]
 
 
 class TrainingSettings(Section):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from loraloom.recipe.values import BaseDropout, Count, Trackers
+from loraloom.recipe.settings import BaseDropout, Trackers
+from loraloom.recipe.values import Count
 
 
 class SharedTraining(Protocol):

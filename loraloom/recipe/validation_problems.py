@@ -68,7 +68,8 @@ def _problem(detail: ErrorDetails, tree: SettingsTree, name: str) -> Problem:
     if isinstance(cause, SettingError):
         path += cause.path
     where = tree.where(path, name)
-    if path[-1:] == ("[key]",):
+    # pydantic's name for a wrong key of a mapping; a user may have a key of that name.
+    if path[-1:] == ("[key]",) and detail["type"] == "literal_error":
         return Problem(
             Message("unknown key {path}", path=quoted(".".join(path[:-1]))),
             where,

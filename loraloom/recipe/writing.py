@@ -14,10 +14,9 @@ from pydantic.json_schema import JsonSchemaValue
 from loraloom.recipe.data_settings import LANGUAGE_KEYS, DataSettings
 from loraloom.recipe.lora_settings import VARIANT_KEYS, LoraSettings
 from loraloom.recipe.relative_paths import Section
-from loraloom.recipe.schema import Recipe
+from loraloom.recipe.schema import UNQUANTIZED, Recipe
 from loraloom.recipe.settings import DEFAULT_FROM, TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
-from loraloom.recipe.values import UNQUANTIZED
 from loraloom.recipe.yaml_tree import resolve
 from loraloom.text.catalogue import rendered
 from loraloom.text.line_breaks import lines_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Movement
 from loraloom.text.message import Message, joined
 from loraloom.text.units import counted, signed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loraloom.recipe.values import is_norm_name
+from loraloom.recipe.module_names import is_norm_name
 from loraloom.run.documents.checks import Finding
 from loraloom.scripts.facts import Facts
 from loraloom.scripts.script_values import MISSING, Call, Symbol

@@ -1,4 +1,4 @@
-"""The recipe that a script means, as a document that `recipe/keys.py` reads like any other."""
+"""The recipe that a script means, as a document that `recipe/settings_tree.py` reads like any other."""
 
 from __future__ import annotations
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from loraloom.errors import Problem
-from loraloom.recipe.keys import assign_keys
 from loraloom.recipe.notes import judge_script_keys
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.setting_names import Path
-from loraloom.recipe.settings_tree import SettingsTree
+from loraloom.recipe.settings_tree import SettingsTree, assign_keys
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.values import SettingError
 from loraloom.recipe.writing import write_settings

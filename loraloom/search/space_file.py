@@ -23,8 +23,7 @@ from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import SHARED_TRAINING_KEYS, Recipe
-from loraloom.recipe.keys import assign_keys
-from loraloom.recipe.settings_tree import Setting, SettingsTree
+from loraloom.recipe.settings_tree import Setting, SettingsTree, assign_keys
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.yaml_tree import compose

@@ -16,7 +16,7 @@ from loraloom.distributed.launch import read_launch
 from loraloom.errors import ModelError
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run

@@ -25,7 +25,7 @@ from loraloom.distributed.launch import read_launch
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.folder import Run
 from loraloom.session.encoded_rows import encode_rows, train_rows
 from loraloom.session.initial_adapters import initial_tensors
@@ -122,12 +122,12 @@ def locate_model(recipe: Recipe) -> str:
     """
     if recipe.locations.base is not None:
         return str(recipe.locations.base)
-    name, folder = recipe.model_name_or_path, _folder_from_here(recipe)
+    name = recipe.model_name_or_path
     own = Path(name).expanduser()
     if name == STARTER or own.is_absolute():
         return str(own)
-    relative = folder / own
-    if not relative.exists() and own.is_dir():
+    path = recipe.locations.path_of(name)
+    if not path.exists() and own.is_dir():
         raise ModelError(
             Message(
                 "there is no such folder next to the recipe; the one in the working directory is not used "
@@ -136,19 +136,14 @@ def locate_model(recipe: Recipe) -> str:
             where=name,
             found=Message(
                 "nothing at {absolute}, but a folder at {absolute_2}",
-                absolute=relative.absolute(),
+                absolute=path.absolute(),
                 absolute_2=own.absolute(),
             ),
             fix=Message("Give its path relative to the recipe's folder, or its absolute path."),
         )
-    if relative.exists():
-        return str(relative)
-    return str(relative.absolute()) if looks_local(name) and folder.resolve() != Path.cwd() else name
-
-
-def _folder_from_here(recipe: Recipe) -> Path:
-    """Return the recipe's folder; empty for the working directory, so that names are shown as written."""
-    return Path() if recipe.folder == Path.cwd() else recipe.folder
+    if path.exists():
+        return str(own if path == own.absolute() else path)  # from the working directory as written
+    return str(path.absolute()) if looks_local(name) and recipe.folder.resolve() != Path.cwd() else name
 
 
 def model_type_of(recipe: Recipe) -> str | None:

@@ -160,14 +160,13 @@ def _devices(material: Material, plan: Plan) -> dict[str, Choice]:
 
 
 def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
-    """Read a run's recipe, with the folder that the run was started in, and its provenance.
+    """Read a run's recipe, whose paths start from the folder that the run was started in, and its provenance.
 
     Raises:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.
     """
     recipe = read_run_recipe(run.recipe_file)
-    provenance = read_provenance(run, recipe)
-    return recipe.in_folder(Path(provenance.folder)), provenance
+    return recipe, read_provenance(run, recipe)
 
 
 def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:

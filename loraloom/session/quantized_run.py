@@ -12,7 +12,7 @@ from loraloom.data.example import Example
 from loraloom.errors import ModelError
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import Recipe
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.documents.provenance import Provenance
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.encoded_rows import encode_rows

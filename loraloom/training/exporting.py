@@ -11,7 +11,7 @@ from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 from loraloom.run.folder import Run
 from loraloom.run.integrity import record
 from loraloom.text.catalogue import filled

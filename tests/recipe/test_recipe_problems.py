@@ -250,6 +250,19 @@ def test_an_experiments_values_are_read_like_the_recipes() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("experiments: {'[key]': {r: 1}}", "`experiments.[key]` is not a valid name of an experiment"),
+        ("rank_pattern: {'[key]': 0}", "`lora.rank_pattern.[key]` must be at least 1 (found: 0)"),
+        ("data.language_codes: {'[key]': 1}", "`data.language_codes.[key]` must be text (found: 1)"),
+        ("data.columns: {'[key]': x}", "unknown key `data.columns.[key]`. Allowed: `instruction`, `input`"),
+    ],
+)
+def test_a_key_may_have_the_name_that_pydantic_gives_to_wrong_keys(text: str, message: str) -> None:
+    assert message in complaint(HEAD + text)
+
+
 def test_a_recipe_made_in_python_is_checked_just_as_well() -> None:
     data = DataSettings(train="a.json")
     with pytest.raises(ValueError, match="greater than 0"):

@@ -27,7 +27,7 @@ from loraloom.recipe.reading import (
     shipped_recipes,
     write_recipe,
 )
-from loraloom.recipe.values import UNQUANTIZED
+from loraloom.recipe.schema import UNQUANTIZED
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NAME = TEXT.filter(str.strip).filter(lambda text: not text.replace("_", "").isnumeric())

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from loraloom.recipe.module_patterns import first_match
+from loraloom.recipe.module_names import first_match
 
 KEYS = ["q", r"a\.q", "a.q", "q|v", "^q", "", r"\.q", "q$", r"\w", "块", r"encoder\.0\.q", r"encoder\..*"]
 MODULES = ["q", "a.q", "b.a.q", "aq", "xq", "a.v", "encoder.0.q", "my.encoder.0.q", "a.块", "块"]
