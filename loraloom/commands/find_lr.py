@@ -114,6 +114,7 @@ def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
         "experiments": {f"{rate:g}": {"training": {"learning_rate": rate}} for rate in RATES},
         "seed": own.seed,
         "seeds": 1,
+        "devices": recipe.devices[:1],
     }
     return recipe.revised(changes)
 

@@ -49,6 +49,7 @@ from loraloom.session.run_session import (
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.session.search_repair import best_recipe, verify_search
 from loraloom.session.search_request import refuse_another
+from loraloom.session.threads import restored_threads
 from loraloom.text.message import Message, joined
 from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.setup import Setup
@@ -120,7 +121,7 @@ def search(
     require_trackers(request.recipe)
     if ray is not None:
         ray.require_cluster()
-    with stop_on_signals(stop, leaves_at_once=True) as stop:
+    with restored_threads(), stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
             request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))

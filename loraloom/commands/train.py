@@ -48,6 +48,7 @@ from loraloom.session.run_session import (
     resume_session,
 )
 from loraloom.session.safeguards import check_room, device_errors_explained
+from loraloom.session.threads import restored_threads
 from loraloom.text.message import Message
 from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.exporting import export
@@ -101,7 +102,11 @@ def train(
             where="--ray",
             fix=Message("Start a single process, without torchrun."),
         )
-    with joined_ranks(launch) as ranks, stop_on_signals(stop, leaves_at_once=True) as stop:
+    with (
+        restored_threads(),
+        joined_ranks(launch) as ranks,
+        stop_on_signals(stop, leaves_at_once=True) as stop,
+    ):
         if not ranks.is_leader:
             return _follow(ranks, recipe, split, allowed, resume, moved, stop)
         require_trackers(recipe)

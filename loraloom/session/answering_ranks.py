@@ -30,6 +30,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.material import load_recipe_base, shares_base_of
 from loraloom.session.rank_identity import base_identity, require_same, require_same_versions
 from loraloom.session.shared_passes import Passes, SharedPasses, follow_passes
+from loraloom.session.threads import set_threads
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
@@ -149,7 +150,7 @@ def follow_answers(ranks: Ranks, stop: StopRequest) -> None:
 def _follow_shared(ranks: Ranks, announced: dict[str, Any], stop: StopRequest) -> None:
     """Load the leader's base, attach its adapters, and compute its passes."""
     require_same_versions(announced["versions"])
-    origin.set_threads(announced["choices"])
+    set_threads(announced["choices"])
     moved = None if announced["base"] is None else Path(announced["base"])
     recipe = parse_recipe(announced["recipe"], name=RUN_RECIPE)
     recipe = recipe.located(Locations(Path(announced["folder"]), moved))

@@ -34,6 +34,7 @@ from loraloom.session.rank_identity import (
 from loraloom.session.resource_plan import predict_resources
 from loraloom.session.run_session import resume_session
 from loraloom.session.safeguards import device_errors_explained
+from loraloom.session.threads import set_threads
 from loraloom.training.checkpoint import read_state
 from loraloom.training.loop import train
 from loraloom.training.movement_report import measure_movements
@@ -110,7 +111,7 @@ def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material,
         own.recipe, parse_recipe(announced["recipe"], name=leaders.recipe_file.name)
     ):
         raise RunError([differing(problem) for problem in problems])
-    origin.set_threads(announced["choices"])
+    set_threads(announced["choices"])
     if own.resume is not None:
         run = open_run(own.resume)
         recipe, known = origin.run_recipe(run)

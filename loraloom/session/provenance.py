@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from loraloom.bank.peft_base import portable_name
 from loraloom.base.quantization import SCHEMES
 from loraloom.data.files.part_files import PartContents
@@ -28,6 +26,7 @@ from loraloom.run.folder import Run, now
 from loraloom.session.locations import explain_data_location
 from loraloom.session.material import Material
 from loraloom.session.provenance_file import read_provenance
+from loraloom.session.threads import threads_choice
 from loraloom.text.message import Message
 from loraloom.text.units import size
 
@@ -103,7 +102,7 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
     base = material.base
     choices = {
         **base.choices,
-        "threads": Choice(str(torch.get_num_threads()), Message("torch's default for this machine")),
+        "threads": threads_choice(material.recipe.devices),
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
         **_devices(material, plan),
         "pass_tokens": Choice(
@@ -269,9 +268,3 @@ def _flat(values: JsonObject, prefix: str = "") -> JsonObject:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def set_threads(choices: dict[str, str]) -> None:
-    """Use as many threads as when the run started, because their number changes the last bits."""
-    if "threads" in choices:
-        torch.set_num_threads(int(choices["threads"]))

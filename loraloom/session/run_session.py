@@ -42,6 +42,7 @@ from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material
 from loraloom.session.resource_plan import report_resources
+from loraloom.session.threads import set_threads
 from loraloom.text.message import Message, joined
 
 
@@ -208,7 +209,7 @@ def report_rows(
     """
     recipe, split, known = session.recipe, session.split, session.known
     choices = known.decided
-    origin.set_threads(choices)
+    set_threads(choices, recipe.devices)
     of_retained = [] if session.retained is None else session.retained.notes
     for note in [*split.notes, *(Message("data.retain: {note}", note=note) for note in of_retained)]:
         report(Note(message=note))

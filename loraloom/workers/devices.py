@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from loraloom.run.folder import Run
 from loraloom.run.own_process import module_command, module_environment
 from loraloom.session.locations import Relocation
@@ -82,7 +84,9 @@ def _start(run: Run, device: str, moved: Relocation) -> subprocess.Popen[bytes]:
     command = module_command("loraloom.workers", *words)
     # A worker sends its messages to the process of the run.
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=quiet, stdout=quiet, env=module_environment())
+    # The processes on the processor share its threads: this one already has its share.
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())} if device == "cpu" else {}
+    return subprocess.Popen(command, stdin=quiet, stdout=quiet, env=module_environment(**threads))
 
 
 def pid_of(folder: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ from loraloom.forecast.plan import placed
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import parse_recipe
 from loraloom.run.events import Event, Note, TrainStep
+from loraloom.run.folder import Run
+from loraloom.session.locations import Relocation
+from loraloom.workers.devices import _start
 from loraloom.workers.journal import is_ready
 from tests.commands.trained import ROWS
 
@@ -51,7 +55,13 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
             time.sleep(0.05)
 
     alone = train(recipe, out=tmp_path / "alone")
-    spread = train(recipe.revised({"devices": ["cpu", "cpu"]}), out=out, report=report)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        spread = train(recipe.revised({"devices": ["cpu", "cpu"]}), out=out, report=report)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
     assert [each for each in said if "takes part" in each]
     for name in "abc":
         folders = [each.run.adapters / name for each in (alone, spread)]
@@ -59,7 +69,22 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
         torch.testing.assert_close(*files, rtol=1e-3, atol=1e-5)  # sums are in another order
     known = json.loads(spread.run.provenance_file.read_text(encoding="utf-8"))
     assert known["choices"]["devices"]["value"] == "cpu: a, b | cpu: c"
+    threads = known["choices"]["threads"]
+    assert threads["value"] == "2"
+    assert threads["reason"]["id"] == "the share of each of the {num} processes on the processor"
     assert {each.name for each in spread.run.folder.iterdir()}.isdisjoint({"workers", "lanes"})
+
+
+@pytest.mark.parametrize(("device", "threads"), [("cpu", "3"), ("cuda:1", None)])
+def test_a_process_on_the_processor_starts_with_its_share_of_the_threads(
+    device: str, threads: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments: list[dict[str, str]] = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, env, **options: environments.append(env))
+    _start(Run(tmp_path), device, Relocation())
+    assert [each.get("OMP_NUM_THREADS") for each in environments] == [threads]
 
 
 def test_the_plan_divides_experiments_in_order_as_far_as_memory_holds_them() -> None:

@@ -1,0 +1,45 @@
+"""The number of threads of a run: recorded, restored by a resume, divided among processes of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from loraloom.run.documents.choice import Choice
+from loraloom.text.message import Message
+
+
+def set_threads(choices: Mapping[str, str], devices: Sequence[str] = ()) -> None:
+    """Use as many threads as when the run started, because their number changes the last bits.
+
+    A new run uses torch's default. If it spreads its experiments over several processes on the processor,
+    it uses this process's share: threads of two processes on one core would wait for each other.
+
+    Args:
+        choices: the choices of the run; empty for a new one.
+        devices: `devices` of the recipe.
+    """
+    if "threads" in choices:
+        torch.set_num_threads(int(choices["threads"]))
+    elif (num := devices.count("cpu")) > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // num))
+
+
+def threads_choice(devices: Sequence[str]) -> Choice:
+    """Return the number of threads that `set_threads` has set, and its reason."""
+    reason: str = Message("torch's default for this machine")
+    if (num := devices.count("cpu")) > 1:
+        reason = Message("the share of each of the {num} processes on the processor", num=num)
+    return Choice(str(torch.get_num_threads()), reason)
+
+
+@contextmanager
+def restored_threads() -> Iterator[None]:
+    """Restore torch's number of threads at the end, for the program that called a verb."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
