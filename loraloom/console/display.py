@@ -59,7 +59,7 @@ class Display:
         self._last_line = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Show one event, unless people do not need to see it."""
+        """Show an event; only warnings if the display is quiet, and nothing if it is silent."""
         if self.is_silent:
             return
         if not self.is_quiet or isinstance(event, WARNINGS):
@@ -79,11 +79,11 @@ class Display:
                 self.say(finding.line, style="yellow")
 
     def say(self, message: str, *, style: str = "") -> None:
-        """Print a line on stderr, above the live one.
+        """Print a line on stderr, above the live line.
 
         Args:
             message: text or a message, which is rendered in the user's language.
-            style: of rich.
+            style: style of rich.
         """
         target = self._live.console if self._live is not None else self.stderr
         target.print(Text(visible(rendered(message)), style=style))
@@ -95,7 +95,7 @@ class Display:
 
     @singledispatchmethod
     def _show(self, event: Event) -> None:
-        """Ignore events that are not shown."""
+        """Ignore an event of a kind that is not shown."""
 
     @_show.register
     def _(self, event: Note) -> None:

@@ -28,7 +28,7 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
 
     Args:
         plan: the prediction.
-        width: columns of the terminal.
+        width: width of the terminal, in columns.
     """
     subjects = (
         (Message("trains"), trains(plan.waves)),
@@ -84,7 +84,7 @@ def memory(values: Memory) -> str:
 
 
 def disk(values: Disk) -> str:
-    """Describe the size of checkpoints."""
+    """Describe the size and number of checkpoints, and the free disk space."""
     return Message(
         "at most {checkpoint_bytes} per checkpoint, {num_kept} kept; {free_bytes} free",
         checkpoint_bytes=size(values.checkpoint_bytes),

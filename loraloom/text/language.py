@@ -27,7 +27,7 @@ _OF_LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first non-empty variable c
 
 
 def language_named(name: str) -> str | None:
-    """Return the language that a name means, if there is a catalogue for it.
+    """Return the key in `LOCALES` of a language or locale; None if it has none.
 
     >>> language_named("zh"), language_named("zh_CN.UTF-8"), language_named("en-GB"), language_named("fr")
     ('zh', 'zh', 'en', None)

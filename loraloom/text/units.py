@@ -89,7 +89,7 @@ def counted(number: int, noun: str, plural: str = "") -> Message:
 
 
 def number(value: float, *, with_power: bool | None = None) -> str:
-    """Format a number to six digits.
+    """Format a number to six significant digits.
 
     Args:
         value: any number; settings, which users copy, are formatted by `setting`.
@@ -128,7 +128,7 @@ def signed(value: float, digits: int) -> str:
 
 
 def setting(value: Any) -> str:
-    """Format a setting's value as in a recipe: `q, v`, `1e-4`, `true`; a dash for none."""
+    """Format a setting's value as in a recipe: `q, v`, `1e-4`, `true`; a dash for None."""
     if isinstance(value, list | tuple):
         return ", ".join(map(setting, value))
     if value is None or isinstance(value, bool):
