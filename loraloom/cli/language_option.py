@@ -19,10 +19,10 @@ def user_language() -> AbstractContextManager[None]:
 
 
 def check_language() -> None:
-    """Refuse a language that has no catalogue; a locale's language without one is replaced by English.
+    """Refuse an unknown language in `LORALOOM_LANG`; one of the locale is replaced by English.
 
     Raises:
-        LoRALoomError: `LORALOOM_LANG` has an unknown language.
+        LoRALoomError: `LORALOOM_LANG` names an unknown language.
     """
     name = os.environ.get(VARIABLE, "")
     if name and language_named(name) is None:

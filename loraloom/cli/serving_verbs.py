@@ -1,4 +1,4 @@
-"""Commands that run a server: serve."""
+"""The command that runs a server: serve."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def serve(
 
 
 def _server() -> ModuleType:
-    """Import the server; it needs packages that `pip install loraloom` leaves out."""
+    """Import the server, which needs packages that `pip install loraloom` does not install."""
     try:
         from loraloom.web.openai_api import api_server
     except ImportError as error:

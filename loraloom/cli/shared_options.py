@@ -10,7 +10,7 @@ import typer
 
 from loraloom.text.message import Message
 
-# An option whose value may be left out: what stands for it, and what is a value.
+# Options whose value may be omitted: the default value, and a pattern of the allowed values.
 OPTIONAL_VALUES = {"--ray": ("auto", re.compile(r"auto|local|(ray://)?[^\s/:]+:\d+"))}
 
 

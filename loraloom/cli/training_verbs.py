@@ -133,7 +133,7 @@ def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> 
 
 
 def _read_own(run: Path | None, sets: list[str]) -> Recipe:
-    """Read the recipe of a run to resume."""
+    """Read the recipe of a run to resume; refuse settings that would change it."""
     from loraloom.run.folder import open_run
 
     with importing():

@@ -1,4 +1,4 @@
-"""The command of the pages: ui."""
+"""The command that serves the pages: ui."""
 
 from __future__ import annotations
 

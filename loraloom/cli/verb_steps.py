@@ -74,7 +74,7 @@ def split_for_run(recipe: Recipe, allow: list[str], display: Display) -> Split |
 
 @contextmanager
 def displayed(as_json: bool = False) -> Iterator[Display]:
-    """Show progress on stderr; with `--json` only what must not be missed."""
+    """Show progress on stderr; with `--json`, only warnings."""
     from loraloom.console import Display
 
     display = Display(is_quiet=as_json, is_silent=read_launch().is_follower)
@@ -127,7 +127,7 @@ def ray_options(address: str | None, num_cpus: int | None, sends_files: bool) ->
 
 
 def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
-    """Refuse settings other than a run's own."""
+    """Refuse `--set` with a run, which has its own settings."""
     if run is not None and sets:
         raise typer.BadParameter(Message("--set requires --adapter, because a run answers by its own recipe"))
 
