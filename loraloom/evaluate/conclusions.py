@@ -99,7 +99,7 @@ def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
 
 
 def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
-    """State that all answers of an experiment are blank, or one text to different questions; else "".
+    """State that all answers of an experiment are blank, or the same to different questions; else "".
 
     Args:
         texts: the answers of each of its seeds.
