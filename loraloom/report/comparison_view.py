@@ -50,11 +50,11 @@ class AnsweredRow:
 
 @dataclass(frozen=True)
 class LanguagePairView:
-    """The rows of one pair of languages.
+    """The rows of one language pair.
 
     Args:
         num_rows: number of rows with a known answer.
-        figures: experiment → figure → value, the mean over seeds; `retain_loss` is that of `data.retain`.
+        figures: experiment → figure → value, the mean over seeds; `retain_loss` is the loss on `data.retain`.
         differences: experiment → figure → difference from the base.
     """
 
@@ -77,7 +77,7 @@ class ComparisonView:
         recommendation: the recommended experiment and why; empty if there are no references.
         recommended: the recommended experiment; None if none is better than another, or than the base.
         ranking: the experiments, best first.
-        groups: experiment → its adapters, one per seed; the group of the base is itself.
+        groups: experiment → its adapters, one per seed; the base is a group of its own.
         figures: experiment → figure → value, the mean over seeds.
         deviations: experiment → figure → standard deviation over seeds, if there are several.
         intervals: experiment → figure → the ends of its own 95 % interval.
@@ -85,7 +85,7 @@ class ComparisonView:
         pairs: the experiments against each other in chrF.
         movement: adapter → how far it moved the base.
         signatures: figure → how it was computed.
-        languages: pairs of languages with their figures; empty unless the base is multilingual.
+        languages: language pairs with their figures; empty unless the base is multilingual.
         quantization: how the base of all models was quantized; `none` if it was not.
         is_stale: whether training continued afterwards, so that the answers may be those of earlier adapters.
     """

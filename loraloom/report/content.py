@@ -38,7 +38,7 @@ from loraloom.text.message import Message
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a report: a run.
+    """The content of a run's report.
 
     Args:
         name: name of its folder.
@@ -61,7 +61,7 @@ class Content:
         checks: findings, most severe first.
         allowed: checks whose errors the user allowed.
         choices: automatic choices, with their reasons.
-        cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run.
+        cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run; empty before it has finished.
         votes: blind votes of people.
     """
 

@@ -17,7 +17,7 @@ class Figure:
     Args:
         label: its usual name in the field.
         meaning: what it measures, in a few words.
-        form: `share` is written in percent, `score` is 0 to 100, `ratio` is a plain number.
+        form: `share` is written in percent, `score` is 0 to 100, `ratio` and `loss` are plain numbers.
         higher_is_better: None if neither higher nor lower is better.
     """
 
@@ -69,7 +69,7 @@ def ordered(keys: Iterable[str]) -> list[str]:
 
 
 def written(key: str, value: float | None, deviation: float | None = None) -> str:
-    """Format a figure: `31.4`, `98.2 %`, and with a deviation over seeds `31.4 ± 0.6`."""
+    """Format a figure: `31.4`, `98.2 %`, or `31.4 ± 0.6` with its standard deviation over seeds."""
     if value is None:
         return NONE
     form = described(key).form

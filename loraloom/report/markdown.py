@@ -202,7 +202,7 @@ def _figures(compared: ComparisonView) -> str:
 
 
 def _languages(compared: ComparisonView) -> str:
-    """Format chrF++, spBLEU and the loss on retained rows, with pairs of languages as rows."""
+    """Format chrF++, spBLEU and the loss on retained rows, with language pairs as rows."""
     rows = [
         [
             f"{plain(name)} {plain(figures.described(key).label)}",

@@ -84,7 +84,7 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
 
 
 def without_folders(value: Any, shown_as: Mapping[str, str]) -> Any:
-    """Remove folders of this machine from one of our own values, never from a row's text.
+    """Remove this machine's folders from a value that LoRALoom wrote; not for the text of rows.
 
     Args:
         value: text or a message, or dicts and lists of these.
