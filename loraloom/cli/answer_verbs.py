@@ -194,7 +194,10 @@ def predict(
     experiment: Annotated[
         str | None,
         typer.Option(
-            help=Message("The adapter that answers; with several seeds, such as main@42; `base` for none.")
+            help=Message(
+                "The adapter that answers, such as main, or main@42 if there are several seeds; `base` for "
+                "the base alone."
+            )
         ),
     ] = None,
     keep: Annotated[

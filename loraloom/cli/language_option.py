@@ -31,5 +31,5 @@ def check_language() -> None:
             where=VARIABLE,
             found=quoted(name),
             allowed=joined(", ", [f"`{language}`" for language in LOCALES]),
-            fix=Message("Without it, the language is that of the locale."),
+            fix=Message("Unset this variable to use the language of the locale."),
         )

@@ -36,8 +36,8 @@ def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
     if launch.is_follower:
         return True
     said = Message(
-        "note: only `train`, `compare` and `predict` share their work among processes; rank 0 does this "
-        "alone, and the other {number} end",
+        "note: only `train`, `compare` and `predict` share their work among processes; rank 0 runs this "
+        "command alone, and the others ({number}) end",
         number=launch.size - 1,
     )
     print(rendered(said), file=sys.stderr)

@@ -41,7 +41,8 @@ def serve(
     ] = None,
     sets: AnswerSets = [],  # noqa: B006
     max_rows: Annotated[
-        int, typer.Option(min=1, max=1024, help=Message("Answers that are generated together."))
+        int,
+        typer.Option(min=1, max=1024, help=Message("Maximum number of answers that are generated together.")),
     ] = 64,
     queue: Annotated[
         int,

@@ -44,7 +44,7 @@ Adapters = Annotated[
     typer.Option(
         "--adapter",
         metavar="[NAME=]FOLDER",
-        help=Message("An adapter that belongs to no run, on the base of --base; can be repeated."),
+        help=Message("An adapter that belongs to no run, for the base in --base; can be repeated."),
     ),
 ]
 OneAdapter = Annotated[
@@ -52,7 +52,7 @@ OneAdapter = Annotated[
     typer.Option(
         "--adapter",
         metavar="[NAME=]FOLDER",
-        help=Message("An adapter that belongs to no run, on the base of --base; RUN is then omitted."),
+        help=Message("An adapter that belongs to no run, for the base in --base; RUN is then omitted."),
     ),
 ]
 AdapterBase = Annotated[
@@ -81,7 +81,10 @@ MergeSets = Annotated[
     ),
 ]
 OneExperiment = Annotated[
-    str | None, typer.Option(help=Message("The adapter's experiment; with several seeds, such as main@42."))
+    str | None,
+    typer.Option(
+        help=Message("The adapter's experiment, such as main, or main@42 if there are several seeds.")
+    ),
 ]
 SourceLang = Annotated[
     str | None,
@@ -163,8 +166,6 @@ Allow = Annotated[
         "--allow",
         metavar="CHECK",
         callback=_known_checks,
-        help=Message(
-            "Continue despite errors from this check, which is recorded in the run; can be repeated."
-        ),
+        help=Message("Continue despite errors from this check, and record that in the run; can be repeated."),
     ),
 ]

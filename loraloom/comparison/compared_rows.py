@@ -66,7 +66,7 @@ def rows_given(
         what: str = (
             Message("`--data` cannot be combined with prompts")
             if has_prompts
-            else Message("rows are needed without a run")
+            else Message("a comparison without a run needs rows")
         )
         fix = Message("Give --data FILE with known answers, or --prompts FILE or --prompt TEXT.")
         raise DataError(what, where="compare --adapter", fix=fix)

@@ -86,7 +86,7 @@ def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
         raise RunError(
             Message("a comparison is stored in a JSON file"),
             where=f"--out {file}",
-            fix=Message("Name it FILE.json."),
+            fix=Message("Use a file name that ends in .json."),
         )
     if not file.parent.is_dir():
         raise RunError(

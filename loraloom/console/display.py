@@ -190,7 +190,7 @@ class Display:
                 now=now,
             )
         elif event.phase == "lifted":
-            now = Message("it fails, and the others continue as if it had not existed")
+            now = Message("that experiment fails, and the others continue as if it had not existed")
             what = Message(
                 "in step {step} with the adapter of {experiment}: {now}",
                 step=event.step,

@@ -62,7 +62,7 @@ def trains(waves: Sequence[Sequence[str]]) -> str:
         ),
     )
     return Message(
-        "in {num_waves} waves, because memory does not suffice for all at once: {each}",
+        "in {num_waves} waves, because not all experiments fit in memory at once: {each}",
         num_waves=len(waves),
         each=each,
     )

@@ -42,7 +42,7 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     candidates = [name for name in ranked if name in better]
     if any(d.verdict == "too few rows" for d in evidence.differences):
         return None, Message(
-            "{where} are too few for a recommendation; at least {fewest_rows} are needed.",
+            "With only {where}, no recommendation is possible; at least {fewest_rows} are needed.",
             where=where,
             fewest_rows=FEWEST_ROWS,
         )

@@ -179,8 +179,8 @@ class ComparisonView:
             else ""
         )
         said = Message.counting(
-            "Of {pairs} in chrF between experiments {count} is significant",
-            "Of {pairs} in chrF between experiments {count} are significant",
+            "Of {pairs} in chrF between experiments, {count} is significant",
+            "Of {pairs} in chrF between experiments, {count} are significant",
             count=num_clear,
             pairs=Message.counting("{count} difference", "{count} differences", count=len(self.pairs)),
         )
@@ -241,7 +241,7 @@ class ComparisonView:
         worst = sorted(rises, key=lambda name: -rises[name])[:MOST_NAMED]
         named = joined(
             ", ",
-            (Message("{signed} from {name}", signed=signed(rises[name], 3), name=name) for name in worst),
+            (Message("{signed} with {name}", signed=signed(rises[name], 3), name=name) for name in worst),
         )
         which = Message("most of all ") if len(rises) > MOST_NAMED else ""
         return Message(

@@ -148,7 +148,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
                 "the run's files are inconsistent: {name} {error}", name=type(error).__name__, error=error
             ),
             where=str(run.folder),
-            fix=Message("To verify and repair it, {how_to_resume}.", how_to_resume=how_to_resume(run)),
+            fix=Message("To verify and repair them, {how_to_resume}.", how_to_resume=how_to_resume(run)),
         ) from None
 
 

@@ -39,7 +39,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "rouge_l": Figure("ROUGE-L", Message("longest common subsequence with the reference"), "score", True),
     "exact_match": Figure(Message("exact match"), Message("answers equal to the reference"), "share", True),
-    "eval_loss": Figure(Message("loss"), Message("of the reference, per label token"), "loss", False),
+    "eval_loss": Figure(Message("loss"), Message("loss of the reference, per label token"), "loss", False),
     "length_ratio": Figure(Message("length"), Message("characters of answers / of references"), "ratio"),
     "retain_loss": Figure(
         Message("retained"),
@@ -48,8 +48,8 @@ FIGURES: dict[str, Figure] = {
         False,
     ),
     "share_changed": Figure(Message("changed"), Message("answers that differ from the base's"), "share"),
-    "distinct_1": Figure("distinct-1", Message("different characters per character"), "ratio"),
-    "distinct_2": Figure("distinct-2", Message("different character pairs per pair"), "ratio"),
+    "distinct_1": Figure("distinct-1", Message("distinct characters / all characters"), "ratio"),
+    "distinct_2": Figure("distinct-2", Message("distinct character pairs / all pairs"), "ratio"),
     "share_repetitive": Figure(Message("repetitive"), Message("answers stuck in a loop"), "share"),
     "share_cut": Figure(Message("cut"), Message("answers that reached the token limit"), "share"),
 }

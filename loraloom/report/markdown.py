@@ -249,7 +249,7 @@ def _prompts(asked: ComparisonView, content: Content) -> str:
     if more > 0:
         command = f"`loraloom report {content.path} --compare {asked.name} --format csv`"
         parts.append(
-            filled("{num_prompts:,} more: {command} contains all of them.", num_prompts=more, command=command)
+            filled("{num_prompts:,} more prompts; {command} writes them.", num_prompts=more, command=command)
         )
     return "\n\n".join(parts)
 
