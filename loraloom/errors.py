@@ -34,7 +34,7 @@ class Problem:
     """One thing that is wrong.
 
     Args:
-        what: what is wrong, as one sentence without a final full stop if a value follows.
+        what: what is wrong, as one sentence; without a full stop at its end if a value follows.
         where: file and line (`data.json:17`), key (`training.learning_rate`) or path.
         found: what was found there, shortened; never the text of a data row.
         allowed: what is allowed there.

@@ -1,4 +1,4 @@
-"""All commands in the order of `--help`, and the exit code of every way to end.
+"""All commands in the order of `--help`, and an exit code for each way in which one may end.
 
 A command imports what it needs when it is run, so that `--help` is instant.
 """

@@ -19,7 +19,7 @@ def user_language() -> AbstractContextManager[None]:
 
 
 def check_language() -> None:
-    """Refuse an unknown language in `LORALOOM_LANG`; one of the locale is replaced by English.
+    """Refuse an unknown language in `LORALOOM_LANG`; an unknown one in the locale is no error.
 
     Raises:
         LoRALoomError: `LORALOOM_LANG` names an unknown language.

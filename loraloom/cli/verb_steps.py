@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def importing() -> Iterator[None]:
     """Disable garbage collection while a workflow, and with it torch and transformers, is imported.
 
-    The import creates some 400,000 objects that live as long as the process. Collecting among them takes
-    a fifth of the import time and most of the time to exit; frozen objects are skipped.
+    The import creates some 400,000 objects that live as long as the process. Examining them would take a
+    fifth of the import time and most of the time to exit; the collector skips frozen objects.
     """
     gc.disable()
     try:

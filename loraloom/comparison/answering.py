@@ -65,7 +65,7 @@ def answers_of(
     """Answer every row with every model, reusing what an earlier call answered.
 
     Raises:
-        Interrupted: a stop was requested; the same call resumes.
+        Interrupted: a stop was requested; a later call resumes.
         RunError: the file of partial answers cannot be written.
     """
     names = row_names(rows, sources, targets)

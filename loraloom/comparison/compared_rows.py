@@ -32,7 +32,7 @@ def prompts_asked(
     """Read the rows that the user gives, before any model is loaded.
 
     Raises:
-        DataError: a split is given too, or a prompt or file is unusable.
+        DataError: `split` is not None, or a prompt or file is unusable.
     """
     if split is not None:
         raise DataError(

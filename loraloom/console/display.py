@@ -47,7 +47,7 @@ class Display:
 
     Args:
         is_quiet: show only `WARNINGS`, and findings that are warnings or errors (`--json`).
-        is_silent: show nothing, because another rank of the training shows the same.
+        is_silent: show nothing, because another rank shows the events.
     """
 
     def __init__(self, *, is_quiet: bool = False, is_silent: bool = False) -> None:

@@ -51,7 +51,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
 
     Args:
         findings: findings of any checks.
-        show_all: whether to show passed checks, which are otherwise only counted.
+        show_all: whether to show passed checks in full; otherwise, only their number and names.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
     readable = [f.mapped(lambda text: visible(rendered(text))) for f in findings]

@@ -46,9 +46,9 @@ class Evidence:
     """Figures and differences with their intervals.
 
     Args:
-        groups: `{experiment: {metric: draws}}`, over its seeds; the base is one of them.
+        groups: experiment → metric → draws over its seeds; the base is one of the experiments.
         differences: each experiment against the base, in every metric.
-        pairs: each experiment against each other in the deciding metric, corrected for multiplicity.
+        pairs: each pair of experiments in the deciding metric, corrected for multiple comparisons.
     """
 
     groups: dict[str, dict[str, Draws]]

@@ -70,7 +70,7 @@ def answer(
         slots: the models that answer; None is the base.
         sources: token ids of each row, EOS last.
         settings: how to decode; `batch_size` rows at a time for each slot.
-        starts: beginning of the answer to each row; by default that of all answers of the base.
+        starts: beginning of the answer to each row; by default the base's start token.
         seed: for sampling; the draws of a row do not depend on the other rows of its batch.
         on_rows: called with the number of rows that are finished.
         on_token: called before each token of a batch, and each batch of beams; may raise to stop.

@@ -164,7 +164,7 @@ def _rouge_statistics(answers: Sequence[str], references: Sequence[str]) -> Numb
 
 
 def common_subsequence(a: str, b: str) -> int:
-    """Compute the length of the longest common subsequence, one machine word of `a` at a time.
+    """Compute the length of the longest common subsequence with bit-parallel arithmetic.
 
     Source: Hyyrö, 2004, "Bit-parallel LCS-length computation revisited".
     """

@@ -34,7 +34,7 @@ class Words:
     """Word tokenization of references.
 
     Args:
-        tokenizer: sacrebleu's name for it; None if there is none.
+        tokenizer: sacrebleu's name of the tokenizer; None if it has none for the script.
         script: script of most letters.
         shares: share of letters in each script, largest first.
     """

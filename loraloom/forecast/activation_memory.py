@@ -59,7 +59,7 @@ class SavedActivations:
         per_source_pair, per_target_pair, per_cross_pair: bytes for each pair of positions: source and
             source, target and target, target and source.
         per_pass: bytes that do not depend on the rows, such as adapters cast to the base's dtype.
-        num_layers: layers of encoder and decoder that keep these bytes.
+        num_layers: number of layers of the encoder and of the decoder.
         layer_input_bytes: bytes for each position of the hidden states that enter a layer.
     """
 
@@ -184,7 +184,7 @@ def _batch(bank: AdapterBank, source: int, target: int, settings: LoraSettings) 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
     """Return shape and bytes of every kept tensor, each storage once, without weights.
 
-    The storage of weights that ranks share is empty outside of their layer.
+    Weights that ranks share have empty storages once their layer has been computed.
     """
     base_weights = (local_part(weight) for weight in bank.base.model.parameters())
     weights = {_storage(tensor) for tensor in (*base_weights, *bank.parameters(PROBE))}

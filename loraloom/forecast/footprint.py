@@ -263,7 +263,7 @@ def _answers(
 
 
 def _screen_bytes(base: Base, num_answers: int, settings: GenerationSettings) -> int:
-    """Return the bytes of the screen through which greedy answers choose tokens (`bank/top_token.py`)."""
+    """Return the bytes of the int8 head with which greedy answers choose tokens (`bank/top_token.py`)."""
     is_greedy = settings.num_beams == 1 and not settings.do_sample and not logits_processors(settings)
     return screen_bytes(base, num_answers * settings.max_new_tokens) if is_greedy else 0
 
@@ -286,7 +286,7 @@ def _tile_bytes(base: Base, num_labels: int) -> int:
 
 
 def _pair_bytes(base: Base) -> int:
-    """Return the bytes per pair of positions of an attention without gradients."""
+    """Return the bytes per pair of positions of attention without gradients."""
     heads = max(base.dimensions.num_heads)
     if base.family.attention == "eager":  # scores and weights, and what they are computed from
         return heads * 3 * FLOAT32

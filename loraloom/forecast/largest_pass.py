@@ -34,7 +34,7 @@ class PassLayout(NamedTuple):
     """The layout of a pass.
 
     Args:
-        shares: rows of each experiment, padding included.
+        shares: number and lengths of the rows of each experiment, padding included.
         num_labels, num_tokens: totals over its examples.
     """
 

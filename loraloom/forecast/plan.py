@@ -98,7 +98,7 @@ def pass_tokens(base: Base) -> int:
 
 
 def shared_tokens(tokens: int, limit: int | None) -> int:
-    """Return `tokens`, the most that several experiments share in a pass, within the limit of a pass."""
+    """Return the maximum number of tokens that experiments share in a pass, given a limit of the pass."""
     return tokens if limit is None else min(tokens, limit)
 
 
@@ -125,7 +125,7 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
 
 
 def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: float) -> int | None:
-    """Return how many tokens a pass may have for a micro-batch of each experiment to fit, one at a time.
+    """Find a limit on the tokens of a pass with which the micro-batches of each experiment alone fit.
 
     The same rows are then computed in several passes, which is the same training (`training/passes.py`).
 

@@ -37,7 +37,7 @@ ORDER = ("test", "eval", PROMPTS)
 
 
 def comparison_names(run: Run) -> list[str]:
-    """List the comparisons of a run, by name."""
+    """List the names of a run's comparisons, in alphabetical order."""
     if not run.comparisons.is_dir():
         return []
     return sorted(path.stem for path in run.comparisons.glob("*.json") if not path.name.startswith("."))

@@ -65,7 +65,7 @@ class LanguagePairView:
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """A comparison.
+    """A comparison as the report shows it.
 
     Args:
         name: name of its file.
@@ -73,8 +73,8 @@ class ComparisonView:
         num_judged: number of rows with a known answer, which the figures cover, or of all rows if none has
             one.
         took_part_in_a_choice: whether these rows also selected the checkpoints.
-        verdicts: one for each experiment; those that did nothing first, then the best.
-        recommendation: the recommended experiment and why; empty if there are no references.
+        verdicts: one for each experiment; those that did nothing first, the others best first.
+        recommendation: a sentence on which experiment to use, if any; empty if there are no references.
         recommended: the recommended experiment; None if none is better than another, or than the base.
         ranking: the experiments, best first.
         groups: experiment → its adapters, one per seed; the base is a group of its own.

@@ -47,7 +47,7 @@ class Place:
             one seed.
         interval: 95 % interval of the metric itself; None if nothing was compared.
         from_base: its difference from the base; None if nothing was compared.
-        from_best: its difference from the first of the ranking; None for the first.
+        from_best: its difference from the first place; None for the first, or if nothing was compared.
         word: its verdict, such as `better`; "" if nothing was compared.
         cost: cost of its training, and size of its adapter.
         forgotten: its losses on `data.retain`; None if nothing was retained.

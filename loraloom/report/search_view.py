@@ -20,7 +20,7 @@ _STATUSES = ("done", "stopped", "training", "pruned", "failed")
 
 @dataclass(frozen=True)
 class SearchView:
-    """A search.
+    """A search as the report shows it.
 
     Args:
         metric: the metric of the trials.

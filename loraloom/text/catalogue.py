@@ -59,7 +59,7 @@ def filled(template: str, /, **values: object) -> str:
 
 
 def language() -> str:
-    """Return the tag of the language in use, as in the header of its catalogue; by default `en`."""
+    """Return the tag of the language in use, such as `zh-CN`; `en` without a catalogue."""
     header: dict[str, str] = getattr(_catalogue.get(), "info", dict)()
     return str(header.get("language") or "en").replace("_", "-")
 

@@ -35,7 +35,7 @@ def repository_of(name: str) -> str:
 
 
 def is_hub_name(name: str) -> bool:
-    """Return whether a name has the form of a repository's, with or without a revision."""
+    """Return whether a name has the form of a repository name, with or without a revision."""
     return _REPOSITORY.fullmatch(repository_of(name)) is not None
 
 

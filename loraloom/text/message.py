@@ -74,7 +74,7 @@ class Message(str):
         return message
 
     def rendered(self, catalogue: Catalogue) -> str:
-        """Render the message through a catalogue, and every message in it.
+        """Render the message, and every message in it, through a catalogue.
 
         A translation with an invalid placeholder, or one without a value, is replaced by the English text.
         """

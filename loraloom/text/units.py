@@ -19,7 +19,7 @@ _SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
 
 
 def percent(share: float) -> str:
-    """Format a share of 1 in percent, to a tenth; below one percent, to two significant digits.
+    """Format a share, of which 1 is 100 %, to a tenth of a percent; below 1 %, to two significant digits.
 
     A nonzero share is never written as 0, and one below 1 never as 100.
 
@@ -70,7 +70,7 @@ def duration(seconds: float | None) -> str:
 
 
 def estimated_duration(seconds: float) -> str:
-    """Format a time that is known only to two digits: `40 s`, `12 min`, `2 h 10 min`."""
+    """Format an estimated time, rounded to two significant digits: `40 s`, `12 min`, `2 h 10 min`."""
     return duration(max(1, float(f"{seconds:.2g}")))
 
 
