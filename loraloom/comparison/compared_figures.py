@@ -1,4 +1,4 @@
-"""Figures of a comparison, and what follows from them: differences, movement, sentences, a recommendation."""
+"""Figures of a comparison, with differences, movement, sentences and a recommendation."""
 
 from __future__ import annotations
 

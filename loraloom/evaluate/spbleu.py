@@ -1,4 +1,4 @@
-"""spBLEU: BLEU over the pieces of a sentencepiece model, which is given as a file and never downloaded."""
+"""spBLEU: BLEU over the pieces of a sentencepiece model, which is a given file, never downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that autograd keeps for the backward pass: measured on a pass of a few tokens, scaled to any other.
+"""Memory that autograd keeps for the backward pass, measured on a few tokens and scaled to any pass.
 
 A formula over the layers of one architecture would be wrong after its next change. Instead, a row of a few
 tokens goes through the real modules, and the shape of every tensor that autograd keeps shows what it grows

@@ -1,4 +1,4 @@
-"""Prediction of what training allocates in addition to what is already loaded, from shapes, phase by phase.
+"""Prediction of what training allocates beyond what is already loaded, from shapes, phase by phase.
 
 Loading and the checks are done when a plan is made, so memory in use then is measured, and only the rest is
 predicted. The phases follow one another, and the peak is the largest of them:

@@ -1,4 +1,4 @@
-"""The range test of the learning rate that a run's page shows: the run itself, or one in the same folder."""
+"""The range test of the learning rate on a run's page: the run itself, or one in the same folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of models and datasets on the Hugging Face hub, with an optional revision: `owner/name@revision`."""
+"""Names of models and datasets on the Hugging Face hub: `owner/name`, or `owner/name@revision`."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def language_of_locale(environment: Mapping[str, str]) -> str:
 
 
 def language_of_user(environment: Mapping[str, str]) -> str:
-    """Return the language that a user wants: that of `LORALOOM_LANG` if it is known, or else of the locale.
+    """Return the language that a user wants: that of `LORALOOM_LANG` if known, or else of the locale.
 
     Args:
         environment: as `os.environ`.
