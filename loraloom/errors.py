@@ -34,7 +34,7 @@ class Problem:
     """One thing that is wrong.
 
     Args:
-        what: what is wrong, as one sentence without a final full stop if a value follows.
+        what: what is wrong, as one sentence; without a full stop at its end if a value follows.
         where: file and line (`data.json:17`), key (`training.learning_rate`) or path.
         found: what was found there, shortened; never the text of a data row.
         allowed: what is allowed there.
@@ -51,7 +51,7 @@ class Problem:
         return str(self.as_message())
 
     def as_message(self) -> Message:
-        """Return all of it as one message, with invisible characters escaped."""
+        """Return the whole problem as one message, with invisible characters escaped."""
         text = self.without_place
         if self.where:
             text = Message("{where}: {what}", where=self.where, what=text)
@@ -61,7 +61,7 @@ class Problem:
 
     @property
     def without_place(self) -> str:
-        """What is wrong, what was found and what is allowed, without where and the fix."""
+        """What is wrong, what was found and what is allowed, without the place and the fix."""
         text = self.what
         if self.found:
             text = Message("{problem} (found: {found})", problem=text, found=self.found)
@@ -71,11 +71,11 @@ class Problem:
 
 
 class LoRALoomError(Exception):
-    """Base class of all errors: a message for the user, not a bug.
+    """Base class of errors that carry a message for the user.
 
     Args:
         what: the message, a `Problem`, or several problems.
-        where, found, allowed, fix: as in `Problem`, when `what` is a message.
+        where, found, allowed, fix: as in `Problem`; ignored unless `what` is a message.
     """
 
     def __init__(
@@ -156,7 +156,8 @@ class Interrupted(Exception):
     """A stop was requested, and all progress is saved.
 
     Args:
-        signal_number: 2 or 15, where a command exits with 128 plus this; 0 if a program requested it.
+        signal_number: 2 (SIGINT) or 15 (SIGTERM), after which a command exits with 128 plus this number;
+            0 if a program requested the stop.
         message: the progress and how to resume.
     """
 

@@ -135,12 +135,12 @@ def compare(
 
 
 def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
-    """Return how many rows to show: all prompts, which are few and chosen, but only some other rows."""
+    """Return how many rows to show: of prompts, every `--prompt` and at least 10; of other rows, 3."""
     return max(len(prompts), 10) if comparison.what == "prompts" else 3
 
 
 def _predict_command(run: Path, base: Path | None = None) -> str:
-    """Return the next `predict` command, which must name one of several adapters; a range test has none."""
+    """Return the next command: `predict`, or `train` after a range test, which leaves no adapter."""
     opened = open_run(run)
     if is_range_test(opened):
         return command("train", "RECIPE")
@@ -194,7 +194,10 @@ def predict(
     experiment: Annotated[
         str | None,
         typer.Option(
-            help=Message("The adapter that answers; with several seeds, such as main@42; `base` for none.")
+            help=Message(
+                "The adapter that answers, such as main, or main@42 if there are several seeds; `base` for "
+                "the base alone."
+            )
         ),
     ] = None,
     keep: Annotated[

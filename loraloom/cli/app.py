@@ -1,4 +1,4 @@
-"""All commands in the order of `--help`, and the exit code of every way to end.
+"""All commands in the order of `--help`, and an exit code for each way in which one may end.
 
 A command imports what it needs when it is run, so that `--help` is instant.
 """
@@ -55,10 +55,10 @@ VERBS = {
 
 
 def make_app(*names: str) -> typer.Typer:
-    """Make the command line with these verbs.
+    """Make the command line with these commands.
 
-    The library inspects every option of every verb before it reads the first word, which takes longer than
-    many verbs do; with the one verb that is run, it is instant.
+    Typer inspects every option of every command before it reads the first word, which takes longer than
+    many commands do; with only the command to run, it is instant.
     """
     made = typer.Typer(
         cls=TranslatedGroup,
@@ -90,7 +90,7 @@ app = make_app(*VERBS)
 
 
 def main() -> None:
-    """Run the command line; every way to end has an exit code, and users never see a traceback."""
+    """Run the command line; every expected error ends it with a message and an exit code, no traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _write_utf8()
@@ -126,7 +126,7 @@ def _run() -> None:
 
 
 def _end_with(error: LoRALoomError, launch: Launch) -> NoReturn:
-    """Print why this process ends, unless another rank does, and end it."""
+    """Print why this process ends, unless another rank prints it, and end the process."""
     if must_print(launch, error):
         kind = f"rank {launch.rank}: " * launch.is_follower + type(error).__name__
         print(f"{kind}: {rendered(error.as_message())}", file=sys.stderr)

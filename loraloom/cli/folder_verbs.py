@@ -61,7 +61,7 @@ def merge(
     sets: MergeSets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Merge an adapter into its base as a plain transformers folder, and verify that it is equal."""
+    """Merge an adapter into its base, write a plain transformers folder, and verify it."""
     if adapter is not None and out is None:
         run, out = None, run  # the only folder given is the one to create
     check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
@@ -150,8 +150,8 @@ def export(
         Path | None,
         typer.Option(
             help=Message(
-                "Rows for the proof instead of the run's, with or without answers: a data file, or a text "
-                "file with one prompt per line."
+                "Rows to verify the export with, instead of the run's, with or without answers: a data file, "
+                "or a text file with one prompt per line."
             )
         ),
     ] = None,

@@ -19,10 +19,10 @@ def user_language() -> AbstractContextManager[None]:
 
 
 def check_language() -> None:
-    """Refuse a language that has no catalogue; a locale's language without one is replaced by English.
+    """Refuse an unknown language in `LORALOOM_LANG`; an unknown one in the locale is no error.
 
     Raises:
-        LoRALoomError: `LORALOOM_LANG` has an unknown language.
+        LoRALoomError: `LORALOOM_LANG` names an unknown language.
     """
     name = os.environ.get(VARIABLE, "")
     if name and language_named(name) is None:
@@ -31,5 +31,5 @@ def check_language() -> None:
             where=VARIABLE,
             found=quoted(name),
             allowed=joined(", ", [f"`{language}`" for language in LOCALES]),
-            fix=Message("Without it, the language is that of the locale."),
+            fix=Message("Unset this variable to use the language of the locale."),
         )

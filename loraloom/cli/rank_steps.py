@@ -1,4 +1,4 @@
-"""What the command line does if torchrun has started several of it."""
+"""Steps of the command line if torchrun has started several processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HELP = frozenset({"-h", "--help"})
 
 
 def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
-    """Return whether this process has nothing to do, because one process does what the verb asks for.
+    """Return whether this process has nothing to do, because the leader runs the command alone.
 
     Args:
         launch: how this process was started.
@@ -36,8 +36,8 @@ def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
     if launch.is_follower:
         return True
     said = Message(
-        "note: only `train`, `compare` and `predict` share their work among processes; rank 0 does this "
-        "alone, and the other {number} end",
+        "note: only `train`, `compare` and `predict` share their work among processes; rank 0 runs this "
+        "command alone, and the others ({number}) end",
         number=launch.size - 1,
     )
     print(rendered(said), file=sys.stderr)
@@ -45,7 +45,7 @@ def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
 
 
 def run_verb(app: typer.Typer, launch: Launch) -> None:
-    """Run a command line; of several processes, one says how it is used or what is wrong with its words.
+    """Run a command line; of several processes, only one prints help or a usage error.
 
     Args:
         app: the command line.
@@ -70,7 +70,7 @@ def run_verb(app: typer.Typer, launch: Launch) -> None:
 
 
 def on_ranks(words: str, *, shares_base: bool) -> str:
-    """Return the next command, for as many processes as this one's if it needs them for the base.
+    """Return the next command, under torchrun with as many processes as now if they divide the base.
 
     Args:
         words: `loraloom VERB …`.
@@ -84,11 +84,11 @@ def on_ranks(words: str, *, shares_base: bool) -> str:
 
 @contextmanager
 def answering_ranks() -> Iterator[tuple[AnsweringRanks | None, StopRequest | None]]:
-    """Join the processes of a command that answers, for the duration.
+    """Join the processes of a command that answers rows, until it ends.
 
     Yields:
-        The ranks and the request to stop to give to the command. A follower gets no ranks: it has answered
-        along with the leader, and has nothing more to do.
+        The ranks and the stop request to pass to the command; a single process gets no stop request. A
+        follower gets no ranks: it has answered along with the leader, and has nothing more to do.
     """
     from loraloom.session.answering_ranks import ALONE, AnsweringRanks, follow_answers
 

@@ -63,7 +63,7 @@ def check(
     sets: Sets = [],  # noqa: B006 (typer copies it)
     allow: Allow = [],  # noqa: B006
     data_only: Annotated[
-        bool, typer.Option("--data-only", help=Message("Run only the data checks; loads no model."))
+        bool, typer.Option("--data-only", help=Message("Run only the data checks, without loading a model."))
     ] = False,
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help=Message("Try eight learning rates in one pass."))

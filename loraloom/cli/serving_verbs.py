@@ -1,4 +1,4 @@
-"""Commands that run a server: serve."""
+"""The command that runs a server: serve."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def serve(
     ] = None,
     sets: AnswerSets = [],  # noqa: B006
     max_rows: Annotated[
-        int, typer.Option(min=1, max=1024, help=Message("Answers that are generated together."))
+        int,
+        typer.Option(min=1, max=1024, help=Message("Maximum number of answers that are generated together.")),
     ] = 64,
     queue: Annotated[
         int,
@@ -106,7 +107,7 @@ def serve(
 
 
 def _server() -> ModuleType:
-    """Import the server; it needs packages that `pip install loraloom` leaves out."""
+    """Import the server, which needs packages that `pip install loraloom` does not install."""
     try:
         from loraloom.web.openai_api import api_server
     except ImportError as error:

@@ -10,7 +10,7 @@ import typer
 
 from loraloom.text.message import Message
 
-# An option whose value may be left out: what stands for it, and what is a value.
+# Options whose value may be omitted: the default value, and a pattern of the allowed values.
 OPTIONAL_VALUES = {"--ray": ("auto", re.compile(r"auto|local|(ray://)?[^\s/:]+:\d+"))}
 
 
@@ -44,7 +44,7 @@ Adapters = Annotated[
     typer.Option(
         "--adapter",
         metavar="[NAME=]FOLDER",
-        help=Message("An adapter that belongs to no run, on the base of --base; can be repeated."),
+        help=Message("An adapter that belongs to no run, for the base in --base; can be repeated."),
     ),
 ]
 OneAdapter = Annotated[
@@ -52,7 +52,7 @@ OneAdapter = Annotated[
     typer.Option(
         "--adapter",
         metavar="[NAME=]FOLDER",
-        help=Message("An adapter that belongs to no run, on the base of --base; RUN is then omitted."),
+        help=Message("An adapter that belongs to no run, for the base in --base; RUN is then omitted."),
     ),
 ]
 AdapterBase = Annotated[
@@ -81,7 +81,10 @@ MergeSets = Annotated[
     ),
 ]
 OneExperiment = Annotated[
-    str | None, typer.Option(help=Message("The adapter's experiment; with several seeds, such as main@42."))
+    str | None,
+    typer.Option(
+        help=Message("The adapter's experiment, such as main, or main@42 if there are several seeds.")
+    ),
 ]
 SourceLang = Annotated[
     str | None,
@@ -164,8 +167,6 @@ Allow = Annotated[
         "--allow",
         metavar="CHECK",
         callback=_known_checks,
-        help=Message(
-            "Continue despite errors from this check, which is recorded in the run; can be repeated."
-        ),
+        help=Message("Continue despite errors from this check, and record that in the run; can be repeated."),
     ),
 ]

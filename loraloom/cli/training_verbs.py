@@ -59,7 +59,7 @@ def train(
     data: MovedData = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train every experiment of a recipe together."""
+    """Train all experiments of a recipe together."""
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)
     if recipe is None and resume is None:
@@ -133,7 +133,7 @@ def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> 
 
 
 def _read_own(run: Path | None, sets: list[str]) -> Recipe:
-    """Read the recipe of a run to resume."""
+    """Read the recipe of a run to resume; refuse settings that would change it."""
     from loraloom.run.folder import open_run
 
     with importing():
@@ -183,7 +183,7 @@ def search(
             metavar="RUN",
             help=Message(
                 "Take part in a search that another process runs, on this machine or on one that "
-                "shares its files; RECIPE and the other options are then omitted."
+                "shares its files; RECIPE and all options but --base, --data and --json are then omitted."
             ),
         ),
     ] = None,
@@ -254,7 +254,7 @@ def _join(run: Path, given: list[str], base: Path | None, data: Path | None, as_
     if given:
         raise typer.BadParameter(
             Message(
-                "--join cannot be combined with {given}, because the search has its own",
+                "--join cannot be combined with {given}, because the search has its own settings",
                 given=", ".join(given),
             )
         )

@@ -1,4 +1,4 @@
-"""Help and errors of the command line in the user's language, also those that the library writes.
+"""Help and errors of the command line in the user's language, including those that Typer writes.
 
 Typer translates its own texts only through gettext's global domain, and keeps ours as plain text. Ids of
 catalogues are English templates, so a plain text is looked up as it is, or by the template that it matches.
@@ -21,7 +21,7 @@ from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, marked
 from loraloom.text.template import pieces
 
-# What the library says of the words that a user typed, and in its help.
+# Texts that Typer writes in its help, and about the words that a user typed.
 LIBRARY_TEXTS = (
     marked("Show this message and exit."),
     marked("Invalid value for {name}: {problem}"),
@@ -44,7 +44,7 @@ _WITHIN = "problem"  # the placeholder of a text within a text
 
 
 class TranslatedCommand(typer.core.TyperCommand):
-    """A command whose help is in the user's language, and some of whose options may lack their value."""
+    """A command with help in the user's language, and with options whose value may be omitted."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of a command line."""
@@ -56,12 +56,12 @@ class TranslatedCommand(typer.core.TyperCommand):
         typer.core.TyperCommand.format_help(_in_users_language(self, ctx), ctx, formatter)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
-        """Write the line of the usage."""
+        """Write the usage line."""
         _write_usage(self, ctx, formatter)
 
 
 def words_with_values(args: Sequence[str]) -> Iterator[str]:
-    """Yield words, with the value of each option that may lack it and does."""
+    """Yield words, with the default value after each option whose value was omitted."""
     for number, word in enumerate(args):
         yield word
         if word in OPTIONAL_VALUES:
@@ -71,7 +71,7 @@ def words_with_values(args: Sequence[str]) -> Iterator[str]:
 
 
 class TranslatedGroup(typer.core.TyperGroup):
-    """All commands; their help, and what is wrong with their options, is in the user's language."""
+    """All commands, with help and usage errors in the user's language."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with a line for each command."""
@@ -81,11 +81,11 @@ class TranslatedGroup(typer.core.TyperGroup):
         typer.core.TyperGroup.format_help(shown, ctx, formatter)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
-        """Write the line of the usage."""
+        """Write the usage line."""
         _write_usage(self, ctx, formatter)
 
     def make_context(self, *args: Any, **more: Any) -> Any:
-        """Read the options of all commands."""
+        """Read the options before the command."""
         with _errors_in_users_language():
             return super().make_context(*args, **more)
 
@@ -96,7 +96,7 @@ class TranslatedGroup(typer.core.TyperGroup):
 
 
 def translated(text: str) -> str:
-    """Translate a plain text by its template: itself, or one of `LIBRARY_TEXTS` that it matches.
+    """Translate a plain text by the template in `LIBRARY_TEXTS` that it matches, or else by itself.
 
     >>> translated("Missing option '--trials'.")
     "Missing option '--trials'."
@@ -132,7 +132,7 @@ def _errors_in_users_language() -> Iterator[None]:
 
 
 def _translate(error: Any) -> None:
-    """Let a usage error of the library say in the user's language what it says."""
+    """Make a usage error of Typer show its message in the user's language."""
     if is_usage_error(error):
         _set_headings()
         said = error.format_message()
@@ -140,19 +140,19 @@ def _translate(error: Any) -> None:
 
 
 def is_usage_error(error: Any) -> TypeGuard[Any]:
-    """Return whether an error is the library's, of the words that a user typed; its class is not public."""
+    """Return whether an error is a usage error of Typer, whose class is not public."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 
 def print_usage_error(error: Any) -> None:
-    """Print a usage error as the library does when it runs alone."""
+    """Print a usage error as Typer does in standalone mode."""
     from typer import rich_utils
 
     rich_utils.rich_format_error(error)
 
 
 def _in_users_language(command: Any, ctx: Any) -> Any:
-    """Return a copy of a command to write the help of."""
+    """Return a copy of a command whose help, and that of its options, is in the user's language."""
     shown = _with_help(command)
     params = [_with_help(param) for param in command.get_params(ctx)]
     shown.get_params = lambda ctx: params
@@ -173,7 +173,7 @@ def _write_usage(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 def _set_headings() -> None:
-    """Set the headings of the library's panels, which are constants."""
+    """Set the headings of Typer's panels, which are constants, in the user's language."""
     from typer import rich_utils  # slow to import, and most commands need none of it
 
     from loraloom.console.wrapping import BreakableText

@@ -1,4 +1,4 @@
-"""The command of the pages: ui."""
+"""The command that serves the pages: ui."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def ui(
     ] = None,
     host: Annotated[
         str,
-        typer.Option(help=Message("The address to bind; one that other machines reach needs --token-file.")),
+        typer.Option(help=Message("The address to bind; any but a loopback address requires --token-file.")),
     ] = "127.0.0.1",
     token_file: Annotated[
-        Path | None, typer.Option(help=Message("A file with the token that browsers must enter."))
+        Path | None, typer.Option(help=Message("A file with the token to enter in the browser."))
     ] = None,
     allow_host: Annotated[
         list[str],

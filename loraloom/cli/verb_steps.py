@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def importing() -> Iterator[None]:
     """Disable garbage collection while a workflow, and with it torch and transformers, is imported.
 
-    The import creates some 400,000 objects that live as long as the process. Collecting among them takes
-    a fifth of the import time and most of the time to exit; frozen objects are skipped.
+    The import creates some 400,000 objects that live as long as the process. Examining them would take a
+    fifth of the import time and most of the time to exit; the collector skips frozen objects.
     """
     gc.disable()
     try:
@@ -74,7 +74,7 @@ def split_for_run(recipe: Recipe, allow: list[str], display: Display) -> Split |
 
 @contextmanager
 def displayed(as_json: bool = False) -> Iterator[Display]:
-    """Show progress on stderr; with `--json` only what must not be missed."""
+    """Show progress on stderr; with `--json`, only warnings."""
     from loraloom.console import Display
 
     display = Display(is_quiet=as_json, is_silent=read_launch().is_follower)
@@ -127,7 +127,7 @@ def ray_options(address: str | None, num_cpus: int | None, sends_files: bool) ->
 
 
 def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
-    """Refuse settings other than a run's own."""
+    """Refuse `--set` with a run, which has its own settings."""
     if run is not None and sets:
         raise typer.BadParameter(
             Message("--set requires --adapter, because a run answers with its own recipe")

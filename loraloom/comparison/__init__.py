@@ -1,1 +1,1 @@
-"""The rows of a comparison and the answers to them, which can be interrupted and resumed."""
+"""The rows of a comparison and the answers to them; answering can be interrupted and resumed."""

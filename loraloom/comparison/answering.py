@@ -25,7 +25,7 @@ from loraloom.session.answering_model import AnsweringModel
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
-BATCHES_AT_ONCE = 4  # batches between checks of the clock and writes to disk
+BATCHES_AT_ONCE = 4  # batches between checks for a stop request and writes to disk
 
 
 def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]]:
@@ -62,7 +62,12 @@ def answers_of(
     report: Report,
     stop: StopRequest | None = None,
 ) -> Answers:
-    """Answer every row with every model, reusing what an earlier call answered."""
+    """Answer every row with every model, reusing what an earlier call answered.
+
+    Raises:
+        Interrupted: a stop was requested; a later call resumes.
+        RunError: the file of partial answers cannot be written.
+    """
     names = row_names(rows, sources, targets)
     kept = loaded.answer_tokens | sentinels_in(row.response or "" for row in rows)
     partial = PartialAnswers(
@@ -176,7 +181,7 @@ def _answer_chunk(
 
 
 def _key(loaded: AnsweringModel, kept: Collection[str]) -> str:
-    """Return a key of what answers depend on besides their rows; answers with another key are not reused."""
+    """Return a key for what answers depend on besides their rows; those with another key are not reused."""
     base, recipe = loaded.base, loaded.recipe
     settings = [
         origin.versions(),

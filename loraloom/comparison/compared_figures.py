@@ -1,4 +1,4 @@
-"""Figures of a comparison, and what follows from them: differences, movement, sentences, a recommendation."""
+"""Figures of a comparison, with differences, movement, sentences and a recommendation."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def with_figures(
     Args:
         result: the comparison, of which only the rows are known.
         loaded: the models that answered.
-        rows, answers, targets: the rows asked; the answers of each model; the known answer of each row as
+        rows, answers, targets: all rows; the answers of each model; the known answer of each row as
             token ids, empty if there is none.
-        retained: the rows to measure forgetting on.
+        retained: the rows to measure forgetting on; None if there are none.
         more: metrics in addition to those that follow from the base's languages.
     """
     judged = [number for number, target in enumerate(targets) if target]

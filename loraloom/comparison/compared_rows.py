@@ -29,7 +29,11 @@ def prompts_asked(
     report: Report,
     advice: str = OF_RUN,
 ) -> list[Prompt]:
-    """Read the rows that the user gives, before any model is loaded."""
+    """Read the rows that the user gives, before any model is loaded.
+
+    Raises:
+        DataError: `split` is not None, or a prompt or file is unusable.
+    """
     if split is not None:
         raise DataError(
             Message("`--split` cannot be combined with prompts"), fix=Message("Give only one of them.")
@@ -52,17 +56,17 @@ def prompts_in_files(recipe: Recipe, file: Path, report: Report, advice: str) ->
 def rows_given(
     recipe: Recipe, data: Path | None, prompts: Sequence[str], prompts_file: Path | None, report: Report
 ) -> tuple[list[Prompt], str]:
-    """Read the rows of a file or texts for a comparison without a run; also return what they are called.
+    """Read the rows for a comparison without a run, and return them with their kind: `data` or `prompts`.
 
     Raises:
-        DataError: no rows are given.
+        DataError: neither data nor prompts are given, or both.
     """
     has_prompts = bool(prompts) or prompts_file is not None
     if has_prompts == (data is not None):
         what: str = (
             Message("`--data` cannot be combined with prompts")
             if has_prompts
-            else Message("rows are needed without a run")
+            else Message("a comparison without a run needs rows")
         )
         fix = Message("Give --data FILE with known answers, or --prompts FILE or --prompt TEXT.")
         raise DataError(what, where="compare --adapter", fix=fix)
@@ -73,7 +77,7 @@ def rows_given(
 def retained_rows(
     run: Run, recipe: Recipe, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
-    """Read the rows to measure forgetting on; prompts are answered even without them, with a note."""
+    """Read the rows to measure forgetting on; None if there are none, or for prompts if unreadable."""
     try:
         return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
@@ -86,7 +90,11 @@ def retained_rows(
 def rows_of_part(
     run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
-    """Read the rows of a part of the run's data, and its name, before any model is loaded."""
+    """Read the rows of a part of the run's data, by default test or else eval, and the part's name.
+
+    Raises:
+        DataError: the part has no rows.
+    """
     parts = origin.run_split(run, recipe, known)
     part = split or ("test" if parts.test else "eval")
     examples = getattr(parts, part)

@@ -73,10 +73,10 @@ def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
-    """Provide folder and name of a comparison without a run; a temporary folder if it is not stored.
+    """Provide folder and name for a comparison without a run; a temporary folder if `file` is None.
 
     Raises:
-        RunError: the file is not a valid file of a comparison, or another process is creating it.
+        RunError: the file is not a .json file in an existing folder, or another process is writing it.
     """
     if file is None:
         with scratch_folder() as folder:
@@ -86,7 +86,7 @@ def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
         raise RunError(
             Message("a comparison is stored in a JSON file"),
             where=f"--out {file}",
-            fix=Message("Name it FILE.json."),
+            fix=Message("Use a file name that ends in .json."),
         )
     if not file.parent.is_dir():
         raise RunError(

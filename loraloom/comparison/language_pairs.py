@@ -1,4 +1,4 @@
-"""A comparison by pair of languages: figures over the rows of each, and what each pair forgot."""
+"""A comparison by language pair: figures over the rows of each pair, and forgetting on retained rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pairs_compared(
     groups: Mapping[str, Sequence[str]],
     more: Mapping[str, Metric],
 ) -> dict[str, LanguagePair]:
-    """Return the figures of each pair of languages; none if the base has no languages.
+    """Compute the figures of each language pair; an empty dict if the base is not multilingual.
 
     Args:
         loaded: the models that answered.
@@ -75,7 +75,8 @@ def retain_losses(
     """Compute every model's loss on `data.retain` in one pass; an adapter's increase is forgetting.
 
     Returns:
-        model → loss over all rows; and if there are languages, pair → model → loss over its rows.
+        model → loss over all rows; and for a multilingual base, pair → model → loss over its rows. Both
+        are empty if no rows are retained.
     """
     if retained is None:
         return {}, {}
@@ -102,7 +103,7 @@ def with_forgetting(
     retained: Mapping[str, Mapping[str, float]],
     examples: PartContents | None,
 ) -> dict[str, LanguagePair]:
-    """Add losses on `data.retain` to pairs; a pair of retained rows alone has nothing else."""
+    """Add losses on `data.retain` to language pairs; a pair of retained rows alone has no other figures."""
     found = dict(pairs)
     for name, losses in retained.items():
         assert examples is not None

@@ -36,7 +36,7 @@ class PartialAnswers:
     """The partial file of one comparison, used by this process.
 
     Args:
-        file: path of the file, which is created again if it does not exist or has another key.
+        file: path of the file; its answers are reused if it has the same key.
         key: identifies what all answers depend on: adapters, base, settings, versions.
         models: models that answer.
         rows: unique name of each row of the comparison, see `row_names`.
@@ -145,7 +145,7 @@ class PartialAnswers:
 def row_names(
     prompts: Sequence[Prompt], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
 ) -> list[str]:
-    """Name each row by its number, its texts, and its tokens of source and answer.
+    """Name each row by a digest of its number, its texts, and the tokens of its source and answer.
 
     Args:
         prompts: the rows.

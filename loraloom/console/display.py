@@ -47,7 +47,7 @@ class Display:
 
     Args:
         is_quiet: show only `WARNINGS`, and findings that are warnings or errors (`--json`).
-        is_silent: show nothing, because another rank of the training shows the same.
+        is_silent: show nothing, because another rank shows the events.
     """
 
     def __init__(self, *, is_quiet: bool = False, is_silent: bool = False) -> None:
@@ -59,7 +59,7 @@ class Display:
         self._last_line = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Show one event, unless people do not need to see it."""
+        """Show an event; only warnings if the display is quiet, and nothing if it is silent."""
         if self.is_silent:
             return
         if not self.is_quiet or isinstance(event, WARNINGS):
@@ -79,11 +79,11 @@ class Display:
                 self.say(finding.line, style="yellow")
 
     def say(self, message: str, *, style: str = "") -> None:
-        """Print a line on stderr, above the live one.
+        """Print a line on stderr, above the live line.
 
         Args:
             message: text or a message, which is rendered in the user's language.
-            style: of rich.
+            style: style of rich.
         """
         target = self._live.console if self._live is not None else self.stderr
         target.print(Text(visible(rendered(message)), style=style))
@@ -95,7 +95,7 @@ class Display:
 
     @singledispatchmethod
     def _show(self, event: Event) -> None:
-        """Ignore events that are not shown."""
+        """Ignore an event of a kind that is not shown."""
 
     @_show.register
     def _(self, event: Note) -> None:
@@ -190,7 +190,7 @@ class Display:
                 now=now,
             )
         elif event.phase == "lifted":
-            now = Message("it fails, and the others continue as if it had not existed")
+            now = Message("that experiment fails, and the others continue as if it had not existed")
             what = Message(
                 "in step {step} with the adapter of {experiment}: {now}",
                 step=event.step,

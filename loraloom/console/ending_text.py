@@ -1,4 +1,4 @@
-"""The end of an experiment as text: why it ended, and what it forgot of each pair of languages."""
+"""The end of an experiment as text: why it ended, and how much it forgot by language pair."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loraloom.text.message import Message, joined
 
 
 def ending_lines(event: ExperimentEnd) -> Iterator[tuple[str, str]]:
-    """Yield the lines that describe the end, each with its style."""
+    """Yield the lines that describe the end, each with its rich style."""
     if event.status != "done":
         yield (
             Message(

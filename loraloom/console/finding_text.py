@@ -28,7 +28,7 @@ def to_show(findings: Iterable[Finding], *, show_all: bool) -> list[Finding]:
 
 
 def paragraph(finding: Finding, width: int) -> Iterator[Text]:
-    """Format level, check and place; then message and fix, on the same line if they are short."""
+    """Format a finding as lines: its place, message and fix; one line if it is short and has no fix."""
     # A note about a file begins with the file's name.
     place = "" if finding.message.startswith(finding.where) else f" {finding.where}:"
     head = Text.assemble(
@@ -45,7 +45,7 @@ def paragraph(finding: Finding, width: int) -> Iterator[Text]:
 
 
 def summary(findings: Sequence[Finding], width: int, *, with_names: bool = True) -> Iterator[Text]:
-    """Count the findings of each level; then name the checks that passed."""
+    """Yield the number of findings of each level, then the names of the checks that passed."""
     counts: Counter[str] = Counter(finding.level for finding in findings)
     every = joined(", ", (_counted(counts[level], level) for level in COLOURS if counts[level]))
     yield Text(rendered(every))

@@ -28,7 +28,7 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
 
     Args:
         plan: the prediction.
-        width: columns of the terminal.
+        width: width of the terminal, in columns.
     """
     subjects = (
         (Message("trains"), trains(plan.waves)),
@@ -62,7 +62,7 @@ def trains(waves: Sequence[Sequence[str]]) -> str:
         ),
     )
     return Message(
-        "in {num_waves} waves, because memory does not suffice for all at once: {each}",
+        "in {num_waves} waves, because not all experiments fit in memory at once: {each}",
         num_waves=len(waves),
         each=each,
     )
@@ -84,7 +84,7 @@ def memory(values: Memory) -> str:
 
 
 def disk(values: Disk) -> str:
-    """Describe the size of checkpoints."""
+    """Describe the size and number of checkpoints, and the free disk space."""
     return Message(
         "at most {checkpoint_bytes} per checkpoint, {num_kept} kept; {free_bytes} free",
         checkpoint_bytes=size(values.checkpoint_bytes),

@@ -51,7 +51,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
 
     Args:
         findings: findings of any checks.
-        show_all: whether to show passed checks, which are otherwise only counted.
+        show_all: whether to show passed checks in full; otherwise, only their number and names.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
     readable = [f.mapped(lambda text: visible(rendered(text))) for f in findings]
@@ -70,7 +70,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
 
 
 def print_batch(batch: Sequence[RowView]) -> None:
-    """Print rows as the model sees them, which contain text of the data."""
+    """Print rows as the model sees them; the output contains text of the data."""
     from loraloom.checks.batch_view import view_lines  # this imports torch, as the caller already did
 
     stdout = Stdout(highlight=False, soft_wrap=True)
@@ -132,7 +132,7 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
 
 
 def print_languages(comparison: Comparison) -> None:
-    """Print the figures of each pair of languages and their differences, with experiments as columns."""
+    """Print the figures of each language pair and their differences from the base, by experiment."""
     groups = comparison.models_of_groups
     shown = ("chrf_plus_plus", "spbleu", "bleu", "eval_loss")
     rows = []
@@ -196,7 +196,7 @@ def _with_difference(text: str, key: str, group: str, pair: LanguagePair) -> str
 
 
 def _print_paragraph(stdout: Stdout, text: str, style: str = "") -> None:
-    """Print a text in lines that fit the terminal, or a pipe's 80 or $COLUMNS columns."""
+    """Print a text in lines that fit the terminal, or in a pipe $COLUMNS or 80 columns."""
     stdout.print(*BreakableText(text, style=style).wrap(stdout, text_width(stdout)), sep="\n")
 
 

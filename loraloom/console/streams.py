@@ -46,5 +46,5 @@ def _abandon_stdout() -> None:
 
 
 def text_width(console: Console) -> int:
-    """Return the number of columns of a paragraph."""
+    """Return the width at which to wrap paragraphs, in terminal columns."""
     return max(20, min(console.width, TEXT_WIDTH))

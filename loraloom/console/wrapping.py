@@ -1,4 +1,4 @@
-"""Breaking of styled text into lines that fit the terminal, as `text/line_breaks.py` does."""
+"""Breaking of styled text into lines that fit the terminal, at the places of `text/line_breaks.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def wrapped(text: Text, width: int) -> list[Text]:
 
     Args:
         text: text of one paragraph, with its styles.
-        width: columns of a line; a Chinese character takes two.
+        width: columns in a line; a Chinese character takes two.
     """
     lines = list(text.divide(line_breaks(text.plain, max(width, 2))))
     for line in lines:
@@ -29,7 +29,7 @@ class BreakableText(Text):
 
     @classmethod
     def of(cls, text: Text) -> BreakableText:
-        """Return a text with its styles."""
+        """Convert a text of rich, with its styles."""
         return cls(text.plain, style=text.style, spans=text.spans, overflow="fold")
 
     def wrap(self, console: Console, width: int, **options: Any) -> Lines:

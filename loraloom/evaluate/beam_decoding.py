@@ -1,6 +1,6 @@
 """Answers by transformers' beam search, for the rows of all models in one batch.
 
-The bank assigns each beam to its model, and our configuration stands in for the model's (`decoding.py`).
+The bank assigns each beam to its model, and the recipe's settings replace the model's own (`decoding.py`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from loraloom.recipe import GenerationSettings
 
 
 class BeamDecoding:
-    """Answers of all models to the same rows, with beams.
+    """Answers of all models to the same rows, by beam search.
 
     Attributes:
         answers: the tokens of each answer, without start and EOS, [slots][rows].
 
     Args:
         bank: the bank, with the adapters attached.
-        slots: the models that answer.
+        slots: the models that answer; None is the base.
         sources: token ids of each row.
         starts: beginning of the answer to each row.
         settings: how to decode.

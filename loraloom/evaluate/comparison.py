@@ -46,9 +46,9 @@ class Evidence:
     """Figures and differences with their intervals.
 
     Args:
-        groups: `{experiment: {metric: draws}}`, over its seeds; the base is one of them.
+        groups: experiment → metric → draws over its seeds; the base is one of the experiments.
         differences: each experiment against the base, in every metric.
-        pairs: each experiment against each other in the deciding metric, corrected for multiplicity.
+        pairs: each pair of experiments in the deciding metric, corrected for multiple comparisons.
     """
 
     groups: dict[str, dict[str, Draws]]
@@ -70,6 +70,9 @@ def figures(
         scoring: scores answers against the rows' responses; None if there are none.
         num_labels: number of label tokens of each row's reference.
         max_new_tokens: maximum length of an answer, in tokens.
+
+    Returns:
+        Name → figure; the loss and the metrics only with `scoring`.
     """
     found: dict[str, float] = {}
     if scoring is not None:
@@ -91,7 +94,7 @@ def compute_evidence(
 
     Args:
         models: answers of each model; the base is one of them.
-        groups: experiment → models of its seeds; the group of the base is itself.
+        groups: experiment → models of its seeds; the base is a group of its own.
         scoring, num_labels: as in `figures`.
     """
     drawn: dict[str, dict[str, Draws]] = {group: {} for group in groups}

@@ -30,8 +30,8 @@ def ranking(evidence: Evidence) -> list[str]:
 def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> tuple[str | None, str]:
     """Choose an experiment, and justify it in a sentence; None if the rows do not decide.
 
-    They do not decide if no experiment is better than the base, or none is better than another. Otherwise
-    the choice is the smallest adapter among those that are not significantly worse than the best.
+    They do not decide if there are too few, if no experiment is better than the base, or if none is better
+    than another. Otherwise the choice is the smallest adapter that is not significantly worse than the best.
 
     Args:
         sizes: number of weights of each experiment's adapter.
@@ -42,7 +42,7 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     candidates = [name for name in ranked if name in better]
     if any(d.verdict == "too few rows" for d in evidence.differences):
         return None, Message(
-            "{where} are too few for a recommendation; at least {fewest_rows} are needed.",
+            "With only {where}, no recommendation is possible; at least {fewest_rows} are needed.",
             where=where,
             fewest_rows=FEWEST_ROWS,
         )
@@ -99,7 +99,7 @@ def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
 
 
 def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
-    """State that all answers of an experiment are blank, or one text to different questions; else "".
+    """State that all answers of an experiment are blank, or the same to different questions; else "".
 
     Args:
         texts: the answers of each of its seeds.
@@ -175,7 +175,7 @@ def sentence(
 
 
 def _unchanged(name: str, total: float, loss: str, where: str, alike: str) -> str:
-    """Describe an experiment whose answers are all the base's."""
+    """Describe an experiment whose answers all equal the base's."""
     how = (
         Message("its ΔW is lost in the precision of W")
         if total < UNMOVED

@@ -1,8 +1,8 @@
-"""References as the model can write them, given the losses of its tokenizer.
+"""References as the model can write them, without what its tokenizer loses.
 
 Tokenizers of the T5 family turn line breaks, tabs and runs of spaces into one space and drop invisible
-characters. No model could then produce such a reference, and a perfect answer had an exact match of 0.
-Anything else that a tokenizer loses, above all unknown letters, stays in the reference: it is a shortcoming.
+characters. No model could then produce such a reference, and a perfect answer would have an exact match of 0.
+Anything else that a tokenizer loses, above all unknown letters, stays: it is a shortcoming of the model.
 """
 
 from __future__ import annotations

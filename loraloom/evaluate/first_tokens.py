@@ -1,4 +1,4 @@
-"""First tokens that a row's language decides, for rows of several languages in one batch.
+"""First tokens that depend on a row's language, for rows of several languages in one batch.
 
 transformers' `forced_bos_token_id` is one token for a whole batch.
 """
@@ -21,10 +21,10 @@ def forced_tokens(starts: Sequence[DecoderStart], num_slots: int, device: torch.
 
 
 class FirstTokens(LogitsProcessor):  # type: ignore[misc]
-    """Forces the first token of each beam, as transformers' ForcedBOSTokenLogitsProcessor forces one for all.
+    """A logits processor that forces the first token of each beam, not one token for the whole batch.
 
     Args:
-        tokens: int64 [beams], -1 if the model chooses it.
+        tokens: first token of each beam, int64 [beams]; -1 if the model chooses it.
     """
 
     def __init__(self, tokens: Tensor) -> None:

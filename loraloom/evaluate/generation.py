@@ -63,14 +63,14 @@ def answer(
     on_logits: Callable[[Sequence[int], Tensor], None] | None = None,
     ranks: Ranks = ONE_PROCESS,
 ) -> dict[str | None, list[list[int]]]:
-    """Answer the same rows with every adapter, and with the base as `None`.
+    """Answer the same rows with several adapters and the base.
 
     Args:
         bank: the bank, with the adapters attached.
-        slots: the models that answer.
+        slots: the models that answer; None is the base.
         sources: token ids of each row, EOS last.
         settings: how to decode; `batch_size` rows at a time for each slot.
-        starts: beginning of the answer to each row; by default that of all answers of the base.
+        starts: beginning of the answer to each row; by default the base's start token.
         seed: for sampling; the draws of a row do not depend on the other rows of its batch.
         on_rows: called with the number of rows that are finished.
         on_token: called before each token of a batch, and each batch of beams; may raise to stop.
@@ -80,7 +80,7 @@ def answer(
         ranks: the processes that share the batches; the answers to the others' rows are empty.
 
     Returns:
-        For each slot and row, the tokens of the answer without start and EOS, including a forced one.
+        For each slot and row, the tokens of the answer without start and EOS, but with a forced first token.
 
     Raises:
         BankError: another thread is using the base, or a pass is in progress.

@@ -37,7 +37,7 @@ def describe_label_mismatch(references: Sequence[str], answers: Mapping[str, Seq
     if not mixed:
         return ""
     remedy = Message(
-        "if these are labels, write them as in the adapter's training (`data.labels` names numbers)"
+        "if these are labels, write them as in the adapter's training (`data.labels` maps numbers to names)"
     )
     return Message(
         "{mixed}: the figures say nothing about its answers; {remedy}",

@@ -1,4 +1,4 @@
-"""eval_loss: total negative log-likelihood over total label tokens, for several adapters."""
+"""The eval_loss of several adapters: total negative log-likelihood over total label tokens."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def row_losses(
         slots: adapters whose loss is computed, `None` for the base; all on the same rows.
         examples: rows, at least one.
         batch_size: number of rows per batch for each adapter.
+        packing: whether a row of the batch may contain several examples.
         on_rows: called with the number of rows that are finished.
         ranks: the processes that share the batches; the losses of the others' rows are 0.
     """

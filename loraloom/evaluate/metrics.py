@@ -4,8 +4,8 @@
 sum, and `signature` states what is computed. So the metric over any choice of rows, of which the bootstrap
 draws thousands, costs one sum.
 
-Both sides are first normalized to NFKC: T5 tokenizers turn '？' into '?', so without it a perfect
-Chinese answer would not match its reference. Metrics of answers alone are in `DESCRIPTIONS`.
+Answers and references are first normalized to NFKC: T5 tokenizers turn '？' into '?', so a perfect
+Chinese answer would otherwise not match its reference. Metrics of answers alone are in `DESCRIPTIONS`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Metric:
     Args:
         statistics: (answers, references) → float64 [rows, k], which may be summed over rows.
         figure: sums float64 [..., k] → values of the metric, float64 [...].
-        signature: description of the metric, with versions and options, as sacrebleu writes it.
+        signature: references → description of the metric, with versions and options, as sacrebleu writes it.
         higher_is_better: whether higher is better; None if neither higher nor lower is (a length).
         unit: unit of the metric.
     """
@@ -164,7 +164,7 @@ def _rouge_statistics(answers: Sequence[str], references: Sequence[str]) -> Numb
 
 
 def common_subsequence(a: str, b: str) -> int:
-    """Compute the length of the longest common subsequence, one machine word of `a` at a time.
+    """Compute the length of the longest common subsequence with bit-parallel arithmetic.
 
     Source: Hyyrö, 2004, "Bit-parallel LCS-length computation revisited".
     """
@@ -220,7 +220,7 @@ def share_changed(answers: Sequence[str], base_answers: Sequence[str]) -> float:
 
 
 def distinct(answers: Sequence[str], n: int) -> float:
-    """Compute distinct-n over characters: different n-grams per n-gram (Li et al., 2016)."""
+    """Compute distinct-n over characters: distinct n-grams over all n-grams (Li et al., 2016)."""
     grams = Counter(gram for answer in answers for gram in _grams(normalise(answer), n))
     return len(grams) / grams.total() if grams else 0.0
 

@@ -31,7 +31,7 @@ def movement_of_tensors(bank: AdapterBank, tensors: Mapping[str, Tensor], settin
     """Compute how far an adapter that is not attached would move each kind of linear.
 
     Args:
-        bank: attached to the base that the adapter belongs to.
+        bank: a bank on the base that the adapter belongs to.
         tensors: tensors as returned by `AdapterBank.tensors`.
         settings: settings with which it would be attached.
     """

@@ -56,14 +56,14 @@ class _Line:
 
 
 class RowDecoding:
-    """Answers of all models to the same rows.
+    """Answers of all models to the same rows, by greedy decoding or sampling.
 
     Attributes:
         answers: the tokens of each answer so far, without start and EOS, [slots][rows].
 
     Args:
         bank: the bank, with the adapters attached.
-        slots: the models that answer.
+        slots: the models that answer; None is the base.
         sources: token ids of each row.
         starts: beginning of the answer to each row.
         settings: how to decode.

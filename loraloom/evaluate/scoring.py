@@ -43,7 +43,7 @@ def score_against(
 
     Args:
         references: responses of the rows, as in the data file.
-        answer_text: tokenizer of the answering model, which is not required to write what it cannot.
+        answer_text: text conversion of the answering model; references are adapted to what it can write.
         more: metrics to compute besides those that depend on the model's languages.
     """
     written = expressible(references, answer_text)

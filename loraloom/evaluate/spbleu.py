@@ -1,4 +1,4 @@
-"""spBLEU: BLEU over the pieces of a sentencepiece model, which is given as a file and never downloaded."""
+"""spBLEU: BLEU over the pieces of a sentencepiece model, which is a given file, never downloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIGEST_LENGTH = 16
 
 
 def given_metrics(spbleu_model: Path | None) -> dict[str, Metric]:
-    """Return spBLEU under its name, if there is a model for it.
+    """Return spBLEU under the key `spbleu`, or an empty dict without a model for it.
 
     Raises:
         DataError: the file cannot be read as a sentencepiece model.
@@ -27,7 +27,7 @@ def given_metrics(spbleu_model: Path | None) -> dict[str, Metric]:
 
 
 def spbleu(file: Path) -> Metric:
-    """Make the metric of a sentencepiece model.
+    """Make the spBLEU metric of a sentencepiece model.
 
     sacrebleu would download the model of its `flores200` tokenizer; with that file, figures equal those of
     sacrebleu on texts in NFKC. The signature has the file's sha256, since models of other benchmarks differ.

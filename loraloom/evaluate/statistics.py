@@ -22,8 +22,8 @@ class Draws:
     """A figure, and its values for resampled rows and seeds.
 
     Args:
-        value: over all rows; averaged over seeds.
-        drawn: over rows and seeds drawn with replacement, [resamples].
+        value: the figure over all rows, averaged over seeds.
+        drawn: the figure over rows and seeds drawn with replacement, float64 [resamples].
         num_rows: number of rows.
         deviation: standard deviation over seeds; None if there is only one.
     """
@@ -114,7 +114,7 @@ def difference(
     higher_is_better: bool | None,
     nothing_changed: bool = False,
 ) -> Difference:
-    """Compute the difference of two models in one metric, with its interval.
+    """Compute the difference between two models in one metric, with its interval.
 
     Args:
         ours, theirs: draws over the same rows.

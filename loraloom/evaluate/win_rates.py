@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-Z_95 = 1.959963984540054  # of a two-sided 95 % interval
+Z_95 = 1.959963984540054  # standard normal quantile of a two-sided 95 % interval
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class WinRate:
 
     @property
     def rate(self) -> float:
-        """The share of the votes that showed it in which it was chosen."""
+        """The share of votes that chose the model's answer, among those that showed it."""
         return self.num_wins / self.num_shown
 
 
@@ -35,7 +35,7 @@ def win_rates(votes: Iterable[tuple[Iterable[str], str | None]]) -> list[WinRate
     """Compute each model's win rate, the best first.
 
     Args:
-        votes: the models that a vote showed, and the one that was chosen; None if no difference was seen.
+        votes: for each vote, the models that it showed, and the chosen one; None if no difference was seen.
 
     >>> votes = [(("base", "wide"), "wide"), (("base", "wide"), None)]
     >>> [(each.model, each.num_wins) for each in win_rates(votes)]

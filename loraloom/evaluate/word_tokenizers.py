@@ -25,7 +25,7 @@ NAMES = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANG
 OTHER = "spaced"  # scripts with spaces between words
 TOKENIZERS = {"Chinese": "zh", "Japanese": "ja-mecab", "Korean": "ko-mecab", OTHER: "13a"}
 EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
-KANA_SHARE = 0.05  # share of kana and Han letters; Chinese text has no kana, Japanese has both
+KANA_SHARE = 0.05  # of kana in kana and Han letters, for Japanese; Chinese text has no kana
 PURE = 0.95  # share of letters; below it, the signature names the other scripts
 
 
@@ -34,7 +34,7 @@ class Words:
     """Word tokenization of references.
 
     Args:
-        tokenizer: sacrebleu's name for it; None if there is none.
+        tokenizer: sacrebleu's name of the tokenizer; None if it has none for the script.
         script: script of most letters.
         shares: share of letters in each script, largest first.
     """
@@ -45,7 +45,7 @@ class Words:
 
     @property
     def signature(self) -> str:
-        """The scripts that decided, as a suffix of a metric's signature; "" if there is only one."""
+        """The shares of scripts, as a suffix of a metric's signature; "" if nearly all letters are of one."""
         if self.shares.get(self.script, 1.0) >= PURE:
             return ""
         parts = (

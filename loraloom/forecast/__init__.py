@@ -1,1 +1,1 @@
-"""Memory, time and disk that a training will take, predicted before the first step."""
+"""Memory, time and disk space that training will take, predicted before the first step."""

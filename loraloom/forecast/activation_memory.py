@@ -1,9 +1,9 @@
-"""Memory that autograd keeps for the backward pass: measured on a pass of a few tokens, scaled to any other.
+"""Memory that autograd keeps for the backward pass, measured on a few tokens and scaled to any pass.
 
 A formula over the layers of one architecture would be wrong after its next change. Instead, a row of a few
 tokens goes through the real modules, and the shape of every tensor that autograd keeps shows what it grows
-with: source tokens, target tokens, or pairs of them (attention masks). The two lengths are primes that no
-width of the model has, so that a dimension of that size is a dimension of tokens.
+with: source tokens, target tokens, or pairs of them (attention masks). The two lengths are primes that
+differ from every width of the model, so that a dimension of that size is a dimension of tokens.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROBE = "probe"
 
 
 class Shape(NamedTuple):
-    """The rows of a pass, padding included."""
+    """Number and lengths of the rows of a pass, padding included."""
 
     num_rows: int
     source_len: int
@@ -58,8 +58,8 @@ class SavedActivations:
         per_source, per_target: bytes for each position of a row.
         per_source_pair, per_target_pair, per_cross_pair: bytes for each pair of positions: source and
             source, target and target, target and source.
-        per_pass: independent of the rows, such as adapters cast to the base's dtype.
-        num_layers: layers of encoder and decoder that keep these bytes.
+        per_pass: bytes that do not depend on the rows, such as adapters cast to the base's dtype.
+        num_layers: number of layers of the encoder and of the decoder.
         layer_input_bytes: bytes for each position of the hidden states that enter a layer.
     """
 
@@ -95,7 +95,7 @@ class SavedActivations:
 
 
 def kept_alike(settings: LoraSettings) -> str:
-    """Return a key of what an adapter's passes keep: all its settings but scales, rates and starts."""
+    """Return a key that adapters share if their passes keep equally many bytes."""
     alike = {"lora_alpha", "alpha_pattern", "lora_dropout", "init_adapter", "loraplus_lr_ratio"}
     return f"{settings.lora_dropout > 0} {settings.model_dump_json(exclude=alike)}"
 
@@ -143,7 +143,7 @@ def _growth(
 ) -> list[tuple[tuple[int, int], int]]:
     """Return what a tensor grows with: powers of the two lengths, and the bytes that grow with each.
 
-    One dimension may be both lengths together, if a decoder attends to its tokens and the source at once.
+    One dimension may be the sum of both lengths, if a decoder attends to its tokens and the source at once.
     """
     powers = shape.count(source), shape.count(target)
     both = source + target
@@ -184,7 +184,7 @@ def _batch(bank: AdapterBank, source: int, target: int, settings: LoraSettings) 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
     """Return shape and bytes of every kept tensor, each storage once, without weights.
 
-    The storage of weights that ranks share is empty outside of their layer.
+    Weights that ranks share have empty storages once their layer has been computed.
     """
     base_weights = (local_part(weight) for weight in bank.base.model.parameters())
     weights = {_storage(tensor) for tensor in (*base_weights, *bank.parameters(PROBE))}

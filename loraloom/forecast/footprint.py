@@ -1,6 +1,6 @@
-"""Prediction of what training allocates in addition to what is already loaded, from shapes, phase by phase.
+"""Prediction of what training allocates beyond what is already loaded, from shapes, phase by phase.
 
-Loading and the gate are done when a plan is made, so memory in use then is measured, and only the rest is
+Loading and the checks are done when a plan is made, so memory in use then is measured, and only the rest is
 predicted. The phases follow one another, and the peak is the largest of them:
 
     training    adapters, their gradients and moments + what the largest pass keeps + one tile of logits
@@ -64,7 +64,7 @@ class Phase:
 
 
 class Counter:
-    """Counts what training will allocate; a training pass is measured once for each kind of adapter.
+    """A counter of what training will allocate; it measures one pass for each kind of adapter.
 
     Args:
         bank: an empty bank on the frozen base.
@@ -263,7 +263,7 @@ def _answers(
 
 
 def _screen_bytes(base: Base, num_answers: int, settings: GenerationSettings) -> int:
-    """Return the bytes of the screen through which greedy answers choose tokens (`bank/top_token.py`)."""
+    """Return the bytes of the int8 head with which greedy answers choose tokens (`bank/top_token.py`)."""
     is_greedy = settings.num_beams == 1 and not settings.do_sample and not logits_processors(settings)
     return screen_bytes(base, num_answers * settings.max_new_tokens) if is_greedy else 0
 
@@ -286,7 +286,7 @@ def _tile_bytes(base: Base, num_labels: int) -> int:
 
 
 def _pair_bytes(base: Base) -> int:
-    """Return the bytes per pair of positions of an attention without gradients."""
+    """Return the bytes per pair of positions of attention without gradients."""
     heads = max(base.dimensions.num_heads)
     if base.family.attention == "eager":  # scores and weights, and what they are computed from
         return heads * 3 * FLOAT32
@@ -295,5 +295,5 @@ def _pair_bytes(base: Base) -> int:
 
 
 def _layer_bytes(base: Base) -> int:
-    """Return the bytes per position of a layer in progress: hidden state, and four times its feed-forward."""
+    """Return the bytes per position of a layer at work: three hidden states, and four of the widest."""
     return _element(base) * (3 * max(base.dimensions.d_stream) + 4 * base.dimensions.widest)

@@ -1,4 +1,4 @@
-"""The largest pass of a training, which is known in advance because orders are functions of seeds.
+"""The largest pass of training, known in advance because the order of rows depends only on seeds.
 
 The longest rows of a file seldom meet in one micro-batch, and a plan that assumed this would request much
 more memory than training needs.
@@ -34,7 +34,7 @@ class PassLayout(NamedTuple):
     """The layout of a pass.
 
     Args:
-        shares: rows of each experiment, padding included.
+        shares: number and lengths of the rows of each experiment, padding included.
         num_labels, num_tokens: totals over its examples.
     """
 
@@ -75,7 +75,7 @@ def largest_passes(
 
 
 def lay_out(parts: dict[str, list[EncodedExample]], *, packing: bool) -> Shares:
-    """Compute the rows of each part's examples, arranged as in `collate`."""
+    """Compute the number and lengths of each part's rows, arranged as in `collate`."""
     rows, width = arrange(list(parts.values()), packing=packing)
     return {name: Shape(len(own), *width) for name, own in zip(parts, rows, strict=True)}
 

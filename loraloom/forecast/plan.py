@@ -91,14 +91,14 @@ class Plan:
 
 
 def pass_tokens(base: Base) -> int:
-    """Return how many tokens of several experiments share one pass through the base."""
+    """Return the maximum number of tokens that several experiments share in one pass."""
     if base.device.type != "cpu":
         return PASS_TOKENS_GPU
     return max(1, PASS_NUMBERS_CPU // max(base.dimensions.d_stream))
 
 
 def shared_tokens(tokens: int, limit: int | None) -> int:
-    """Return how many tokens of several experiments share one pass, if passes are limited (`plan_passes`)."""
+    """Return the maximum number of tokens that experiments share in a pass, given a limit of the pass."""
     return tokens if limit is None else min(tokens, limit)
 
 
@@ -112,20 +112,20 @@ def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
 
 
 def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
-    """Return how many experiments of equal need fit in memory together, at most a number of them.
+    """Return how many experiments of equal need fit in memory together, up to a maximum.
 
     Args:
         need: need of each experiment.
         tokens: maximum number of tokens in one pass.
         free: bytes of memory that are free.
-        most: the largest number of interest.
+        most: the largest number to try.
     """
     numbers, usable = range(1, most + 1), free * USABLE_SHARE
     return bisect_right(numbers, usable, key=lambda number: wave_bytes([need] * number, tokens))
 
 
 def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: float) -> int | None:
-    """Return how many tokens a pass may have for a micro-batch of each experiment to fit, one at a time.
+    """Find a limit on the tokens of a pass with which the micro-batches of each experiment alone fit.
 
     The same rows are then computed in several passes, which is the same training (`training/passes.py`).
 
@@ -135,7 +135,7 @@ def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: f
         usable: bytes that training may take in addition to what is loaded.
 
     Returns:
-        None if whole micro-batches fit; at least the tokens of the longest row.
+        The limit, at least the tokens of the longest row; None if whole micro-batches fit.
     """
     found: int | None = None
     lengths = counter.train_set.source_lengths + counter.train_set.target_lengths
@@ -188,7 +188,7 @@ def placed(names: Sequence[str], devices: Sequence[str], most: int) -> list[tupl
     Args:
         names: names of the experiments, in order.
         devices: the devices; the first one is that of the run's own process.
-        most: number of experiments that memory holds together.
+        most: largest number of experiments that fit in memory together.
     """
     share = min(most, -(-len(names) // len(devices)))
     return [

@@ -1,4 +1,4 @@
-"""Prediction of memory, time and disk space of a training, before its first step."""
+"""Prediction of the memory, time and disk space of training, before its first step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def predict(setup: Setup) -> Prediction:
         setup: a setup with an empty bank.
 
     Raises:
-        TrainingError: there is not enough memory for a pass of a single row.
+        TrainingError: ranks share the base, and a pass does not fit in memory.
     """
     memory = predict_memory(setup)
     waves = tuple(tuple(wave) for wave in setup.waves)
@@ -123,7 +123,7 @@ def measure_pace(setup: Setup) -> Pace | None:
 
 
 def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
-    """Compute the losses of a step in passes that memory holds; None if it does not hold a single row."""
+    """Compute the losses of a step in passes that fit in memory; None if a single row does not fit."""
     while True:
         try:
             return rank_losses(engine, engine.trainees, plans)

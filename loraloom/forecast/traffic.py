@@ -1,4 +1,4 @@
-"""Prediction of what the ranks of a training exchange: gradients, and weights of a base that they share."""
+"""Prediction of what ranks exchange in training: gradients, and weights of a base that they share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def predict_traffic(setup: Setup, counter: Counter) -> Traffic | None:
 
     Args:
         setup: setup of the training, with an empty bank.
-        counter: knows the sizes of adapters.
+        counter: counter of the sizes of adapters.
     """
     if setup.ranks.size == 1:
         return None

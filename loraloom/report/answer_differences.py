@@ -31,7 +31,7 @@ class AnswerDifference:
 
 
 def mark_difference(base: str, answer: str) -> AnswerDifference:
-    """Mark the differences of an answer from the base's by word, else by clause, else in the middle."""
+    """Mark where an answer differs from the base's: by word, or by clause or as one part in long texts."""
     for units in (_UNITS, _CLAUSES):
         ours, theirs = units.findall(answer), units.findall(base)
         if _num_pairs(ours, theirs) <= MOST_PAIRS:

@@ -41,7 +41,7 @@ class Scale:
 
 
 def linear_scale(low: float, high: float) -> Scale:
-    """Span from the round number below the lowest value to the one above the highest."""
+    """Make a linear scale from the round number below `low` to the one above `high`."""
     if high - low < 1e-9 * max(abs(high), 1e-9):
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
     ticks = nice_ticks(low, high, 5)
@@ -50,7 +50,7 @@ def linear_scale(low: float, high: float) -> Scale:
 
 
 def log_scale(low: float, high: float) -> Scale:
-    """Span from the power of ten below the lowest value, which is above 0, to the one above the highest."""
+    """Make a log scale from the power of ten below `low`, which is above 0, to the one above `high`."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     last = max(last, first + 1)
     step = math.ceil((last - first) / 6)

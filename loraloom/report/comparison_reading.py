@@ -37,7 +37,7 @@ ORDER = ("test", "eval", PROMPTS)
 
 
 def comparison_names(run: Run) -> list[str]:
-    """List the comparisons of a run, by name."""
+    """List the names of a run's comparisons, in alphabetical order."""
     if not run.comparisons.is_dir():
         return []
     return sorted(path.stem for path in run.comparisons.glob("*.json") if not path.name.startswith("."))
@@ -45,6 +45,9 @@ def comparison_names(run: Run) -> list[str]:
 
 def read_compared(run: Run, name: str | None) -> ComparisonView | None:
     """Read the comparison of this name; without a name, the newest one on the most reliable rows.
+
+    Returns:
+        None if the run has no comparison.
 
     Raises:
         RunError: there is no comparison of this name, or it cannot be read.
@@ -188,7 +191,7 @@ def _compared(name: str, document: Comparison) -> ComparisonView:
 
 
 def _language_pair(pair: LanguagePair, groups: Mapping[str, Sequence[str]]) -> LanguagePairView:
-    """Return the view of a pair of languages, by experiment."""
+    """Return the view of a language pair, with the means of each experiment."""
     own = {
         model: {**pair.figures.get(model, {}), **({"retain_loss": loss} if loss is not None else {})}
         for models in groups.values()
@@ -209,7 +212,7 @@ def _language_pair(pair: LanguagePair, groups: Mapping[str, Sequence[str]]) -> L
 
 
 def _known(differences: Sequence[Difference], groups: Mapping[str, object]) -> list[Difference]:
-    """Select the differences between compared experiments."""
+    """Return the differences; raise ValueError if one is of an experiment that was not compared."""
     for name in (name for each in differences for name in (each.model, each.against)):
         if name not in groups:
             raise ValueError(f"a difference of {name}, which was not compared")

@@ -50,11 +50,11 @@ class AnsweredRow:
 
 @dataclass(frozen=True)
 class LanguagePairView:
-    """The rows of one pair of languages.
+    """The rows of one language pair.
 
     Args:
         num_rows: number of rows with a known answer.
-        figures: experiment → figure → value, the mean over seeds; `retain_loss` is that of `data.retain`.
+        figures: experiment → figure → value, the mean over seeds; `retain_loss` is the loss on `data.retain`.
         differences: experiment → figure → difference from the base.
     """
 
@@ -65,7 +65,7 @@ class LanguagePairView:
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """A comparison.
+    """A comparison as the report shows it.
 
     Args:
         name: name of its file.
@@ -73,11 +73,11 @@ class ComparisonView:
         num_judged: number of rows with a known answer, which the figures cover, or of all rows if none has
             one.
         took_part_in_a_choice: whether these rows also selected the checkpoints.
-        verdicts: one for each experiment; those that did nothing first, then the best.
-        recommendation: the recommended experiment and why; empty if there are no references.
+        verdicts: one for each experiment; those that did nothing first, the others best first.
+        recommendation: a sentence on which experiment to use, if any; empty if there are no references.
         recommended: the recommended experiment; None if none is better than another, or than the base.
         ranking: the experiments, best first.
-        groups: experiment → its adapters, one per seed; the group of the base is itself.
+        groups: experiment → its adapters, one per seed; the base is a group of its own.
         figures: experiment → figure → value, the mean over seeds.
         deviations: experiment → figure → standard deviation over seeds, if there are several.
         intervals: experiment → figure → the ends of its own 95 % interval.
@@ -85,7 +85,7 @@ class ComparisonView:
         pairs: the experiments against each other in chrF.
         movement: adapter → how far it moved the base.
         signatures: figure → how it was computed.
-        languages: pairs of languages with their figures; empty unless the base is multilingual.
+        languages: language pairs with their figures; empty unless the base is multilingual.
         quantization: how the base of all models was quantized; `none` if it was not.
         is_stale: whether training continued afterwards, so that the answers may be those of earlier adapters.
     """
@@ -180,8 +180,8 @@ class ComparisonView:
             else ""
         )
         said = Message.counting(
-            "Of {pairs} in chrF between experiments {count} is significant",
-            "Of {pairs} in chrF between experiments {count} are significant",
+            "Of {pairs} in chrF between experiments, {count} is significant",
+            "Of {pairs} in chrF between experiments, {count} are significant",
             count=num_clear,
             pairs=Message.counting("{count} difference", "{count} differences", count=len(self.pairs)),
         )
@@ -242,7 +242,7 @@ class ComparisonView:
         worst = sorted(rises, key=lambda name: -rises[name])[:MOST_NAMED]
         named = joined(
             ", ",
-            (Message("{signed} from {name}", signed=signed(rises[name], 3), name=name) for name in worst),
+            (Message("{signed} with {name}", signed=signed(rises[name], 3), name=name) for name in worst),
         )
         which = Message("most of all ") if len(rises) > MOST_NAMED else ""
         return Message(

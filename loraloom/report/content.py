@@ -38,7 +38,7 @@ from loraloom.text.message import Message
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a report: a run.
+    """The content of a run's report.
 
     Args:
         name: name of its folder.
@@ -61,7 +61,7 @@ class Content:
         checks: findings, most severe first.
         allowed: checks whose errors the user allowed.
         choices: automatic choices, with their reasons.
-        cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run.
+        cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run; empty before it has finished.
         votes: blind votes of people.
     """
 
@@ -148,7 +148,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
                 "the run's files are inconsistent: {name} {error}", name=type(error).__name__, error=error
             ),
             where=str(run.folder),
-            fix=Message("To verify and repair it, {how_to_resume}.", how_to_resume=how_to_resume(run)),
+            fix=Message("To verify and repair them, {how_to_resume}.", how_to_resume=how_to_resume(run)),
         ) from None
 
 

@@ -18,7 +18,7 @@ _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 
 
 def render_json(content: Content) -> str:
-    """Render everything as one document."""
+    """Render the whole content as one JSON document."""
     # A lone surrogate in an answer cannot be encoded in UTF-8; as an escape it is equivalent JSON.
     return to_json(asdict(content)).encode("utf-8", "backslashreplace").decode()
 

@@ -1,4 +1,4 @@
-"""Effects of settings: pairs of experiments that differ in only one, and means per value.
+"""Effects of settings: pairs of experiments that differ in only one setting, and means per value.
 
 Two experiments that differ only in one setting show its effect, with an interval. Means over experiments
 that also differ in other settings mix their effects; if so, the text states it.
@@ -28,8 +28,9 @@ class Level:
     Args:
         value: as in the recipe.
         experiments: experiments that have it.
-        mean: mean of the deciding metric over the experiments.
-        deviation: standard deviation over the experiments, or over the seeds if there is only one.
+        mean: mean of the ranking's metric over the experiments, or of the search's over the trials.
+        deviation: standard deviation over the experiments, or over the seeds of a single experiment; None
+            for a single seed or trial.
     """
 
     value: Any
@@ -42,7 +43,7 @@ class Level:
         """Compute the level from the experiments' figures.
 
         Args:
-            deviation_of_one: deviation over the seeds, used if only one experiment has the value.
+            deviation_of_one: standard deviation over seeds, used if only one experiment has the value.
         """
         own = list(figures.values())
         deviation = statistics.stdev(own) if len(own) > 1 else deviation_of_one
@@ -67,7 +68,7 @@ class Effect:
     """One setting that differs between experiments.
 
     Args:
-        key: `lora.r`.
+        key: dotted name of the setting, such as `lora.r`.
         levels: its values, in order.
         contrasts: pairs of experiments that show its effect separately.
         mixed_with: settings whose values vary with it, so that means mix their effects.

@@ -17,7 +17,7 @@ class Figure:
     Args:
         label: its usual name in the field.
         meaning: what it measures, in a few words.
-        form: `share` is written in percent, `score` is 0 to 100, `ratio` is a plain number.
+        form: `share` is written in percent, `score` is 0 to 100, `ratio` and `loss` are plain numbers.
         higher_is_better: None if neither higher nor lower is better.
     """
 
@@ -39,7 +39,7 @@ FIGURES: dict[str, Figure] = {
     ),
     "rouge_l": Figure("ROUGE-L", Message("longest common subsequence with the reference"), "score", True),
     "exact_match": Figure(Message("exact match"), Message("answers equal to the reference"), "share", True),
-    "eval_loss": Figure(Message("loss"), Message("of the reference, per label token"), "loss", False),
+    "eval_loss": Figure(Message("loss"), Message("loss of the reference, per label token"), "loss", False),
     "length_ratio": Figure(Message("length"), Message("characters of answers / of references"), "ratio"),
     "retain_loss": Figure(
         Message("retained"),
@@ -48,8 +48,8 @@ FIGURES: dict[str, Figure] = {
         False,
     ),
     "share_changed": Figure(Message("changed"), Message("answers that differ from the base's"), "share"),
-    "distinct_1": Figure("distinct-1", Message("different characters per character"), "ratio"),
-    "distinct_2": Figure("distinct-2", Message("different character pairs per pair"), "ratio"),
+    "distinct_1": Figure("distinct-1", Message("distinct characters / all characters"), "ratio"),
+    "distinct_2": Figure("distinct-2", Message("distinct character pairs / all pairs"), "ratio"),
     "share_repetitive": Figure(Message("repetitive"), Message("answers stuck in a loop"), "share"),
     "share_cut": Figure(Message("cut"), Message("answers that reached the token limit"), "share"),
 }
@@ -69,7 +69,7 @@ def ordered(keys: Iterable[str]) -> list[str]:
 
 
 def written(key: str, value: float | None, deviation: float | None = None) -> str:
-    """Format a figure: `31.4`, `98.2 %`, and with a deviation over seeds `31.4 ± 0.6`."""
+    """Format a figure: `31.4`, `98.2 %`, or `31.4 ± 0.6` with its standard deviation over seeds."""
     if value is None:
         return NONE
     form = described(key).form

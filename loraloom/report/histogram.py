@@ -13,7 +13,7 @@ NUM_BARS = 24
 
 
 def histogram(values: Sequence[int], *, label: str) -> Markup:
-    """Draw how many values are in each of some equally wide ranges from 0.
+    """Draw how many values are in each of several ranges of equal width, the first from 0.
 
     Args:
         values: lengths; an empty chart if there are none.
@@ -44,7 +44,7 @@ def histogram(values: Sequence[int], *, label: str) -> Markup:
 
 
 def bars(values: Sequence[int], most: int = NUM_BARS) -> tuple[list[int], int]:
-    """Count values in ranges of one width, the first from 0.
+    """Count values in at most `most` ranges of equal width, the first from 0.
 
     Returns:
         The counts, and the width of a range.

@@ -202,7 +202,7 @@ def _figures(compared: ComparisonView) -> str:
 
 
 def _languages(compared: ComparisonView) -> str:
-    """Format chrF++, spBLEU and the loss on retained rows, with pairs of languages as rows."""
+    """Format chrF++, spBLEU and the loss on retained rows, with language pairs as rows."""
     rows = [
         [
             f"{plain(name)} {plain(figures.described(key).label)}",
@@ -249,7 +249,7 @@ def _prompts(asked: ComparisonView, content: Content) -> str:
     if more > 0:
         command = f"`loraloom report {content.path} --compare {asked.name} --format csv`"
         parts.append(
-            filled("{num_prompts:,} more: {command} contains all of them.", num_prompts=more, command=command)
+            filled("{num_prompts:,} more prompts; {command} writes them.", num_prompts=more, command=command)
         )
     return "\n\n".join(parts)
 

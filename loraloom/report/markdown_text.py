@@ -26,7 +26,7 @@ def word(word: str) -> str:
 
 
 def label(key: str) -> str:
-    """Name a figure, or return the key of an unknown one."""
+    """Return the name of a figure, or the key of an unknown one."""
     return rendered(figures.described(key).label) or key
 
 

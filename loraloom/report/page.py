@@ -167,7 +167,7 @@ def _judged(compared: ComparisonView | None) -> list[str]:
 
 
 def _first_reach(content: Content) -> float:
-    """Return the farthest end of any interval of a difference from the first of the ranking."""
+    """Return the farthest end from 0 of the intervals of differences from the first of the ranking."""
     places = content.ranking.places if content.ranking else []
     return _farthest(place.from_best for place in places if place.from_best)
 
@@ -193,7 +193,7 @@ def _index(order: Sequence[str], name: str) -> int:
 
 
 def _reach(compared: ComparisonView, key: str) -> float:
-    """Return the farthest end of any interval of a figure, the common scale of a column."""
+    """Return the farthest end from 0 of the intervals of a figure, the common scale of a column."""
     return _farthest(own[key] for own in compared.differences.values() if key in own)
 
 

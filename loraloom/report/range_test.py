@@ -1,4 +1,4 @@
-"""The range test of the learning rate that a run's page shows: the run itself, or one in the same folder."""
+"""The range test of the learning rate on a run's page: the run itself, or one in the same folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_range_test(run: Run) -> RangeTest | None:
 def range_test_for(run: Run, provenance: Provenance, recipe: Recipe) -> RangeTest | None:
     """Find the newest range test in the same folder with the same base, data, adapter and batch size.
 
-    A damaged one, or another user's, is ignored.
+    Damaged ones and those of other users are ignored; None if none is found.
     """
     files = run.folder.resolve().parent.glob(f"*/{FILE}")
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):

@@ -43,12 +43,14 @@ class Place:
 
     Args:
         experiment: name of the experiment.
-        value, deviation: its deciding metric, and its deviation over seeds if there are several.
-        interval: interval of the metric itself.
+        value, deviation: its mean in the ranking's metric, and the standard deviation over seeds; None for
+            one seed.
+        interval: 95 % interval of the metric itself; None if nothing was compared.
         from_base: its difference from the base; None if nothing was compared.
-        from_best: its difference from the first of the ranking; None for the first.
-        word: its verdict, in one word.
-        forgotten: None if nothing was retained.
+        from_best: its difference from the first place; None for the first, or if nothing was compared.
+        word: its verdict, such as `better`; "" if nothing was compared.
+        cost: cost of its training, and size of its adapter.
+        forgotten: its losses on `data.retain`; None if nothing was retained.
     """
 
     experiment: str
@@ -68,8 +70,8 @@ class Ranking:
 
     Args:
         metric: the metric by which they are ranked.
-        is_judged: whether it was computed on compared answers; otherwise on the eval rows, which selected
-            the checkpoints, and without an interval.
+        is_judged: whether the metric was computed on compared answers; otherwise on the eval rows, which
+            selected the checkpoints, and without an interval.
         places: the experiments except failed ones.
     """
 

@@ -69,7 +69,7 @@ def with_paths(recipe: Recipe) -> Recipe:
 
 
 def not_found(recipe: Recipe) -> str:
-    """List in a sentence the data names whose files no longer exist; "" if all exist."""
+    """List in a sentence the data files of a recipe that no longer exist; "" if all exist."""
     values = [
         v
         for key in ("train", "eval", "test", "retain")

@@ -33,7 +33,7 @@ class Point:
         x: a number, or a name; the same kind for all points of a chart.
         y: None if there is no result, which is drawn as a cross at the worse edge.
         label: text of its tooltip.
-        look: `best` has a ring, `weak` is hollow: it was stopped early.
+        look: `best` has a ring; `weak` is hollow, for a trial that was stopped early.
     """
 
     x: float | str
@@ -62,8 +62,8 @@ def scatter_chart(
         may_log_y: whether results that are far apart get a log axis (a diverged loss; not a score).
         higher_is_better: decides at which edge crosses are drawn.
         is_joined: whether a line connects the points.
-        level: a value to compare with, and its name: a horizontal line.
-        marks: values of x and their names: a vertical line each.
+        level: a value to compare with, and its name, drawn as a horizontal line.
+        marks: values of x and their names, drawn as vertical lines.
     """
     outcomes = [point.y for point in points if point.y is not None]
     if not outcomes:

@@ -20,12 +20,12 @@ _STATUSES = ("done", "stopped", "training", "pruned", "failed")
 
 @dataclass(frozen=True)
 class SearchView:
-    """A search.
+    """A search as the report shows it.
 
     Args:
         metric: the metric of the trials.
         best: the trial with the best value; None if no trial was completed.
-        trials: completed trials, best first, then those that were stopped early, then those that failed.
+        trials: completed trials, best first, then those in training, stopped early, or failed, in this order.
         importances: dotted key → share; empty if they cannot be computed.
         num_asked: requested number of trials.
         sampler: the sampler that chose the trials.
@@ -96,7 +96,7 @@ def read_searched(run: Run, provenance: Provenance, shown_as: Mapping[str, str])
 
     Args:
         provenance: the run's provenance.
-        shown_as: absolute paths that it may contain -> what to show instead.
+        shown_as: absolute paths that search.json may contain -> what to show instead.
 
     Raises:
         RunError: the file is damaged.

@@ -55,7 +55,7 @@ class TrainingView:
         best_step, best_metric, metric: those of the checkpoint that became the adapter.
         forgetting: increase of its loss on `data.retain` over the base's.
         retain_loss: its loss on `data.retain`, if the run recorded it.
-        retain_pairs: the same for each pair of languages, and its increase.
+        retain_pairs: language pair → its loss on `data.retain`, and the increase over the base's.
         targets: the linears that its target modules match, in sentences.
         num_tokens: source and target tokens of all its steps.
         tokens_per_second: median over its steps.
@@ -84,7 +84,7 @@ class TrainingView:
 
 
 def group_of(model: str) -> str:
-    """Return the experiment of an adapter."""
+    """Return the name of an adapter's experiment, without the seed."""
     return model.partition(SEED_MARK)[0]
 
 

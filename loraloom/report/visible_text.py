@@ -27,7 +27,7 @@ def visible_html(text: str) -> Markup:
 
 
 def prose_html(text: str) -> Markup:
-    """Format one of our own sentences like `visible_html`, with backticks as code."""
+    """Format a sentence that LoRALoom wrote like `visible_html`, with text in backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(visible_html(text))))
 
 
@@ -36,13 +36,13 @@ def page_text(template: str, /, **values: object) -> Markup:
 
     Args:
         template: a literal, so that `make messages` finds it.
-        values: texts, which are escaped, `Markup`, or numbers.
+        values: texts (which are escaped), `Markup`, or numbers.
     """
     return Markup(rendered(Message(template, **_escaped(values))))
 
 
 def page_plural(singular: str, plural: str, /, *, count: int, **values: object) -> Markup:
-    """Fill a template of the page like `page_text`, in its form for a number of things."""
+    """Fill a template of the page like `page_text`, in its singular or plural form."""
     return Markup(rendered(Message.counting(singular, plural, count=count, **_escaped(values))))
 
 
@@ -84,7 +84,7 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
 
 
 def without_folders(value: Any, shown_as: Mapping[str, str]) -> Any:
-    """Remove folders of this machine from one of our own values, never from a row's text.
+    """Remove this machine's folders from a value that LoRALoom wrote; not for the text of rows.
 
     Args:
         value: text or a message, or dicts and lists of these.

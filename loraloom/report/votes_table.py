@@ -1,4 +1,4 @@
-"""The blind votes of a run as a table of Markdown."""
+"""The blind votes of a run as a Markdown table."""
 
 from __future__ import annotations
 

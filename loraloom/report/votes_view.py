@@ -11,7 +11,7 @@ from loraloom.run.folder import Run
 
 @dataclass(frozen=True)
 class VotesView:
-    """The choices of people.
+    """The votes of a run, and the win rates of its models.
 
     Args:
         votes: the oldest first.

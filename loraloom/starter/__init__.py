@@ -1,4 +1,4 @@
-"""The embedded starter: a small base model and data of our own, so that every verb works offline."""
+"""The embedded starter: a small base model and its data, so that every command works offline."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ DataName = Literal["train", "eval", "test", "probe", "prompts"]
 
 
 def model_folder() -> Path:
-    """Return the folder of the embedded base, to be loaded like any other transformers folder."""
+    """Return the folder of the embedded base, which loads like any other transformers folder."""
     return _inside("model")
 
 
 def data_file(name: DataName) -> Path:
-    """Return a JSON file of the embedded data: a split of the counselling rows, the probe, or the prompts."""
+    """Return the path of a data file: a split of the counselling rows, the probe, or the prompts."""
     return _inside("data") / f"{name}.json"
 
 

@@ -1,1 +1,1 @@
-"""Text formatting: figures with units, and escaping of invisible characters."""
+"""Text for users: messages and their translations, figures with units, line breaks, escaping."""

@@ -24,7 +24,7 @@ def rendered(text: str, catalogue: Catalogue | None = None) -> str:
 
     Args:
         text: a message, or text.
-        catalogue: its language; by default that of `use_catalogue`, or else English.
+        catalogue: catalogue to translate with; by default that of `use_catalogue`, or else English.
     """
     catalogue = catalogue or _catalogue.get()
     if catalogue is None or not isinstance(text, Message):
@@ -33,10 +33,10 @@ def rendered(text: str, catalogue: Catalogue | None = None) -> str:
 
 
 def rendered_data(value: Any, catalogue: Catalogue | None = None) -> Any:
-    """Render every message in a value of JSON; keys and everything else stay as they are.
+    """Render every message in a JSON value; keys and everything else stay as they are.
 
     Args:
-        value: a value of dicts, lists, tuples, plain values and messages.
+        value: a message or plain value, or dicts, lists and tuples of these.
         catalogue: as in `rendered`.
     """
     if isinstance(value, Message):
@@ -59,7 +59,7 @@ def filled(template: str, /, **values: object) -> str:
 
 
 def language() -> str:
-    """Return the tag of the language in use, as in the header of its catalogue; by default `en`."""
+    """Return the tag of the language in use, such as `zh-CN`; `en` without a catalogue."""
     header: dict[str, str] = getattr(_catalogue.get(), "info", dict)()
     return str(header.get("language") or "en").replace("_", "-")
 

@@ -1,4 +1,4 @@
-"""Names of models and datasets on the Hugging Face hub that a revision may follow: `owner/name@revision`."""
+"""Names of models and datasets on the Hugging Face hub: `owner/name`, or `owner/name@revision`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class HubName(NamedTuple):
 
 
 def split_hub_name(name: str) -> HubName:
-    """Split a name into repository and revision; one that does not have this form is its own repository.
+    """Split a name into repository and revision; a name of any other form is returned as the repository.
 
     >>> split_hub_name("google/mt5-small@refs/pr/3")
     HubName(repository='google/mt5-small', revision='refs/pr/3')
@@ -35,7 +35,7 @@ def repository_of(name: str) -> str:
 
 
 def is_hub_name(name: str) -> bool:
-    """Return whether a name has the form of a repository's, with or without a revision."""
+    """Return whether a name has the form of a repository name, with or without a revision."""
     return _REPOSITORY.fullmatch(repository_of(name)) is not None
 
 

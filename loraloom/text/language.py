@@ -27,7 +27,7 @@ _OF_LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first non-empty variable c
 
 
 def language_named(name: str) -> str | None:
-    """Return the language that a name means, if there is a catalogue for it.
+    """Return the key in `LOCALES` of a language or locale; None if it has none.
 
     >>> language_named("zh"), language_named("zh_CN.UTF-8"), language_named("en-GB"), language_named("fr")
     ('zh', 'zh', 'en', None)
@@ -43,7 +43,7 @@ def language_of_locale(environment: Mapping[str, str]) -> str:
 
 
 def language_of_user(environment: Mapping[str, str]) -> str:
-    """Return the language that a user wants: that of `LORALOOM_LANG` if it is known, or else of the locale.
+    """Return the language that a user wants: that of `LORALOOM_LANG` if known, or else of the locale.
 
     Args:
         environment: as `os.environ`.

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 _WIDE = r"\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60\U00020000-\U0003fffd"
 _OPENING = "（“‘《「【"
 _CLOSING = "，。；：？！、）”’》」】…"
-# Units that are not broken: a figure with its sign, a wide character, or a word; each with the punctuation
+# Units that are not broken: a number with its percent sign, a wide character, or a word; with the punctuation
 # that must not begin or end a line.
 _UNIT = re.compile(
     rf"\s+|[{_OPENING}]*(?:[\d.,]+ %|[^\s{_WIDE}{_OPENING}]+?(?=[{_CLOSING}{_WIDE}{_OPENING}\s]|$)|[{_WIDE}])"
@@ -29,7 +29,7 @@ def line_breaks(text: str, width: int, *, breaks_words: bool = True) -> Iterator
 
     Args:
         text: one paragraph.
-        width: columns of a line; a Chinese character takes two.
+        width: columns in a line; a Chinese character takes two.
         breaks_words: whether a word that is longer than a line is broken.
     """
     column = 0
@@ -52,14 +52,14 @@ def line_breaks(text: str, width: int, *, breaks_words: bool = True) -> Iterator
 
 
 def lines_of(text: str, width: int) -> list[str]:
-    """Return the lines of a paragraph, for a file: words stay whole, and white space is one space.
+    """Break a paragraph into lines for a file; words stay whole, and each white space becomes one space.
 
-    Chinese has no space between sentences, and does not leave one Latin word alone on the last line: the
-    character before it moves down with it if both fit.
+    Chinese text has no spaces after punctuation, and its last unit does not stand alone on a line: the unit
+    before it moves down with it if both fit.
 
     Args:
         text: one paragraph.
-        width: columns of a line; a Chinese character takes two.
+        width: columns in a line; a Chinese character takes two.
     """
     text = _AFTER_SENTENCE.sub("", " ".join(text.split()))
     starts = [0, *line_breaks(text, width, breaks_words=False)]

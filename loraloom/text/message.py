@@ -21,9 +21,9 @@ from typing import Any, Protocol
 from loraloom.text.template import fill
 
 Value = str | int | float | bool | None
-"""A value in a message: a value of JSON, or another message."""
+"""A value in a message: a string, number, boolean or null of JSON, or another message."""
 
-DEEPEST = 20  # messages within messages, in a file
+DEEPEST = 20  # maximum depth of messages within messages in a file
 
 
 class Catalogue(Protocol):
@@ -41,7 +41,7 @@ class Message(str):
 
     Args:
         template: English text with `{name}` for each value; literal braces are doubled.
-        values: values by name. Numbers, truth values, None and messages are kept; others become text.
+        values: values by name. Numbers, booleans, None and messages are kept; others become text.
 
     Raises:
         ValueError: the template has an invalid placeholder, or one without a value.
@@ -74,9 +74,9 @@ class Message(str):
         return message
 
     def rendered(self, catalogue: Catalogue) -> str:
-        """Render the message through a catalogue, and every message in it.
+        """Render the message, and every message in it, through a catalogue.
 
-        A translation that lacks a placeholder's value or has an invalid one is replaced by the English.
+        A translation with an invalid placeholder, or one without a value, is replaced by the English text.
         """
         values = {
             name: value.rendered(catalogue) if isinstance(value, Message) else value
@@ -102,7 +102,7 @@ class Message(str):
         return self._of(self.template, self.plural, {**self.values, **values})
 
     def mapped(self, change: Callable[[str], str]) -> Message:
-        """Return the message with each text among its values changed, also within messages."""
+        """Return the message with `change` applied to each text among its values, also in nested messages."""
         return self._of(
             self.template, self.plural, {name: mapped(v, change) for name, v in self.values.items()}
         )
@@ -166,7 +166,7 @@ class JoinedMessage(Message):
         return separator.join(parts)
 
     def mapped(self, change: Callable[[str], str]) -> Message:
-        """Return the message with each text among its parts changed."""
+        """Return the message with `change` applied to each of its parts, also in nested messages."""
         return self.of(fill(self.template, {}), [mapped(part, change) for part in self.parts])
 
     def to_data(self) -> dict[str, object]:
@@ -187,7 +187,7 @@ def joined(separator: str, parts: Iterable[str]) -> Message:
 
 
 def marked(template: str) -> str:
-    """Return a template unchanged; it is listed for translators, because it is looked up elsewhere."""
+    """Mark a template for translation and return it unchanged; other code makes the message."""
     return template
 
 
@@ -208,10 +208,10 @@ def mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def to_data(value: object) -> object:
-    """Return a value of JSON in which every message is an object, for a document that keeps data.
+    """Convert a value to JSON, with every message as an object, for a document.
 
     Args:
-        value: a value of dicts, lists, tuples, plain values and messages.
+        value: a message or plain value, or dicts, lists and tuples of these.
     """
     if isinstance(value, Message):
         return value.to_data()
@@ -228,7 +228,7 @@ def _value_to_data(value: Value) -> object:
 
 
 def from_data(data: object, depth: int = 0) -> str:
-    """Return the message of a document: an object of `to_data`, or text as older versions wrote it.
+    """Return the message in a document: an object as `to_data` makes it, or text from older versions.
 
     Raises:
         ValueError: the data is neither.

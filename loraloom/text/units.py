@@ -19,7 +19,7 @@ _SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
 
 
 def percent(share: float) -> str:
-    """Format a share of 1 in percent, to a tenth; below one percent, to two significant digits.
+    """Format a share, of which 1 is 100 %, to a tenth of a percent; below 1 %, to two significant digits.
 
     A nonzero share is never written as 0, and one below 1 never as 100.
 
@@ -70,7 +70,7 @@ def duration(seconds: float | None) -> str:
 
 
 def estimated_duration(seconds: float) -> str:
-    """Format a time that is known only to two digits: `40 s`, `12 min`, `2 h 10 min`."""
+    """Format an estimated time, rounded to two significant digits: `40 s`, `12 min`, `2 h 10 min`."""
     return duration(max(1, float(f"{seconds:.2g}")))
 
 
@@ -89,7 +89,7 @@ def counted(number: int, noun: str, plural: str = "") -> Message:
 
 
 def number(value: float, *, with_power: bool | None = None) -> str:
-    """Format a number to six digits.
+    """Format a number to six significant digits.
 
     Args:
         value: any number; settings, which users copy, are formatted by `setting`.
@@ -128,7 +128,7 @@ def signed(value: float, digits: int) -> str:
 
 
 def setting(value: Any) -> str:
-    """Format a setting's value as in a recipe: `q, v`, `1e-4`, `true`; a dash for none."""
+    """Format a setting's value as in a recipe: `q, v`, `1e-4`, `true`; a dash for None."""
     if isinstance(value, list | tuple):
         return ", ".join(map(setting, value))
     if value is None or isinstance(value, bool):

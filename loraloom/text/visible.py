@@ -12,7 +12,7 @@ from typing import Any
 
 from loraloom.text.message import Message
 
-LONGEST_NAME = 80  # characters of a name in a message
+LONGEST_NAME = 80  # maximum number of characters of a name in a message
 
 # Controls (except line feed and tab), surrogates, line separators, what reorders text, what has no width.
 # Joiners and variation selectors are kept: emoji and several scripts need them.
@@ -85,7 +85,7 @@ def one_line(said: object, limit: int = 300) -> str:
 
     Args:
         said: an exception, or text.
-        limit: number of characters; a longer text is cut at a word and marked with an ellipsis.
+        limit: maximum number of characters; a longer text is cut at a word and ends in an ellipsis.
     """
     text = " ".join(str(said).split())
     return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"

@@ -55,4 +55,4 @@ def test_waves_are_numbered_and_long_ones_are_cut() -> None:
     names = [f"e{number}" for number in range(7)]
     assert trains([["main"]]) == "main"
     assert trains([names]) == "e0, e1, e2, e3 and 3 more together, in one wave"
-    assert trains([["a", "b"], ["c"]]).endswith("does not suffice for all at once: 1. a, b; 2. c")
+    assert trains([["a", "b"], ["c"]]).endswith("not all experiments fit in memory at once: 1. a, b; 2. c")

@@ -71,4 +71,4 @@ def test_a_verb_that_one_process_runs_waits_for_no_other(
     with pytest.raises(SystemExit) as ended:
         _run()
     assert ended.value.code in (1, 2)
-    assert "rank 0 does this alone" in capsys.readouterr().err
+    assert "rank 0 runs this command alone" in capsys.readouterr().err

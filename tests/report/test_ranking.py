@@ -87,6 +87,6 @@ def test_which_differences_are_significant_is_counted_and_the_others_are_named(t
     compared = read_content(make_run(tmp_path / "run", names=names).folder).comparison
     assert compared is not None
     assert compared.significance == (
-        "Of 6 differences in chrF between experiments 4 are significant; "
+        "Of 6 differences in chrF between experiments, 4 are significant; "
         "not between wide and wider; slow and slower."
     )

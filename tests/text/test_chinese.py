@@ -208,7 +208,7 @@ def test_a_language_without_messages_is_refused(
     assert run(monkeypatch, "runs") == 1
     assert capsys.readouterr().err == (
         "LoRALoomError: LORALOOM_LANG: there are no messages in this language (found: `tlh`). "
-        "Allowed: `en`, `zh`. Without it, the language is that of the locale.\n"
+        "Allowed: `en`, `zh`. Unset this variable to use the language of the locale.\n"
     )
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     assert run(monkeypatch, "runs") == 1
