@@ -2,7 +2,7 @@
 
 The layers' weights are gathered while a pass goes through them (`base/sharding.py`), so a rank that runs no
 pass, or whose backward pass has fewer layers, would block the others. A pass is therefore planned for all
-ranks together, and each computes a slice of every slice in it; a rank without a row computes one that does
+ranks together, and of each slice in it a rank computes a slice; a rank without a row computes one that does
 not count.
 """
 
