@@ -104,9 +104,9 @@ def gradient_difference(batch_size: int) -> float:
 
     from benchmarks.steps import real_rows
     from loraloom.bank.bank import AdapterBank
-    from loraloom.bank.objective import part_losses
+    from loraloom.bank.objective import span_losses
     from loraloom.base.loading import load_base
-    from loraloom.data.batches import Part, collate
+    from loraloom.data.batches import SlotExamples, collate
     from loraloom.data.ownership import training_rows
     from loraloom.recipe import LoraSettings
     from loraloom.starter import data_file, model_folder
@@ -117,11 +117,11 @@ def gradient_difference(batch_size: int) -> float:
     bank.attach(SLOT, LoraSettings(r=16), seed=1)
     found = []
     for packing in (True, False):
-        batch = collate([Part(SLOT, rows)], base.layout, packing=packing)
+        batch = collate([SlotExamples(SLOT, rows)], base.layout, packing=packing)
         for parameter in bank.parameters(SLOT):
             parameter.grad = None
         with bank.rows(training_rows(batch, seeds={SLOT: 1}, steps={SLOT: 0}, micro_batch=0)):
-            part_losses(base, batch).sum().backward()
+            span_losses(base, batch).sum().backward()
         found.append(torch.cat([p.grad.flatten() for p in bank.parameters(SLOT) if p.grad is not None]))
     packed, alone = found
     return float((packed - alone).norm() / packed.norm())

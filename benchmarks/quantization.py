@@ -20,10 +20,10 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import part_losses
+from loraloom.bank.objective import span_losses
 from loraloom.base.loading import load_base
 from loraloom.base.quantized_linear import weight_bytes
-from loraloom.data.batches import Part, collate
+from loraloom.data.batches import SlotExamples, collate
 from loraloom.data.encoding import EncodedExample
 from loraloom.data.ownership import training_rows
 from loraloom.data.splitting.split import split_examples
@@ -72,10 +72,10 @@ class Side:
         """Compute the gradients of a batch."""
         ids = np.arange(3, 3 + num_tokens, dtype=np.int32)
         rows = [EncodedExample(ids, ids)] * num_rows
-        batch = collate([Part("a", rows)], self.base.layout)
+        batch = collate([SlotExamples("a", rows)], self.base.layout)
         started = time.perf_counter()
         with self.bank.rows(training_rows(batch, seeds={"a": 0}, steps={"a": 0}, micro_batch=0)):
-            part_losses(self.base, batch).sum().backward()
+            span_losses(self.base, batch).sum().backward()
         self.seconds.append(time.perf_counter() - started)
         for parameter in self.bank.parameters("a"):
             parameter.grad = None

@@ -72,9 +72,9 @@ def times_of_passes(options: argparse.Namespace) -> dict[str, list[float]]:
 
     from benchmarks.steps import short_pairs
     from loraloom.bank.bank import AdapterBank
-    from loraloom.bank.objective import part_losses
+    from loraloom.bank.objective import span_losses
     from loraloom.base.loading import load_base
-    from loraloom.data.batches import Part, collate
+    from loraloom.data.batches import SlotExamples, collate
     from loraloom.data.ownership import training_rows
     from loraloom.recipe import LoraSettings
     from loraloom.starter import model_folder
@@ -88,10 +88,10 @@ def times_of_passes(options: argparse.Namespace) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for number in range(options.rounds + 1):
         for name in VARIANTS:
-            batch = collate([Part(name, rows)], base.layout, packing=True)
+            batch = collate([SlotExamples(name, rows)], base.layout, packing=True)
             started = time.perf_counter()
             with bank.rows(training_rows(batch, seeds={name: 1}, steps={name: 0}, micro_batch=0)):
-                part_losses(base, batch).sum().backward()
+                span_losses(base, batch).sum().backward()
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return seconds

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.loading import load_base
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from tests.parity.rig import attach_speaking
 from tests.tiny import make_folder
 
@@ -80,7 +80,7 @@ def make_cases(root: Path) -> None:
                 available=bank.available,
                 origin={},
             )
-            with torch.no_grad(), bank.rows(Rows((Share(name, len(SOURCES)),))):
+            with torch.no_grad(), bank.rows(Rows((name,), (len(SOURCES),))):
                 logits = base.model(
                     input_ids=torch.tensor(SOURCES), decoder_input_ids=torch.tensor(TARGETS), use_cache=False
                 ).logits

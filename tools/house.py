@@ -50,7 +50,6 @@ _PACKAGE_FILES = {"__init__", "__main__"}
 # Nouns that end like participles, and exceptions, which say what has happened.
 _NO_PARTICIPLE = {
     "Attempt",
-    "Excerpt",
     "Interrupted",
     "Need",
     "Prompt",

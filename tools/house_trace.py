@@ -180,7 +180,7 @@ def trace_all() -> dict[str, dict[str, Any]]:
 
         base = load_base(str(folder / "base"), device="cpu")
         encoded = row.during(encode)(parts.train, base.tokenizer, max_source_length=64, max_target_length=64)
-        row.during(batches.collate)([batches.Part("a", list(encoded)[:4])], base.layout)
+        row.during(batches.collate)([batches.SlotExamples("a", list(encoded)[:4])], base.layout)
     return {
         "step": step.summary(),
         "row": row.summary(),

@@ -13,10 +13,10 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import load_base
-from loraloom.data.batches import Part, collate
+from loraloom.data.batches import SlotExamples, collate
 from loraloom.data.encoding import encode
 from loraloom.data.example import Example
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 QUESTION = "Is this sentence biased?"
@@ -52,8 +52,8 @@ def read_published_adapter(package: Path, work: Path) -> dict[str, Any]:
     bank.attach("published", adapter.settings, seed=0, tensors=adapter.tensors)
     example = Example(QUESTION, "biased", "", row=1, line=1, turn=0, group="")
     rows = encode([example], base.tokenizer, max_source_length=64, max_target_length=64)
-    batch = collate([Part(None, list(rows)), Part("published", list(rows))], base.layout)
-    with torch.no_grad(), bank.rows(Rows((Share(None, 1), Share("published", 1)))):
+    batch = collate([SlotExamples(None, list(rows)), SlotExamples("published", list(rows))], base.layout)
+    with torch.no_grad(), bank.rows(Rows((None, "published"), (1, 1))):
         plain, adapted = hidden_states(base, batch)
     return {
         "tensors": len(adapter.tensors),

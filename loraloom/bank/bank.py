@@ -29,7 +29,7 @@ class AdapterBank:
     Example:
         bank = AdapterBank(base)
         bank.attach("narrow", LoraSettings(target_modules=["q", "v"]), seed=42)
-        with bank.rows(Rows((Share("narrow", 4), Share(None, 4)))):
+        with bank.rows(Rows(("narrow", None), (4, 4))):
             ...  # rows 0–3 are the adapter's, 4–7 the base's
 
     A base has one user at a time: a second thread, a second bank with adapters, and rows within rows are
@@ -87,7 +87,7 @@ class AdapterBank:
 
         A fresh one starts as PEFT's does: A uniform in ±1/√in (the rule of He et al. with a = √5, the
         default of `nn.Linear`), B zero, so that it adds nothing yet. A is a function of the seed and the
-        module's name: other targets or neighbours do not change it.
+        module's name: other targets or adapters do not change it.
 
         Args:
             slot: its name.
@@ -146,7 +146,7 @@ class AdapterBank:
     def parts(self, slot: str) -> dict[str, Update]:
         """Return an adapter's part in each linear it targets, by the linear's name, in the model's order.
 
-        A norm over gradients sums in this order, so it must not depend on when neighbours were attached.
+        A norm over gradients sums in this order, so it must not depend on when other adapters were attached.
         """
         wrapped = ((target.name, self._wrapped.get(target.name)) for target in self._available)
         return {name: linear.updates[slot] for name, linear in wrapped if linear and slot in linear.updates}

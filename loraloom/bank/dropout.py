@@ -102,8 +102,8 @@ def attention_mask(
         A mask of the same shape; 0 if a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
-    if excerpt := draws.excerpts.get(slot):  # skip the draws of earlier examples
-        for lengths in list(zip(*(excerpt.lengths[side] for side in sides), strict=True))[: excerpt.first]:
+    if own := draws.slices.get(slot):  # skip the draws of earlier examples
+        for lengths in list(zip(*(own.lengths[side] for side in sides), strict=True))[: own.first]:
             draw_kept((like.shape[1], *lengths), p, generator)
     mask = torch.zeros_like(like)
     pairs: zip[tuple[Segment, Segment]] = zip(
@@ -183,7 +183,7 @@ def _attend(
     if running is not None and isinstance(running.rows, Rows) and running.draws is not None:
         name = dropout.names[module]
         sides = dropout.family.attention_sides(name)
-        mask = _mask_of_all_shares(running.rows, running.draws, name, sides, dropout.p, weights)
+        mask = _mask_of_all_spans(running.rows, running.draws, name, sides, dropout.p, weights)
         weights = weights * mask
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
@@ -194,7 +194,7 @@ AttentionInterface.register(ATTENTION, _attend)
 AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
-def _mask_of_all_shares(
+def _mask_of_all_spans(
     rows: Rows, draws: Draws, name: str, sides: tuple[Side, Side], p: float, like: Tensor
 ) -> Tensor:
     masks = [

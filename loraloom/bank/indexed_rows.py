@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loraloom.bank.updates.update import Span
 from loraloom.data.ownership import BASE
 
 
@@ -24,11 +25,11 @@ class IndexedRows:
         """The adapters that have rows."""
         return frozenset(slot for slot in self.slots if slot is not BASE)
 
-    def spans(self, num_rows: int, module: str) -> tuple[list[int], list[tuple[str, int, int]]]:
+    def spans(self, num_rows: int, module: str) -> tuple[list[int], list[Span]]:
         """List the rows of a batch that have an adapter, and their owners.
 
         Returns:
-            The rows, in the order of the adapters' names; and each adapter's slot, first position and end.
+            The rows, in the order of the adapters' names; and the span of each adapter among them.
         """
         factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
         assert num_rows == len(self.slots) * factor, (
@@ -41,5 +42,5 @@ class IndexedRows:
             for row, owner in enumerate(self.slots):
                 if owner == slot:
                     rows += range(row * factor, (row + 1) * factor)
-            spans.append((slot, start, len(rows)))
+            spans.append(Span(slot, start, len(rows)))
         return rows, spans

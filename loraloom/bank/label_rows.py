@@ -1,6 +1,6 @@
 """Label rows of a batch, padded to a rounded number, so that the host does not wait for the device.
 
-`objective.part_losses` finds the labels on the device, and the host must wait to learn how many there are.
+`objective.span_losses` finds the labels on the device, and the host must wait to learn how many there are.
 Here they are found before the batch is copied there, and padded to a rounded number.
 """
 
@@ -29,13 +29,13 @@ class LabelRows:
     Args:
         positions: int64 [n], in the flattened labels; 0 for padding.
         labels: int64 [n]; 0 for padding.
-        parts: int64 [n], the part that each belongs to; the number of parts for padding.
+        spans: int64 [n], the number of the span that each belongs to; the number of spans for padding.
         places: int64 [rows · len], the label row of each position; -1 if it has no label.
     """
 
     positions: Tensor
     labels: Tensor
-    parts: Tensor
+    spans: Tensor
     places: Tensor
 
 
@@ -49,15 +49,15 @@ def find_label_rows(batch: Batch) -> LabelRows:
     """Find the label rows of a batch on the processor."""
     labels = batch.labels.reshape(-1)
     found = (labels != IGNORED).nonzero()[:, 0]
-    num, num_parts = len(found), len(batch.num_labels)
+    num, num_spans = len(found), len(batch.num_labels)
     size = rounded(num)
-    positions, own, parts = (torch.zeros(size, dtype=torch.int64) for _ in range(3))
+    positions, own, spans = (torch.zeros(size, dtype=torch.int64) for _ in range(3))
     positions[:num], own[:num] = found, labels[found]
-    parts[:num] = torch.arange(num_parts).repeat_interleave(torch.tensor(batch.num_labels))
-    parts[num:] = num_parts
+    spans[:num] = torch.arange(num_spans).repeat_interleave(torch.tensor(batch.num_labels))
+    spans[num:] = num_spans
     places = torch.full((len(labels),), -1)
     places[found] = torch.arange(num)
-    return LabelRows(positions, own, parts, places)
+    return LabelRows(positions, own, spans, places)
 
 
 class _Take(torch.autograd.Function):
@@ -77,7 +77,7 @@ class _Take(torch.autograd.Function):
 
 
 def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
-    """Compute the summed loss of each part, float32 [parts], as `objective.part_losses` without smoothing.
+    """Compute the summed loss of each span, float32 [spans], as `objective.span_losses` without smoothing.
 
     Args:
         base: the base, with the adapters attached.
@@ -87,5 +87,5 @@ def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
     hidden = hidden_states(base, batch)
     states = _Take.apply(hidden.reshape(-1, hidden.shape[-1]), rows.positions, rows.places)  # type: ignore[no-untyped-call]
     losses = token_losses(states, rows.labels, output_head(base))
-    is_own = rows.parts[:, None] == torch.arange(len(batch.num_labels), device=losses.device)
+    is_own = rows.spans[:, None] == torch.arange(len(batch.num_labels), device=losses.device)
     return torch.where(is_own, losses[:, None], 0.0).sum(0)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -97,17 +96,16 @@ class FusedLinear(Protocol):
         """Compute [rows, len, in] → [rows, len, out], with each row's own adapter."""
 
 
-@dataclass(frozen=True)
-class _Placement:
-    """The rows of adapters in a batch of some size.
+class _PassSpans(NamedTuple):
+    """The spans of adapters in a batch of some size.
 
     Args:
-        spans: the span of each adapter, in rows of the batch or in positions of `index`.
-        index: int64, the rows that have an adapter, if each adapter's are not contiguous.
+        spans: in rows of the batch, or among `rows`.
+        rows: int64, the rows that have an adapter, if each adapter's are not contiguous.
     """
 
     spans: Sequence[Span]
-    index: Tensor | None = None
+    rows: Tensor | None = None
 
 
 class AdapterPass:
@@ -123,7 +121,7 @@ class AdapterPass:
     def __init__(self, rows: Rows | IndexedRows, fused: FusedLinear | None = None) -> None:
         self.rows = rows
         self._fused = fused
-        self._placements: dict[tuple[int, torch.device], _Placement] = {}
+        self._spans: dict[tuple[int, torch.device], _PassSpans] = {}
         self._groups: dict[tuple[Hashable, int], Sequence[Any]] = {}
         self._num_uses: Counter[str] = Counter()
 
@@ -136,13 +134,13 @@ class AdapterPass:
         """Compute a linear with each row's own adapter, [rows, len, in] → [rows, len, out]."""
         if self._fused is not None:
             return self._fused.linear(linear, x)
-        placement = self._placement(len(x), linear.name, x.device)
-        if placement.spans and placement.index is None:
-            return self._add(linear, x, None, placement.spans)
+        spans, index = self._spans_in(len(x), linear.name, x.device)
+        if spans and index is None:
+            return self._add(linear, x, None, spans)
         y: Tensor = linear.base(x)
-        if (index := placement.index) is None or not placement.spans:
+        if index is None or not spans:
             return y
-        return y.index_copy(0, index, self._add(linear, x[index], y[index], placement.spans))
+        return y.index_copy(0, index, self._add(linear, x[index], y[index], spans))
 
     def count_use(self, module: str) -> int:
         """Return how many times a module was used earlier in this pass."""
@@ -171,18 +169,18 @@ class AdapterPass:
             name = f"{linear.name}#{side}"
         return lambda slot, p, shape: draws.kept(slot, name, side, p, shape, device)
 
-    def _placement(self, num_rows: int, module: str, device: torch.device) -> _Placement:
+    def _spans_in(self, num_rows: int, module: str, device: torch.device) -> _PassSpans:
         key = num_rows, device
-        if key not in self._placements:
-            self._placements[key] = self._find_rows(num_rows, module, device)
-        return self._placements[key]
+        if key not in self._spans:
+            self._spans[key] = self._find_spans(num_rows, module, device)
+        return self._spans[key]
 
-    def _find_rows(self, num_rows: int, module: str, device: torch.device) -> _Placement:
+    def _find_spans(self, num_rows: int, module: str, device: torch.device) -> _PassSpans:
         if isinstance(self.rows, IndexedRows):
             index, spans = self.rows.spans(num_rows, module)
-            return _Placement([Span(*span) for span in spans], torch.tensor(index, device=device))
-        shares = self.rows.spans(num_rows, module)
-        return _Placement([Span(slot, start, stop) for slot, start, stop in shares if slot is not None])
+            return _PassSpans(spans, torch.tensor(index, device=device))
+        owners = self.rows.spans(num_rows, module)
+        return _PassSpans([Span(slot, start, stop) for slot, start, stop in owners if slot is not None])
 
 
 @contextmanager

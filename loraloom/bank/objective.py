@@ -44,30 +44,30 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
     )
 
 
-def part_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> Tensor:
-    """Compute the summed loss of each part of a batch, float32 [parts], in one pass through the base.
+def span_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> Tensor:
+    """Compute the summed loss of each span of a batch, float32 [spans], in one pass through the base.
 
     Callers divide by the number of label tokens of the whole optimizer step.
 
     Args:
         base: the base, with the adapters attached.
-        batch: the batch, whose parts follow one another.
-        label_smoothing: label smoothing of each part; by default none.
+        batch: the batch.
+        label_smoothing: label smoothing of each span; by default none.
     """
     _, losses = _label_losses(base, batch, label_smoothing)
-    return torch.stack([part.sum() for part in losses.split(list(batch.num_labels))])
+    return torch.stack([own.sum() for own in losses.split(list(batch.num_labels))])
 
 
 def example_losses(base: Base, batch: Batch) -> list[Tensor]:
-    """Compute the summed loss of each example, per part float32 [examples], in the order of `collate`."""
+    """Compute the summed loss of each example, per span float32 [examples], in the order of `collate`."""
     positions, losses = _label_losses(base, batch)
     by_position = losses.new_zeros(batch.labels.numel())
     by_position[positions] = losses
     by_row = by_position.view_as(batch.labels)
     sums, first_row = [], 0
     for segments, num_rows in zip(batch.segments["target"], batch.num_rows, strict=True):
-        spans = [by_row[first_row + s.row, s.start : s.start + s.length].sum() for s in segments]
-        sums.append(torch.stack(spans))
+        own = [by_row[first_row + s.row, s.start : s.start + s.length].sum() for s in segments]
+        sums.append(torch.stack(own))
         first_row += num_rows
     return sums
 
@@ -76,7 +76,7 @@ def _label_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = (
     """Return positions of labels, int64 [n] in the flattened labels, and their losses, float32 [n]."""
     hidden = hidden_states(base, batch)
     labels = batch.labels.reshape(-1)
-    positions = (labels != IGNORED).nonzero()[:, 0]  # parts follow one another, and so do their labels
+    positions = (labels != IGNORED).nonzero()[:, 0]  # spans follow one another, and so do their labels
     states = hidden.reshape(-1, hidden.shape[-1])[positions]
     smoothing = None
     if any(label_smoothing):

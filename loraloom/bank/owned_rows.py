@@ -26,5 +26,5 @@ def owned_rows(base: Base, num_rows: int, module: str) -> list[tuple[str, slice 
         places = torch.tensor(index, dtype=torch.int64, device=base.device)
         return [(slot, places[start:stop]) for slot, start, stop in spans]
     assert isinstance(running.rows, Rows)
-    shares = running.rows.spans(num_rows, module)
-    return [(slot, slice(start, stop)) for slot, start, stop in shares if slot is not None and stop > start]
+    owners = running.rows.spans(num_rows, module)
+    return [(slot, slice(start, stop)) for slot, start, stop in owners if slot is not None and stop > start]

@@ -67,7 +67,7 @@ class TiedHead(WrappedTable):
         """Return the function for the losses of a batch's labels, like `objective.token_losses`.
 
         Args:
-            batch: the batch, whose parts follow one another.
+            batch: the batch.
             frozen: computes losses over a frozen head.
         """
         return partial(self._token_losses, frozen, tuple(zip(batch.slots, batch.num_labels, strict=True)))
@@ -75,14 +75,14 @@ class TiedHead(WrappedTable):
     def _token_losses(
         self,
         frozen: TokenLosses,
-        parts: Sequence[tuple[str | None, int]],
+        owners: Sequence[tuple[str | None, int]],
         states: Tensor,
         labels: Tensor,
         head: OutputHead,
         smoothing: Tensor | None,
     ) -> Tensor:
         found, start = [], 0
-        for slot, num in parts:
+        for slot, num in owners:
             block = slice(start, start + num)
             start += num
             epsilon = None if smoothing is None else smoothing[block]

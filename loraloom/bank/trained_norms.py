@@ -77,18 +77,18 @@ class BankNorm(nn.Module):
         own = [(self.copies[slot], rows) for slot, rows in owned if slot in self.copies]
         if not own:
             return self.base(x)  # type: ignore[no-any-return]
-        pieces: list[Tensor] = []
+        outputs: list[Tensor] = []
         end = 0
         for norm, rows in own:
             if not isinstance(rows, slice):
                 return self._scattered(x, own)
             if rows.start > end:
-                pieces.append(self.base(x[end : rows.start]))
-            pieces.append(norm(x[rows]))
+                outputs.append(self.base(x[end : rows.start]))
+            outputs.append(norm(x[rows]))
             end = rows.stop
         if end < len(x):
-            pieces.append(self.base(x[end:]))
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            outputs.append(self.base(x[end:]))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _scattered(self, x: Tensor, own: list[tuple[TrainedNorm, slice | Tensor]]) -> Tensor:
         """Normalize rows of any owners in any order."""

@@ -1,8 +1,8 @@
 """The adapters of a linear as one wide low-rank product, for rows of any owners in any order.
 
-For decoding, each row is one token and its neighbours belong to other adapters. With all A side by side and
-all B below one another, two products serve every row, and a mask keeps for each row the columns of its own
-adapter:
+For decoding, each row is one token and the rows beside it belong to other adapters. With all A side by side
+and all B below one another, two products serve every row, and a mask keeps for each row the columns of its
+own adapter:
 
     y + ((x [A₁ A₂ …]ᵀ) ∘ mask) [s₁B₁ s₂B₂ …]ᵀ
 
@@ -45,7 +45,7 @@ class _Wide(NamedTuple):
     own_b: Tensor
 
 
-class _Groups(NamedTuple):
+class _RowsByAdapter(NamedTuple):
     """The rows of a batch by adapter, the same number for each; spare places hold any row.
 
     Args:
@@ -107,7 +107,7 @@ class RowProducts:
         self._wide, self._slots = wide, slots
         self._masks: dict[tuple[tuple[str, int], ...], Tensor] = {}
         self._indices: dict[tuple[tuple[str, int], ...], Tensor] = {}
-        self._groups: dict[tuple[tuple[str, int], ...], _Groups | None] = {}
+        self._by_adapter: dict[tuple[tuple[str, int], ...], _RowsByAdapter | None] = {}
 
     def linear(self, module: BankLinear, x: Tensor) -> Tensor:
         """Compute [rows, len, in] → [rows, len, out], with each row's own adapter."""
@@ -118,8 +118,8 @@ class RowProducts:
         if x.shape[1] > 1:
             index = self._index(wide, x.device)
             return torch.baddbmm(y, torch.bmm(x, wide.own_a[index]), wide.own_b[index])
-        if x.device.type == "cpu" and (groups := self._grouped(wide, x.device)) is not None:
-            return _add_by_groups(wide, groups, x, y)
+        if x.device.type == "cpu" and (rows := self._sorted_rows(wide, x.device)) is not None:
+            return _add_by_adapter(wide, rows, x, y)
         low = (x @ wide.A).mul_(self._mask(wide, x))
         return torch.addmm(y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), wide.B).view_as(y)
 
@@ -141,14 +141,14 @@ class RowProducts:
         places = {slot: place for place, (slot, _) in enumerate(wide.columns, start=1)}
         return [0 if slot is None else places.get(slot, 0) for slot in self._slots]
 
-    def _grouped(self, wide: _Wide, device: torch.device) -> _Groups | None:
+    def _sorted_rows(self, wide: _Wide, device: torch.device) -> _RowsByAdapter | None:
         """Return the rows by adapter; None if this saves less than half of the arithmetic."""
-        if wide.columns not in self._groups:
-            self._groups[wide.columns] = _groups_of(self._places(wide), wide, device)
-        return self._groups[wide.columns]
+        if wide.columns not in self._by_adapter:
+            self._by_adapter[wide.columns] = _sort_rows(self._places(wide), wide, device)
+        return self._by_adapter[wide.columns]
 
 
-def _groups_of(places: Sequence[int], wide: _Wide, device: torch.device) -> _Groups | None:
+def _sort_rows(places: Sequence[int], wide: _Wide, device: torch.device) -> _RowsByAdapter | None:
     rows: dict[int, list[int]] = {}
     for row, place in enumerate(places):
         if place:
@@ -165,7 +165,7 @@ def _groups_of(places: Sequence[int], wide: _Wide, device: torch.device) -> _Gro
         for position, row in enumerate(own, start=(place - first) * size):
             gathered[position], inverse[row] = row, position
     owned = sorted(inverse)
-    return _Groups(
+    return _RowsByAdapter(
         first,
         stop,
         torch.tensor(gathered, device=device),
@@ -174,13 +174,13 @@ def _groups_of(places: Sequence[int], wide: _Wide, device: torch.device) -> _Gro
     )
 
 
-def _add_by_groups(wide: _Wide, groups: _Groups, x: Tensor, y: Tensor) -> Tensor:
+def _add_by_adapter(wide: _Wide, rows: _RowsByAdapter, x: Tensor, y: Tensor) -> Tensor:
     """Return y plus what each row's own adapter adds, both [rows, 1, out]."""
-    own = slice(groups.first, groups.stop)
-    gathered = x[:, 0].index_select(0, groups.gathered).view(groups.stop - groups.first, -1, x.shape[-1])
+    own = slice(rows.first, rows.stop)
+    gathered = x[:, 0].index_select(0, rows.gathered).view(rows.stop - rows.first, -1, x.shape[-1])
     added = torch.bmm(torch.bmm(gathered, wide.own_a[own]), wide.own_b[own]).flatten(0, 1)
-    added = added.index_select(0, groups.inverse)[:, None]
-    return y + added if groups.owned is None else y.index_add(0, groups.owned, added)
+    added = added.index_select(0, rows.inverse)[:, None]
+    return y + added if rows.owned is None else y.index_add(0, rows.owned, added)
 
 
 @torch.no_grad()
@@ -192,7 +192,7 @@ def _side_by_side(updates: dict[str, LowRank], dtype: torch.dtype) -> _Wide:
     ranks = [r for _, r in columns]
     own_a = A.new_zeros(1 + len(ranks), A.shape[0], max(ranks))
     own_b = B.new_zeros(1 + len(ranks), max(ranks), B.shape[1])
-    parts = zip(ranks, A.split(ranks, dim=1), B.split(ranks), strict=True)
-    for place, (r, part_a, part_b) in enumerate(parts, start=1):
-        own_a[place, :, :r], own_b[place, :r] = part_a, part_b
+    factors = zip(ranks, A.split(ranks, dim=1), B.split(ranks), strict=True)
+    for place, (r, of_a, of_b) in enumerate(factors, start=1):
+        own_a[place, :, :r], own_b[place, :r] = of_a, of_b
     return _Wide(A, B, columns, own_a, own_b)

@@ -55,8 +55,8 @@ class _RowAttention(torch.autograd.Function):
         ctx.scaling = scaling
         q, k, v = (_flat(x) for x in (query, key, value))
         out = q.new_empty(*q.shape[:2], v.shape[-1])
-        for part in _parts(bias):
-            torch.bmm(_weights(q[part], k[part], bias[part], scaling), v[part], out=out[part])
+        for block in _blocks(bias):
+            torch.bmm(_weights(q[block], k[block], bias[block], scaling), v[block], out=out[block])
         return _like(out, query)
 
     @staticmethod
@@ -65,18 +65,18 @@ class _RowAttention(torch.autograd.Function):
         query, key, value, bias = ctx.saved_tensors
         q, k, v, into_out = (_flat(x) for x in (query, key, value, upstream))
         into_q, into_k, into_v = (torch.empty_like(x) for x in (q, k, v))
-        for part in _parts(bias):
-            weights = _weights(q[part], k[part], bias[part], ctx.scaling)
-            torch.bmm(weights.mT, into_out[part], out=into_v[part])
-            into_scores = into_out[part] @ v[part].mT
+        for block in _blocks(bias):
+            weights = _weights(q[block], k[block], bias[block], ctx.scaling)
+            torch.bmm(weights.mT, into_out[block], out=into_v[block])
+            into_scores = into_out[block] @ v[block].mT
             torch._softmax_backward_data(into_scores, weights, -1, torch.float32, grad_input=into_scores)
             into_scores = into_scores.mul_(ctx.scaling) if ctx.scaling != 1.0 else into_scores
-            torch.bmm(into_scores, k[part], out=into_q[part])
-            torch.bmm(into_scores.mT, q[part], out=into_k[part])
+            torch.bmm(into_scores, k[block], out=into_q[block])
+            torch.bmm(into_scores.mT, q[block], out=into_k[block])
         return _like(into_q, query), _like(into_k, key), _like(into_v, value), None, None
 
 
-def _parts(bias: Tensor) -> Iterator[slice]:
+def _blocks(bias: Tensor) -> Iterator[slice]:
     """Yield the rows and heads whose scores, in the shape of `bias`, are computed at once."""
     each = max(1, LARGEST // bias.shape[1:].numel())
     yield from (slice(start, start + each) for start in range(0, len(bias), each))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import hidden_states, part_losses
+from loraloom.bank.objective import hidden_states, span_losses
 from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.adapter_targets import matches_of
 from loraloom.base.loading import Base
@@ -17,7 +17,7 @@ from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate, batch_of
 from loraloom.checks.silent_modules import describe_silent
 from loraloom.data.batches import Batch
-from loraloom.data.ownership import Rows, shares_of, training_rows
+from loraloom.data.ownership import Rows, training_rows
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment
 from loraloom.text.message import Message
@@ -97,7 +97,7 @@ def _adapters_at_once(gate: Gate) -> int:
 def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experiment]) -> list[Finding]:
     slots = [None, *(experiment.name for experiment in experiments)]
     batch = batch_of(gate.base, slots, gate.rows, packing=True)
-    with bank.rows(Rows(shares_of(batch))):
+    with bank.rows(Rows(batch.slots, batch.num_rows)):
         plain, *adapted = hidden_states(gate.base, batch).split(batch.num_rows[0])
     findings = []
     for experiment, states in zip(experiments, adapted, strict=True):
@@ -131,7 +131,7 @@ def _get_gradients(gate: Gate, bank: AdapterBank, experiments: Sequence[Experime
     batch = batch_of(gate.base, names, gate.rows, packing=True)
     seeds = {experiment.name: experiment.seed for experiment in experiments}
     with bank.rows(training_rows(batch, seeds=seeds, steps=dict.fromkeys(names, 0), micro_batch=0)):
-        (part_losses(gate.base, batch).sum() / batch.num_labels[0]).backward()
+        (span_losses(gate.base, batch).sum() / batch.num_labels[0]).backward()
     base_is_frozen = all(parameter.grad is None for parameter in gate.base.model.parameters())
     return [_gradient_finding(bank, name, base_is_frozen, batch) for name in names]
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.cells import set_cell_size
 
 from loraloom.base.loading import Base
-from loraloom.data.batches import Batch, Part, Side, collate
+from loraloom.data.batches import Batch, Side, SlotExamples, collate
 from loraloom.data.encoding import IGNORED, EncodedSet, encode_texts
 from loraloom.data.example import Example
 from loraloom.run.documents.document import JsonObject
@@ -42,7 +42,7 @@ class RowView:
         decoder: tokens that the decoder is given.
         labels: the token to predict at each decoder position; None if the loss ignores it (-100).
         padding: number of final encoder and decoder positions that are padding.
-        neighbours: number of other examples in the same row of the batch.
+        neighbours: number of other segments in the same row of the batch.
         is_cut: whether source and response were truncated to their limits.
     """
 
@@ -84,7 +84,7 @@ def view_rows(
     by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
     chosen = {int(by_length[round(share * (len(by_length) - 1))]): place for place, share in PLACES.items()}
     batch = collate(
-        [Part(None, [train_set[index] for index in chosen])],
+        [SlotExamples(None, [train_set[index] for index in chosen])],
         base.layout,
         packing=packing,
     )
@@ -97,8 +97,8 @@ def view_rows(
 def _view(
     base: Base, batch: Batch, number: int, place: Place, example: Example, limits: tuple[int, int]
 ) -> RowView:
-    source, source_padding = _slots(batch, "source", number)
-    target, target_padding = _slots(batch, "target", number)
+    source, source_padding = _positions(batch, "source", number)
+    target, target_padding = _positions(batch, "target", number)
     row = batch.segments["target"][0][number].row
     labels = batch.labels[target].tolist()
     return RowView(
@@ -118,8 +118,8 @@ def _view(
     )
 
 
-def _slots(batch: Batch, side: Side, number: int) -> tuple[tuple[int, slice], int]:
-    """Return an example's position in a batch, with the padding after it, and the amount of padding."""
+def _positions(batch: Batch, side: Side, number: int) -> tuple[tuple[int, slice], int]:
+    """Return an example's positions in a batch, with the padding after it, and the amount of padding."""
     segments = batch.segments[side][0]
     own = segments[number]
     end = own.start + own.length

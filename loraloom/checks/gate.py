@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import part_losses
+from loraloom.bank.objective import span_losses
 from loraloom.base.loading import Base
 from loraloom.checks.finding import Finding
-from loraloom.data.batches import Batch, Part, collate
+from loraloom.data.batches import Batch, SlotExamples, collate
 from loraloom.data.encoding import IGNORED, EncodedExample, EncodedSet
-from loraloom.data.ownership import Rows, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.evaluate.decoding import describe_unused, unused_settings
 from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.text.message import Message, joined
@@ -111,7 +111,7 @@ def run_gate(
 def batch_of(base: Base, slots: Sequence[str | None], rows: Sequence[EncodedExample], packing: bool) -> Batch:
     """Lay out the same rows once for each slot, as in training."""
     return collate(
-        [Part(slot, rows) for slot in slots],
+        [SlotExamples(slot, rows) for slot in slots],
         base.layout,
         packing=packing,
     ).to(base.device)
@@ -181,8 +181,8 @@ def check_labels(gate: Gate) -> list[Finding]:
 def check_loss(gate: Gate) -> list[Finding]:
     """Check the training loss against the model's own forward, one row and one token at a time."""
     base = gate.base
-    with AdapterBank(base).rows(Rows(shares_of(gate.batch))):
-        ours = float(part_losses(base, gate.batch).sum()) / sum(gate.batch.num_labels)
+    with AdapterBank(base).rows(Rows(gate.batch.slots, gate.batch.num_rows)):
+        ours = float(span_losses(base, gate.batch).sum()) / sum(gate.batch.num_labels)
     total = 0.0
     for row in gate.rows:
         labels = torch.from_numpy(row.labels).long().to(base.device)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import part_losses
+from loraloom.bank.objective import span_losses
 from loraloom.bank.updates.update import Update
-from loraloom.data.batches import Part, collate
+from loraloom.data.batches import SlotExamples, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
-from loraloom.data.ownership import Rows, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.recipe import LoraSettings
 
 PROBE_RANK = 4
@@ -60,15 +60,15 @@ def measure(bank: AdapterBank, lora: LoraSettings, rows: Sequence[EncodedExample
         layers_pattern=lora.layers_pattern,
     )
     batch = collate(
-        [Part(slot, [row]) for slot, row in zip(slots, rows, strict=True)],
+        [SlotExamples(slot, [row]) for slot, row in zip(slots, rows, strict=True)],
         base.layout,
         packing=True,
     ).to(base.device)
     try:
         for slot in slots:
             bank.attach(slot, probe, seed=0)
-        with bank.rows(Rows(shares_of(batch))):
-            losses = part_losses(base, batch)
+        with bank.rows(Rows(batch.slots, batch.num_rows)):
+            losses = span_losses(base, batch)
             (losses / losses.new_tensor(batch.num_labels)).sum().backward()
         parts = [bank.parts(slot) for slot in slots]
         gradients = [torch.stack([_gradient(part[name]) for part in parts]) for name in parts[0]]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import part_losses
+from loraloom.bank.objective import span_losses
 from loraloom.base.loading import Base
 from loraloom.base.quantized_linear import DenseProduct, quantized_linears
 from loraloom.checks.finding import Finding
@@ -92,7 +92,7 @@ def _loss_and_gradients(bank: AdapterBank, batch: Batch, seed: int) -> tuple[flo
     (slot,) = bank.slots
     parameters = [each for part in bank.parts(slot).values() for each in part.parameters.values()]
     with bank.rows(training_rows(batch, seeds={slot: seed}, steps={slot: 0}, micro_batch=0)):
-        loss = part_losses(bank.base, batch).sum() / batch.num_labels[0]
+        loss = span_losses(bank.base, batch).sum() / batch.num_labels[0]
         loss.backward()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
     for parameter in parameters:

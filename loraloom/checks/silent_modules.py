@@ -61,4 +61,4 @@ def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
 
 def _sees_one_token(place: str, batch: Batch) -> bool:
     side: Side = "target" if place == "decoder" else "source"
-    return all(segment.length == 1 for part in batch.segments[side] for segment in part)
+    return all(segment.length == 1 for own in batch.segments[side] for segment in own)

@@ -1,7 +1,7 @@
 """Collation of encoded examples into a batch: order, packing into rows, attention masks.
 
-A batch has one *part* for each adapter that takes part in the pass. The rows of the parts follow one
-another. With packing, a row contains several examples of one part:
+The rows of a batch are in *spans* that follow one another, one for each slot of the pass. With packing, a row
+contains several examples of its slot, each in a *segment*:
 
     source row   s1 s1 s1 </s> s2 s2 </s> <pad>      source_segments  1 1 1 1 2 2 2 0
     decoder in   <s> a1 a1 <s> a2 a2 a2              target_segments  1 1 1 2 2 2 2
@@ -32,8 +32,8 @@ Side = Literal["source", "target"]
 MOST_IN_MEMORY = 2_000_000  # rows of an epoch's order; longer orders are in files
 
 
-class Part(NamedTuple):
-    """One adapter's examples in a batch; a slot of None is the base without an adapter."""
+class SlotExamples(NamedTuple):
+    """The examples of one slot in a batch; a slot of None is the base without an adapter."""
 
     slot: str | None
     examples: Sequence[EncodedExample]
@@ -56,7 +56,7 @@ class BatchLayout:
 
 
 class Segment(NamedTuple):
-    """Position of one example within the rows of its part."""
+    """The positions of one example: its row within the span, where it starts in the row, and its length."""
 
     row: int
     start: int
@@ -73,10 +73,10 @@ class Batch:
         labels: int64 [rows, target_len], -100 at positions without a target token.
         source_segments, target_segments: int64 [rows, len], the number, from 1, of the example that a
             token belongs to; 0 is padding.
-        num_rows: number of rows of each part.
-        slots: adapter of each part.
-        segments: for each side and part, the position of each example, in input order.
-        num_labels: number of label tokens of each part.
+        num_rows: number of rows of each span.
+        slots: the slot of each span.
+        segments: for each side and span, the segment of each example, in input order.
+        num_labels: number of label tokens of each span.
     """
 
     input_ids: Tensor
@@ -157,30 +157,30 @@ def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
 
 
 def collate(
-    parts: Sequence[Part],
+    slots: Sequence[SlotExamples],
     layout: BatchLayout,
     *,
     packing: bool = True,
     min_width: tuple[int, int] = (0, 0),
 ) -> Batch:
-    """Lay out the examples of every part in rows.
+    """Lay out the examples of every slot in rows.
 
     Args:
-        parts: parts of the batch, at least one, each with at least one example.
+        slots: at least one slot, each with at least one example.
         layout: layout of the model.
         packing: whether a row may contain several examples, if the layout allows it (`row_packing.py`);
             otherwise each example has its own row.
         min_width: minimum number of source tokens and of target tokens in a row.
     """
-    rows_of_parts, width = arrange([part.examples for part in parts], packing=packing and layout.can_pack)
-    num_rows = tuple(len(rows) for rows in rows_of_parts)
+    rows_of_slots, width = arrange([own.examples for own in slots], packing=packing and layout.can_pack)
+    num_rows = tuple(len(rows) for rows in rows_of_slots)
     source_len, target_len = (max(pair) for pair in zip(width, min_width, strict=True))
-    examples = [example for part in parts for example in part.examples]
-    placed = [_place(part.examples, rows) for part, rows in zip(parts, rows_of_parts, strict=True)]
-    numbers = [number for part in placed for _, _, number in part]
+    examples = [example for own in slots for example in own.examples]
+    placed = [_place(own.examples, rows) for own, rows in zip(slots, rows_of_slots, strict=True)]
+    numbers = [number for own in placed for _, _, number in own]
     segments: dict[Side, tuple[tuple[Segment, ...], ...]] = {
-        "source": tuple(tuple(source for source, _, _ in part) for part in placed),
-        "target": tuple(tuple(target for _, target, _ in part) for part in placed),
+        "source": tuple(tuple(source for source, _, _ in own) for own in placed),
+        "target": tuple(tuple(target for _, target, _ in own) for own in placed),
     }
     at_source = token_positions(segments["source"], num_rows, source_len)
     at_target = token_positions(segments["target"], num_rows, target_len)
@@ -202,9 +202,9 @@ def collate(
         source_segments=source_segments,
         target_segments=target_segments,
         num_rows=num_rows,
-        slots=tuple(part.slot for part in parts),
+        slots=tuple(own.slot for own in slots),
         segments=segments,
-        num_labels=tuple(sum(len(example.labels) for example in part.examples) for part in parts),
+        num_labels=tuple(sum(len(example.labels) for example in own.examples) for own in slots),
     )
 
 
@@ -227,15 +227,15 @@ def _place(
 def token_positions(
     segments: Sequence[Sequence[Segment]], num_rows: Sequence[int], width: int
 ) -> npt.NDArray[np.int64]:
-    """Return the position of every token in a batch's flattened rows, in the order of parts and examples.
+    """Return the position of every token in a batch's flattened rows, in the order of spans and examples.
 
     Args:
-        segments: segments of each part.
-        num_rows: number of rows of each part.
+        segments: segments of each span.
+        num_rows: number of rows of each span.
         width: width of the rows.
     """
-    first_rows = np.repeat(np.cumsum([0, *num_rows[:-1]]), [len(part) for part in segments])
-    rows, starts, lengths = np.array([segment for part in segments for segment in part]).reshape(-1, 3).T
+    first_rows = np.repeat(np.cumsum([0, *num_rows[:-1]]), [len(own) for own in segments])
+    rows, starts, lengths = np.array([segment for own in segments for segment in own]).reshape(-1, 3).T
     begins = (first_rows + rows) * width + starts
     before = np.cumsum(lengths) - lengths
     return np.repeat(begins - before, lengths) + np.arange(lengths.sum())

@@ -2,7 +2,7 @@
 
 `with bank.rows(...)` sets the owners of the rows of a pass; `bank/linear.py` computes from them what each
 linear needs. Random numbers are functions of (the experiment's seed, its own step, the micro-batch, the
-module's name), drawn for an adapter's own tokens in the order of its examples. So neither neighbours, nor
+module's name), drawn for an adapter's own tokens in the order of its examples. So neither other adapters, nor
 packing, nor a resume can change them, and recomputing a layer under activation checkpointing draws the same
 ones again.
 """
@@ -29,19 +29,11 @@ def seed_for(seed: int, *purpose: object) -> int:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Consecutive rows that belong to one adapter, or to the base."""
-
-    slot: str | None
-    num_rows: int
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """The examples of an adapter's micro-batch that are in a pass, if memory does not hold all of them.
+class DrawnSlice:
+    """The slice of an adapter's micro-batch that a pass computes, as its random numbers depend on it.
 
     Args:
-        first: the number of the first one; the others follow it.
+        first: the number of its first example in the micro-batch.
         lengths: for each side, the number of tokens of every example of the micro-batch.
     """
 
@@ -58,15 +50,15 @@ class Draws:
         steps: each adapter's own step, from 0.
         micro_batch: which of the step's micro-batches this is, from 0.
         segments: for each side and adapter, the positions of its examples in its rows.
-        excerpts: for adapters whose micro-batch takes several passes. Numbers are drawn for the whole
-            micro-batch, and a pass uses its share, because a shorter draw would give different numbers.
+        slices: for adapters whose micro-batch takes several passes. Numbers are drawn for the whole
+            micro-batch, and a pass uses those of its slice, because a shorter draw would give different ones.
     """
 
     seeds: Mapping[str, int]
     steps: Mapping[str, int]
     micro_batch: int
     segments: Mapping[Side, Mapping[str, tuple[Segment, ...]]]
-    excerpts: Mapping[str, Excerpt] = field(default_factory=dict)
+    slices: Mapping[str, DrawnSlice] = field(default_factory=dict)
     _positions: dict[tuple[Side, str, int, torch.device], Tensor] = field(default_factory=dict, repr=False)
 
     def token_mask(
@@ -113,54 +105,56 @@ class Draws:
 
     def _place(self, slot: str, side: Side, num_tokens: int) -> tuple[int, int]:
         """Return where the tokens of a pass begin in the whole micro-batch, and the latter's token count."""
-        excerpt = self.excerpts.get(slot)
-        if excerpt is None:
+        own = self.slices.get(slot)
+        if own is None:
             return 0, num_tokens
-        lengths = excerpt.lengths[side]
-        return sum(lengths[: excerpt.first]), sum(lengths)
+        lengths = own.lengths[side]
+        return sum(lengths[: own.first]), sum(lengths)
 
     def _token_positions(self, slot: str, side: Side, width: int, device: torch.device) -> Tensor:
         key = side, slot, width, device
         if key not in self._positions:
-            spans = (
+            positions = (
                 torch.arange(segment.length) + segment.row * width + segment.start
                 for segment in self.segments[side][slot]
             )
-            self._positions[key] = torch.cat(list(spans)).to(device)
+            self._positions[key] = torch.cat(list(positions)).to(device)
         return self._positions[key]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Contiguous shares of a batch, in order, as in training; `bank/indexed_rows.py` allows any order.
+    """The spans of a batch, one after another, as in training; `bank/indexed_rows.py` allows any order.
 
     Args:
-        shares: the shares, in the order of the rows.
+        slots: the owner of each span: an adapter, or the base.
+        num_rows: number of rows of each span.
         expansion: rows of the decoder for each row (beams); rows of the encoder are not expanded.
         draws: what determines random numbers; without it, nothing is dropped.
     """
 
-    shares: tuple[Share, ...]
+    slots: tuple[str | None, ...]
+    num_rows: tuple[int, ...]
     expansion: int = 1
     draws: Draws | None = None
 
     def __post_init__(self) -> None:
-        self.spans(sum(share.num_rows for share in self.shares), "rows")
+        self.spans(sum(self.num_rows), "rows")
 
     @property
     def owners(self) -> frozenset[str]:
         """The adapters that have rows."""
-        return frozenset(share.slot for share in self.shares if share.slot is not BASE)
+        return frozenset(slot for slot in self.slots if slot is not BASE)
 
     def spans(self, num_rows: int, module: str) -> list[tuple[str | None, int, int]]:
-        """Return slot, first row and end of each share, in a batch of `num_rows` rows."""
-        total = sum(share.num_rows for share in self.shares)
+        """Return slot, first row and end of each span, in a batch of `num_rows` rows."""
+        total = sum(self.num_rows)
         factor = self.expansion if num_rows == total * self.expansion else 1
         assert num_rows == total * factor, f"{module} got {num_rows} rows; {total} have an owner"
         spans, start = [], 0
-        for share in self.shares:
-            stop = start + share.num_rows * factor
-            spans.append((share.slot, start, stop))
+        for slot, num_own in zip(self.slots, self.num_rows, strict=True):
+            stop = start + num_own * factor
+            spans.append((slot, start, stop))
             start = stop
         return spans
 
@@ -187,18 +181,13 @@ def training_rows(
     seeds: Mapping[str, int],
     steps: Mapping[str, int],
     micro_batch: int,
-    excerpts: Mapping[str, Excerpt] | None = None,
+    slices: Mapping[str, DrawnSlice] | None = None,
 ) -> Rows:
     """Return the ownership of a training batch, with its random numbers."""
     owners = [slot for slot in batch.slots if slot is not None]
     segments: dict[Side, dict[str, tuple[Segment, ...]]] = {
-        side: {slot: parts for slot, parts in zip(batch.slots, placed, strict=True) if slot is not None}
-        for side, placed in batch.segments.items()
+        side: {slot: own for slot, own in zip(batch.slots, of_spans, strict=True) if slot is not None}
+        for side, of_spans in batch.segments.items()
     }
-    draws = Draws({slot: seeds[slot] for slot in owners}, steps, micro_batch, segments, excerpts or {})
-    return Rows(shares_of(batch), draws=draws)
-
-
-def shares_of(batch: Batch) -> tuple[Share, ...]:
-    """Return the shares of a batch's parts."""
-    return tuple(Share(slot, num_rows) for slot, num_rows in zip(batch.slots, batch.num_rows, strict=True))
+    draws = Draws({slot: seeds[slot] for slot in owners}, steps, micro_batch, segments, slices or {})
+    return Rows(batch.slots, batch.num_rows, draws=draws)

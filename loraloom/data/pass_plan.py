@@ -2,7 +2,7 @@
 
 A pass takes the micro-batches of as many experiments as memory allows. If memory runs out, the passes are
 planned again with fewer tokens (`training/memory.py`): fewer experiments share one, and then a micro-batch
-itself is cut into pieces of fewer rows. The optimizer batch stays the same.
+itself is cut into slices of fewer rows. The optimizer batch stays the same.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from loraloom.data.encoding import EncodedSet
 
 # The micro-batches of one trainee in one step: for each, its rows of the train set.
 Plan = Sequence[Sequence[int]]
-# For each micro-batch of a trainee's step, the first row that a process computes, and the one after its last.
-Span = tuple[int, int]
-# The spans of each trainee.
-Spans = Sequence[Sequence[Span]]
+# The first row of a slice within its micro-batch, and the row after its last.
+SliceRange = tuple[int, int]
+# For each trainee, the slice of each micro-batch that a process computes.
+SliceRanges = Sequence[Sequence[SliceRange]]
 
 
 @dataclass(frozen=True)
-class Piece:
+class Slice:
     """Consecutive rows of one trainee's micro-batch: all of them, unless memory allows fewer.
 
     Args:
         trainee: its number among those of the step.
         micro_batch: the rows of the whole micro-batch.
-        first, stop: the range of those rows that this piece contains.
-        num_tokens: source and target tokens of the piece.
+        first, stop: the range of those rows that this slice contains.
+        num_tokens: source and target tokens of the slice.
     """
 
     trainee: int
@@ -39,35 +39,39 @@ class Piece:
 
     @property
     def rows(self) -> Sequence[int]:
-        """The rows of this piece in the train set."""
+        """The rows of this slice in the train set."""
         return self.micro_batch[self.first : self.stop]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """The rows that go through the base at once: at most one piece of each trainee.
+    """The rows that go through the base at once: at most one slice of each trainee.
 
     Args:
         micro_batch: the number of the micro-batch within the step, from 0.
-        pieces: the pieces, in the order of the trainees.
+        slices: the slices, in the order of the trainees.
     """
 
     micro_batch: int
-    pieces: Sequence[Piece]
+    slices: Sequence[Slice]
 
     @property
     def num_tokens(self) -> int:
-        """The number of source and target tokens of all pieces."""
-        return sum(piece.num_tokens for piece in self.pieces)
+        """The number of source and target tokens of all slices."""
+        return sum(own.num_tokens for own in self.slices)
 
     @property
     def num_rows(self) -> int:
-        """The number of rows of all pieces."""
-        return sum(len(piece.rows) for piece in self.pieces)
+        """The number of rows of all slices."""
+        return sum(len(own.rows) for own in self.slices)
 
 
 def plan_passes(
-    plans: Sequence[Plan], examples: EncodedSet, together: int, limit: int | None, spans: Spans | None = None
+    plans: Sequence[Plan],
+    examples: EncodedSet,
+    together: int,
+    limit: int | None,
+    ranges: SliceRanges | None = None,
 ) -> Iterator[Pass]:
     """Decide which rows share a pass, in the order of the micro-batches and of the trainees.
 
@@ -76,29 +80,29 @@ def plan_passes(
         examples: the train set.
         together: maximum number of tokens of several trainees in one pass; a single trainee may have more.
         limit: maximum number of tokens of any pass but that of a single row; None if there is no limit.
-        spans: the part of each micro-batch that this process computes; None for all of it.
+        ranges: the slice of each micro-batch that this process computes; None for all of it.
     """
     most = together if limit is None else min(together, limit)
     for number in range(max(len(plan) for plan in plans)):
-        passes: list[list[Piece]] = []
+        passes: list[list[Slice]] = []
         room = 0
         for trainee, plan in enumerate(plans):
             if number >= len(plan):
                 continue
-            span = (0, len(plan[number])) if spans is None else spans[trainee][number]
-            for piece in _cut(Piece(trainee, plan[number], *span, 0), examples, limit):
-                if not passes or piece.num_tokens > room:
+            first, stop = (0, len(plan[number])) if ranges is None else ranges[trainee][number]
+            for own in _cut(Slice(trainee, plan[number], first, stop, 0), examples, limit):
+                if not passes or own.num_tokens > room:
                     passes.append([])
                     room = most
-                passes[-1].append(piece)
-                room -= piece.num_tokens
-        yield from (Pass(number, pieces) for pieces in passes)
+                passes[-1].append(own)
+                room -= own.num_tokens
+        yield from (Pass(number, slices) for slices in passes)
 
 
-def _cut(whole: Piece, examples: EncodedSet, limit: int | None) -> Iterator[Piece]:
-    """Cut a part of a micro-batch into pieces of at most `limit` tokens, but at least one row.
+def _cut(whole: Slice, examples: EncodedSet, limit: int | None) -> Iterator[Slice]:
+    """Cut a slice of a micro-batch into slices of at most `limit` tokens, but at least one row.
 
-    Two of these pieces never share a pass: a micro-batch is cut only if they exceed the limit together.
+    Two of these slices never share a pass: a micro-batch is cut only if they exceed the limit together.
     """
     first, num_tokens = whole.first, 0
     for number, own in enumerate(examples.num_tokens(whole.rows).tolist(), first):

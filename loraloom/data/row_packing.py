@@ -23,7 +23,7 @@ class Arrangement(NamedTuple):
     """The rows of a batch.
 
     Args:
-        rows: for each row of each part, the indices of its examples.
+        rows: for each slot and each of its rows, the indices of the row's examples.
         width: width of every row.
     """
 
@@ -43,25 +43,27 @@ class Arrangement(NamedTuple):
         return self.num_positions + sum(map(len, self.rows)) * pairs / LONG_ROW
 
 
-def arrange(parts: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arrangement:
-    """Arrange the examples of every part in rows.
+def arrange(slots: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arrangement:
+    """Arrange the examples of every slot in rows.
 
     Rows as wide as the longest example leave a quarter of a batch of five empty, and wider ones less, but
     the cost of attention grows with the square of the width. The cheapest of a few widths is chosen.
 
     Args:
-        parts: parts of the batch, at least one, each with at least one example.
+        slots: the examples of each slot, at least one slot, each with at least one example.
         packing: whether a row may contain several examples; otherwise each has its own.
     """
-    longest = _width([[example] for part in parts for example in part])
+    longest = _width([[example] for own in slots for example in own])
     if not packing:
-        return Arrangement([[[index] for index in range(len(part))] for part in parts], longest)
-    one_row, candidates = _width(parts), []
-    num_tokens = sum(len(example.input_ids) + len(example.labels) for part in parts for example in part)
+        return Arrangement([[[index] for index in range(len(own))] for own in slots], longest)
+    one_row, candidates = _width(slots), []
+    num_tokens = sum(len(example.input_ids) + len(example.labels) for own in slots for example in own)
     for widening in WIDENINGS:
         capacity = int(longest[0] * widening), int(longest[1] * widening)
-        rows = [pack(part, capacity) for part in parts]
-        used = [[part[index] for index in row] for part, own in zip(parts, rows, strict=True) for row in own]
+        rows = [pack(own, capacity) for own in slots]
+        used = [
+            [own[index] for index in row] for own, packed in zip(slots, rows, strict=True) for row in packed
+        ]
         candidates.append(Arrangement(rows, _width(used)))
         is_full = candidates[-1].num_positions <= FULL * num_tokens
         if is_full or (capacity[0] >= one_row[0] and capacity[1] >= one_row[1]):

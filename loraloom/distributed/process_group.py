@@ -22,7 +22,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 
 from loraloom.data.encoding import EncodedSet
-from loraloom.data.pass_plan import Spans
+from loraloom.data.pass_plan import SliceRanges
 from loraloom.distributed.meeting import Meeting, RankError
 from loraloom.distributed.ranks import Ranks, divide
 from loraloom.errors import LoRALoomError, RunError, TrainingError
@@ -72,8 +72,8 @@ class ProcessGroup(Ranks):
                 ),
             ) from None
 
-    def spans(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> Spans:
-        """Return which rows of a step this rank computes."""
+    def slices(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> SliceRanges:
+        """Return the slice of each micro-batch that this rank computes."""
         return [divide(plan, examples, self.rank, self.size) for plan in plans]
 
     def owns(self, number: int) -> bool:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from loraloom.data.encoding import EncodedSet
-    from loraloom.data.pass_plan import Span, Spans
+    from loraloom.data.pass_plan import SliceRange, SliceRanges
     from loraloom.run.events import Report
 
 
@@ -29,8 +29,8 @@ class Ranks:
         """Whether this process has the run folder and communicates with the user."""
         return self.rank == 0
 
-    def spans(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> Spans | None:
-        """Return which rows of a step this rank computes; None if it computes all of them.
+    def slices(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> SliceRanges | None:
+        """Return the slice of each micro-batch that this rank computes; None if it computes all rows.
 
         Args:
             plans: for each experiment, the rows of its micro-batches.
@@ -81,11 +81,13 @@ class Ranks:
 ONE_PROCESS = Ranks()
 
 
-def divide(micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: int, size: int) -> list[Span]:
-    """Return a rank's share of a step: consecutive rows, with about as many tokens as every other rank's.
+def divide(
+    micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: int, size: int
+) -> list[SliceRange]:
+    """Return a rank's slice of each micro-batch of a step: about as many tokens as every other rank has.
 
-    This cuts few micro-batches: with as many of them as ranks, each rank has about one. A rank may have
-    no rows.
+    The slices are consecutive rows of the step, which cuts few micro-batches: with as many of them as ranks,
+    each rank has about one. A rank may have no rows.
 
     >>> rows = EncodedSet([[1], [1], [1], [1]], [[1], [1], [1], [1]])
     >>> [divide([[0, 1], [2, 3]], rows, rank, 3) for rank in range(3)]
@@ -94,7 +96,7 @@ def divide(micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: i
     Args:
         micro_batches: the rows of the whole step, by micro-batch.
         examples: the train set.
-        rank, size: which share, of how many.
+        rank, size: the rank, and how many there are.
     """
     import numpy as np  # imported only here, because every command imports this module
 
@@ -102,8 +104,8 @@ def divide(micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: i
     middles = np.cumsum(tokens) - tokens / 2
     owners = np.minimum((middles * size / max(1, tokens.sum())).astype(np.int64), size - 1)
     first, stop = np.searchsorted(owners, [rank, rank + 1]).tolist()
-    spans, start = [], 0
+    slices, start = [], 0
     for rows in micro_batches:
-        spans.append((min(max(first - start, 0), len(rows)), min(max(stop - start, 0), len(rows))))
+        slices.append((min(max(first - start, 0), len(rows)), min(max(stop - start, 0), len(rows))))
         start += len(rows)
-    return spans
+    return slices

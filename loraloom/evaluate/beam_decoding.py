@@ -11,7 +11,7 @@ from transformers.generation import LogitsProcessorList
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.languages.codes import DecoderStart
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.evaluate.decoding import generation_config, replaced_generation_config
 from loraloom.evaluate.first_tokens import FirstTokens, forced_tokens
 from loraloom.evaluate.row_decoding import padded_rows
@@ -51,7 +51,7 @@ class BeamDecoding:
         self._on_token()
         starts, num_slots = [self._starts[row] for row in rows], len(self._slots)
         input_ids, mask = padded_rows(self._base, [self._sources[row] for row in rows], num_slots)
-        shares = tuple(Share(slot, len(rows)) for slot in self._slots)
+        owners = Rows(tuple(self._slots), (len(rows),) * num_slots, expansion=self._settings.num_beams)
         config = generation_config(self._base, self._settings)
         if len({start.start_token_id for start in starts}) > 1:
             config.decoder_start_token_id = [start.start_token_id for start in starts] * num_slots
@@ -60,7 +60,7 @@ class BeamDecoding:
         forced, num_beams = forced_tokens(starts, num_slots, self._base.device), self._settings.num_beams
         processors = [] if forced is None else [FirstTokens(forced.repeat_interleave(num_beams))]
         with (
-            self._bank.rows(Rows(shares, expansion=num_beams)),
+            self._bank.rows(owners),
             replaced_generation_config(self._base, config),
         ):
             out = self._base.model.generate(

@@ -10,9 +10,9 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import example_losses
-from loraloom.data.batches import Part, collate
+from loraloom.data.batches import SlotExamples, collate
 from loraloom.data.encoding import EncodedSet
-from loraloom.data.ownership import Rows, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 
 
@@ -47,11 +47,11 @@ def row_losses(
         chosen = order[start : start + batch_size]
         rows = [examples[int(index)] for index in chosen]
         batch = collate(
-            [Part(slot, rows) for slot in slots],
+            [SlotExamples(slot, rows) for slot in slots],
             bank.base.layout,
             packing=packing,
         ).to(bank.base.device)
-        with bank.rows(Rows(shares_of(batch))):
+        with bank.rows(Rows(batch.slots, batch.num_rows)):
             for slot, own in enumerate(example_losses(bank.base, batch)):
                 losses[slot, chosen] = own.double().cpu().numpy()
         on_rows(start + len(chosen))

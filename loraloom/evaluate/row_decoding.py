@@ -19,7 +19,7 @@ from loraloom.bank.token_head import TiedHead
 from loraloom.bank.top_token import TopToken, top_token
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import DecoderStart
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.evaluate.first_tokens import forced_tokens
 from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.recipe import GenerationSettings
@@ -175,8 +175,8 @@ def staying_lines(slots: Sequence[str | None], has_ended: Sequence[bool]) -> lis
 
 
 def _owners(lines: Sequence[_Line]) -> Rows:
-    shares = groupby(lines, key=lambda line: line.slot)
-    return Rows(tuple(Share(slot, len(list(own))) for slot, own in shares))
+    spans = [(slot, len(list(own))) for slot, own in groupby(lines, key=lambda line: line.slot)]
+    return Rows(tuple(slot for slot, _ in spans), tuple(num_rows for _, num_rows in spans))
 
 
 def padded_rows(base: Base, rows: Sequence[Sequence[int]], num_models: int) -> tuple[Tensor, Tensor]:

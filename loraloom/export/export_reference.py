@@ -12,7 +12,7 @@ from torch import Tensor
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.example import Example
 from loraloom.data.languages.codes import DecoderStart
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.evaluate.generation import answer
 from loraloom.export.fresh_process import teacher_forced
 from loraloom.export.merged_folder import merge_proven
@@ -86,7 +86,7 @@ def reference_log_probabilities(bank: AdapterBank, slot: str, rows: ProofRows) -
     model = bank.base.model.eval()
     found: list[list[float]] = []
     for part in parts_of(rows):
-        with bank.rows(Rows((Share(slot, len(part.sources)),))):
+        with bank.rows(Rows((slot,), (len(part.sources),))):
             found += of_targets(teacher_forced(model, part), part)
     return found
 

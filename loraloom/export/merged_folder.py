@@ -20,7 +20,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import MergeReport, check_mergeable, merge_adapter, round_weights
 from loraloom.bank.peft_folder import README
 from loraloom.data.example import Example
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process
@@ -148,7 +148,7 @@ def merge_proven(
         RunError: the outputs could not be written.
     """
     model = bank.base.model.eval()
-    wanted = _stored(model, rows, folder, lambda num_rows: bank.rows(Rows((Share(name, num_rows),))), answers)
+    wanted = _stored(model, rows, folder, lambda num_rows: bank.rows(Rows((name,), (num_rows,))), answers)
     stop_if_asked(stop)
     merged = merge_adapter(bank, name)
     merging = fresh_process.difference(model, rows, wanted)

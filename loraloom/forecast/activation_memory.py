@@ -23,7 +23,7 @@ from loraloom.bank.objective import hidden_states
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.recomputation import keeping_activations
 from loraloom.base.sharding import local_part
-from loraloom.data.batches import Batch, Part, collate
+from loraloom.data.batches import Batch, SlotExamples, collate
 from loraloom.data.encoding import EncodedExample
 from loraloom.data.ownership import training_rows
 from loraloom.recipe import LoraSettings
@@ -176,7 +176,7 @@ def _batch(bank: AdapterBank, source: int, target: int, settings: LoraSettings) 
     token = (settings.trainable_token_indices or [base.eos_token_id])[0]
     ids = np.full(max(source, target), token, dtype=np.int32)
     return collate(
-        [Part(PROBE, [EncodedExample(ids[:source], ids[:target])])],
+        [SlotExamples(PROBE, [EncodedExample(ids[:source], ids[:target])])],
         base.layout,
     ).to(base.device)
 

@@ -112,8 +112,8 @@ class Counter:
         by_name = {experiment.name: experiment for experiment in wave}
         sizes = (
             LargestPass(
-                kept_bytes=sum(self._bytes(by_name[name], shape) for name, shape in each.shares.items()),
-                num_positions=sum(shape.num_positions for shape in each.shares.values()),
+                kept_bytes=sum(self._bytes(by_name[name], shape) for name, shape in each.shapes.items()),
+                num_positions=sum(shape.num_positions for shape in each.shapes.values()),
                 num_labels=each.num_labels,
                 num_tokens=each.num_tokens,
             )

@@ -27,18 +27,18 @@ MOST_STEPS = 20_000
 # How many of the steps with the most tokens are laid out token by token.
 MOST_CANDIDATES = 16
 
-Shares = dict[str, Shape]
+Shapes = dict[str, Shape]
 
 
 class PassLayout(NamedTuple):
     """The layout of a pass.
 
     Args:
-        shares: number and lengths of the rows of each experiment, padding included.
+        shapes: rows of each experiment, padding included.
         num_labels, num_tokens: totals over its examples.
     """
 
-    shares: Shares
+    shapes: Shapes
     num_labels: int
     num_tokens: int
 
@@ -67,17 +67,17 @@ def largest_passes(
     for step in _heaviest_steps(list(timetables.values()), examples):
         names = [name for name, timetable in timetables.items() if step < timetable.total_steps]
         plans = [timetables[name].micro_batches(step) for name in names]
-        for each in plan_passes(plans, examples, pass_tokens, limit, ranks.spans(plans, examples)):
-            parts = {names[piece.trainee]: [examples[row] for row in piece.rows] for piece in each.pieces}
-            num_labels = sum(len(example.labels) for part in parts.values() for example in part)
-            passes.append(PassLayout(lay_out(parts, packing=packing), num_labels, each.num_tokens))
+        for each in plan_passes(plans, examples, pass_tokens, limit, ranks.slices(plans, examples)):
+            slots = {names[own.trainee]: [examples[row] for row in own.rows] for own in each.slices}
+            num_labels = sum(len(example.labels) for own in slots.values() for example in own)
+            passes.append(PassLayout(lay_out(slots, packing=packing), num_labels, each.num_tokens))
     return passes
 
 
-def lay_out(parts: dict[str, list[EncodedExample]], *, packing: bool) -> Shares:
-    """Compute the number and lengths of each part's rows, arranged as in `collate`."""
-    rows, width = arrange(list(parts.values()), packing=packing)
-    return {name: Shape(len(own), *width) for name, own in zip(parts, rows, strict=True)}
+def lay_out(slots: dict[str, list[EncodedExample]], *, packing: bool) -> Shapes:
+    """Compute the number and lengths of each slot's rows, arranged as in `collate`."""
+    rows, width = arrange(list(slots.values()), packing=packing)
+    return {name: Shape(len(own), *width) for name, own in zip(slots, rows, strict=True)}
 
 
 def _heaviest_steps(timetables: Sequence[Timetable], examples: EncodedSet) -> list[int]:

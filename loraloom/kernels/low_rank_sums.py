@@ -1,4 +1,4 @@
-"""y + s · B A dropout(x) for several adapters, each in rows of its own, as one node of autograd.
+"""y + s · B A dropout(x) for several adapters, each in its own span, as one node of autograd.
 
 The node also computes y = W x + b unless y is given: then nothing is copied, and ∂x is a single sum.
 
@@ -23,10 +23,10 @@ from torch.autograd.function import once_differentiable
 
 @dataclass(frozen=True)
 class Group:
-    """Consecutive rows of a batch, in equal shares of adapters that one batched product computes.
+    """Adapters that one batched product computes, in spans that follow one another and have equal sizes.
 
     Args:
-        start, stop: first row, and the row after the last.
+        start, stop: the first row of the spans, and the row after the last.
         A: [adapters, r, in], in the dtype of the products; smaller ranks are padded with zeros. [r, in] if
             all rows are one adapter's, for which plain products take less time than batched ones.
         B: [adapters, out, r], in the same way; or [out, r].
@@ -43,7 +43,7 @@ class Group:
     scaling: float | Tensor
     kept: Tensor | None = None
 
-    def share(self, x: Tensor) -> Tensor:
+    def rows_of(self, x: Tensor) -> Tensor:
         """Return the group's rows of x, [adapters, tokens of each, features], in the products' dtype."""
         return self._own(x).to(self.A.dtype)
 
@@ -56,7 +56,7 @@ class Group:
 
     def add_to(self, x: Tensor, out: Tensor) -> Tensor:
         """Add s · B A dropout(x) to the group's rows of `out`, contiguous; return s · A dropout(x)."""
-        low = product(self.drop(self.share(x)), self.A.mT).mul_(self.scaling)
+        low = product(self.drop(self.rows_of(x)), self.A.mT).mul_(self.scaling)
         own = self._own(out)
         total = own.to(low.dtype)  # x itself, if it has this dtype
         _ = total.addmm_(low, self.B.mT) if low.dim() == 2 else total.baddbmm_(low, self.B.mT)
@@ -82,7 +82,7 @@ def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
     Args:
         x: the linear's input, [rows, len, in].
         y: its output, [rows, len, out]; not modified.
-        groups: groups of disjoint rows; other rows are unchanged.
+        groups: groups with disjoint spans; other rows are unchanged.
     """
     return _apply_node(x, y, None, None, groups)
 
@@ -114,9 +114,9 @@ def plain_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
     for group in groups:
         kept = torch.ones_like(x[group.start : group.stop]) if group.kept is None else group.kept
         pairs = list(zip(group.parameters[::2], group.parameters[1::2], strict=True))
-        shares = (x[group.start : group.stop] * kept).chunk(len(pairs))
+        inputs = (x[group.start : group.stop] * kept).chunk(len(pairs))
         scalings = torch.as_tensor(group.scaling, dtype=x.dtype).flatten().expand(len(pairs))
-        added = [s * share @ A.T @ B.T for s, share, (A, B) in zip(scalings, shares, pairs, strict=True)]
+        added = [s * own @ A.T @ B.T for s, own, (A, B) in zip(scalings, inputs, pairs, strict=True)]
         out[group.start : group.stop] += torch.cat(added)
     return out
 
@@ -162,7 +162,7 @@ class _AddLowRanks(torch.autograd.Function):
         into_x = _gradient_like(x, ctx.groups) if ctx.needs_input_grad[0] else None
         into_parameters: list[Tensor] = []
         for group, low, kept in zip(ctx.groups, lows, masks, strict=True):
-            own, upstream_own = group.share(x), group.share(upstream)
+            own, upstream_own = group.rows_of(x), group.rows_of(upstream)
             mask = None if kept is None else _mask(kept, own)
             upstream_low = product(upstream_own, group.B).mul_(group.scaling)
             into_A = product(upstream_low.mT, own if mask is None else own * mask)

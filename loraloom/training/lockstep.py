@@ -2,8 +2,8 @@
 
 The layers' weights are gathered while a pass goes through them (`base/sharding.py`), so a rank that runs no
 pass, or whose backward pass has fewer layers, would block the others. A pass is therefore planned for all
-ranks together, and each takes its share of the rows in it; a rank without a row computes one that does not
-count.
+ranks together, and of each slice in it a rank computes a slice; a rank without a row computes one that does
+not count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from loraloom.data.encoding import EncodedSet
-from loraloom.data.pass_plan import Pass, Piece, Plan, num_labels_of, plan_passes
+from loraloom.data.pass_plan import Pass, Plan, Slice, num_labels_of, plan_passes
 from loraloom.distributed.ranks import Ranks, divide
 from loraloom.errors import TrainingError
 from loraloom.text.message import Message
@@ -25,7 +25,7 @@ from loraloom.training.passes import PassTooLargeError, run_pass
 
 
 def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
-    """Compute this rank's part of the losses of one step, as `step_losses` does.
+    """Compute the losses of this rank's rows of one step, as `step_losses` does.
 
     Args:
         engine, trainees, plans: as in `step_losses`.
@@ -38,27 +38,27 @@ def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence
     num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
     losses = torch.zeros(len(trainees), device=engine.bank.base.device)
     for each in plan_passes(plans, setup.train_set, setup.pass_tokens, limit):
-        pieces, counts = _share(each, num_labels, setup.train_set, setup.ranks)
+        slices, counts = _rank_slices(each, num_labels, setup.train_set, setup.ranks)
         try:
-            parts = run_pass(engine, trainees, replace(each, pieces=pieces), counts)
+            pass_losses = run_pass(engine, trainees, replace(each, slices=slices), counts)
         except PassTooLargeError as error:
             raise _too_large(engine, error.each) from None
-        losses[[piece.trainee for piece in pieces]] += parts
+        losses[[own.trainee for own in slices]] += pass_losses
     return losses
 
 
-def _share(
+def _rank_slices(
     each: Pass, num_labels: Sequence[int], examples: EncodedSet, ranks: Ranks
-) -> tuple[list[Piece], list[float]]:
-    """Return a rank's share of a pass, and the divisor of each trainee's loss."""
-    pieces, counts = [], [float(number) for number in num_labels]
-    for piece in each.pieces:
-        ((first, stop),) = divide([piece.rows], examples, ranks.rank, ranks.size)
+) -> tuple[list[Slice], list[float]]:
+    """Return what a rank computes of a pass, and the divisor of each trainee's loss."""
+    slices, counts = [], [float(number) for number in num_labels]
+    for whole in each.slices:
+        ((first, stop),) = divide([whole.rows], examples, ranks.rank, ranks.size)
         if first == stop:
-            first, stop, counts[piece.trainee] = 0, 1, math.inf
-        tokens = int(examples.num_tokens(piece.rows[first:stop]).sum())
-        pieces.append(replace(piece, first=piece.first + first, stop=piece.first + stop, num_tokens=tokens))
-    return pieces, counts
+            first, stop, counts[whole.trainee] = 0, 1, math.inf
+        tokens = int(examples.num_tokens(whole.rows[first:stop]).sum())
+        slices.append(replace(whole, first=whole.first + first, stop=whole.first + stop, num_tokens=tokens))
+    return slices, counts
 
 
 def _too_large(engine: Engine, each: Pass) -> TrainingError:

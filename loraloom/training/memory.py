@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loraloom.data.pass_plan import Pass, Piece
+from loraloom.data.pass_plan import Pass, Slice
 from loraloom.errors import TrainingError
 from loraloom.text.message import Message
 from loraloom.training.engine import Engine, Trainee
@@ -40,14 +40,14 @@ def make_room(engine: Engine, trainees: list[Trainee], too_large: Pass) -> None:
         engine.state.narrow(step, Limits(pass_tokens=_narrower(too_large)))
         engine.report_limit(step, "training", too_large.num_tokens)
         return
-    (row,) = too_large.pieces
+    (row,) = too_large.slices
     is_alone = len(trainees) == 1
     if engine.setup.has_one_experiment or not (is_alone or _fits_with_another(engine, trainees, row)):
         raise _row_too_large(engine, row)
     _fail(engine, trainees, row)
 
 
-def _row_too_large(engine: Engine, row: Piece) -> TrainingError:
+def _row_too_large(engine: Engine, row: Slice) -> TrainingError:
     number = row.rows[0] + 1
     return TrainingError(
         Message("there is not enough memory for a step, even one row at a time; checkpoints are unchanged"),
@@ -69,20 +69,20 @@ def drop_gradients(trainees: Sequence[Trainee]) -> None:
 def _narrower(too_large: Pass) -> int:
     """Return half the tokens of a pass, but at least those of its largest experiment if it has several."""
     half = too_large.num_tokens // 2
-    if len(too_large.pieces) == 1:
+    if len(too_large.slices) == 1:
         return half
-    return max(half, *(piece.num_tokens for piece in too_large.pieces))
+    return max(half, *(own.num_tokens for own in too_large.slices))
 
 
-def _fits_with_another(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
+def _fits_with_another(engine: Engine, trainees: Sequence[Trainee], row: Slice) -> bool:
     """Return whether a row that does not fit with its own adapter fits with another one of the step."""
     for number in range(len(trainees)):
-        if number != row.trainee and _fits(engine, trainees, Piece(number, row.rows, 0, 1, row.num_tokens)):
+        if number != row.trainee and _fits(engine, trainees, Slice(number, row.rows, 0, 1, row.num_tokens)):
             return True
     return False
 
 
-def _fits(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
+def _fits(engine: Engine, trainees: Sequence[Trainee], row: Slice) -> bool:
     try:
         run_pass(engine, trainees, Pass(0, [row]), [1] * len(trainees))
         fits = True
@@ -94,7 +94,7 @@ def _fits(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
     return fits
 
 
-def _fail(engine: Engine, trainees: list[Trainee], row: Piece) -> None:
+def _fail(engine: Engine, trainees: list[Trainee], row: Slice) -> None:
     """Fail the experiment whose adapter leaves no memory for a row, and lift the limits that it caused."""
     trainee, state = trainees[row.trainee], engine.state
     with_others = (

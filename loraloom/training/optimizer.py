@@ -88,8 +88,8 @@ def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
     flat.grad = torch.zeros_like(flat)
     sizes = [p.numel() for p in parameters]
-    pieces = zip(flat.detach().split(sizes), flat.grad.split(sizes), strict=True)
-    for parameter, (own, gradient) in zip(parameters, pieces, strict=True):
+    views = zip(flat.detach().split(sizes), flat.grad.split(sizes), strict=True)
+    for parameter, (own, gradient) in zip(parameters, views, strict=True):
         shape = parameter.shape
         parameter.data = own.view(shape)
         parameter.grad = gradient.view(shape)
@@ -99,10 +99,10 @@ def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
 def _views(state: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> list[dict[str, Tensor]]:
     """Split the state of a flat tensor into the states of its parameters."""
     sizes = [p.numel() for p in parameters]
-    pieces = {key: value.split(sizes) for key, value in state.items() if key != "step"}
+    views = {key: value.split(sizes) for key, value in state.items() if key != "step"}
     step = {"step": state["step"]} if state else {}
     return [
-        {key: own[number].view(parameter.shape) for key, own in pieces.items()} | step
+        {key: own[number].view(parameter.shape) for key, own in views.items()} | step
         for number, parameter in enumerate(parameters)
     ]
 

@@ -12,9 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from loraloom.bank.objective import part_losses
-from loraloom.data.batches import Batch, Part, collate
-from loraloom.data.ownership import Excerpt, Rows, training_rows
+from loraloom.bank.objective import span_losses
+from loraloom.data.batches import Batch, SlotExamples, collate
+from loraloom.data.ownership import DrawnSlice, Rows, training_rows
 from loraloom.data.pass_plan import Pass, Plan, num_labels_of, plan_passes
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.out_of_memory import is_out_of_memory
@@ -54,15 +54,15 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
     limit = engine.state.limits_at(engine.state.tick + 1, setup.pass_limit).pass_tokens
     num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
     losses = torch.zeros(len(trainees), device=engine.bank.base.device)
-    spans = setup.ranks.spans(plans, setup.train_set)
-    for number, each in enumerate(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, spans)):
+    ranges = setup.ranks.slices(plans, setup.train_set)
+    for number, each in enumerate(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, ranges)):
         if number and engine.stop.has_arrived:
             raise SignalReceivedError
-        piece_losses = run_pass(engine, trainees, each, num_labels)
-        if len(each.pieces) == len(trainees):
-            losses += piece_losses
+        pass_losses = run_pass(engine, trainees, each, num_labels)
+        if len(each.slices) == len(trainees):
+            losses += pass_losses
         else:
-            losses[[piece.trainee for piece in each.pieces]] += piece_losses
+            losses[[own.trainee for own in each.slices]] += pass_losses
     return losses
 
 
@@ -75,13 +75,13 @@ def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels
         num_labels: number of label tokens of each trainee's whole step.
 
     Returns:
-        The losses of its pieces, float32 [pieces], on the device.
+        The losses of its slices, float32 [slices], on the device.
 
     Raises:
         PassTooLargeError: the pass does not fit in memory.
     """
     base = engine.bank.base
-    owners = [trainees[piece.trainee] for piece in each.pieces]
+    owners = [trainees[own.trainee] for own in each.slices]
     smoothing = [float(owner.experiment.training.label_smoothing_factor) for owner in owners]
     static = None if any(smoothing) else engine.setup.static_passes
     try:
@@ -91,7 +91,7 @@ def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels
         batch, rows, per_label = pass_inputs(engine, trainees, each, num_labels)
         # The backward pass is inside too: recomputed activations depend on the owners of rows.
         with engine.bank.rows(rows):
-            sums = part_losses(base, batch.to(base.device), smoothing)
+            sums = span_losses(base, batch.to(base.device), smoothing)
             losses = sums * torch.tensor(per_label).to(base.device)
             losses.sum().backward()
         return losses.detach()
@@ -118,18 +118,18 @@ def pass_inputs(
         steps_ahead: number of steps that each trainee will take before the pass.
     """
     setup = engine.setup
-    parts = [
-        Part(trainees[piece.trainee].name, [setup.train_set[row] for row in piece.rows])
-        for piece in each.pieces
+    slots = [
+        SlotExamples(trainees[own.trainee].name, [setup.train_set[row] for row in own.rows])
+        for own in each.slices
     ]
     batch = collate(
-        parts,
+        slots,
         engine.bank.base.layout,
         packing=setup.shared.packing and not is_static,
-        min_width=static_widths(parts) if is_static else (0, 0),
+        min_width=static_widths(slots) if is_static else (0, 0),
     )
     rows = _ownership(engine, trainees, each, batch, steps_ahead)
-    return PassInputs(batch, rows, [1 / num_labels[piece.trainee] for piece in each.pieces])
+    return PassInputs(batch, rows, [1 / num_labels[own.trainee] for own in each.slices])
 
 
 def _ownership(
@@ -137,17 +137,17 @@ def _ownership(
 ) -> Rows:
     """Return the owners of the rows in a pass, and the inputs of its random numbers."""
     examples = engine.setup.train_set
-    excerpts = {  # if a micro-batch was divided, dropout is also drawn for its rows outside of the pass
-        trainees[piece.trainee].name: Excerpt(piece.first, examples.side_lengths(piece.micro_batch))
-        for piece in each.pieces
-        if len(piece.rows) < len(piece.micro_batch)
+    slices = {  # if a micro-batch was divided, dropout is also drawn for its rows outside of the pass
+        trainees[own.trainee].name: DrawnSlice(own.first, examples.side_lengths(own.micro_batch))
+        for own in each.slices
+        if len(own.rows) < len(own.micro_batch)
     }
     return training_rows(
         batch,
         seeds={t.name: t.experiment.seed for t in trainees},
         steps={t.name: t.progress.step + steps_ahead for t in trainees},
         micro_batch=each.micro_batch,
-        excerpts=excerpts,
+        slices=slices,
     )
 
 
@@ -155,8 +155,8 @@ def pass_key(
     trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[float], steps_ahead: int = 0
 ) -> object:
     """Return everything that determines a pass; two passes with equal keys are the same."""
-    pieces = [
-        (trainees[p.trainee].name, trainees[p.trainee].progress.step + steps_ahead, num_labels[p.trainee], p)
-        for p in each.pieces
+    slices = [
+        (trainees[s.trainee].name, trainees[s.trainee].progress.step + steps_ahead, num_labels[s.trainee], s)
+        for s in each.slices
     ]
-    return each.micro_batch, pieces
+    return each.micro_batch, slices

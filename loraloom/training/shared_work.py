@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from loraloom.data.pass_plan import Pass, Piece, Plan
+from loraloom.data.pass_plan import Pass, Plan, Slice
 from loraloom.errors import TrainingError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import row_losses
@@ -30,7 +30,7 @@ Value = TypeVar("Value")
 
 
 def shared_step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
-    """Compute the losses of one step as `step_losses` does, each rank on its share of the rows.
+    """Compute the losses of one step as `step_losses` does, each rank on its slices of the micro-batches.
 
     The gradients are summed over all ranks, in one flat tensor per adapter.
 
@@ -58,14 +58,14 @@ def shared_step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Seque
         raise SignalReceivedError
     if "memory" in outcomes:
         values = found[outcomes.index("memory")]["too_large"]
-        raise PassTooLargeError(Pass(values["micro_batch"], [Piece(**own) for own in values["pieces"]]))
+        raise PassTooLargeError(Pass(values["micro_batch"], [Slice(**own) for own in values["slices"]]))
     gradients = [p.grad for t in trainees for p in t.optimizer.updated if p.grad is not None]
     engine.setup.ranks.add([losses, *gradients])
     return losses
 
 
 def rank_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
-    """Compute this rank's part of the losses of one step; see `step_losses` and `lockstep_losses`."""
+    """Compute the losses of this rank's rows of one step; see `step_losses` and `lockstep_losses`."""
     compute = lockstep_losses if engine.bank.base.is_sharded else step_losses
     return compute(engine, trainees, plans)
 

@@ -20,8 +20,8 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.fused.fused_pass import FusedPass, ordinals_of
 from loraloom.bank.fused.hashed import pass_seed
 from loraloom.bank.label_rows import LabelRows, find_label_rows, label_row_losses
-from loraloom.data.batches import Batch, Part, Side
-from loraloom.data.ownership import Draws, Rows, Share
+from loraloom.data.batches import Batch, Side, SlotExamples
+from loraloom.data.ownership import Draws, Rows
 
 # Each has its own inputs and its own recording; results are in memory that all of them share.
 MAX_GRAPHS = 64
@@ -35,7 +35,7 @@ class PassInputs(NamedTuple):
     Args:
         batch: the batch, on the CPU.
         rows: the owners of its rows, with draws.
-        per_label: factor of a label's loss, for each part.
+        per_label: factor of a label's loss, for each span.
     """
 
     batch: Batch
@@ -51,14 +51,12 @@ class StagedPass:
         signature: see `StaticPasses.stage`.
         shape: passes of one shape share a graph.
         batch: the batch, on the CPU.
-        shares: the owners of its rows.
         host: int64, the values of all tensors, one after another; pinned for a GPU.
     """
 
     signature: object
     shape: _Shape
     batch: Batch
-    shares: tuple[Share, ...]
     host: Tensor
 
 
@@ -68,9 +66,9 @@ def rounded_width(length: int) -> int:
     return -(-length // step) * step
 
 
-def static_widths(parts: Sequence[Part]) -> tuple[int, int]:
+def static_widths(slots: Sequence[SlotExamples]) -> tuple[int, int]:
     """Return the widths of source and target rows for the examples of a pass."""
-    examples = [example for part in parts for example in part.examples]
+    examples = [example for own in slots for example in own.examples]
     return (
         rounded_width(max(len(example.input_ids) for example in examples)),
         rounded_width(max(len(example.labels) for example in examples)),
@@ -102,7 +100,7 @@ class StaticPasses:
             owners: as in `losses`.
 
         Returns:
-            float32 [parts], on the device.
+            float32 [spans], on the device.
         """
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead.signature != signature:
@@ -127,17 +125,17 @@ class StaticPasses:
         host = torch.empty(sum(value.numel() for value in values), dtype=torch.int64, pin_memory=is_gpu)
         torch.cat([value.reshape(-1).long() for value in values], out=host)
         lengths = batch.input_ids.shape[1], batch.labels.shape[1], len(label_rows.labels)
-        return StagedPass(signature, (batch.slots, batch.num_rows, *lengths), batch, rows.shares, host)
+        return StagedPass(signature, (batch.slots, batch.num_rows, *lengths), batch, host)
 
     def losses(self, staged: StagedPass, owners: Sequence[object]) -> Tensor:
         """Run one pass forward and backward; the gradients are added to those of the adapters.
 
         Args:
             staged: result of `stage`.
-            owners: an object for each part, which differs if the part's adapter differs.
+            owners: an object for each span, which differs if the span's adapter differs.
 
         Returns:
-            float32 [parts], on the device.
+            float32 [spans], on the device.
         """
         is_same = len(owners) == len(self._owners)
         if not (is_same and all(a is b for a, b in zip(owners, self._owners, strict=True))):
@@ -197,14 +195,13 @@ class _StaticPass:
         self.losses = torch.empty(0)
         self._base = bank.base
         batch, device = staged.batch, bank.base.device
-        num_parts, num_label_rows = len(batch.num_rows), staged.shape[-1]
+        num_spans, num_label_rows = len(batch.num_rows), staged.shape[-1]
         source, target = tuple(batch.input_ids.shape), tuple(batch.labels.shape)
         shapes: list[tuple[int, ...]] = [source, target, target, source, target, source, target]
-        shapes += [(num_label_rows,)] * 3 + [(target[0] * target[1],), (num_parts, 2), (num_parts,)]
+        shapes += [(num_label_rows,)] * 3 + [(target[0] * target[1],), (num_spans, 2), (num_spans,)]
         sizes = [torch.Size(shape).numel() for shape in shapes]
         self._buffer = torch.zeros(sum(sizes), dtype=torch.int64, device=device)
-        pieces = zip(self._buffer.split(sizes), shapes, strict=True)
-        at = [piece.view(shape) for piece, shape in pieces]
+        at = [values.view(shape) for values, shape in zip(self._buffer.split(sizes), shapes, strict=True)]
         self._batch = replace(
             batch,
             input_ids=at[0],
@@ -216,9 +213,9 @@ class _StaticPass:
         )
         self._label_rows = LabelRows(*at[7:11])
         self._seed_words, self._per_label = at[11], at[12].view(torch.float64)
-        self._seeds = torch.zeros((num_parts, 2), dtype=torch.int32, device=device)
+        self._seeds = torch.zeros((num_spans, 2), dtype=torch.int32, device=device)
         ordinals: dict[Side, Tensor] = {"source": at[5], "target": at[6]}
-        self._fused = FusedPass(bank, staged.shares, self._seeds, ordinals)
+        self._fused = FusedPass(bank, Rows(batch.slots, batch.num_rows), self._seeds, ordinals)
 
     def load(self, staged: StagedPass) -> None:
         """Copy the inputs of a pass to the device in one transfer, without waiting for it."""
@@ -249,7 +246,7 @@ def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence
         _ordinals(batch, draws, "target", batch.labels.shape[1]),
         label_rows.positions,
         label_rows.labels,
-        label_rows.parts,
+        label_rows.spans,
         label_rows.places,
         torch.tensor(seeds),
         torch.tensor(per_label, dtype=torch.float64).view(torch.int64),  # its bits
@@ -257,9 +254,9 @@ def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence
 
 
 def _ordinals(batch: Batch, draws: Draws, side: Side, width: int) -> Tensor:
-    """Number the tokens of each adapter, as `ordinals_of` does, including those of earlier passes."""
+    """Number the tokens of each adapter, as `ordinals_of` does, including those of earlier slices."""
     first = []
     for slot in batch.slots:
-        excerpt = draws.excerpts.get(slot) if slot is not None else None
-        first.append(sum(excerpt.lengths[side][: excerpt.first]) if excerpt else 0)
+        own = draws.slices.get(slot) if slot is not None else None
+        first.append(sum(own.lengths[side][: own.first]) if own else 0)
     return ordinals_of(batch, side, width, first)

@@ -22,8 +22,8 @@ def stage_next(engine: Engine, static: StaticPasses, trainees: Sequence[Trainee]
     setup = engine.setup
     limit = engine.state.limits_at(engine.state.tick + 1, setup.pass_limit).pass_tokens
     plans = [t.timetable.micro_batches(t.progress.step + 1) for t in trainees]
-    spans = setup.ranks.spans(plans, setup.train_set)
-    first = next(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, spans), None)
+    ranges = setup.ranks.slices(plans, setup.train_set)
+    first = next(plan_passes(plans, setup.train_set, setup.pass_tokens, limit, ranges), None)
     if first is None:  # this rank has no rows of it
         return
     num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]

@@ -26,7 +26,7 @@ from loraloom.bank.objective import hidden_states
 from loraloom.base.determinism import check_deterministic, freeze
 from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import linears
-from loraloom.data.batches import BatchLayout, Part, collate
+from loraloom.data.batches import BatchLayout, SlotExamples, collate
 from loraloom.errors import ModelError
 from loraloom.evaluate.movement import movement
 from tests.families import KINDS, TINY_FAMILIES
@@ -154,7 +154,7 @@ def test_a_start_token_that_no_config_states_is_the_familys(
 def test_positions_begin_anew_with_each_example() -> None:
     rows = random_rows(6, seed=3)
     layout = BatchLayout(0, lambda labels: labels)
-    batch = collate([Part(None, list(rows))], layout, min_width=(40, 40))
+    batch = collate([SlotExamples(None, list(rows))], layout, min_width=(40, 40))
     for side, segments in (("source", batch.source_segments), ("target", batch.target_segments)):
         positions = batch.positions[side]  # type: ignore[index]
         assert int(segments.max()) > 1
@@ -166,7 +166,7 @@ def test_positions_begin_anew_with_each_example() -> None:
 
 def test_a_layout_that_cannot_pack_gives_every_example_a_row_of_its_own() -> None:
     rows = list(random_rows(6, seed=3))
-    batch = collate([Part("a", rows)], BatchLayout(0, lambda labels: labels, can_pack=False))
+    batch = collate([SlotExamples("a", rows)], BatchLayout(0, lambda labels: labels, can_pack=False))
     assert batch.num_rows == (6,)
 
 

@@ -17,11 +17,11 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.merging import merge_adapter
-from loraloom.bank.objective import hidden_states, part_losses
+from loraloom.bank.objective import hidden_states, span_losses
 from loraloom.base.loading import Base
 from loraloom.base.occupancy import Occupancy
 from loraloom.data.batches import Batch
-from loraloom.data.ownership import Rows, Share, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.errors import BankError
 from loraloom.evaluate.generation import answer
 from loraloom.recipe import GenerationSettings, LoraSettings
@@ -59,14 +59,14 @@ def batch_for(base: Base) -> Batch:
 
 @torch.no_grad()
 def states(bank: AdapterBank, slot: str | None) -> Tensor:
-    with bank.rows(Rows((Share(slot, 4),))):
+    with bank.rows(Rows((slot,), (4,))):
         return hidden_states(bank.base, batch_for(bank.base))
 
 
 def test_rows_of_a_second_thread_are_refused_and_the_first_keeps_its_own(bank: AdapterBank) -> None:
     wanted = {slot: states(bank, slot) for slot in "ab"}
     assert not torch.allclose(wanted["a"], wanted["b"], atol=1e-2)
-    with torch.no_grad(), bank.rows(Rows((Share("a", 4),))):
+    with torch.no_grad(), bank.rows(Rows(("a",), (4,))):
         with pytest.raises(BankError, match="another thread is using this base"):
             elsewhere(lambda: states(bank, "b"))
         torch.testing.assert_close(hidden_states(bank.base, batch_for(bank.base)), wanted["a"])
@@ -105,7 +105,7 @@ CHANGES: dict[str, Callable[[AdapterBank], Any]] = {
 def test_adapters_do_not_change_under_a_pass(bank: AdapterBank, change: str) -> None:
     """In its own thread neither: a recomputed layer would miss what the forward pass had."""
     before = states(bank, "a")
-    with torch.no_grad(), bank.rows(Rows((Share("a", 4),))):
+    with torch.no_grad(), bank.rows(Rows(("a",), (4,))):
         with pytest.raises(BankError, match="another thread is using this base"):
             elsewhere(lambda: CHANGES[change](bank))
         with pytest.raises(BankError, match="while the rows of a pass are set"):
@@ -116,11 +116,11 @@ def test_adapters_do_not_change_under_a_pass(bank: AdapterBank, change: str) -> 
 
 def test_targets_are_not_looked_up_under_another_threads_pass(bank: AdapterBank) -> None:
     """Looking them up takes every adapter off for a moment."""
-    with bank.rows(Rows((Share("a", 4),))), pytest.raises(BankError):
+    with bank.rows(Rows(("a",), (4,))), pytest.raises(BankError):
         elsewhere(lambda: bank.targets_of(LoraSettings()))
 
 
-@pytest.mark.parametrize("rows", [Rows((Share("a", 1), Share("c", 2))), IndexedRows((None, "c", "a"))])
+@pytest.mark.parametrize("rows", [Rows(("a", "c"), (1, 2)), IndexedRows((None, "c", "a"))])
 def test_an_owner_without_an_adapter_is_refused_and_not_answered_by_the_base(
     bank: AdapterBank, rows: Rows | IndexedRows
 ) -> None:
@@ -141,9 +141,9 @@ def test_an_owner_without_an_adapter_is_refused_and_not_answered_by_the_base(
 
 
 def test_rows_within_rows_are_refused_and_the_outer_ones_stay(bank: AdapterBank) -> None:
-    outer = Rows((Share("a", 4),))
+    outer = Rows(("a",), (4,))
     with bank.rows(outer):
-        with pytest.raises(BankError, match="already open"), bank.rows(Rows((Share("b", 4),))):
+        with pytest.raises(BankError, match="already open"), bank.rows(Rows(("b",), (4,))):
             pass
         assert bank.current_pass is not None
         assert bank.current_pass.rows is outer
@@ -155,7 +155,7 @@ def test_rows_within_rows_are_refused_and_the_outer_ones_stay(bank: AdapterBank)
 
 def test_two_generators_that_stop_inside_their_rows_do_not_share_them(bank: AdapterBank) -> None:
     def streamed(slot: str) -> Iterator[Tensor]:
-        with torch.no_grad(), bank.rows(Rows((Share(slot, 4),))):
+        with torch.no_grad(), bank.rows(Rows((slot,), (4,))):
             while True:
                 yield hidden_states(bank.base, batch_for(bank.base))
 
@@ -170,7 +170,7 @@ def test_two_generators_that_stop_inside_their_rows_do_not_share_them(bank: Adap
 
 def test_two_coroutines_do_not_share_their_rows(bank: AdapterBank) -> None:
     async def pass_later(slot: str) -> Any:
-        with bank.rows(Rows((Share(slot, 4),))):
+        with bank.rows(Rows((slot,), (4,))):
             await asyncio.sleep(0)
             return bank.current_pass and bank.current_pass.rows
 
@@ -178,7 +178,7 @@ def test_two_coroutines_do_not_share_their_rows(bank: AdapterBank) -> None:
         return await asyncio.gather(pass_later("a"), pass_later("b"), return_exceptions=True)
 
     first, second = asyncio.run(both())
-    assert first == Rows((Share("a", 4),))
+    assert first == Rows(("a",), (4,))
     assert isinstance(second, BankError)
 
 
@@ -212,8 +212,8 @@ def test_a_backward_pass_of_another_thread_recomputes_with_the_rows_of_the_pass(
         batch = batch_of(bank.base, {"a": list(random_rows(4))}, packing=False)
         for parameter in bank.parameters("a"):
             parameter.grad = None
-        with recomputing(bank.base), bank.rows(Rows(shares_of(batch))):
-            run(part_losses(bank.base, batch).sum().backward)
+        with recomputing(bank.base), bank.rows(Rows(batch.slots, batch.num_rows)):
+            run(span_losses(bank.base, batch).sum().backward)
         return gradients(bank, "a")
 
     here, there = gradients_by(lambda call: call()), gradients_by(elsewhere)
@@ -229,7 +229,7 @@ def test_a_second_bank_does_not_take_the_place_of_an_attached_adapter(mt5: Base)
         early.attach("b", LoraSettings(r=2), seed=1)
     with pytest.raises(BankError, match="another bank has adapters on this base"):
         AdapterBank(mt5)
-    with first.rows(Rows((Share("a", 4),))), pytest.raises(BankError, match="already open"):
+    with first.rows(Rows(("a",), (4,))), pytest.raises(BankError, match="already open"):
         states(early, None)
     assert torch.equal(states(first, "a"), before)
     first.drop("a")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import hidden_states, part_losses
+from loraloom.bank.objective import hidden_states, span_losses
 from loraloom.base.loading import Base, load_base
 from loraloom.data.batches import Batch
-from loraloom.data.ownership import Rows, Share, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.evaluate.generation import answer
 from loraloom.recipe import GenerationSettings
 from tests.parity.rig import (
@@ -66,7 +66,7 @@ def states(base: Base) -> Tensor:
 
 @torch.no_grad()
 def states_of(bank: AdapterBank, slot: str | None) -> Tensor:
-    with bank.rows(Rows((Share(slot, 4),))):
+    with bank.rows(Rows((slot,), (4,))):
         return states(bank.base)
 
 
@@ -135,7 +135,7 @@ def test_passes_of_two_banks_nest_in_one_thread(bases: list[Base]) -> None:
     for bank in banks:
         attach_speaking(bank, "a", seed=1, r=3)
     alone = [states_of(bank, "a") for bank in banks]
-    with banks[0].rows(Rows((Share("a", 4),))), banks[1].rows(Rows((Share("a", 4),))):
+    with banks[0].rows(Rows(("a",), (4,))), banks[1].rows(Rows(("a",), (4,))):
         assert all(torch.equal(states(bank.base), own) for bank, own in zip(banks, alone, strict=True))
     assert [bank.current_pass for bank in banks] == [None, None]
 
@@ -143,7 +143,7 @@ def test_passes_of_two_banks_nest_in_one_thread(bases: list[Base]) -> None:
 def test_a_thread_without_a_pass_gets_the_base_alone(bank: AdapterBank) -> None:
     plain = states(bank.base)
     assert not torch.allclose(states_of(bank, "a"), plain, atol=1e-2)
-    with bank.rows(Rows((Share("a", 4),))):
+    with bank.rows(Rows(("a",), (4,))):
         assert torch.equal(elsewhere(lambda: states(bank.base)), plain)
         assert torch.equal(states(bank.base), states(bank.base))
         assert bank.current_pass is not None
@@ -158,7 +158,7 @@ def test_a_task_beside_one_that_waits_in_its_rows_gets_the_base_alone(bank: Adap
     started = asyncio.Event()
 
     async def waiting() -> Tensor:
-        with bank.rows(Rows((Share("a", 4),))):
+        with bank.rows(Rows(("a",), (4,))):
             started.set()
             await asyncio.sleep(0)
             return states(bank.base)
@@ -177,7 +177,7 @@ def test_a_task_beside_one_that_waits_in_its_rows_gets_the_base_alone(bank: Adap
 
 def test_a_generator_that_is_closed_in_another_thread_leaves_no_pass_behind(bank: AdapterBank) -> None:
     def streamed() -> Iterator[Tensor]:
-        with bank.rows(Rows((Share("a", 4),))):
+        with bank.rows(Rows(("a",), (4,))):
             yield states(bank.base)
 
     stream = streamed()
@@ -199,14 +199,14 @@ def test_a_backward_pass_after_the_rows_recomputes_in_the_pass_that_it_belongs_t
         for parameter in bank.parameters("a"):
             parameter.grad = None
         if not recomputes:
-            with bank.rows(Rows(shares_of(batch))):
-                loss = part_losses(bank.base, batch).sum()
+            with bank.rows(Rows(batch.slots, batch.num_rows)):
+                loss = span_losses(bank.base, batch).sum()
             backward(loss)
         else:
             with recomputing(bank.base):
-                with bank.rows(Rows(shares_of(batch))):
-                    loss = part_losses(bank.base, batch).sum()
-                with bank.rows(Rows((Share("b", 6),))):  # another pass is open meanwhile
+                with bank.rows(Rows(batch.slots, batch.num_rows)):
+                    loss = span_losses(bank.base, batch).sum()
+                with bank.rows(Rows(("b",), (6,))):  # another pass is open meanwhile
                     backward(loss)
         return gradients(bank, "a")
 
@@ -222,7 +222,7 @@ def test_a_backward_pass_after_the_rows_recomputes_in_the_pass_that_it_belongs_t
 def test_a_parameter_changed_within_a_pass_or_past_autograd_is_what_the_next_linear_sees(mt5: Base) -> None:
     """Two adapters of near ranks are copied side by side; the copy must never be an old one."""
     bank = AdapterBank(mt5)
-    rows = Rows((Share("a", 2), Share("b", 2)))
+    rows = Rows(("a", "b"), (2, 2))
     for number, slot in enumerate("ab"):
         attach_speaking(bank, slot, seed=number, strength=0.5, r=2, target_modules=["wo"])
     B = [bank.parameters("a")[index] for index in range(1, len(bank.parameters("a")), 2)]
@@ -255,6 +255,6 @@ def test_a_pass_copies_the_parameters_of_its_own_adapters_alone(
     num_linears = len(bank.parts("a"))
     states_of(bank, "a")
     assert copied == [2 * num_linears]  # A and B of each
-    with bank.rows(Rows((Share("a", 2), Share("b", 2)))), torch.no_grad():
+    with bank.rows(Rows(("a", "b"), (2, 2))), torch.no_grad():
         states(bank.base)
     assert copied[1:] == [4 * num_linears]

@@ -19,7 +19,7 @@ from loraloom.bank.merging import merge_adapter
 from loraloom.bank.peft_conversion import CONVERTED
 from loraloom.bank.peft_folder import CONFIG, WEIGHTS, read_adapter, write_adapter
 from loraloom.base.loading import Base
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.errors import AdapterError
 from tests.parity.rig import stock_model
 
@@ -81,7 +81,7 @@ def test_it_computes_what_peft_computes(
     assert f"of kind {kind}, read as LoRA" in adapter.notes[0]
     bank = AdapterBank(mt5)
     bank.attach("a", adapter.settings, seed=0, tensors=adapter.tensors)
-    with bank.rows(Rows((Share("a", 1),))):
+    with bank.rows(Rows(("a",), (1,))):
         found = logits(mt5)
     bank.drop("a")
     largest = float(wanted.abs().max())

@@ -18,7 +18,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import linears, resolve_targets, target_setting, unique_targets
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.errors import AdapterError
 from tests.parity.rig import stock_model
 
@@ -62,7 +62,7 @@ def logits_of(base: Base, folder: Path) -> torch.Tensor:
     adapter = read_adapter(folder, base)
     bank = AdapterBank(base)
     bank.attach("a", adapter.settings, seed=0, tensors=adapter.tensors)
-    with bank.rows(Rows((Share("a", 1),))):
+    with bank.rows(Rows(("a",), (1,))):
         logits = base.model(input_ids=IDS, decoder_input_ids=START, use_cache=False).logits
     bank.drop("a")
     return logits  # type: ignore[no-any-return]

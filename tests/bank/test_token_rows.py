@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
-from loraloom.bank.objective import hidden_states, output_head, part_losses
+from loraloom.bank.objective import hidden_states, output_head, span_losses
 from loraloom.bank.owned_logits import owned_logits
 from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.bank.token_head import _losses
 from loraloom.bank.token_rows import DELTA, TokenRows, table_name
 from loraloom.base.loading import Base
-from loraloom.data.ownership import Rows, Share, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.errors import AdapterError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.movement import movement
@@ -53,13 +53,13 @@ def drop(bank: AdapterBank) -> None:
         bank.drop(slot)
 
 
-def losses(bank: AdapterBank, parts: Owners, smoothing: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Losses of each part and the gradients of the adapter with trained rows."""
-    batch = batch_of(bank.base, parts)
+def losses(bank: AdapterBank, slots: Owners, smoothing: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Losses of each slot and the gradients of the adapter with trained rows."""
+    batch = batch_of(bank.base, slots)
     for parameter in bank.parameters("rows"):
         parameter.grad = None
-    with bank.rows(Rows(shares_of(batch))):
-        found = part_losses(bank.base, batch, [smoothing] * len(parts))
+    with bank.rows(Rows(batch.slots, batch.num_rows)):
+        found = span_losses(bank.base, batch, [smoothing] * len(slots))
         found[0].backward()
     return found.detach(), gradients(bank, "rows")
 
@@ -76,7 +76,7 @@ def test_losses_are_those_of_a_model_with_these_rows(base: Base, smoothing: floa
     batch = batch_of(base, {"rows": ROWS})
     (rows,) = bank.beside.tables.parameters("rows").values()
     rows.grad = None
-    with bank.rows(Rows(shares_of(batch))):
+    with bank.rows(Rows(batch.slots, batch.num_rows)):
         head, states = output_head(base), hidden_states(base, batch)
         weight = bank.beside.tables.weight.index_copy(0, torch.tensor(IDS), rows)
         logits = states * head.scale @ (weight if base.head_is_tied else head.weight).T
@@ -96,8 +96,8 @@ def test_losses_are_those_of_a_model_with_these_rows(base: Base, smoothing: floa
     # Neighbours are what they are without it.
     bank.drop("rows")
     batch = batch_of(base, {"plain": ROWS, None: ROWS})
-    with torch.no_grad(), bank.rows(Rows(shares_of(batch))):
-        torch.testing.assert_close(part_losses(base, batch, [smoothing] * 2), mixed[1:])
+    with torch.no_grad(), bank.rows(Rows(batch.slots, batch.num_rows)):
+        torch.testing.assert_close(span_losses(base, batch, [smoothing] * 2), mixed[1:])
     drop(bank)
 
 
@@ -145,7 +145,7 @@ def test_answers_and_logits_are_those_of_the_merged_model(base: Base, num_beams:
     assert answers["rows"] != before
     assert movement(bank, "rows").kinds["embeddings shared"] > 0.05
     ids, start = torch.tensor([[*IDS[:6], 1]]), torch.tensor([[base.start_token_id, *IDS[:4]]])
-    with torch.no_grad(), bank.rows(Rows((Share("rows", 1),))):
+    with torch.no_grad(), bank.rows(Rows(("rows",), (1,))):
         logits = base.model(input_ids=ids, decoder_input_ids=start).logits
     bank.drop("plain")
     originals = [(parameter, parameter.clone()) for parameter in base.model.parameters()]
@@ -178,7 +178,7 @@ def test_rows_of_any_owners_get_logits_of_their_own(base: Base) -> None:
     torch.testing.assert_close(logits[0], logits[3])
     assert float((logits[0] - logits[1]).abs().max()) > 1e-3
     for number, slot in enumerate(slots):
-        with bank.rows(Rows((Share(slot, 4),))):
+        with bank.rows(Rows((slot,), (4,))):
             alone = owned_logits(base, hidden_states(base, batch)[:, -1], [slot] * 4)
         torch.testing.assert_close(alone[0], logits[number], rtol=1e-4, atol=1e-5)
     drop(bank)
@@ -190,7 +190,7 @@ def test_peft_reads_what_we_write(base: Base, kind: str, tiny: Callable[[str], P
     bank = AdapterBank(base)
     attach(bank)
     ids, start = torch.tensor([[*IDS[:6], 1]]), torch.tensor([[base.start_token_id, *IDS[:4]]])
-    with bank.rows(Rows((Share("rows", 1),))):
+    with bank.rows(Rows(("rows",), (1,))):
         logits = base.model(input_ids=ids, decoder_input_ids=start).logits
     tensors = {name: tensor.clone() for name, tensor in bank.tensors("rows").items()}
     options: dict[str, Any] = {"settings": bank.settings("rows"), "tensors": tensors}
@@ -223,7 +223,7 @@ def test_we_read_what_peft_writes(base: Base, kind: str, tiny: Callable[[str], P
     adapter = read_adapter(tmp_path / "a", base)
     bank = AdapterBank(base)
     bank.attach("a", adapter.settings, seed=0, tensors=adapter.tensors)
-    with bank.rows(Rows((Share("a", 1),))):
+    with bank.rows(Rows(("a",), (1,))):
         logits = base.model(input_ids=source, decoder_input_ids=start).logits
     drop(bank)
     torch.testing.assert_close(logits, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))

@@ -21,13 +21,13 @@ from loraloom.architectures.t5_layers import FusedNorm, fuse_layers
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter, round_weights
-from loraloom.bank.objective import hidden_states, part_losses
+from loraloom.bank.objective import hidden_states, span_losses
 from loraloom.bank.peft_folder import CONFIG, WEIGHTS, read_adapter, write_adapter
 from loraloom.bank.trained_norms import BankNorm, TrainedNorm
 from loraloom.base.loading import Base, load_base
 from loraloom.base.norms import is_norm
 from loraloom.data.batches import Batch
-from loraloom.data.ownership import Rows, Share, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.errors import AdapterError, TargetError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.movement import movement
@@ -92,12 +92,12 @@ def states(bank: AdapterBank, slots: Sequence[str | None]) -> Tensor:
 
 
 def losses_and_gradients(bank: AdapterBank, batch: Batch) -> tuple[Any, dict[str, dict[str, Tensor]]]:
-    """The loss of each part and the gradients of all adapters; the base may have rows too."""
+    """The loss of each slot and the gradients of all adapters; the base may have rows too."""
     for slot in bank.slots:
         for parameter in bank.parameters(slot):
             parameter.grad = None
-    with bank.rows(Rows(shares_of(batch))):
-        losses = part_losses(bank.base, batch) / torch.tensor(batch.num_labels)
+    with bank.rows(Rows(batch.slots, batch.num_rows)):
+        losses = span_losses(bank.base, batch) / torch.tensor(batch.num_labels)
         losses.sum().backward()
     found = dict(zip(batch.slots, losses.tolist(), strict=True))
     return found, {slot: gradients(bank, slot) for slot in bank.slots}
@@ -110,10 +110,10 @@ def test_gradients_are_those_that_it_has_alone(base: Base) -> None:
             slot: losses_and_gradients(bank, batch_of(base, {slot: ROWS}))
             for slot in ("norms", "plain", "few")
         }
-        parts: dict[str | None, Any] = {None: ROWS[:2], "norms": ROWS, "plain": ROWS, "few": ROWS}
+        slots: dict[str | None, Any] = {None: ROWS[:2], "norms": ROWS, "plain": ROWS, "few": ROWS}
         mixed: list[Any] = []
         for packing in (True, False):
-            batch = batch_of(base, parts, packing=packing and base.layout.can_pack)
+            batch = batch_of(base, slots, packing=packing and base.layout.can_pack)
             mixed.append(losses_and_gradients(bank, batch))
         with recomputing(base):
             mixed.append(losses_and_gradients(bank, batch))
@@ -224,7 +224,7 @@ def test_the_folder_is_that_of_peft(
     more = {} if kind == "t5gemma" else {"trainable_token_indices": [5, 7]}
     bank = AdapterBank(base)
     settings = attach_speaking(bank, "a", seed=1, modules_to_save=["norm"], **more, **LORA)
-    with bank.rows(Rows((Share("a", 1),))):
+    with bank.rows(Rows(("a",), (1,))):
         logits = base.model(input_ids=ids, decoder_input_ids=start).logits
     tensors = {name: tensor.clone() for name, tensor in bank.tensors("a").items()}
     write_adapter(

@@ -19,7 +19,7 @@ from loraloom.bank.updates.kinds import LORA
 from loraloom.bank.updates.update import Copies, Draw, ParameterGroup, Span, UpdateKind
 from loraloom.base.frozen_linear import FrozenLinear, PlainLinear
 from loraloom.base.loading import Base
-from loraloom.data.ownership import Rows, Share, seed_for
+from loraloom.data.ownership import Rows, seed_for
 from loraloom.evaluate import movement as movement_module
 from loraloom.evaluate.movement import movement
 from loraloom.recipe import LoraSettings
@@ -185,7 +185,7 @@ def test_its_delta_is_what_it_adds_moves_and_merges(mt5: Base) -> None:
     batch = batch_of(mt5, {None: list(random_rows(4))}, packing=False)
     with bank.rows(IndexedRows(("gains", None, "gains", None))):
         mixed = hidden_states(mt5, batch)
-    with bank.rows(Rows((Share("gains", 4),))):
+    with bank.rows(Rows(("gains",), (4,))):
         adapted = hidden_states(mt5, batch)
     plain = hidden_states(mt5, batch)
     torch.testing.assert_close(mixed[::2], adapted[::2])

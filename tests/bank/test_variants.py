@@ -14,7 +14,7 @@ from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.wide_products import WideProducts
 from loraloom.base.loading import Base
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.errors import ModelError
 from loraloom.evaluate.movement import movement, movement_of_tensors
 from loraloom.forecast.footprint import Counter
@@ -40,7 +40,7 @@ def test_what_it_adds_is_what_it_moves_and_merges(base: Base, name: str) -> None
     batch = batch_of(base, {None: ROWS}, packing=False)
     with bank.rows(IndexedRows(("own", None, "own", None))):
         mixed = hidden_states(base, batch)
-    with bank.rows(Rows((Share("own", 4),))):
+    with bank.rows(Rows(("own",), (4,))):
         adapted = hidden_states(base, batch)
     plain = hidden_states(base, batch)
     torch.testing.assert_close(mixed[::2], adapted[::2])

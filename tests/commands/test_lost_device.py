@@ -53,7 +53,7 @@ def test_a_lost_device_is_said_and_the_resume_ends_with_the_same_bytes(
 ) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert train(recipe, "--out", whole).exit_code == 0
-    real, calls = passes.part_losses, itertools.count(1)
+    real, calls = passes.span_losses, itertools.count(1)
 
     def lost(base: Any, batch: Any, *smoothing: Any) -> Any:
         if next(calls) == FAILING_PASS:
@@ -61,7 +61,7 @@ def test_a_lost_device_is_said_and_the_resume_ends_with_the_same_bytes(
         return real(base, batch, *smoothing)
 
     with monkeypatch.context() as patch:
-        patch.setattr(passes, "part_losses", lost)
+        patch.setattr(passes, "span_losses", lost)
         ended = train(recipe, "--out", run)
     assert ended.exit_code != 0
     said = f"{ended.stderr} {ended.exception}"

@@ -50,13 +50,13 @@ def recipe_of(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[bool], R
 def passes_seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the base recomputes, at each pass of a training step."""
     seen: list[bool] = []
-    plain = passes.part_losses
+    plain = passes.span_losses
 
     def watched(base: Any, *args: Any) -> Any:
         seen.append(recomputes_activations(base.model))
         return plain(base, *args)
 
-    monkeypatch.setattr(passes, "part_losses", watched)
+    monkeypatch.setattr(passes, "span_losses", watched)
     return seen
 
 

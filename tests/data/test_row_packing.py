@@ -21,9 +21,9 @@ def tokens(arrangement: Arrangement) -> int:
     return sum(map(len, arrangement.rows)) * sum(arrangement.width)
 
 
-def widths(part: list[EncodedExample], rows: list[list[int]]) -> list[tuple[int, int]]:
+def widths(own: list[EncodedExample], rows: list[list[int]]) -> list[tuple[int, int]]:
     """Source and target tokens of each row."""
-    return [(sum(len(part[i].input_ids) for i in row), sum(len(part[i].labels) for i in row)) for row in rows]
+    return [(sum(len(own[i].input_ids) for i in row), sum(len(own[i].labels) for i in row)) for row in rows]
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -31,13 +31,13 @@ def test_every_example_is_in_one_row_and_fits(packing: bool) -> None:
     draw = np.random.default_rng(0)
     for _ in range(200):
         numbers = draw.integers(1, 9, draw.integers(1, 4)).tolist()
-        parts = [examples(*draw.integers(1, 60, (number, 2)).tolist()) for number in numbers]
-        found = arrange(parts, packing=packing)
-        used = [widths(part, rows) for part, rows in zip(parts, found.rows, strict=True)]
-        for part, rows in zip(parts, found.rows, strict=True):
-            assert sorted(index for row in rows for index in row) == list(range(len(part)))
+        slots = [examples(*draw.integers(1, 60, (number, 2)).tolist()) for number in numbers]
+        found = arrange(slots, packing=packing)
+        used = [widths(own, rows) for own, rows in zip(slots, found.rows, strict=True)]
+        for own, rows in zip(slots, found.rows, strict=True):
+            assert sorted(index for row in rows for index in row) == list(range(len(own)))
         assert found.width == tuple(max(width[side] for own in used for width in own) for side in (0, 1))
-        assert found.cost <= arrange(parts, packing=False).cost
+        assert found.cost <= arrange(slots, packing=False).cost
 
 
 def test_short_rows_share_one_and_long_ones_do_not() -> None:

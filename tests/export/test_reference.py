@@ -12,7 +12,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 from loraloom.errors import ModelError
 from loraloom.evaluate.row_decoding import RowDecoding
 from loraloom.export import export_reference
@@ -74,7 +74,7 @@ def test_the_likeliest_tokens_of_decoding_are_those_of_a_pass_over_the_answer(
     assert min(map(len, answers)) < max(map(len, answers)) == LIMIT
     whole = replace(rows, targets=[[*answer, rows.eos_token_id] for answer in answers])
     for row, answer, found in zip(each_alone(whole), answers, nearest, strict=True):
-        with torch.no_grad(), bank.rows(Rows((Share("a", 1),))):
+        with torch.no_grad(), bank.rows(Rows(("a",), (1,))):
             wanted = teacher_forced(bank.base.model, row).topk(NUM_NEAREST, dim=1)
         for at in range(min(len(answer) + 1, LIMIT)):
             assert list(found[at]) == wanted.indices[at].tolist()

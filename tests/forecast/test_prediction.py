@@ -173,7 +173,7 @@ def test_the_peak_of_a_process_is_not_that_of_who_began_it(imports_bytes: int) -
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("CUDA out of memory")])
-@pytest.mark.parametrize("where", ["training.engine.Engine.join", "training.passes.part_losses"])
+@pytest.mark.parametrize("where", ["training.engine.Engine.join", "training.passes.span_losses"])
 def test_a_step_that_memory_does_not_hold_is_not_timed(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ) -> None:

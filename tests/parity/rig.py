@@ -15,13 +15,13 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
-from loraloom.bank.objective import part_losses
+from loraloom.bank.objective import span_losses
 from loraloom.bank.token_head import TiedHead
 from loraloom.bank.token_rows import BankEmbedding, row_shapes
 from loraloom.bank.trained_norms import BankNorm
 from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
-from loraloom.data.batches import Batch, Part, collate
+from loraloom.data.batches import Batch, SlotExamples, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.data.ownership import training_rows
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
@@ -103,10 +103,10 @@ def attach_speaking(
     return settings
 
 
-def batch_of(base: Base, parts: Mapping[str | None, Sequence[EncodedExample]], **options: Any) -> Batch:
+def batch_of(base: Base, slots: Mapping[str | None, Sequence[EncodedExample]], **options: Any) -> Batch:
     """A batch of some rows for each slot."""
     return collate(
-        [Part(slot, rows) for slot, rows in parts.items()],
+        [SlotExamples(slot, rows) for slot, rows in slots.items()],
         base.layout,
         **options,
     )
@@ -124,7 +124,7 @@ def losses_and_gradients(
         batch, seeds=dict.fromkeys(slots, seed), steps=dict.fromkeys(slots, 3), micro_batch=0
     )
     with bank.rows(rows):
-        losses = part_losses(bank.base, batch) / torch.tensor(batch.num_labels)
+        losses = span_losses(bank.base, batch) / torch.tensor(batch.num_labels)
         losses.sum().backward()
     return dict(zip(slots, losses.tolist(), strict=True)), {slot: gradients(bank, slot) for slot in slots}
 

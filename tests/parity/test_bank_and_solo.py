@@ -109,7 +109,7 @@ def test_four_adapters_together_are_four_adapters_alone(
 def test_the_rows_of_like_adapters_run_as_one_product_and_equal_them_alone(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Near ranks and equal shares take the batched path; a rank is padded with zeros there."""
+    """Near ranks and spans of equal size take the batched path; a rank is padded with zeros there."""
     batched: list[int] = []
     compute = lora_stack.linear_with_low_ranks
 

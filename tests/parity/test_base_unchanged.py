@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
-from loraloom.bank.objective import hidden_states, output_head, part_losses
+from loraloom.bank.objective import hidden_states, output_head, span_losses
 from loraloom.base.loading import Base
-from loraloom.data.ownership import Rows, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.kernels.output_head import all_logits
 from loraloom.recipe import LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, losses_and_gradients, random_rows
@@ -32,7 +32,7 @@ def test_a_fresh_adapter_leaves_states_and_logits_bit_for_bit(base: Base, packin
     bank = AdapterBank(base)
     bank.attach("fresh", LoraSettings(r=4, lora_dropout=0.0), seed=1)
     adapted = batch_of(base, {"fresh": rows}, packing=packing)
-    with bank.rows(Rows(shares_of(adapted))):
+    with bank.rows(Rows(adapted.slots, adapted.num_rows)):
         states = hidden_states(base, adapted)
     assert torch.equal(states, expected)
     assert torch.equal(
@@ -48,7 +48,7 @@ def test_rows_of_the_base_are_the_bases_whatever_lies_beside_them(base: Base, pa
     attach_speaking(bank, "a", seed=1, r=4)
     attach_speaking(bank, "b", seed=2, r=3, target_modules=["q", "wo"])
     batch = batch_of(base, {"a": rows, None: rows, "b": rows}, packing=packing)
-    with bank.rows(Rows(shares_of(batch))):
+    with bank.rows(Rows(batch.slots, batch.num_rows)):
         a, own, b = hidden_states(base, batch).split(batch.num_rows)
     torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-5)
     assert float((a - expected).abs().max()) > 1e-2  # the neighbours do speak
@@ -64,7 +64,7 @@ def test_outside_of_rows_and_after_a_drop_the_base_is_itself(base: Base) -> None
     assert torch.equal(hidden_states(base, batch), expected)
     bank.drop("a")
     assert dict(base.model.named_modules()) == before
-    with bank.rows(Rows(shares_of(batch))):
+    with bank.rows(Rows(batch.slots, batch.num_rows)):
         assert torch.equal(hidden_states(base, batch), expected)
 
 
@@ -107,8 +107,8 @@ def test_every_frozen_linear_runs_once_a_pass_however_many_adapters_there_are(
     batch = batch_of(base, dict.fromkeys(slots, rows))
     with Products():
         if None in slots:
-            with torch.no_grad(), bank.rows(Rows(shares_of(batch))):
-                part_losses(base, batch)
+            with torch.no_grad(), bank.rows(Rows(batch.slots, batch.num_rows)):
+                span_losses(base, batch)
         else:
             losses_and_gradients(bank, batch)
     assert set(calls) == set(wrapped)
@@ -122,9 +122,9 @@ def test_merging_adds_what_the_adapter_says(base: Base, use_rslora: bool) -> Non
     bank = AdapterBank(base)
     attach_speaking(bank, "a", seed=1, r=4, lora_alpha=12, use_rslora=use_rslora)
     batch = batch_of(base, {"a": rows})
-    with bank.rows(Rows(shares_of(batch))):
+    with bank.rows(Rows(batch.slots, batch.num_rows)):
         expected = hidden_states(base, batch)
-        losses = part_losses(base, batch)
+        losses = span_losses(base, batch)
     linears = {target.name: target.linear for target in bank.available}
     deltas = {name: part.delta(linears[name]) for name, part in bank.parts("a").items()}
     bank.drop("a")
@@ -134,7 +134,7 @@ def test_merging_adds_what_the_adapter_says(base: Base, use_rslora: bool) -> Non
         for name, delta in deltas.items():
             base.model.get_submodule(name).weight.add_(delta)
         torch.testing.assert_close(hidden_states(base, plain), expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(part_losses(base, plain), losses, rtol=1e-5, atol=0.0)
+        torch.testing.assert_close(span_losses(base, plain), losses, rtol=1e-5, atol=0.0)
     finally:
         for name, original in originals.items():
             base.model.get_submodule(name).weight.copy_(original)

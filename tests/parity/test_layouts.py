@@ -37,7 +37,7 @@ def speaking_bank(base: Base, *, lora_dropout: float = 0.0) -> AdapterBank:
     return bank
 
 
-def shares() -> dict[str | None, list[EncodedExample]]:
+def examples() -> dict[str | None, list[EncodedExample]]:
     return {"a": ROWS[:6], "b": ROWS[2:]}
 
 
@@ -52,20 +52,20 @@ def detached(bank: AdapterBank) -> Iterator[AdapterBank]:
 
 def test_packing_puts_several_rows_in_one_and_labels_at_every_boundary(mt5: Base) -> None:
     """The premise of the other tests here: their packed batch is one that could go wrong."""
-    packed, padded = (batch_of(mt5, shares(), packing=packing) for packing in (True, False))
+    packed, padded = (batch_of(mt5, examples(), packing=packing) for packing in (True, False))
     assert len(packed.labels) < len(padded.labels) == 13
     assert int(packed.target_segments.max()) >= 3
     assert bool((packed.labels[:, -1] != -100).any())  # the last column holds a label
-    ends = [s.start + s.length for part in packed.segments["target"] for s in part]
+    ends = [s.start + s.length for own in packed.segments["target"] for s in own]
     assert len({end for end in ends if end < packed.labels.shape[1]}) >= 3
     assert int((packed.labels == mt5.eos_token_id).sum()) == 13
 
 
 def test_packed_padded_and_wider_rows_agree(base: Base) -> None:
     with detached(speaking_bank(base)) as bank:
-        packed = losses_and_gradients(bank, batch_of(base, shares(), packing=True))
+        packed = losses_and_gradients(bank, batch_of(base, examples(), packing=True))
         for options in ({"packing": False}, {"packing": True, "min_width": (29, 31)}):
-            losses, gradients = losses_and_gradients(bank, batch_of(base, shares(), **options))
+            losses, gradients = losses_and_gradients(bank, batch_of(base, examples(), **options))
             for slot in ("a", "b"):
                 assert losses[slot] == pytest.approx(packed[0][slot], rel=1e-5)
                 # Sums over the same tokens in rows of other widths, each with a rounding of its own.
@@ -74,8 +74,8 @@ def test_packed_padded_and_wider_rows_agree(base: Base) -> None:
 
 def test_packed_rows_are_rows_alone(base: Base) -> None:
     with detached(speaking_bank(base)) as bank:
-        losses, gradients = losses_and_gradients(bank, batch_of(base, shares(), packing=True))
-        for slot, rows in shares().items():
+        losses, gradients = losses_and_gradients(bank, batch_of(base, examples(), packing=True))
+        for slot, rows in examples().items():
             total_loss, total = 0.0, {name: torch.zeros_like(t) for name, t in gradients[str(slot)].items()}
             num_labels = sum(len(row.labels) for row in rows)
             for row in rows:
@@ -116,9 +116,9 @@ def test_packed_equals_padded_with_dropout(base: Base, lora: float, of_base: flo
     with detached(speaking_bank(base, lora_dropout=lora)) as bank:
         without, _ = losses_and_gradients(bank, batch_of(base, {"a": ROWS[:6]}), seed=1)
         with base_dropout(base, of_base):
-            packed = losses_and_gradients(bank, batch_of(base, shares(), packing=True))
-            padded = losses_and_gradients(bank, batch_of(base, shares(), packing=False))
-            other, _ = losses_and_gradients(bank, batch_of(base, shares()), seed=8)
+            packed = losses_and_gradients(bank, batch_of(base, examples(), packing=True))
+            padded = losses_and_gradients(bank, batch_of(base, examples(), packing=False))
+            other, _ = losses_and_gradients(bank, batch_of(base, examples()), seed=8)
         for slot in ("a", "b"):
             assert packed[0][slot] == pytest.approx(padded[0][slot], rel=1e-5)
             assert_same_gradients(packed[1][slot], padded[1][slot], tolerance=5e-5)
@@ -133,7 +133,7 @@ def test_recomputed_activations_give_the_same_gradients(base: Base, of_base: flo
     if of_base and base.family.without_base_dropout:
         pytest.skip("a recipe that asks for it is refused")
     with detached(speaking_bank(base, lora_dropout=0.3)) as bank, base_dropout(base, of_base):
-        batch = batch_of(base, shares())
+        batch = batch_of(base, examples())
         kept_losses, kept = losses_and_gradients(bank, batch)
         runs: list[int] = []
         first = bank.available[0].module

@@ -12,7 +12,7 @@ from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right as m
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base
-from loraloom.data.batches import Part, collate
+from loraloom.data.batches import SlotExamples, collate
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
@@ -202,7 +202,7 @@ def test_an_adapter_in_a_bank_equals_the_same_alone(base: Base, kind: str) -> No
 
 def test_rows_are_packed_with_the_start_of_each(base: Base, kind: str) -> None:
     rows = list(encoded_rows(base, text_rows(kind, 8, seed=7)))
-    batch = collate([Part(None, rows)], base.layout, min_width=(60, 60))
+    batch = collate([SlotExamples(None, rows)], base.layout, min_width=(60, 60))
     for row, segment in zip(rows, batch.segments["target"][0], strict=True):
         begun = batch.decoder_input_ids[segment.row, segment.start]
         assert int(begun) == base.decoder_start_of(row.labels.tolist()).start_token_id

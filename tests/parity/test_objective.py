@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from loraloom.bank.objective import output_head, part_losses
+from loraloom.bank.objective import output_head, span_losses
 from loraloom.base.loading import Base
 from loraloom.kernels import cross_entropy
 from loraloom.kernels.cross_entropy import plain_token_losses, token_losses
@@ -221,11 +221,11 @@ def test_no_tensor_of_all_logits_is_ever_made(tiles: tuple[int, int]) -> None:
 
 
 def test_the_losses_of_a_batch_are_the_models_own(base: Base, tiles: tuple[int, int]) -> None:
-    """One part of base rows, and one example at a time through the stock model's forward and loss."""
+    """A span of base rows, and one example at a time through the stock model's forward and loss."""
     rows = list(random_rows(5, seed=2))
     batch, stock = batch_of(base, {None: rows}), stock_model(Path(base.name))
     with torch.no_grad():
-        ours = float(part_losses(base, batch)[0])
+        ours = float(span_losses(base, batch)[0])
         theirs = 0.0
         for row in rows:
             out = stock(
@@ -239,8 +239,8 @@ def test_the_losses_of_a_batch_are_the_models_own(base: Base, tiles: tuple[int, 
 def test_each_part_sums_its_own_labels(mt5: Base) -> None:
     a, b = list(random_rows(5, seed=2)), list(random_rows(3, seed=3))
     with torch.no_grad():
-        alone = [float(part_losses(mt5, batch_of(mt5, {None: rows}))[0]) for rows in (a, b)]
-        both = part_losses(mt5, batch_of(mt5, {"a": a, "b": b})).tolist()
+        alone = [float(span_losses(mt5, batch_of(mt5, {None: rows}))[0]) for rows in (a, b)]
+        both = span_losses(mt5, batch_of(mt5, {"a": a, "b": b})).tolist()
     assert both == pytest.approx(alone, rel=1e-5)
 
 

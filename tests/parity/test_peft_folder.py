@@ -15,7 +15,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, output_head
 from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.base.loading import Base
-from loraloom.data.ownership import Rows, shares_of
+from loraloom.data.ownership import Rows
 from loraloom.kernels.output_head import all_logits
 from loraloom.recipe import LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, random_rows, speaking_tensors, stock_model
@@ -52,7 +52,7 @@ def logits_of_bank(bank: AdapterBank, slot: str | None) -> list[Tensor]:
     results = []
     for row in ROWS:
         batch = batch_of(bank.base, {slot: [row]})
-        with bank.rows(Rows(shares_of(batch))):
+        with bank.rows(Rows(batch.slots, batch.num_rows)):
             results.append(all_logits(output_head(bank.base), hidden_states(bank.base, batch)[0]))
     return results
 

@@ -12,8 +12,8 @@ from peft import PeftModel
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.peft_folder import read_adapter, write_adapter
-from loraloom.data.batches import Part, collate
-from loraloom.data.ownership import Rows, shares_of
+from loraloom.data.batches import SlotExamples, collate
+from loraloom.data.ownership import Rows
 from tests.parity.rig import experiment, random_rows, stock_model, train_all
 from tests.parity.stock_trainer import WITHOUT_DROPOUT, assert_same_as_stock
 from tests.quantized import QUIET, quantized, schemes, wide_folder
@@ -91,8 +91,8 @@ def test_folders_in_both_directions(quantization: str, tmp_path: Path) -> None:
     adapted.save_pretrained(tmp_path / "theirs")
     read = read_adapter(tmp_path / "theirs", base)
     bank.attach("main", read.settings, seed=0, tensors=read.tensors)
-    batch = collate([Part("main", [row])], base.layout)
-    with torch.no_grad(), bank.rows(Rows(shares_of(batch))):
+    batch = collate([SlotExamples("main", [row])], base.layout)
+    with torch.no_grad(), bank.rows(Rows(batch.slots, batch.num_rows)):
         logits = hidden_states(base, batch)[0] @ base.head_weight.T
     bank.drop("main")
     torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Whose row is whose: said as shares or row by row, in any order, for the decoder's beams too."""
+"""Whose row is whose: said as spans or row by row, in any order, for the decoder's beams too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.objective import hidden_states
 from loraloom.base.loading import Base
-from loraloom.data.ownership import Rows, Share, seed_for
+from loraloom.data.ownership import Rows, seed_for
 from tests.parity.rig import attach_speaking, batch_of, random_rows
 
 # In bank.rows' two forms: who owns each of nine rows.
@@ -32,9 +32,9 @@ def test_rows_in_any_order_equal_the_same_rows_side_by_side(base: Base) -> None:
     with bank.rows(IndexedRows(OWNERS)):
         actual = hidden_states(base, mixed)
     order = sorted(range(9), key=lambda row: str(OWNERS[row]))
-    shares = tuple(Share(OWNERS[row], 1) for row in order)
+    owners = tuple(OWNERS[row] for row in order)
     contiguous = batch_of(base, {None: [rows[row] for row in order]}, packing=False)
-    with bank.rows(Rows(shares)):
+    with bank.rows(Rows(owners, (1,) * 9)):
         expected = hidden_states(base, contiguous)
     plain = hidden_states(base, mixed)
     for place, row in enumerate(order):
@@ -64,15 +64,15 @@ def test_each_beam_of_the_decoder_belongs_to_its_rows_owner(base: Base, beams: i
                 use_cache=False,
             ).last_hidden_state
 
-    shares = tuple(Share(owner, 1) for owner in OWNERS)
-    expected = states(Rows(shares), 1).repeat_interleave(beams, 0)
+    each = (1,) * len(OWNERS)
+    expected = states(Rows(OWNERS, each), 1).repeat_interleave(beams, 0)
     is_token = (batch.target_segments > 0).repeat_interleave(beams, 0)
-    for rows in (Rows(shares, expansion=beams), IndexedRows(OWNERS, expansion=beams)):
+    for rows in (Rows(OWNERS, each, expansion=beams), IndexedRows(OWNERS, expansion=beams)):
         torch.testing.assert_close(states(rows, beams)[is_token], expected[is_token], rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("rows", [Rows((Share("a", 3),)), IndexedRows(("a",) * 3), Rows((Share("a", 4),), 2)])
+@pytest.mark.parametrize("rows", [Rows(("a",), (3,)), IndexedRows(("a",) * 3), Rows(("a",), (4,), 2)])
 def test_a_batch_of_other_rows_than_were_said_is_refused(mt5: Base, rows: Rows | IndexedRows) -> None:
     bank, batch = bank_of_three(mt5), batch_of(mt5, {None: list(random_rows(5))}, packing=False)
     with pytest.raises(AssertionError, match="have an owner"), bank.rows(rows):
@@ -83,7 +83,7 @@ def test_a_batch_of_other_rows_than_were_said_is_refused(mt5: Base, rows: Rows |
 def test_rows_are_taken_back_when_an_error_passes(mt5: Base) -> None:
     bank = bank_of_three(mt5)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), bank.rows(Rows((Share("a", 1),))):
+        with pytest.raises(ZeroDivisionError), bank.rows(Rows(("a",), (1,))):
             raise ZeroDivisionError
         assert bank.current_pass is None
 

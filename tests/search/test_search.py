@@ -192,7 +192,7 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses of the second trial are no numbers from its second step on."""
-    real = passes.part_losses
+    real = passes.span_losses
 
     def losses(base: Base, batch: Batch, *smoothing: Any) -> Tensor:
         found = real(base, batch, *smoothing)
@@ -203,7 +203,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         return found * factor
 
     looks = itertools.count(1)
-    monkeypatch.setattr(passes, "part_losses", losses)
+    monkeypatch.setattr(passes, "span_losses", losses)
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -236,9 +236,9 @@ def test_a_failed_trial_is_exit_code_three(recipe: Path, tmp_path: Path) -> None
 def test_where_every_trial_fails_that_is_an_error(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = passes.part_losses
+    real = passes.span_losses
     monkeypatch.setattr(
-        passes, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
+        passes, "span_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
     )
     with pytest.raises(TrainingError, match="no trial was completed: trial-0000: loss inf"):
         run_search(recipe, tmp_path / "run", num_trials=1)

@@ -64,7 +64,7 @@ def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_
     assert (progress.status, progress.step) == ("failed", 3)
     assert "at step 4" in progress.reason
     rows = Timetable(all_three[1], len(TRAIN)).micro_batches(3)
-    assert f"training rows {', '.join(str(row + 1) for part in rows for row in part)})" in progress.reason
+    assert f"training rows {', '.join(str(row + 1) for own in rows for row in own)})" in progress.reason
     assert len(trained.losses("b")) == 3
     assert trained.adapter("b") == {}  # what is not finite is kept nowhere
     assert not (tmp_path / "bank" / "failed").exists()

@@ -45,7 +45,7 @@ def train(base: Base, folder: Path, experiments: list[Experiment]) -> TrainedRun
 
 
 def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = passes.part_losses, iter(range(1, 99))
+    real, calls = passes.span_losses, iter(range(1, 99))
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         found = real(base, batch, *smoothing)
@@ -54,7 +54,7 @@ def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
             factor[batch.slots.index("b")] = value
         return found * factor
 
-    patch.setattr(passes, "part_losses", losses)
+    patch.setattr(passes, "span_losses", losses)
 
 
 def poison_gradient(patch: pytest.MonkeyPatch, value: float) -> None:

@@ -38,7 +38,7 @@ def memory_holds(
     monkeypatch: pytest.MonkeyPatch, allowed: Callable[[tuple[str, ...], int], bool]
 ) -> list[tuple[str, ...]]:
     """Passes go through where `allowed(slots, rows)` says so; gives the slots of all that are tried."""
-    real, tried = passes.part_losses, []
+    real, tried = passes.span_losses, []
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         tried.append(batch.slots)
@@ -46,7 +46,7 @@ def memory_holds(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(base, batch, *smoothing)
 
-    monkeypatch.setattr(passes, "part_losses", losses)
+    monkeypatch.setattr(passes, "span_losses", losses)
     return tried
 
 

@@ -39,7 +39,7 @@ def in_passes(
     plans: Sequence[Sequence[Sequence[int]]], rows: EncodedSet, together: int, limit: int | None
 ) -> list[list[tuple[int, list[int]]]]:
     return [
-        [(piece.trainee, list(piece.rows)) for piece in each.pieces]
+        [(own.trainee, list(own.rows)) for own in each.slices]
         for each in plan_passes(plans, rows, together, limit)
     ]
 
@@ -79,16 +79,16 @@ def test_a_micro_batch_is_cut_only_where_memory_asks_for_it() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 7, 19, 40, 90])
-def test_every_row_is_in_one_pass_and_no_pass_has_two_pieces_of_one_experiment(limit: int) -> None:
+def test_every_row_is_in_one_pass_and_no_pass_has_two_slices_of_one_experiment(limit: int) -> None:
     plans = [[[3, 1, 4], [5, 9, 2]], [[6, 0, 8, 7]], [[10], [11], [0, 1]]]
     for together in (5, 30, NO_LIMIT):
         found = list(plan_passes(plans, TRAIN, together, limit))
         for trainee, plan in enumerate(plans):
             for number, rows in enumerate(plan):
-                pieces = [p for each in found if each.micro_batch == number for p in each.pieces]
-                assert [r for p in pieces if p.trainee == trainee for r in p.rows] == rows
+                slices = [own for each in found if each.micro_batch == number for own in each.slices]
+                assert [row for own in slices if own.trainee == trainee for row in own.rows] == rows
         for each in found:
-            owners = [piece.trainee for piece in each.pieces]
+            owners = [own.trainee for own in each.slices]
             assert len(owners) == len(set(owners))
             assert each.num_tokens <= limit or each.num_rows == 1
 
@@ -142,7 +142,7 @@ def test_smaller_passes_change_no_experiment(
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int, error: type[Exception]) -> list[int]:
     """Let a pass of more tokens fail; gives the tokens of every pass that is tried."""
-    real, tried = passes.part_losses, []
+    real, tried = passes.span_losses, []
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         num_tokens = int((batch.source_segments > 0).sum() + (batch.target_segments > 0).sum())
@@ -151,7 +151,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int, error: ty
             raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
         return real(base, batch, *smoothing)
 
-    monkeypatch.setattr(passes, "part_losses", losses)
+    monkeypatch.setattr(passes, "span_losses", losses)
     return tried
 
 
@@ -217,7 +217,7 @@ def test_any_other_error_of_a_pass_is_not_taken_for_one_of_memory(
     def broken(*_: Any) -> Any:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(passes, "part_losses", broken)
+    monkeypatch.setattr(passes, "span_losses", broken)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         train(mt5, tmp_path / "run")
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.fused import hashed
 from loraloom.bank.fused.fused_pass import ordinals_of
-from loraloom.bank.objective import part_losses
+from loraloom.bank.objective import span_losses
 from loraloom.base.loading import Base
 from loraloom.base.targets import linears
 from loraloom.data.batches import Batch, Side
 from loraloom.data.encoding import EncodedExample
-from loraloom.data.ownership import Draws, Excerpt, Rows, training_rows
+from loraloom.data.ownership import DrawnSlice, Draws, Rows, training_rows
 from loraloom.recipe import TrainingSettings
 from loraloom.training import engine
 from loraloom.training.optimizer import (
@@ -54,7 +54,7 @@ class HashedDraws(Draws):
     ) -> Tensor:
         assert self.batch is not None
         firsts = [
-            sum(self.excerpts[own].lengths[side][: self.excerpts[own].first]) if own in self.excerpts else 0
+            sum(self.slices[own].lengths[side][: self.slices[own].first]) if own in self.slices else 0
             for own in self.batch.slots
             if own is not None
         ]
@@ -84,26 +84,24 @@ def bank_of(base: Base) -> AdapterBank:
 
 
 def batch_for(base: Base) -> Batch:
-    shares: dict[str | None, list[EncodedExample]] = {
+    slots: dict[str | None, list[EncodedExample]] = {
         "one": ROWS[:3], "two": ROWS[3:6], "three": ROWS[2:5], "four": ROWS[6:9]
     }  # fmt: skip
-    return batch_of(base, shares, packing=False, min_width=(16, 16))
+    return batch_of(base, slots, packing=False, min_width=(16, 16))
 
 
-def rows_of(batch: Batch, excerpts: dict[str, Excerpt]) -> Rows:
+def rows_of(batch: Batch, slices: dict[str, DrawnSlice]) -> Rows:
     slots = list(DROPPING)
     seeds = {slot: 7 + number for number, slot in enumerate(slots)}
-    return training_rows(batch, seeds=seeds, steps=dict.fromkeys(slots, 3), micro_batch=1, excerpts=excerpts)
+    return training_rows(batch, seeds=seeds, steps=dict.fromkeys(slots, 3), micro_batch=1, slices=slices)
 
 
 def plain(bank: AdapterBank, batch: Batch, rows: Rows, per_label: list[float]) -> list[float]:
     draws = rows.draws
     assert draws is not None
-    own = HashedDraws(
-        draws.seeds, draws.steps, draws.micro_batch, draws.segments, draws.excerpts, batch=batch
-    )
-    with bank.rows(Rows(rows.shares, draws=own)):
-        losses = part_losses(bank.base, batch) * torch.tensor(per_label)
+    own = HashedDraws(draws.seeds, draws.steps, draws.micro_batch, draws.segments, draws.slices, batch=batch)
+    with bank.rows(Rows(rows.slots, rows.num_rows, draws=own)):
+        losses = span_losses(bank.base, batch) * torch.tensor(per_label)
         losses.sum().backward()  # type: ignore[no-untyped-call]
     return losses.tolist()
 
@@ -115,7 +113,7 @@ def test_a_static_pass_equals_the_plain_one(base: Base, is_cut: bool) -> None:
     bank, batch = bank_of(base), batch_for(base)
     sources = [5, 9, *(len(row.input_ids) for row in ROWS[6:9])]
     lengths: dict[Side, list[int]] = {"source": sources, "target": [4] * 5}
-    rows = rows_of(batch, {"four": Excerpt(2, lengths)} if is_cut else {})
+    rows = rows_of(batch, {"four": DrawnSlice(2, lengths)} if is_cut else {})
     per_label = [1 / number for number in batch.num_labels]
     expected = plain(bank, batch, rows, per_label)
     wanted = {slot: gradients(bank, slot) for slot in DROPPING}
@@ -138,7 +136,8 @@ def test_dropout_is_there(mt5: Base) -> None:
     assert rows.draws is not None
     first = passes.losses(passes.stage(0, PassInputs(batch, rows, [1.0] * 4)), ["owner"] * 4).tolist()
     steps = {slot: step + 1 for slot, step in rows.draws.steps.items()}
-    later = Rows(rows.shares, draws=Draws(rows.draws.seeds, steps, 1, rows.draws.segments))
+    own = Draws(rows.draws.seeds, steps, 1, rows.draws.segments)
+    later = Rows(rows.slots, rows.num_rows, draws=own)
     second = passes.losses(passes.stage(1, PassInputs(batch, later, [1.0] * 4)), ["owner"] * 4).tolist()
     assert second[:2] == first[:2]
     assert all(abs(a - b) > 1e-4 for a, b in zip(first[2:], second[2:], strict=True))

@@ -53,9 +53,9 @@ class AdapterGroup:
         self._weights = torch.empty(shape, dtype=dtype, device=device)
         self._gradients = torch.zeros(shape, dtype=torch.float32, device=device)
         ends = list(accumulate((p.numel() for p in first), initial=0))
-        spans = [slice(*pair) for pair in pairwise(ends)]
+        places = [slice(*pair) for pair in pairwise(ends)]
         weights, gradients = (
-            [flat[:, span].unflatten(1, p.shape) for span, p in zip(spans, first, strict=True)]
+            [flat[:, place].unflatten(1, p.shape) for place, p in zip(places, first, strict=True)]
             for flat in (self._weights, self._gradients)
         )
         self._rows = list(zip(*weights, strict=True))  # those of each adapter

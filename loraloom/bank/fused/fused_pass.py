@@ -24,7 +24,7 @@ from loraloom.bank.fused.hashed import HashedDropout, module_salt, threshold
 from loraloom.bank.fused.products import down, gather, spread
 from loraloom.bank.linear import BankLinear
 from loraloom.data.batches import Batch, Side, token_positions
-from loraloom.data.ownership import Rows, Share
+from loraloom.data.ownership import Rows
 
 
 class _Update(NamedTuple):
@@ -121,20 +121,17 @@ class FusedPass:
 
     Args:
         bank: the bank, with the adapters attached.
-        shares: the owners of the pass's rows, in order.
-        seeds: int32 [shares, 2], from `hashed.pass_seed`; the values may change between passes.
+        rows: the spans of the pass.
+        seeds: int32 [spans, 2], from `hashed.pass_seed`; the values may change between passes.
         ordinals: for each side int32 [rows, len], from `ordinals_of`; the values may change too.
     """
 
-    def __init__(
-        self, bank: AdapterBank, shares: Sequence[Share], seeds: Tensor, ordinals: Mapping[Side, Tensor]
-    ) -> None:
-        self._bank, self._shares, self._ordinals = bank, tuple(shares), ordinals
+    def __init__(self, bank: AdapterBank, rows: Rows, seeds: Tensor, ordinals: Mapping[Side, Tensor]) -> None:
+        self._bank, self._rows, self._ordinals = bank, rows, ordinals
         self._anchor = torch.zeros((), device=seeds.device, requires_grad=True)
         self._groups: list[_GroupInRows] = []
         start = 0
-        runs = _runs(bank, shares)
-        for first, slots, num_rows in runs:
+        for first, slots, num_rows in _joined(bank, rows):
             stop = start + num_rows
             if slots:
                 group = AdapterGroup(bank, slots, bank.base.model.dtype)
@@ -180,7 +177,7 @@ class FusedPass:
         for group in self._groups:
             group.group.refresh()
         with (
-            self._bank.rows(Rows(self._shares), fused=self),
+            self._bank.rows(self._rows, fused=self),
             base.family.computing_layers(base.model, self.linears),
         ):
             yield
@@ -189,7 +186,7 @@ class FusedPass:
 
 
 class _GroupInRows:
-    """A group and its rows of a pass."""
+    """A group of adapters and its rows of a pass."""
 
     def __init__(self, start: int, stop: int, group: AdapterGroup, seeds: Tensor) -> None:
         self.start, self.stop, self.group, self.seeds = start, stop, group, seeds
@@ -205,19 +202,19 @@ class _GroupInRows:
         return _Update(self.start, self.stop, self.group.parts[module.name], dropout)
 
 
-def _runs(bank: AdapterBank, shares: Sequence[Share]) -> list[tuple[int, list[str], int]]:
-    """Find neighbouring shares that fit in one group: number of the first, their slots, their rows."""
-    runs: list[tuple[int, list[str], int]] = []
-    for number, (slot, num_rows) in enumerate((share.slot, share.num_rows) for share in shares):
+def _joined(bank: AdapterBank, rows: Rows) -> list[tuple[int, list[str], int]]:
+    """Join spans whose adapters fit in one group: number of the first span, their slots, all their rows."""
+    joined: list[tuple[int, list[str], int]] = []
+    for number, (slot, num_rows) in enumerate(zip(rows.slots, rows.num_rows, strict=True)):
         if slot is None:
-            runs.append((number, [], num_rows))
+            joined.append((number, [], num_rows))
             continue
-        first, before, rows_before = runs[-1] if runs else (number, [], 0)
+        first, before, rows_before = joined[-1] if joined else (number, [], 0)
         if before and rows_before == num_rows * len(before) and is_alike(bank, before[0], slot):
-            runs[-1] = first, [*before, slot], rows_before + num_rows
+            joined[-1] = first, [*before, slot], rows_before + num_rows
         else:
-            runs.append((number, [slot], num_rows))
-    return runs
+            joined.append((number, [slot], num_rows))
+    return joined
 
 
 def ordinals_of(batch: Batch, side: Side, width: int, first: Sequence[int] | None = None) -> Tensor:
@@ -227,14 +224,14 @@ def ordinals_of(batch: Batch, side: Side, width: int, first: Sequence[int] | Non
         batch: the batch, in the processor's memory.
         side: source or target tokens.
         width: width of the rows.
-        first: for each part, number of tokens of its micro-batch in earlier passes.
+        first: for each span, number of tokens of its micro-batch in earlier slices.
 
     Returns:
         int32 [rows, width]; 0 at padding.
     """
     firsts = [0] * len(batch.num_rows) if first is None else list(first)
     segments = batch.segments[side]
-    counts = [sum(segment.length for segment in part) for part in segments]
+    counts = [sum(segment.length for segment in own) for own in segments]
     places = np.concatenate([np.arange(count) + start for count, start in zip(counts, firsts, strict=True)])
     flat = np.zeros(sum(batch.num_rows) * width, dtype=np.int32)
     flat[token_positions(segments, batch.num_rows, width)] = places

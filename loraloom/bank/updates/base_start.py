@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from loraloom.bank.updates.frozen_down import add_with_frozen_down
 from loraloom.bank.updates.lora import Lora
-from loraloom.bank.updates.lora_stack import LoraStack, Neighbours
+from loraloom.bank.updates.lora_stack import LoraStack, SpanGroup
 from loraloom.bank.updates.low_rank import LowRank
 from loraloom.bank.updates.update import Copies, Draw
 from loraloom.base.device_and_dtype import product_dtype
@@ -171,12 +171,12 @@ class TwinStack(LoraStack):
         linear: FrozenLinear,
         x: Tensor,
         y: Tensor | None,
-        groups: Sequence[Neighbours],
+        groups: Sequence[SpanGroup],
         draw: Draw | None,
     ) -> Tensor:
         """Add s · B₋ A₋ x, and then s · B A dropout(x), in the rows of each group."""
         if groups and torch.is_grad_enabled():
-            twins = [self._twins.group_of(x, near, None) for near in groups]
+            twins = [self._twins.group_of(x, own, None) for own in groups]
             y = linear.product(x) if y is None else y
             y = add_with_frozen_down(x, y, twins, is_up_trained=False)
         else:

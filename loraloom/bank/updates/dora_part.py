@@ -20,7 +20,7 @@ class DoraPart:
         B: [out, r], float32, trained; zero at the start.
         magnitude: [out], float32, trained: the length of each row of W + ΔW.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: dropout of the input, including that of the base's part, while training.
+        dropout: dropout of the input, including that of the base's product, while training.
     """
 
     A: nn.Parameter

@@ -1,6 +1,6 @@
 """DoRA in a pass: for the rows of each adapter, f (W x + s B A x) + b with f = m / ‖W + s B A‖.
 
-With dropout, PEFT gives the dropped input d to the base's part as well:
+With dropout, PEFT gives the dropped input d to the base's product as well:
 
     y + f z - W d    with    z = W d + s B A d
 
@@ -44,12 +44,12 @@ class _Weights:
 
 
 @dataclass(frozen=True)
-class _Share:
-    """The rows of one adapter in a pass.
+class _DoraSpan:
+    """A span of a pass, and the adapter that it belongs to.
 
     Args:
         start, stop: first row, and the row after the last.
-        part: the adapter's part in the linear.
+        update: what the adapter adds to the linear.
         weights: the adapter's weights.
         linear: the frozen linear.
         kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
@@ -57,7 +57,7 @@ class _Share:
 
     start: int
     stop: int
-    part: DoraPart
+    update: DoraPart
     weights: _Weights
     linear: FrozenLinear
     kept: Tensor | None = None
@@ -65,12 +65,12 @@ class _Share:
     @property
     def scaling(self) -> float:
         """The scaling of B A, and of a dropped input."""
-        return self.part.scaling * self.input_scaling
+        return self.update.scaling * self.input_scaling
 
     @property
     def input_scaling(self) -> float:
         """1 / (1 - p) with dropout, so that masks are 0 or 1."""
-        return 1 if self.kept is None else 1 / (1 - self.part.dropout)
+        return 1 if self.kept is None else 1 / (1 - self.update.dropout)
 
     def own(self, x: Tensor) -> Tensor:
         """Return its rows of x, [tokens, features]."""
@@ -120,7 +120,7 @@ class DoraStack:
     """
 
     def __init__(self, updates: Mapping[str, DoraPart], dtype: torch.dtype) -> None:
-        self._parts = dict(updates)
+        self._updates = dict(updates)
         self._dtype = dtype
         self._weights: dict[str, _Weights] = {}
         self._versions: dict[str, list[int]] = {}
@@ -129,9 +129,9 @@ class DoraStack:
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
         """Forget the norms of earlier weights; nothing is copied in advance."""
         for slot in owners:
-            if slot not in self._parts:
+            if slot not in self._updates:
                 continue
-            versions = [parameter._version for parameter in self._parts[slot].parameters.values()]
+            versions = [parameter._version for parameter in self._updates[slot].parameters.values()]
             if not only_if_changed or versions != self._versions.get(slot):
                 self._weights.pop(slot, None)
             self._versions[slot] = versions
@@ -139,36 +139,36 @@ class DoraStack:
 
     def group(self, spans: Sequence[Span]) -> list[Span]:
         """Return the spans of its adapters, each by itself."""
-        return [span for span in spans if span.slot in self._parts]
+        return [span for span in spans if span.slot in self._updates]
 
     def add(
         self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Span], draw: Draw | None
     ) -> Tensor:
         """Compute the rows of each adapter from x and y."""
         y = linear.product(x) if y is None else y
-        shares = [self._share(linear, x, span, draw) for span in groups]
-        if shares and torch.is_grad_enabled():
-            parameters = [p for share in shares for p in share.part.parameters.values()]
-            return _AddDora.apply(x, y, shares, *parameters)  # type: ignore[no-any-return, no-untyped-call]
-        for share in shares:
-            share.compute(x, y, y)
+        spans = [self._span(linear, x, span, draw) for span in groups]
+        if spans and torch.is_grad_enabled():
+            parameters = [p for span in spans for p in span.update.parameters.values()]
+            return _AddDora.apply(x, y, spans, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+        for span in spans:
+            span.compute(x, y, y)
         return y
 
-    def _share(self, linear: FrozenLinear, x: Tensor, span: Span, draw: Draw | None) -> _Share:
-        part = self._parts[span.slot]
+    def _span(self, linear: FrozenLinear, x: Tensor, span: Span, draw: Draw | None) -> _DoraSpan:
+        update = self._updates[span.slot]
         if span.slot not in self._weights:
-            self._weights[span.slot] = _prepare(part, linear, self._dtype)
-        share = _Share(span.start, span.stop, part, self._weights[span.slot], linear)
-        if draw is None or not part.dropout:
-            return share
+            self._weights[span.slot] = _prepare(update, linear, self._dtype)
+        found = _DoraSpan(span.start, span.stop, update, self._weights[span.slot], linear)
+        if draw is None or not update.dropout:
+            return found
         shape = torch.Size((span.stop - span.start, *x.shape[1:]))
-        return replace(share, kept=draw(span.slot, part.dropout, shape))
+        return replace(found, kept=draw(span.slot, update.dropout, shape))
 
 
 @torch.no_grad()
-def _prepare(part: DoraPart, linear: FrozenLinear, dtype: torch.dtype) -> _Weights:
-    norms = part.norms(linear)
-    A, B, magnitude = part.A.detach(), part.B.detach(), part.magnitude.detach()
+def _prepare(update: DoraPart, linear: FrozenLinear, dtype: torch.dtype) -> _Weights:
+    norms = update.norms(linear)
+    A, B, magnitude = update.A.detach(), update.B.detach(), update.magnitude.detach()
     return _Weights(A.to(dtype), B.to(dtype), norms, magnitude / norms)
 
 
@@ -177,34 +177,34 @@ class _AddDora(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, shares: Sequence[_Share], *parameters: nn.Parameter
+        ctx: Any, x: Tensor, y: Tensor, spans: Sequence[_DoraSpan], *parameters: nn.Parameter
     ) -> Tensor:
         out = y.clone(memory_format=torch.contiguous_format)
-        kept = [share.compute(x, y, out) for share in shares]
+        kept = [span.compute(x, y, out) for span in spans]
         # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
         # saved because it must be an error if they change before the backward pass.
-        ctx.shares = [replace(share, kept=None) for share in shares]
+        ctx.spans = [replace(span, kept=None) for span in spans]
         tensors = [tensor for pair in kept for tensor in pair]
-        ctx.save_for_backward(x, *tensors, *(share.kept for share in shares), *parameters)
+        ctx.save_for_backward(x, *tensors, *(span.kept for span in spans), *parameters)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
-        num = len(ctx.shares)
+        num = len(ctx.spans)
         into_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         into_y = upstream.clone() if ctx.needs_input_grad[1] else None
         into_parameters: list[Tensor] = []
-        for number, bare in enumerate(ctx.shares):
-            share = replace(bare, kept=saved[2 * num + number])
+        for number, bare in enumerate(ctx.spans):
+            span = replace(bare, kept=saved[2 * num + number])
             low, z = saved[2 * number : 2 * number + 2]
-            into_parameters += _backward(share, x, upstream, low, z, into_x, into_y)
+            into_parameters += _backward(span, x, upstream, low, z, into_x, into_y)
         return into_x, into_y, None, *into_parameters
 
 
 def _backward(
-    share: _Share,
+    span: _DoraSpan,
     x: Tensor,
     upstream: Tensor,
     low: Tensor,
@@ -213,20 +213,20 @@ def _backward(
     into_y: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of A, B and the magnitudes; write those of its rows of x and y."""
-    weights, place = share.weights, slice(share.start, share.stop)
-    own = share.own(upstream).to(low.dtype)
+    weights, place = span.weights, slice(span.start, span.stop)
+    own = span.own(upstream).to(low.dtype)
     scaled = own * weights.factors.to(low.dtype)  # ∂z
-    into_low = (scaled @ weights.B).mul_(share.scaling)
-    into_A = into_low.T @ share.drop(share.own(x).to(low.dtype))
-    into_B = (scaled.T @ low).mul_(share.scaling)
+    into_low = (scaled @ weights.B).mul_(span.scaling)
+    into_A = into_low.T @ span.drop(span.own(x).to(low.dtype))
+    into_B = (scaled.T @ low).mul_(span.scaling)
     into_magnitude = (own.float() * z.float()).sum(0) / weights.norms
-    if into_y is not None and share.kept is None:
+    if into_y is not None and span.kept is None:
         into_y[place] = scaled.view_as(into_y[place])
     if into_x is not None:
         through = into_low @ weights.A
-        if share.kept is not None:
-            weight = share.linear.dense()
-            into_base = ((scaled - own) * share.input_scaling).to(weight.dtype)
-            through = share.drop(through + (into_base @ weight).to(low.dtype))
+        if span.kept is not None:
+            weight = span.linear.dense()
+            into_base = ((scaled - own) * span.input_scaling).to(weight.dtype)
+            through = span.drop(through + (into_base @ weight).to(low.dtype))
         into_x[place] = through.view_as(into_x[place])
     return into_A.float(), into_B.float(), into_magnitude

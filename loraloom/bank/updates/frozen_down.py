@@ -23,7 +23,7 @@ def add_with_frozen_down(x: Tensor, y: Tensor, groups: Sequence[Group], *, is_up
     Args:
         x: the linear's input, [rows, len, in].
         y: its output, [rows, len, out]; not modified.
-        groups: groups of disjoint rows; other rows are unchanged.
+        groups: groups with disjoint spans; other rows are unchanged.
         is_up_trained: whether B gets a gradient.
     """
     ups = [B for group in groups for B in group.parameters[1::2]] if is_up_trained else []
@@ -52,7 +52,7 @@ class _AddWithFrozenDown(torch.autograd.Function):
         into_ups: list[Tensor] = []
         for unmasked, low, kept in zip(ctx.groups, saved[:num], saved[num : 2 * num], strict=True):
             group = replace(unmasked, kept=kept)
-            own = group.share(upstream)
+            own = group.rows_of(upstream)
             if ctx.num_ups:
                 into_ups += _of_each(group, product(low.mT, own).mT)
             if into_x is not None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from loraloom.bank.updates.lora import Lora
-from loraloom.bank.updates.lora_stack import LoraStack, Neighbours
+from loraloom.bank.updates.lora_stack import LoraStack, SpanGroup
 from loraloom.bank.updates.low_rank import LowRank, low_rank_groups
 from loraloom.bank.updates.update import Draw, ParameterGroup
 from loraloom.base.device_and_dtype import product_dtype
@@ -120,7 +120,7 @@ class BiasedStack(LoraStack):
 
     def __init__(self, updates: Mapping[str, BiasedPart], dtype: torch.dtype) -> None:
         super().__init__({slot: update.low_rank for slot, update in updates.items()}, dtype)
-        self._biases = updates
+        self._biased = updates
         self.signature = ("bias", self.signature)
 
     def add(
@@ -128,17 +128,14 @@ class BiasedStack(LoraStack):
         linear: FrozenLinear,
         x: Tensor,
         y: Tensor | None,
-        groups: Sequence[Neighbours],
+        groups: Sequence[SpanGroup],
         draw: Draw | None,
     ) -> Tensor:
         """Compute y + s · B A dropout(x), and add s b, in the rows of each group."""
         y = super().add(linear, x, y, groups, draw)
-        spans = [span for near in groups for span in near.spans]
-        parts = [self._biases[span.slot] for span in spans]
-        rows = [
-            (span.start, span.stop, part.low_rank.scaling) for span, part in zip(spans, parts, strict=True)
-        ]
-        return _AddBiases.apply(y, rows, *(part.bias for part in parts))  # type: ignore[no-any-return, no-untyped-call]
+        spans = [(span, self._biased[span.slot]) for own in groups for span in own.spans]
+        rows = [(span.start, span.stop, update.low_rank.scaling) for span, update in spans]
+        return _AddBiases.apply(y, rows, *(update.bias for _, update in spans))  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _AddBiases(torch.autograd.Function):

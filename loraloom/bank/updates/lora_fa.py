@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from loraloom.bank.updates.frozen_down import add_with_frozen_down
 from loraloom.bank.updates.lora import Lora
-from loraloom.bank.updates.lora_stack import LoraStack, Neighbours
+from loraloom.bank.updates.lora_stack import LoraStack, SpanGroup
 from loraloom.bank.updates.update import Draw, ParameterGroup, Update
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
@@ -76,12 +76,12 @@ class LoraFaStack(LoraStack):
         linear: FrozenLinear,
         x: Tensor,
         y: Tensor | None,
-        groups: Sequence[Neighbours],
+        groups: Sequence[SpanGroup],
         draw: Draw | None,
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group, without keeping x."""
         if not groups or not torch.is_grad_enabled():
             return super().add(linear, x, y, groups, draw)
-        made = [self.group_of(x, near, draw) for near in groups]
+        made = [self.group_of(x, own, draw) for own in groups]
         y = linear.product(x) if y is None else y
         return add_with_frozen_down(x, y, made, is_up_trained=True)

@@ -23,12 +23,12 @@ from loraloom.kernels.low_rank_sums import Group, add_low_ranks, linear_with_low
 NEAR_RANKS = 2
 
 
-class Neighbours(NamedTuple):
-    """Neighbouring adapters of a stack, and their rows, the same number for each.
+class SpanGroup(NamedTuple):
+    """Spans that follow one another and are computed together, with the same number of rows each.
 
     Args:
-        first, last: their numbers among the stack's adapters.
-        spans: the rows of each.
+        first, last: the numbers of their adapters, which follow one another too, among the stack's.
+        spans: the spans, in order.
     """
 
     first: int
@@ -37,8 +37,8 @@ class Neighbours(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """Adapters of near ranks as one pair of tensors.
+class _StackedFactors:
+    """A and B of adapters of near ranks as one pair of tensors.
 
     Args:
         A: [adapters, r, in], where r is the largest rank.
@@ -65,9 +65,9 @@ class LoraStack:
         self._dtype = dtype
         self._copied: dict[str, Copies] = {}
         self._versions: dict[str, list[int]] = {}
-        self._shelves: list[_Shelf | None] = []  # the shelf of each adapter
+        self._factors: list[_StackedFactors | None] = []  # those that each adapter is in
         for first, last in _near_ranks([update.r for update in self._updates]):
-            self._shelves += [self._shelf(first, last)] * (last + 1 - first)
+            self._factors += [self._stack(first, last)] * (last + 1 - first)
         self._scalings: dict[tuple[int, int, bool], float | Tensor] = {}
         self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
 
@@ -82,33 +82,33 @@ class LoraStack:
                     side.extend(own)
         return found
 
-    def group(self, spans: Sequence[Span]) -> list[Neighbours]:
-        """Group neighbouring spans of the same size, if their adapters are neighbours of near ranks."""
-        runs: list[Neighbours] = []
+    def group(self, spans: Sequence[Span]) -> list[SpanGroup]:
+        """Group spans of the same size that follow one another, if their adapters do and have near ranks."""
+        groups: list[SpanGroup] = []
         for span in spans:
             if (number := self._slots.get(span.slot)) is None:
                 continue
-            if runs and self._continues(runs[-1], number, span):
-                runs[-1] = Neighbours(runs[-1].first, number, (*runs[-1].spans, span))
+            if groups and self._continues(groups[-1], number, span):
+                groups[-1] = SpanGroup(groups[-1].first, number, (*groups[-1].spans, span))
             else:
-                runs.append(Neighbours(number, number, (span,)))
-        return runs
+                groups.append(SpanGroup(number, number, (span,)))
+        return groups
 
-    def _continues(self, near: Neighbours, number: int, span: Span) -> bool:
-        is_next = number == near.last + 1 and span.start == near.spans[-1].stop
-        is_as_large = span.stop - span.start == near.spans[0].stop - near.spans[0].start
-        return is_next and is_as_large and _is_same(self._shelves[near.first], self._shelves[number])
+    def _continues(self, group: SpanGroup, number: int, span: Span) -> bool:
+        is_next = number == group.last + 1 and span.start == group.spans[-1].stop
+        is_as_large = span.stop - span.start == group.spans[0].stop - group.spans[0].start
+        return is_next and is_as_large and _is_same(self._factors[group.first], self._factors[number])
 
     def add(
         self,
         linear: FrozenLinear,
         x: Tensor,
         y: Tensor | None,
-        groups: Sequence[Neighbours],
+        groups: Sequence[SpanGroup],
         draw: Draw | None,
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group."""
-        made = [self.group_of(x, near, draw) for near in groups]
+        made = [self.group_of(x, own, draw) for own in groups]
         needs_gradient = bool(made) and torch.is_grad_enabled()
         if y is None and needs_gradient and (operands := linear.operands()) is not None:
             return linear_with_low_ranks(x, *operands, made)
@@ -119,66 +119,67 @@ class LoraStack:
             group.add_to(x, y)
         return y
 
-    def group_of(self, x: Tensor, near: Neighbours, draw: Draw | None) -> Group:
-        """Return neighbours with their rows of x and their masks."""
-        own = self._updates[near.first : near.last + 1]
-        A, B = self._stacked(near, own)
-        drops = draw is not None and any(update.dropout for update in own)
-        parameters = tuple(parameter for update in own for parameter in (update.A, update.B))
+    def group_of(self, x: Tensor, own: SpanGroup, draw: Draw | None) -> Group:
+        """Return the adapters of some spans with the masks of their rows of x."""
+        updates = self._updates[own.first : own.last + 1]
+        A, B = self._factors_of(own, updates)
+        drops = draw is not None and any(update.dropout for update in updates)
+        parameters = tuple(parameter for update in updates for parameter in (update.A, update.B))
         group = Group(
-            near.spans[0].start, near.spans[-1].stop, A, B, parameters, self._scaling(near, drops, x.device)
+            own.spans[0].start, own.spans[-1].stop, A, B, parameters, self._scaling(own, drops, x.device)
         )
-        return replace(group, kept=_kept(x, near, own, draw)) if drops and draw is not None else group
+        return replace(group, kept=_kept(x, own, updates, draw)) if drops and draw is not None else group
 
-    def _stacked(self, near: Neighbours, own: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
-        shelf = self._shelves[near.first]
-        if shelf is None or (len(own) == 1 and own[0].A.dtype == self._dtype):
-            return own[0].A.detach(), own[0].B.detach()
-        if len(own) == 1:
-            number, r = near.first - shelf.first, own[0].r
-            return shelf.A[number, :r], shelf.B[number, :, :r]
-        if len(own) == len(shelf.A):
-            return shelf.A, shelf.B
-        place, r = slice(near.first - shelf.first, near.last + 1 - shelf.first), max(u.r for u in own)
-        return shelf.A[place, :r], shelf.B[place, :, :r]
+    def _factors_of(self, own: SpanGroup, updates: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
+        factors, first = self._factors[own.first], updates[0]
+        if factors is None or (len(updates) == 1 and first.A.dtype == self._dtype):
+            return first.A.detach(), first.B.detach()
+        if len(updates) == 1:
+            number = own.first - factors.first
+            return factors.A[number, : first.r], factors.B[number, :, : first.r]
+        if len(updates) == len(factors.A):
+            return factors.A, factors.B
+        place = slice(own.first - factors.first, own.last + 1 - factors.first)
+        r = max(update.r for update in updates)
+        return factors.A[place, :r], factors.B[place, :, :r]
 
-    def _scaling(self, near: Neighbours, drops: bool, device: torch.device) -> float | Tensor:
+    def _scaling(self, own: SpanGroup, drops: bool, device: torch.device) -> float | Tensor:
         """Return the scaling of each adapter; with dropout, times 1 / (1 - p), so that masks are 0 or 1."""
-        key = near.first, near.last, drops
+        key = own.first, own.last, drops
         if key not in self._scalings:
-            own = self._updates[near.first : near.last + 1]
-            each = [update.scaling / (1 - update.dropout if drops else 1) for update in own]
+            updates = self._updates[own.first : own.last + 1]
+            each = [update.scaling / (1 - update.dropout if drops else 1) for update in updates]
             self._scalings[key] = (
                 each[0] if len(set(each)) == 1 else torch.tensor(each, device=device)[:, None, None]
             )
         return self._scalings[key]
 
     @torch.no_grad()
-    def _shelf(self, first: int, last: int) -> _Shelf | None:
+    def _stack(self, first: int, last: int) -> _StackedFactors | None:
         updates = self._updates[first : last + 1]
         A, B = updates[0].A, updates[0].B
         if len(updates) == 1 and A.dtype == self._dtype:
             return None
         r = max(update.r for update in updates)
-        shelf = _Shelf(
+        factors = _StackedFactors(
             A.new_zeros(len(updates), r, A.shape[1], dtype=self._dtype),
             B.new_zeros(len(updates), B.shape[0], r, dtype=self._dtype),
             first,
         )
         for number, slot in enumerate(list(self._slots)[first : last + 1]):
-            places = [shelf.A[number, : updates[number].r], shelf.B[number, :, : updates[number].r]]
+            places = [factors.A[number, : updates[number].r], factors.B[number, :, : updates[number].r]]
             self._copied[slot] = places, [updates[number].A, updates[number].B]
-        return shelf
+        return factors
 
 
-def _is_same(shelf: _Shelf | None, other: _Shelf | None) -> bool:
-    return shelf is not None and shelf is other
+def _is_same(factors: _StackedFactors | None, other: _StackedFactors | None) -> bool:
+    return factors is not None and factors is other
 
 
-def _kept(x: Tensor, near: Neighbours, updates: Sequence[LowRank], draw: Draw) -> Tensor:
+def _kept(x: Tensor, own: SpanGroup, updates: Sequence[LowRank], draw: Draw) -> Tensor:
     """Draw which inputs are not dropped, bool [their rows, len, in], adapter by adapter."""
     masks = []
-    for span, update in zip(near.spans, updates, strict=True):
+    for span, update in zip(own.spans, updates, strict=True):
         shape = torch.Size((span.stop - span.start, *x.shape[1:]))
         if update.dropout:
             masks.append(draw(span.slot, update.dropout, shape))
@@ -188,7 +189,7 @@ def _kept(x: Tensor, near: Neighbours, updates: Sequence[LowRank], draw: Draw) -
 
 
 def _near_ranks(ranks: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the first and last of neighbours whose ranks are near."""
+    """Return the first and last of adapters that follow one another and whose ranks are near."""
     found: list[tuple[int, int]] = []
     for number, r in enumerate(ranks):
         if found:

@@ -93,7 +93,7 @@ class Stack(Protocol):
     Its tensors keep their addresses while the adapters are the same; `copies` returns how to update them.
     """
 
-    signature: Hashable  # stacks with equal signatures group the rows of a batch in the same way
+    signature: Hashable  # stacks with equal signatures group the spans of a batch in the same way
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
         """Return the tensors to copy into, and those to copy from.

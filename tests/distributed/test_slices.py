@@ -23,27 +23,27 @@ PLANS = [[list(range(8))], [list(range(4)), [9, 8, 7]], [[5]], [[n, n + 1] for n
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
 @pytest.mark.parametrize("plan", PLANS, ids=len)
 def test_every_row_belongs_to_one_rank(plan: list[list[int]], size: int) -> None:
-    shares = [divide(plan, ROWS, rank, size) for rank in range(size)]
+    slices = [divide(plan, ROWS, rank, size) for rank in range(size)]
     for number, rows in enumerate(plan):
-        found = [row for share in shares for row in rows[slice(*share[number])]]
+        found = [row for own in slices for row in rows[slice(*own[number])]]
         assert found == rows
 
 
 def test_ranks_have_about_as_many_tokens() -> None:
     plan = PLANS[-1]
     largest = max(ROWS.num_tokens(range(40)))
-    shares = [divide(plan, ROWS, rank, 4) for rank in range(4)]
+    slices = [divide(plan, ROWS, rank, 4) for rank in range(4)]
     tokens = [
-        sum(int(ROWS.num_tokens(rows[slice(*span)]).sum()) for rows, span in zip(plan, share, strict=True))
-        for share in shares
+        sum(int(ROWS.num_tokens(rows[slice(*each)]).sum()) for rows, each in zip(plan, own, strict=True))
+        for own in slices
     ]
     assert max(tokens) - min(tokens) <= 2 * largest
 
 
 def test_with_as_many_micro_batches_as_ranks_none_is_cut() -> None:
     even = EncodedSet([[1, 2]] * 8, [[1]] * 8)
-    shares = [divide([[0, 1], [2, 3], [4, 5], [6, 7]], even, rank, 4) for rank in range(4)]
-    assert [[stop - first for first, stop in share] for share in shares] == [
+    slices = [divide([[0, 1], [2, 3], [4, 5], [6, 7]], even, rank, 4) for rank in range(4)]
+    assert [[stop - first for first, stop in own] for own in slices] == [
         [2 if number == rank else 0 for number in range(4)] for rank in range(4)
     ]
 
