@@ -100,7 +100,10 @@ def check(
         refused = [option for option, value in given.items() if value]
         if refused:
             raise typer.BadParameter(
-                Message("{option} requires a recipe; a script is only read", option=", ".join(refused))
+                Message(
+                    "{option} can be used with a recipe only; a script is read but not run",
+                    option=", ".join(refused),
+                )
             )
         _check_script(Path(recipe), out, show_all=show_all, as_json=as_json)
         return

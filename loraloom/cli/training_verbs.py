@@ -200,6 +200,7 @@ def search(
         given = {"RECIPE": recipe, "--space": space, "--trials": trials, "--halving": halving, "--set": sets}
         given |= {"--out": out, "--resume": resume, "--allow": allow}
         given |= {"--ray": ray, "--ray-cpus": ray_cpus, "--send-files": send_files}
+        given |= {"--sampler": sampler != "tpe"}
         _join(join, [name for name, value in given.items() if value], base, data, as_json)
         return
     _refuse_both(out, resume)

@@ -111,7 +111,7 @@ def check_adapter_options(
         raise typer.BadParameter(Message("--adapter requires --base, the base that it was trained on"))
     if adapters and (given := [option for option, value in only_with_run.items() if value]):
         raise typer.BadParameter(
-            Message("{given} requires a run and cannot be combined with --adapter", given=", ".join(given))
+            Message("{given} can be used with a run only, not with --adapter", given=", ".join(given))
         )
 
 

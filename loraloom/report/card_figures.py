@@ -53,11 +53,12 @@ def comparison_lines(comparison: Comparison, name: str) -> list[str]:
     lines += ["", *(f"- {key}: {rendered(signature)}" for key, signature in signatures)] if signatures else []
     if (moved := models[name].movement) is not None:
         lines += ["", movement_line(moved)]
-    return [
-        *lines,
-        "",
-        filled("Computed on {num_rows} {what} rows.", num_rows=comparison.num_rows, what=comparison.what),
-    ]
+    on_what = (
+        filled("Computed on {num_rows} prompts.", num_rows=comparison.num_rows)
+        if comparison.what == "prompts"
+        else filled("Computed on {num_rows} {what} rows.", num_rows=comparison.num_rows, what=comparison.what)
+    )
+    return [*lines, "", on_what]
 
 
 def _interval(difference: Difference | None) -> tuple[str, str]:

@@ -29,7 +29,6 @@ class AdapterFile:
     """An adapter's file, as described by its header."""
 
     num_bytes: int
-    num_linears: int
     num_weights: int
 
 
@@ -232,4 +231,4 @@ def _adapter_file(run: Run, name: str) -> AdapterFile | None:
             where=str(path),
             fix=Message("To write it again, {how_to_resume}.", how_to_resume=how_to_resume(run)),
         ) from None
-    return AdapterFile(path.stat().st_size, len(tensors) // 2, num_weights)
+    return AdapterFile(path.stat().st_size, num_weights)
