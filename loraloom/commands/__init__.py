@@ -1,1 +1,1 @@
-"""One file per command; each reads a recipe or a run and adds files to a run."""
+"""The commands, one file each; most read a recipe or a run, and add files to a run."""

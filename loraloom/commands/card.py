@@ -44,7 +44,7 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
         `{"experiment", "card": Markdown, "file": the file written, or None}`.
 
     Raises:
-        RunError: it is no run, has no such adapter, or the file cannot be written.
+        RunError: `run` is not a run or has no such adapter, or the file cannot be written.
         AdapterError: the adapter is damaged.
     """
     opened = open_run(run)
@@ -66,7 +66,7 @@ def card_foreign(
         report: called with notes on the adapter.
 
     Returns:
-        As `card`.
+        As in `card`.
 
     Raises:
         LoRALoomError: the base or the adapter is unusable, or the file cannot be written.
@@ -102,7 +102,7 @@ def _written(make: Callable[[], str], out: Path | None) -> str:
 
 
 def adapter_facts(run: Run, name: str) -> Facts:
-    """Collect the facts on a card of a finished adapter."""
+    """Collect the facts for the card of a finished adapter."""
     folder = run.adapters / name
     known = read_provenance(run)
     adapter = read_adapter(folder)
@@ -127,10 +127,10 @@ def run_card(run: Run, facts: Facts) -> str:
 
 
 def hub_card(run: Run, facts: Facts, repository: str) -> str:
-    """Return the card of one adapter of a run, for a repository of the hub.
+    """Return the card of one adapter of a run, for a repository on the hub.
 
     Args:
-        facts: with the base's name on the hub.
+        facts: facts about the adapter, with the base's name on the hub.
         repository: `owner/name`, which the code loads the adapter from.
     """
     return "\n".join(
@@ -154,7 +154,7 @@ def hub_card(run: Run, facts: Facts, repository: str) -> str:
 
 
 def best_comparison(run: Run, name: str) -> Comparison | None:
-    """Read the comparison that a card of this adapter is about; None if it was not compared.
+    """Read the comparison that an adapter's card shows; None if the adapter was not compared.
 
     Raises:
         RunError: the file is damaged.

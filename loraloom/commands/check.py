@@ -30,7 +30,7 @@ class CheckReport:
     Args:
         findings: all findings; after an `error`, `train` would refuse to start.
         material: the base and the encoded rows that were checked.
-        batch: three rows as the model sees them; they contain text.
+        batch: three rows as the model sees them; they contain text from the data.
     """
 
     findings: list[Finding]

@@ -74,15 +74,16 @@ def compare(
         prompts, prompts_file: other rows to answer instead, as texts or in a file.
         experiments: experiments whose adapters answer; all by default.
         name: name of the file; by default what was compared.
-        base, data: present location of the run's base and data (a folder or file), if they were moved.
-        source_lang, target_lang: languages of the rows and answers with a multilingual base, if they are not
-            as in training.
+        base, data: present locations of the run's base and data (a folder or file), if they were moved.
+        source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
+            differ from those in training.
         spbleu_model: a sentencepiece model, for spBLEU, which is not computed without one.
-        report, stop: called with progress; token to stop by, instead of SIGINT and SIGTERM.
-        ranks: the processes of the command; the others follow this one.
+        report: called with progress.
+        stop: token to stop by, instead of SIGINT and SIGTERM.
+        ranks: the processes that answer together; the others follow this one.
 
     Returns:
-        The content of the file, and its path.
+        The comparison as stored; `file` is its path.
 
     Raises:
         LoRALoomError: the run, its data or its adapters are unusable, or another process is writing this
@@ -131,13 +132,14 @@ def compare_adapters(
         adapters: folders in PEFT's format, each with or without `NAME=` in front.
         data: rows with known answers, which the answers are compared with.
         prompts, prompts_file: rows to answer instead.
-        sets: `key=value` each, of `data`, `generation`, `dtype`, `quantization`, `device` or `seed`.
+        sets: settings of `data` and `generation`, `dtype`, `quantization`, `device` or `seed`, each as
+            `key=value`.
         source_lang, target_lang, spbleu_model: as in `compare`.
         out: the JSON file to store the comparison in; without one, it is not stored.
         report, stop, ranks: as in `compare`.
 
     Returns:
-        As `compare`; `file` is empty if the comparison is not stored.
+        As in `compare`; `file` is empty if the comparison is not stored.
 
     Raises:
         LoRALoomError: the base, the adapters or the rows are unusable.

@@ -124,9 +124,9 @@ def export_foreign(
     Args:
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
-        data: rows for the verification; without any, random tokens are used.
+        data: rows for the verification; without them, random tokens are used.
         prompts: rows for the verification instead, with or without known answers.
-        sets: `key=value` each, of `data` and `generation`.
+        sets: settings of `data` and `generation`, each as `key=value`.
         out, format, quantization, adapter_only, report, stop: as in `export`.
 
     Raises:
@@ -162,7 +162,7 @@ def export_foreign(
 
 
 def _given_rows(recipe: Recipe, file: Path, advice: str, report: Report) -> tuple[list[Example], list[str]]:
-    """Read rows for a proof; if there are too many, some of them, with a note."""
+    """Read rows for a proof; if there are too many, choose some and note that."""
     rows = [to_answer(prompt) for prompt in prompts_in_files(recipe, file, report, advice)]
     chosen = spread(rows, MOST_PROOF_ROWS)
     if len(chosen) == len(rows):
@@ -177,11 +177,11 @@ def _given_rows(recipe: Recipe, file: Path, advice: str, report: Report) -> tupl
 
 
 def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[Format, str, Form]:
-    """Find the format, and check that it has what is asked for.
+    """Find a format, and check that it has the requested quantization and form.
 
     Raises:
-        RecipeError: it does not.
-        ModelError: a package that writes it is not installed.
+        RecipeError: the format, quantization or form does not exist.
+        ModelError: a package that writes the format is not installed.
     """
     chosen = FORMATS.get(format)
     if chosen is None:
@@ -199,7 +199,7 @@ def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[
     form: Form = "adapter" if adapter_only else chosen.forms[0]
     if form not in chosen.forms:
         raise RecipeError(
-            Message("{title} contains base and adapter in one", title=chosen.title),
+            Message("{title} always contains the base and the adapter in one model", title=chosen.title),
             where="--adapter-only",
             fix=Message("Leave the option out, or choose --format peft."),
         )
@@ -237,7 +237,7 @@ def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) 
 
 
 def _report_memory(chosen: Format, recipe: Recipe, report: Report) -> None:
-    """Say that memory does not hold the base, before it is loaded."""
+    """Report, before the base is loaded, if it does not fit in memory."""
     note = memory_note(base_path(recipe), is_merge=chosen.name == Transformers.name)
     if note is not None:
         report(Note(message=note))

@@ -1,10 +1,10 @@
-"""find-lr, check --find-lr: a learning-rate range test with eight short adapters in one pass.
+"""find-lr, check --find-lr: a learning-rate range test; eight adapters train briefly in one pass.
 
 Smith (2017, https://arxiv.org/abs/1506.01186) increases the rate within one training. With a bank, each rate
 can have an adapter of its own, so that no rate starts from what a smaller one has learnt.
 
 The result is a run with a `range_test.json` but without adapters, for which thirty steps are too few.
-`loraloom report` shows it, as does the report of a run that it applies to.
+`loraloom report` shows the result, and so does the report of a run that it applies to.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _find(
 
 
 def _some(rows: Sequence[Example], number: int) -> Sequence[Example]:
-    """Select at most this many rows, evenly spread."""
+    """Select at most `number` rows, evenly spread."""
     return rows[:: max(1, len(rows) // number)][:number]
 
 
@@ -182,7 +182,7 @@ def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) ->
 
 
 def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
-    """Suggest the smallest rate that gains nearly as much as the best; None if no rate gains anything."""
+    """Suggest the smallest rate that gains nearly as much as the best (None if none gains), and say why."""
     gains = {result.learning_rate: result.gain for result in results if result.gain is not None}
     best = max(gains, key=lambda rate: gains[rate], default=None)
     if best is None or gains[best] <= 0:
@@ -209,7 +209,7 @@ def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
     )
     if choice != best:
         reason = Message(
-            "{reason}, nearly as much as {best:g} ({gains:.3f}), which is larger",
+            "{reason}, nearly as much as the larger rate {best:g} ({gains:.3f})",
             best=best,
             gains=gains[best],
             reason=reason,

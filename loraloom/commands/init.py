@@ -51,15 +51,16 @@ def init_recipe(
     Args:
         data: files or folders, as in `data.train`; the recipe names them as given, so it belongs beside them.
         model: value of `model_name_or_path`.
-        columns: `role=column` each, as in `data.columns`; required if the columns are not recognised.
-        sets: `key=value` each, for settings of `data` that are needed to read the files.
+        columns: columns by role, as in `data.columns`, each as `role=column`; required if they are not
+            recognised.
+        sets: settings of `data` that are needed to read the files, each as `key=value`.
         report: called with notes.
 
     Raises:
         DataError: a file cannot be read, or its columns or the languages of a multilingual base's rows are
             not recognised.
         RecipeError: `columns` or `sets` are invalid, or state languages that the base does not have.
-        ModelError: `model` is a folder that contains something else.
+        ModelError: `model` is a folder that does not exist or does not contain a supported model.
     """
     check_folder(model)
     named = [str(data)] if isinstance(data, Path) else [str(path) for path in data]
@@ -144,7 +145,7 @@ def _given(named: Sequence[str], model: str, columns: Sequence[str], sets: Seque
 
 
 def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
-    """Return an error with the command that assigns the columns, which only the user can do."""
+    """Return the problem, with a command that assigns the columns, which only the user can do."""
     columns = [f"{role}={name}" for role, name in zip(ROLES, error.example, strict=False)]
     options = joined(" ", (Message("--columns {quote}", quote=shlex.quote(each)) for each in columns))
     return dataclasses.replace(

@@ -54,8 +54,8 @@ def merge(
         out: the folder to create; it must not exist.
         experiment: the adapter's experiment; may be omitted if the run has only one.
         dtype: dtype to save in, `float32`, `bfloat16` or `float16`; by default that of the base's own files.
-        shard_by_shard: merge one tensor at a time, without generating answers; by default if memory does not
-            hold the base.
+        shard_by_shard: merge one tensor at a time, without generating answers; by default if the base does
+            not fit in memory.
         base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
             moved; they must be unchanged.
         report: called with progress and notes.
@@ -70,7 +70,7 @@ def merge(
         RunError: the run has no such adapter, `out` exists, or there is too little disk space.
         AdapterError: the adapter is damaged or belongs to another base.
         ModelError: the dtype is unusable, or the verification failed; nothing is left at `out`.
-        Interrupted: a stop was requested; nothing is left either.
+        Interrupted: a stop was requested; nothing is left at `out`.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -112,10 +112,10 @@ def merge_foreign(
         adapter: a folder in PEFT's format.
         out, dtype, shard_by_shard, report, stop: as in `merge`.
         data: rows for the verification; without them, random tokens are used.
-        sets: `key=value` each, of `data` and `generation`, which are stored in the folder.
+        sets: settings of `data` and `generation`, each as `key=value`; the folder stores them.
 
     Returns:
-        As `merge`.
+        As in `merge`.
 
     Raises:
         LoRALoomError: the base, the adapter or the rows are unusable, `out` exists, or the verification
@@ -139,11 +139,11 @@ def merge_foreign(
 
 
 def _choose_way(recipe: Recipe, wanted: bool | None, adapter: Path) -> tuple[bool, list[str]]:
-    """Choose whether to merge shard by shard; return a note on it too, if it is not the usual way.
+    """Choose whether to merge shard by shard; if so, return a note on that too.
 
     Raises:
-        ModelError: the base's files do not allow it.
-        AdapterError: the adapter does not.
+        ModelError: the base's files do not allow merging shard by shard.
+        AdapterError: the adapter does not allow it.
     """
     by_shards, notes = choose_shards(base_path(recipe), recipe.model_name_or_path, wanted)
     if by_shards:
@@ -152,7 +152,7 @@ def _choose_way(recipe: Recipe, wanted: bool | None, adapter: Path) -> tuple[boo
 
 
 def run_rows(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
-    """Restore the run's split, which a merge does not require; if it is unavailable, return the reason."""
+    """Restore the run's split, which a merge does not require; if unavailable, return None and the reason."""
     try:
         return origin.run_split(run, recipe, known), []
     except DataError as error:
@@ -171,12 +171,13 @@ def load_with_adapter(
     *,
     by_shards: bool = False,
 ) -> tuple[AdapterBank, tuple[str, ...]]:
-    """Load the run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
+    """Load a run's base in float32 on the CPU, whatever its dtype in training, with an adapter attached.
 
     Args:
-        recipe, known: the run's.
-        adapter_folder, name: the adapter.
-        examples: rows for the proof, over which a quantized base of the run is compared with this one.
+        recipe, known: recipe and provenance of the run.
+        adapter_folder, name: folder and name of the adapter.
+        examples: rows for the proof; if the run's base was quantized, the losses of both bases on these rows
+            are compared.
         by_shards: leave the base's weights in its files, in their dtype; then nothing is compared.
 
     Returns:

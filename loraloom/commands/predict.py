@@ -56,17 +56,17 @@ def predict(
             prompt per line; or a folder or pattern of such files.
         experiment: experiment whose adapter answers; may be omitted if the run has only one; `base` for the
             base.
-        keep: columns of the file to keep in the output, besides its id.
+        keep: columns of the file to keep in the output, besides the id column.
         base: present folder of the run's base, if it was moved; it must be unchanged.
-        source_lang, target_lang: languages of the rows and answers with a multilingual base, if they are not
-            as in training.
+        source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
+            differ from those in training.
         report: called with progress, and with the column used as id.
         stop: token to stop by.
-        ranks: the processes of the command; the others follow this one.
+        ranks: the processes that answer together; the others follow this one.
 
     Yields:
-        `{"row": from 1, …, "source", "answer"}` in the order of the file, with its id and the kept columns
-        in between; for several files also `"file"`. A column with one of these names gets the suffix
+        `{"row": from 1, …, "source", "answer"}` in the order of the file, with the row's id and the kept
+        columns in between; for several files also `"file"`. A column with one of these names gets the suffix
         `_in_file`.
 
     Raises:
@@ -110,10 +110,11 @@ def predict_with_adapter(
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
         file, keep, source_lang, target_lang, report, stop, ranks: as in `predict`.
-        sets: `key=value` each, of `data`, `generation`, `dtype`, `quantization`, `device` or `seed`.
+        sets: settings of `data` and `generation`, `dtype`, `quantization`, `device` or `seed`, each as
+            `key=value`.
 
     Yields:
-        As `predict`.
+        As in `predict`.
 
     Raises:
         LoRALoomError: the base, the adapter or the file is unusable; raised before the first answer.
@@ -130,7 +131,7 @@ def predict_with_adapter(
 
 
 def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], advice: str, report: Report) -> list[Prompt]:
-    """Read the rows to answer, and report the column used as their id."""
+    """Read the rows to answer, and report the column used as id and renamed columns."""
     with advising(advice):
         prompts = prompts_of_files(
             str(file),

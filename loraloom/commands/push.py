@@ -35,10 +35,10 @@ class _Material:
     """Inputs for the files that are sent.
 
     Args:
-        run, facts: of the adapter.
-        folder: the adapter's, or one that `merge` or `export` wrote.
+        run, facts: the adapter's run, and facts about the adapter.
+        folder: the adapter's folder, or one that `merge` or `export` wrote.
         base: the base's name on the hub; None if it is not known.
-        repository: where it is sent.
+        repository: repository to send the files to, `owner/name`.
     """
 
     run: Run
@@ -61,7 +61,7 @@ def push(
 ) -> JsonObject:
     """Send an adapter of a run, or a folder written from it, to a repository of the Hugging Face hub.
 
-    Its card has the evaluation results of the run's comparison in the hub's metadata form.
+    The card contains the evaluation results of the run's comparison in the hub's metadata form.
 
     Args:
         run: the run directory.
@@ -69,18 +69,18 @@ def push(
         experiment: the adapter's experiment; may be omitted if the run has only one.
         folder: a folder that `merge` or `export` wrote from this adapter; by default the adapter itself.
         base_model: name of the base on the hub, if the run names a folder.
-        is_public: whether everybody sees a new repository; by default only its owners do.
-        sends: whether to send; by default nothing is contacted.
+        is_public: whether everybody can see a new repository; by default only its owners can.
+        sends: whether to send; by default the hub is not contacted.
         report: called with notes.
 
     Returns:
         `{"repository", "experiment", "base", "is_sent", "is_private", "url", "files": [{"path", "bytes"}],
-        "bytes", "card": Markdown, "notes"}`; `base` is its name on the hub, or None.
+        "bytes", "card": Markdown, "notes"}`; `base` is the base's name on the hub, or None.
 
     Raises:
         RecipeError: the repository's name is invalid.
-        RunError: the run has no such adapter, the folder is no export of it, the base has no name on the hub,
-            or the hub cannot be reached or refuses.
+        RunError: the run has no such adapter, the folder was not written from it, the base has no name on
+            the hub, or the hub cannot be reached or refuses the files.
         AdapterError: the adapter is damaged.
     """
     check_name(repository)
@@ -126,13 +126,14 @@ def push(
 
 
 def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report: Report) -> None:
-    """Say what a base without a name on the hub means.
+    """Warn or note that the base has no name on the hub.
 
     Raises:
-        RunError: it is to be sent, and is useless without.
+        RunError: an adapter is to be sent, which is useless without that name.
     """
     fix = Message(
-        "Name it with --base-model owner/name, or use --folder to send what `loraloom merge` wrote."
+        "Give its name on the hub with --base-model owner/name, or use --folder to send what `loraloom "
+        "merge` wrote."
     )
     what = Message("the base is a folder on this machine, so others cannot load the adapter")
     if is_adapter and sends:
@@ -144,13 +145,13 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
 
 
 def _adapter_files(material: _Material) -> tuple[list[HubFile], list[str]]:
-    """List the files of the adapter, with a card and a base for readers elsewhere."""
+    """List the files of the adapter, with a card for the hub, and a config with the base's name there."""
     card, notes = _with_results(hub_card(material.run, material.facts, material.repository), material)
     return _files(material.folder, {README: card.encode(), **_config(material)}), notes
 
 
 def _config(material: _Material) -> dict[str, bytes]:
-    """Return the adapter's config with the name of the base on the hub; nothing for a folder without one."""
+    """Return the adapter's config with the base's name on the hub; {} for a folder without a config."""
     file = material.folder / CONFIG
     if not file.is_file():
         return {}
@@ -165,7 +166,7 @@ def _folder_files(material: _Material) -> tuple[list[HubFile], list[str]]:
     """List the files of a merged or exported folder.
 
     Raises:
-        RunError: it was not written from this adapter.
+        RunError: the folder was not written from this adapter.
     """
     folder, card = material.folder, material.folder / README
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
@@ -187,7 +188,7 @@ def _folder_files(material: _Material) -> tuple[list[HubFile], list[str]]:
 
 
 def _with_results(text: str, material: _Material, *, is_exported: bool = False) -> tuple[str, list[str]]:
-    """Add evaluation results to a card's metadata, and say which."""
+    """Add evaluation results to a card's metadata; return the card, and a note on the results."""
     split = split_card(text)
     assert split is not None
     metadata, body = split
@@ -214,10 +215,10 @@ def _with_results(text: str, material: _Material, *, is_exported: bool = False) 
 
 
 def _files(folder: Path, changed: dict[str, bytes]) -> list[HubFile]:
-    """List the files of a folder; hidden ones are left out.
+    """List the files of a folder, without hidden ones, and with some contents changed.
 
     Raises:
-        RunError: one is a link, which may lead anywhere.
+        RunError: the folder contains a link, which may lead anywhere.
     """
     found = dict[str, bytes | Path](changed)
     for parent, folders, names in os.walk(folder):

@@ -67,7 +67,7 @@ def render_report(run: Path, format: str = "html", compare_name: str | None = No
         compare_name: comparison to show; by default that of test rows, else of eval rows, else of prompts.
 
     Raises:
-        LoRALoomError: it is not a run, has no such comparison, or one of its files is damaged.
+        LoRALoomError: `run` is not a run, has no such comparison, or has a damaged file.
     """
     return _renderer(format)(read_content(run, compare_name), open_run(run))
 

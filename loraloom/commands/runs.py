@@ -15,7 +15,8 @@ def describe_runs(folder: Path) -> list[JsonObject]:
     """Describe every run in a folder, oldest first, without loading torch or a model.
 
     Returns:
-        `[{"run": path, "status", "experiments", "started", "base"}, …]`.
+        `[{"run": path, "status", "experiments", "started", "base"}, …]`; `status` is `done`, `some failed`,
+        `unfinished` or `damaged`.
     """
     return [_describe(run) for run in list_runs(folder)]
 

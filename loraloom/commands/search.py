@@ -103,9 +103,10 @@ def search(
     Args:
         request: recipe, space, and number of trials.
         out: the run directory; by default a new one below `runs/`.
-        resume: a run of the same request, or of fewer trials, to resume instead.
+        resume: a run of the same request, or of one with fewer trials, to resume instead.
         split: for a new run: the recipe's data, if it is already split.
-        allowed: names of checks whose errors become warnings; a resumed run keeps its own too.
+        allowed: names of checks whose errors become warnings; a resumed run also keeps its earlier
+            ones.
         base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
         ray: a Ray cluster whose workers train the trials, instead of this process.
@@ -237,7 +238,7 @@ def _check_rungs(request: Request, material: Material) -> None:
 
 
 def _setup(material: Material, run: Run, stop: StopRequest) -> Setup:
-    """Return what all segments of the search share; each has its own experiments."""
+    """Return the setup that all segments of the search share, without experiments."""
     setup = material.setup(run, stop, waves=[], pass_tokens=pass_tokens(material.base))
     return replace(setup, experiments=[], initial={})
 

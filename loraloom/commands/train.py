@@ -83,7 +83,8 @@ def train(
         out: the run directory; by default a new one below `runs/`.
         resume: a run of this recipe to resume instead.
         split: for a new run: the recipe's data, if it is already split.
-        allowed: names of checks whose errors become warnings; a resumed run keeps its own too.
+        allowed: names of checks whose errors become warnings; a resumed run also keeps its earlier
+            ones.
         base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
         ray: a Ray cluster whose workers train the experiments, instead of this process.
@@ -224,7 +225,7 @@ def _planned(
     known = session.known
     is_new = known.waves is None
     if is_new:
-        release_memory()  # memory used by the gate, so that it counts as free
+        release_memory()  # memory used by the checks, so that it counts as free
         device = material.base.device
         # Ranks on a processor share its memory; each GPU has its own.
         budget = free_bytes(device) // (ranks.local_size if device.type == "cpu" else 1)
@@ -254,7 +255,7 @@ def _stop_before_training(stop: StopRequest) -> None:
 
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
-    """Verify that every adapter exists, and return how each experiment ended."""
+    """Export adapters that are missing or damaged again, write the result, and return the outcome."""
     for experiment in setup.experiments:
         if not is_exported(setup.run, state, experiment):
             report(

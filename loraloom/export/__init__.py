@@ -1,1 +1,1 @@
-"""Merging of an adapter into its base as a folder for other programs, with proof of equality."""
+"""Folders for other programs: an adapter merged into its base or exported, and verified."""

@@ -1,4 +1,4 @@
-"""Python that answers with an exported CTranslate2 folder, for its README."""
+"""Python code that answers with an exported CTranslate2 folder, for the folder's README."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loraloom.training.card_code import question_text
 
 
 def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
-    """Write Python with CTranslate2's Translator, which takes tokens and adds none."""
+    """Write Python code with CTranslate2's Translator, which takes tokens and adds no special ones."""
     base, facts = source.base, source.facts
     ids = "tokenizer(text).input_ids"
     if not base.family.ends_sources:
@@ -44,7 +44,7 @@ def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
 
 
 def _decoding(settings: GenerationSettings) -> dict[str, float]:
-    """Return the recipe's decoding under CTranslate2's names, without settings that have no effect."""
+    """Return the recipe's decoding settings under CTranslate2's names, without those that have no effect."""
     given = {name: value for name, value in beyond_greedy(settings).items() if name not in SAMPLING}
     found = {"beam_size": given.pop("num_beams", 1), **given}
     if settings.do_sample:
@@ -55,7 +55,7 @@ def _decoding(settings: GenerationSettings) -> dict[str, float]:
 
 
 def _prefix(source: ExportSource) -> list[str]:
-    """Return the tokens that an answer must begin with, if all answers have one language."""
+    """Return the tokens that an answer must begin with: the language code, if all answers share one."""
     base = source.base
     code = only([target for _, target in source.facts.languages])
     return [] if base.languages is None or code is None else [code]

@@ -1,4 +1,4 @@
-"""The format of CTranslate2: its own converter on the merged model in memory, with a corrected config."""
+"""The CTranslate2 format: CTranslate2's converter runs on the merged model, with a corrected config."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NORM_FIRST = {"bart": False, "mbart": True, "pegasus": True}
 
 
 class CTranslate2(Format):
-    """model.bin with vocabularies, and the tokenizer in a folder of its own."""
+    """A model.bin with its vocabularies, and the tokenizer in a subfolder."""
 
     name = "ctranslate2"
     title = "CTranslate2"
@@ -40,13 +40,17 @@ class CTranslate2(Format):
     decodes = EVERY
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse families that its converter gets wrong, and float16 for families that overflow in it."""
+        """Refuse families that CTranslate2 converts incorrectly, and float16 for families that overflow."""
         if family.without_ctranslate2:
             return family.without_ctranslate2
         return float16_overflows(family) if quantization == "float16" else ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Convert the model, which is released in the process."""
+        """Convert the model, and release it.
+
+        Raises:
+            ModelError: CTranslate2's converter cannot convert the model.
+        """
         tokenizer = folder / TOKENIZER_FOLDER
         tokenizer.mkdir()
         source.base.model.config.save_pretrained(tokenizer)  # AutoTokenizer may need the model's type
@@ -58,7 +62,7 @@ class CTranslate2(Format):
             save_quantized(spec, source.quantization, folder)
         except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
             raise ModelError(
-                Message("CTranslate2's converter cannot convert it"),
+                Message("CTranslate2's converter cannot convert this model"),
                 where=source.base.name,
                 found=one_line(error),
                 fix=Message("Choose another --format."),
@@ -66,7 +70,7 @@ class CTranslate2(Format):
         return notes
 
     def example(self, source: ExportSource) -> str:
-        """Write Python with CTranslate2's Translator."""
+        """Write Python code with CTranslate2's Translator."""
         return translating_code(source, TOKENIZER_FOLDER)
 
 
@@ -84,12 +88,12 @@ def _state(base: Base) -> None:
 class CompleteTokenizer:
     """A tokenizer with a name for every row of the embeddings, for the converter.
 
-    The converter takes the n-th name as the name of row n, which is wrong after a number without a token. It
-    names T5's rows without a token `<extra_id_0>` and so on, which are names of tokens.
+    The converter takes the n-th name as the name of row n, which is wrong after an id without a token. It
+    names T5's rows without a token `<extra_id_0>` and so on, which are names of other tokens.
 
     Args:
         tokenizer: tokenizer of the base.
-        vocab_size: number of rows.
+        vocab_size: number of rows of the embeddings.
     """
 
     num_madeup_words = 0  # the rows that M2M100's tokenizer would add are already there
@@ -107,7 +111,7 @@ class CompleteTokenizer:
 
 
 def _specification(base: Base) -> Any:
-    """Run CTranslate2's own converter on the model, which is released, because the result has its weights."""
+    """Run CTranslate2's converter on the model, then release the model: the result has its weights."""
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The proof's side of CTranslate2: `Translator` on an exported folder, without torch and transformers."""
+"""CTranslate2's part of the proof: `Translator` runs an exported folder without torch or transformers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GREEDY = {"beam_size": 1}
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
-    """Load the folder as any user would, and answer."""
+    """Load the folder as any user would, and compute answers and log-probabilities."""
     loaded = _LoadedModel(folder)
     options = {OPTIONS.get(name, name): value for name, value in rows.decoding.items()}
     return RuntimeOutputs(
@@ -50,7 +50,7 @@ class _LoadedModel:
         self.translator = ctranslate2.Translator(str(folder), device="cpu")
 
     def answers(self, rows: ProofRows, options: Mapping[str, float] = GREEDY) -> list[list[int]]:
-        """Return answers; without options, greedy ones."""
+        """Generate answers to the rows, by default greedily; without start and EOS."""
         forced = [[] if token is None else [self._targets[token]] for token in rows.forced_token_ids]
         results = self.translator.translate_batch(
             self._asked(rows),
@@ -65,7 +65,7 @@ class _LoadedModel:
         return [until(each, rows.eos_token_id)[: rows.max_new_tokens] for each in said]
 
     def log_probabilities(self, rows: ProofRows) -> list[list[float]]:
-        """Score the targets."""
+        """Return the log-probability of each token of each target."""
         known = [
             [self._targets[token] for token in target_to_end(each, rows.eos_token_id)[:-1]]
             for each in rows.targets
@@ -82,7 +82,7 @@ class _LoadedModel:
         return [[self._sources[token] for token in source] for source in rows.sources]
 
     def _starts(self, rows: ProofRows) -> list[list[str]]:
-        """Return the decoder's first input of each row, which the caller gives if the folder states none."""
+        """Return the decoder's first tokens of each row, which are empty if the folder states them."""
         return [[] if self._states_start else [self._targets[token]] for token in rows.start_token_ids]
 
 

@@ -1,7 +1,8 @@
 """Weights of a CTranslate2 model, rounded and written one after the other.
 
-Its own `optimize` and `save` hold several copies of each tensor, and with a vocabulary of 250,112 one tensor
-is a fifth of a model. The file is the same to the byte: `tests/commands/test_export_ctranslate2.py`.
+CTranslate2's own quantization and saving hold several copies of each tensor, and with a vocabulary of
+250,112 tokens one tensor is a fifth of a model. The file is the same to the byte
+(`tests/commands/test_export_ctranslate2.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def save_quantized(spec: Any, quantization: str, folder: Path) -> None:
     from ctranslate2.specs import model_spec
 
     class StoredVariable(model_spec.Variable):  # type: ignore[misc]
-        """A tensor that is written without another copy of it."""
+        """A tensor that is written without being copied."""
 
         def __init__(self, array: npt.NDArray[Any], dtype: str) -> None:
             self.array, self._dtype = array, dtype
@@ -103,7 +104,7 @@ def _int8(exact: npt.NDArray[np.float32]) -> Rounded:
 
 
 def _int16(exact: npt.NDArray[np.float32]) -> Rounded:
-    """Round to int16 with one scale, by which the largest value becomes 2^10."""
+    """Round to int16 with one scale, which maps the largest absolute value to 2^10."""
     scale = np.float32(INT16_STEPS / max(exact.max(), -exact.min()))
     rounded, limits = np.empty(exact.shape, np.int16), np.iinfo(np.int16)
     for rows in _parts(exact):
@@ -112,6 +113,6 @@ def _int16(exact: npt.NDArray[np.float32]) -> Rounded:
 
 
 def _parts(exact: npt.NDArray[np.float32]) -> Iterator[slice]:
-    """Cut a matrix into parts of some rows."""
+    """Return slices of consecutive rows, about `CELLS_AT_ONCE` weights each."""
     step = max(1, CELLS_AT_ONCE // exact[0].size)
     return (slice(start, start + step) for start in range(0, len(exact), step))

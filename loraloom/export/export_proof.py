@@ -1,4 +1,4 @@
-"""Proof of an export: the answers of its own runtime, compared with base + adapter."""
+"""Proof of an export: the outputs of its own runtime, compared with those of base + adapter."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from loraloom.text.message import Message
 
 # Rows whose answers are compared if the export is rounded, so that figures have an interval.
 NUM_ROUNDED_ROWS = 64
-# Nats of a token, relative to the largest that is expected: two runtimes add in different orders. A wrong
-# scale or a missing norm moves it by whole nats.
+# Allowed difference of a log-probability, relative to the largest that is expected: two runtimes add in
+# different orders. A wrong scale or a missing norm changes log-probabilities by whole nats.
 TOLERANCE = 2e-3
 EXPORT = "export"
 
@@ -31,11 +31,12 @@ class ProofMeasurement:
 
     Args:
         num_answers, num_same_answers: number of greedy answers, and of those that are equal.
-        largest_gap: where an answer first deviates, how much likelier base + adapter finds its own token, in
-            nats; if it is near 0, that is a tie. None if it was not measured.
+        largest_gap: where an answer first deviates, how much more probable base + adapter's token is than the
+            runtime's, according to base + adapter, in nats; near 0, it is a tie. None if not measured.
         largest_difference: largest difference of the log-probability of any token of the targets, in nats;
             None if the runtime gives none.
-        mean_expected, mean_found: mean log-probability of the targets' tokens.
+        mean_expected, mean_found: mean log-probability of the targets' tokens, from base + adapter and from
+            the runtime; None if the runtime gives none.
         num_same_decoded: number of equal answers with the recipe's decoding; None if it was not tried.
     """
 
@@ -53,13 +54,13 @@ class ExportProof:
     """Results of the proof of an export.
 
     Args:
-        rows: description of the rows it was tested on.
+        rows: description of the rows that the export was tested on.
         runtime, computed_in: the program that ran the export, and the number format it computed in.
-        is_exact: whether equality was demanded.
+        is_exact: whether equality up to float32 rounding was required.
         measured: how its outputs differ from those of base + adapter in float32.
-        figures: how its figures differ, if responses are known and the export is rounded.
+        figures: how its figures differ; empty unless responses are known and the export is rounded.
         merging: largest difference of a logit due to merging, in float32; None if nothing was merged.
-        decoding: the recipe's settings of decoding beyond greedy.
+        decoding: the recipe's decoding settings beyond greedy.
     """
 
     rows: str
@@ -82,7 +83,7 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
     """Compare the outputs of a runtime with the reference.
 
     Raises:
-        ModelError: the runtime gives NaN, infinity, or another number of rows or tokens.
+        ModelError: the runtime gives NaN, infinity, or a different number of answers or tokens.
     """
     found, decoded = outputs.log_probabilities, outputs.decoded
     if (
@@ -93,13 +94,13 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
             and [len(own) for own in found] != [len(own) for own in reference.log_probabilities]
         )
     ):
-        raise proof_failed(Message("its own runtime gives a different number of answers or tokens"))
+        raise proof_failed(Message("the format's own runtime gives a different number of answers or tokens"))
     pairs = list(zip(outputs.answers, reference.answers, strict=True))
     expected = [each for own in reference.log_probabilities for each in own]
     given = None if found is None else [each for own in found for each in own]
     if given is not None and not all(map(math.isfinite, given)):
         raise proof_failed(
-            Message("run by its own runtime, it gives log-probabilities that are NaN or infinite"),
+            Message("the format's own runtime gives log-probabilities that are NaN or infinite"),
             found=Message(
                 "{num_bad} of {num_tokens}",
                 num_bad=sum(not math.isfinite(each) for each in given),
@@ -120,7 +121,7 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
 
 
 def _largest_gap(pairs: Sequence[tuple[list[int], list[int]]], reference: Reference, eos: int) -> float:
-    """Compute how much likelier base + adapter finds its own token where two answers diverge."""
+    """Compute how much base + adapter prefers its own token where two answers diverge."""
     gaps = [0.0]
     for (found, wanted), likely in zip(pairs, reference.nearest, strict=True):
         own, expected = [*found, eos], [*wanted, eos]
@@ -132,10 +133,10 @@ def _largest_gap(pairs: Sequence[tuple[list[int], list[int]]], reference: Refere
 
 
 def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
-    """Check for equality up to rounding: in all log-probabilities, and in answers except for ties.
+    """Check equality up to rounding: of all log-probabilities, and of answers except for ties.
 
     Raises:
-        ModelError: the export answers something else.
+        ModelError: the export's outputs differ.
     """
     largest = max((abs(each) for own in reference.log_probabilities for each in own), default=0.0)
     allowed = TOLERANCE * max(1.0, largest)
@@ -157,7 +158,7 @@ def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
 
 
 def check_encodings(outputs: RuntimeOutputs, rows: ProofRows) -> None:
-    """Check that the runtime's own tokenizer, if it has one, gives the tokens of the run.
+    """Check that the runtime's own tokenizer, if it has one, gives the same tokens as the run's.
 
     Raises:
         ModelError: the tokenizer's tokens differ.
@@ -166,7 +167,7 @@ def check_encodings(outputs: RuntimeOutputs, rows: ProofRows) -> None:
         return
     for own, wanted in zip(outputs.encodings, rows.sources, strict=False):
         if own[: len(wanted) - 1] != list(wanted[:-1]):  # up to the cut of a truncated source
-            raise proof_failed(Message("its own tokenizer gives different tokens than the run's"))
+            raise proof_failed(Message("the runtime's own tokenizer gives different tokens from the run's"))
 
 
 def figure_differences(

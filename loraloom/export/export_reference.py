@@ -34,9 +34,9 @@ class Reference:
     Args:
         answers: greedy answers, without start and EOS.
         log_probabilities: one for each token of each target up to EOS.
-        nearest: for each answer at each position, EOS included, the likeliest tokens and their logits; empty
-            if nothing is required to be equal.
-        decoded: answers with the recipe's decoding, if that is tried.
+        nearest: for each answer at each position, EOS included, the most probable tokens' ids and logits;
+            empty if equality is not required.
+        decoded: answers with the recipe's decoding; empty if that is not tried.
     """
 
     answers: list[list[int]]
@@ -51,14 +51,14 @@ def reference_answers(
 ) -> tuple[list[list[int]], list[list[dict[int, float]]]]:
     """Compute greedy answers of base + adapter in float32, without start and EOS.
 
-    Args:
-        bank: the bank, with the adapter attached.
-        slot: the adapter.
-        rows: targets are not read.
-        with_nearest: keep what is needed to distinguish a tie from a difference.
+        Args:
+            bank: the bank, with the adapter attached.
+            slot: the adapter.
+    rows: input for the model; its targets are not read.
+            with_nearest: whether to keep the most probable tokens, to distinguish a tie from a difference.
 
-    Returns:
-        The answers, and the likeliest tokens as in `Reference`.
+        Returns:
+            The answers, and the most probable tokens as in `Reference`.
     """
     nearest: list[list[dict[int, float]]] = [[] for _ in rows.sources]
 
@@ -100,13 +100,13 @@ def merge_scored(
     folder: Path,
     stop: StopRequest,
 ) -> tuple[list[list[float]], float]:
-    """Compute the log-probabilities of the targets, merge the adapter, and check it by the logits.
+    """Compute the targets' log-probabilities, merge the adapter, and check the merged model's logits.
 
-    Merging is checked on the first rows, cut to fewer tokens. If none is cut, as in an export that loses
-    nothing, the same logits give the log-probabilities.
+    Merging is checked on the first rows, cut to fewer tokens. If that cuts none, as in a lossless export,
+    these logits also give the log-probabilities.
 
     Args:
-        bank: the bank, with the adapter attached, which is merged.
+        bank: the bank, with the adapter attached; the adapter is merged into the base's weights.
         facts: facts about the adapter.
         examples, rows, answers: those of the export's proof.
         folder: folder to create, for the logits of base + adapter.
@@ -117,7 +117,7 @@ def merge_scored(
         difference of a logit due to merging.
 
     Raises:
-        ModelError: the merged model computes something else.
+        ModelError: the merged model's outputs differ.
         RunError: the logits could not be written.
     """
     name, first = facts.experiment.name, examples[:NUM_ROWS]

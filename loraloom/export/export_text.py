@@ -48,12 +48,13 @@ def export_remarks(format: Format, proof: ExportProof | None) -> list[str]:
 
 
 def decoding_remarks(format: Format, settings: GenerationSettings, proof: ExportProof | None) -> list[str]:
-    """Describe what the recipe's decoding means for an export."""
+    """Return a remark if the recipe's decoding can make an export's answers differ."""
     beyond = beyond_greedy(settings)
     if not beyond.keys() <= format.decodes:
         return [
             Message(
-                "its example answers greedily, but the run answers with {decoding}, so answers can differ",
+                "the example in README.md answers greedily, but the run answers with {decoding}, so answers "
+                "can differ",
                 decoding=shown_settings(beyond),
             )
         ]
@@ -63,7 +64,7 @@ def decoding_remarks(format: Format, settings: GenerationSettings, proof: Export
     return [
         Message(
             "with {decoding}, {num_changed} of {num_answers} answers differ from those of base + adapter: "
-            "{title} has rules of its own for this kind of decoding",
+            "{title} has its own rules for this kind of decoding",
             decoding=shown_settings(beyond),
             num_changed=proof.measured.num_answers - same,
             num_answers=proof.measured.num_answers,
@@ -135,7 +136,7 @@ def export_figures(proof: ExportProof | None, format: Format) -> list[tuple[str,
             (
                 Message("mean log-probability of a token"),
                 Message(
-                    "{found:.4f}, of base + adapter {expected:.4f}",
+                    "{found:.4f} (base + adapter: {expected:.4f})",
                     found=measured.mean_found,
                     expected=measured.mean_expected,
                 ),
@@ -176,8 +177,8 @@ def export_card(facts: Facts, format: Format, source: ExportSource, proof: Expor
             f"## {filled('Proof')}",
             "",
             filled(
-                "Base with adapter in float32 compared with this folder, as its own runtime runs it in a new "
-                "process."
+                "The base with the adapter, in float32, was compared with this folder, run by the format's "
+                "own runtime in a new process."
             ),
             "",
             *table(

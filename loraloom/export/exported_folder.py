@@ -88,9 +88,9 @@ class ExportRequest:
     Args:
         format: the format.
         quantization, form: one of the format's quantizations, and one of its forms.
-        examples: rows for the proof, with or without responses; without any, random tokens are used.
+        examples: rows for the proof, with or without responses; if empty, random tokens are used.
         out: the folder to create.
-        staged: a hidden folder in the same place, as created by `staged_beside`.
+        staged: a hidden folder beside `out`, as created by `staged_beside`.
         has_run_rows: whether the examples are the run's own.
     """
 
@@ -114,7 +114,7 @@ class ExportRequest:
 
 
 def num_proof_rows(format: Format, quantization: str) -> int:
-    """Return how many rows a proof takes; more if figures are to have an interval."""
+    """Return how many rows a proof uses; more for a rounded export, whose figures need an interval."""
     return NUM_ROWS if quantization in format.exact else NUM_ROUNDED_ROWS
 
 
@@ -127,7 +127,7 @@ def write_export(
     report: Report,
     stop: StopRequest,
 ) -> ExportSummary:
-    """Export the bank's only adapter, verify what was written, and rename it.
+    """Export the bank's only adapter, verify the folder, and rename it.
 
     Args:
         bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
@@ -235,10 +235,10 @@ def _prove(
     report: Report,
     stop: StopRequest,
 ) -> ExportProof | None:
-    """Run the export in a new process and compare; None if its runtime is not installed.
+    """Run the export in a new process and compare its outputs; None if its runtime is not installed.
 
     Raises:
-        ModelError: the export cannot be run, or answers something else.
+        ModelError: the export cannot be run, or its outputs differ.
     """
     if not asked.can_run:
         return None
@@ -271,9 +271,9 @@ def run_export(
     Args:
         format: the format.
         folder: the exported folder.
-        proof: an empty folder.
+        proof: the folder of the proof.
         rows: input for the model.
-        base: folder or hub name of the base, for a format that contains an adapter alone.
+        base: folder or hub name of the base, for a format that can contain only the adapter.
         stop: checked while it runs.
     """
     runtime.ask(proof, rows, base)

@@ -51,9 +51,9 @@ class Format(ABC):
         name: value of `--format`.
         title: usual name.
         quantizations: values of `--quantization`, the default first; each is the name of a torch dtype.
-        exact: the quantizations that lose nothing; the proof then demands equality up to float32 rounding.
+        exact: the lossless quantizations; for these the proof requires equality up to float32 rounding.
         forms: what an export can contain, the default first.
-        extra: the extra of the package that installs what it needs; "" if nothing more is needed.
+        extra: the package's extra that installs what the format needs; "" if nothing more is needed.
         writes_with: modules that `write` imports, beyond the package's own dependencies.
         runs_with: modules that the proof imports. If one is missing, the export is written without a proof.
         runtime_extra: the extra that installs these; by default `extra`.
@@ -91,7 +91,7 @@ class Format(ABC):
         """Check that an adapter can be written.
 
         Raises:
-            ModelError: the format cannot express it.
+            ModelError: the format cannot represent the adapter.
         """
 
     def check_files(self, base: str) -> None:  # noqa: B027 (most need no more than transformers does)
@@ -117,7 +117,7 @@ class Format(ABC):
 
     @abstractmethod
     def example(self, source: ExportSource) -> str:
-        """Write Python that loads the export from the current folder, answers, and prints the answer."""
+        """Write Python code that loads the export from the current folder and prints an answer."""
 
     def missing(self, modules: tuple[str, ...]) -> list[str]:
         """List the modules that are not installed."""

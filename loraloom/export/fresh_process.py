@@ -6,7 +6,8 @@ PROOF/question.json          rows, and the answers of base + adapter to them
 PROOF/DTYPE/0.safetensors …  its logits for each row, for the folder as loaded in that dtype
 PROOF/measured.json          how far the folder's outputs differ
 
-From LoRALoom it imports only the form of the rows, so any user of transformers would get the same result.
+From LoRALoom it imports only the type of the rows and functions on rows, so any user of transformers would
+get the same result.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class StoredOutputs:
 
     Args:
         folder: contains a file for each row with its logits at every position of its target, float32 [tokens,
-            vocabulary]; with a vocabulary of 250,112, all of them would take as much memory as a small model.
+            vocabulary]; with 250,112 tokens, all of them would take as much memory as a small model.
         answers: greedy answers, without start and EOS.
     """
 
@@ -68,8 +69,8 @@ class ModelMeasurement:
         max_difference: largest difference of any logit.
         largest_logit: largest absolute value of the expected logits.
         num_answers, num_same_answers: number of greedy answers, and of those that are equal.
-        largest_gap: how much this model prefers its own token where an answer first deviates from
-            the expected one; if less than the difference of the logits, it is a tie.
+        largest_gap: how much this model prefers its own token, in logits, where an answer first deviates
+            from the expected one; if that is less than the difference of the logits, it is a tie.
         flag_matters: whether `config.tie_word_embeddings` must be corrected after loading, because
             this version of transformers loads it incorrectly and scales the logits by it.
         num_same_encodings: number of texts whose token ids equal those of the run.
@@ -92,13 +93,13 @@ def store_outputs(
     during: Callable[[int], AbstractContextManager[object]] = lambda num_rows: nullcontext(),
     answers: list[list[int]] | None = None,
 ) -> StoredOutputs:
-    """Compute greedy answers and logits for given targets, with transformers' generate and forward.
+    """Compute greedy answers and the targets' logits with transformers, and store the logits.
 
     Args:
         model: a model in eval mode.
         rows: input for the model.
         folder: folder to create.
-        during: returns a context for passes of a given number of rows.
+        during: called with a number of rows; returns a context for passes of that many rows.
         answers: the greedy answers, if they are already known.
 
     Raises:
@@ -142,7 +143,7 @@ def generated_answers(model: Any, rows: ProofRows, decoding: Mapping[str, float]
 
 
 class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
-    """Forces the first token of each row's answer.
+    """A logits processor that forces the first token of each row's answer.
 
     Args:
         tokens: token of each row; None if the model chooses it.
@@ -233,7 +234,7 @@ def write_question(proof: Path, rows: ProofRows, expected: Mapping[str, StoredOu
 
 
 def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
-    """Load the folder as any user would, in each requested dtype, and measure."""
+    """Load the folder as any user would, and return a measurement for each requested dtype."""
     question = json.loads((proof / QUESTION).read_text(encoding="utf-8"))
     rows = ProofRows(**question["rows"])
     return {
@@ -261,7 +262,7 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: StoredOutputs)
 
 
 def flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
-    """Return whether correcting the flag changes what the loaded model computes."""
+    """Return whether correcting `tie_word_embeddings` changes what the loaded model computes."""
     as_loaded = model.config.tie_word_embeddings
     for row in each_alone(rows):
         found = []
@@ -274,7 +275,7 @@ def flag_matters(model: Any, rows: ProofRows, is_tied: bool) -> bool:
 
 
 def num_same_encodings(folder: Path, rows: ProofRows) -> int:
-    """Count the sources whose token ids are equal, up to the cut of a truncated one."""
+    """Count the sources that the folder's tokenizer encodes as the run did, ignoring what was truncated."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if rows.frame is not None and tokenizer("")["input_ids"] != list(rows.frame):
         return 0

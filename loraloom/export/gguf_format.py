@@ -1,4 +1,4 @@
-"""The format GGUF of llama.cpp: a merged model, or an adapter for the GGUF file of its base."""
+"""The GGUF format of llama.cpp: a merged model, or an adapter for the GGUF file of its base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loraloom.text.message import Message
 
 
 class Gguf(Format):
-    """The file model.gguf, or adapter.gguf."""
+    """One file: model.gguf, or adapter.gguf for an adapter alone."""
 
     name = "gguf"
     title = "llama.cpp"
@@ -37,14 +37,18 @@ class Gguf(Format):
     library = "llama.cpp"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse models that llama.cpp's architecture `t5` does not compute, and rounded adapters."""
+        """Refuse models that llama.cpp's architecture `t5` does not compute, and adapters not in float32."""
         if form == "adapter" and quantization != "float32":
-            return Message("an adapter alone is written in float32")
+            return Message("an adapter alone can only be written in float32")
         known = {key: value for key, value in config.items() if key != "model_type"}
         return obstacle(family, AutoConfig.for_model(family.model_type, **known), quantization)
 
     def check_adapter(self, settings: LoraSettings, form: Form) -> None:
-        """Refuse adapters that are more than a product: llama.cpp adds s·B·A and nothing else."""
+        """Check that an adapter alone is only a product: llama.cpp adds s·B·A and nothing else.
+
+        Raises:
+            ModelError: the adapter has more than A and B.
+        """
         is_product = set(kind_of(settings).tensor_names) == {"lora_A", "lora_B"}
         if form == "adapter" and (not is_product or settings.trains_beside_linears):
             raise ModelError(
@@ -54,7 +58,7 @@ class Gguf(Format):
             )
 
     def check_files(self, base: str) -> None:
-        """Refuse a base without the tokenizer's own file."""
+        """Refuse a base without spiece.model, from which llama.cpp reads the tokenizer."""
         find_spiece(base)
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
@@ -77,5 +81,5 @@ class Gguf(Format):
         return write_loaded(base, folder / MODEL, name=name, quantization=source.quantization)
 
     def example(self, source: ExportSource) -> str:
-        """Write Python with llama-cpp-python's bindings."""
+        """Write Python code that uses llama-cpp-python."""
         return answering_code(source)

@@ -1,6 +1,6 @@
-"""The proof's side of GGUF: llama.cpp through llama-cpp-python, without torch and transformers.
+"""GGUF's part of the proof: llama.cpp runs an exported file, through llama-cpp-python.
 
-Its class `Llama` has no encoder, so the calls are those of llama.h.
+Its class `Llama` cannot run an encoder, so the functions of llama.h are called.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ LARGEST_TEXT = 4
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
-    """Load the file as llama.cpp does, and answer.
+    """Load the file with llama.cpp, and compute answers and log-probabilities.
 
     Args:
         folder: folder with model.gguf, or adapter.gguf.
         rows: input for the model.
-        base: folder or hub name of the base, for an adapter alone; it is written as a GGUF file first.
+        base: folder or hub name of the base, for an adapter alone; it is first written as a GGUF file.
     """
     adapter = folder / ADAPTER
     if adapter.is_file():
@@ -77,7 +77,11 @@ class _LlamaCpp:
     @classmethod
     @contextmanager
     def loaded(cls, model: Path, adapter: Path | None, size: int) -> Iterator[_LlamaCpp]:
-        """Load a file; nothing is rounded beyond the file's own rounding, except GELU, a float16 table."""
+        """Load a file; only GELU, a float16 table, is rounded beyond the file's own rounding.
+
+        Raises:
+            RuntimeError: llama.cpp cannot load or run the file.
+        """
         llama_cpp.llama_backend_init()
         llama_cpp.llama_log_set(_ignore_log, ctypes.c_void_p(0))
         opened = llama_cpp.llama_model_load_from_file(
@@ -115,7 +119,7 @@ class _LlamaCpp:
         return list(tokens[:count])
 
     def answer(self, source: Sequence[int], start: int, forced: int | None, rows: ProofRows) -> list[int]:
-        """Choose the likeliest token until the answer ends."""
+        """Generate a greedy answer, without start and EOS."""
         self._encode(source)
         tokens: list[int] = []
         for step in range(rows.max_new_tokens):
@@ -151,7 +155,7 @@ class _LlamaCpp:
 
 @contextmanager
 def _batch(tokens: Sequence[int], position: int) -> Iterator[Any]:
-    """Yield a batch of one sequence's tokens, from a position on, with logits for each."""
+    """Yield a batch of one sequence's tokens, which begin at a position, with logits for each token."""
     batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
     for number, token in enumerate(tokens):
@@ -168,4 +172,4 @@ def _batch(tokens: Sequence[int], position: int) -> Iterator[Any]:
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _ignore_log(level: int, text: bytes, user_data: Any) -> None:
-    """Discard a line of llama.cpp's log, to keep it out of the proof's."""
+    """Discard a line of llama.cpp's log, to keep it out of the proof's log."""

@@ -15,7 +15,7 @@ TASK = "text2text-generation"
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str] | None:
-    """Split a card into its metadata and its Markdown; None if it does not begin with metadata."""
+    """Split a model card into its metadata and its Markdown; None if it does not begin with metadata."""
     if not text.startswith(FENCE) or (end := text.find(f"\n{FENCE}", len(FENCE))) < 0:
         return None
     try:
@@ -26,7 +26,7 @@ def split_card(text: str) -> tuple[dict[str, Any], str] | None:
 
 
 def join_card(metadata: dict[str, Any], body: str) -> str:
-    """Write a card."""
+    """Join metadata and Markdown into a model card."""
     return f"{FENCE}{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}{FENCE}{body}"
 
 
@@ -50,7 +50,7 @@ def evaluation_results(
     Args:
         comparison: contains the adapter, with its figures on rows that have known answers.
         name: the adapter.
-        group: its experiment, which differences are about.
+        group: its experiment, as the comparison's differences name it.
         files: names of the data files.
         repository: `owner/name`.
 

@@ -1,4 +1,4 @@
-"""Upload of files to a repository of the Hugging Face hub, in one commit."""
+"""Upload of files to a repository on the Hugging Face hub, in one commit."""
 
 from __future__ import annotations
 
@@ -72,11 +72,12 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
         repository: `owner/name`.
         files: files to add or replace.
         title: title of the commit.
-        is_public: visibility of a new repository; an existing one must have it.
+        is_public: whether a new repository is public; otherwise an existing public one is refused.
         report: called with notes.
 
     Raises:
-        RunError: the hub cannot be reached or refuses, or more people than requested can see the repository.
+        RunError: the hub cannot be reached or refuses the files, or the repository is public against
+            `is_public`.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -118,7 +119,7 @@ def _check_visibility(repository: str, existing: Any, *, is_public: bool) -> Non
     raise RunError(
         Message("this repository exists and is public"),
         where=repository,
-        fix=Message("Add --public to send it there, or name another repository."),
+        fix=Message("Add --public to send the files there, or give another repository."),
     )
 
 
@@ -134,10 +135,10 @@ def _about_existing(existing: Any, files: Sequence[HubFile]) -> str:
 
 @contextmanager
 def _refusals(repository: str) -> Iterator[None]:
-    """Convert errors of the hub's client.
+    """Convert errors of the hub's client to a RunError.
 
     Raises:
-        RunError: contains the hub's answer.
+        RunError: the hub refused or could not be reached; contains its answer.
     """
     from huggingface_hub.errors import HfHubHTTPError
 

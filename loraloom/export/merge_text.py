@@ -57,7 +57,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
 
 
 def flag_remark() -> str:
-    """State that a flag must be corrected after loading."""
+    """State that `tie_word_embeddings` must be corrected after loading."""
     return Message(
         "this version of transformers loads `tie_word_embeddings: true` whatever the "
         "config says, and scales this family's logits by it; set "
@@ -128,7 +128,8 @@ def figures(result: MergeSummary) -> list[tuple[str, str]]:
 def proof_text() -> str:
     """Describe for a card what was compared."""
     return filled(
-        "Base with adapter compared with this folder, as plain transformers loads it in a new process."
+        "The base with the adapter was compared with this folder, as plain transformers loads it in a new "
+        "process."
     )
 
 
@@ -154,7 +155,7 @@ def merged_card(
     Args:
         result: the outcome of merging.
         measured: the figures of the proof.
-        proof: the proof of the folder.
+        proof: description of what was compared.
         family: family of the base.
         logit_scale: factor applied to the hidden states before the output head.
         flag_matters: as in `ModelMeasurement`.
@@ -212,8 +213,8 @@ def _notes(facts: Facts, *, flag_matters: bool) -> list[str]:
     if not facts.origin.get("head_is_tied", True):
         lines += [
             filled(
-                "When loading this folder, transformers 5 warns that embeddings and head differ, so that it "
-                "does\nnot tie them. This is intended, because the head is the base's own."
+                "When loading this folder, transformers 5 warns that embeddings and head differ, so it does\n"
+                "not tie them. This is intended, because the head is the base's own."
             ),
             "",
         ]
@@ -242,7 +243,7 @@ def _generation(inherited: JsonObject, *, has_run: bool) -> list[str]:
 
 
 def _ctranslate2(family: Family, *, is_scaled: bool) -> list[str]:
-    """Describe how CTranslate2 converts this model; for T5 its flag controls the scale, not the tying."""
+    """Describe how to convert this model with CTranslate2; for T5, a flag controls the logits' scale."""
     if family.without_ctranslate2:
         return [
             filled(

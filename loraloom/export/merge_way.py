@@ -1,4 +1,4 @@
-"""The choice between merging in memory, and shard by shard if memory does not hold the base."""
+"""The choice between merging in memory, and shard by shard if the base does not fit in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
         wanted: the user's choice; None to choose by the memory that is available.
 
     Returns:
-        The choice, and a note on it if it is not the usual one.
+        Whether to merge shard by shard, and a note on it if so.
 
     Raises:
         ModelError: merging shard by shard is necessary or requested, but the base's files do not allow it.
@@ -50,8 +50,8 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
         problem = error.problems[0]
         raise ModelError(
             Message(
-                "merging in memory takes about {predicted}, but only {free} are available, and its files "
-                "cannot be merged shard by shard",
+                "merging in memory takes about {predicted}, but only {free} are available, and the base's "
+                "files cannot be merged shard by shard",
                 predicted=size(predicted),
                 free=size(free),
             ),
@@ -70,7 +70,7 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
 
 
 def memory_note(path: str, *, is_merge: bool) -> str | None:
-    """Return a note that memory does not hold the base that an export will load; None if it does.
+    """Return a note if the base that an export will load does not fit in memory; otherwise None.
 
     Args:
         path: folder or hub name of the base.
@@ -91,7 +91,7 @@ def memory_note(path: str, *, is_merge: bool) -> str | None:
 
 
 def predicted_bytes(path: str) -> int | None:
-    """Predict the peak of merging in memory, or for pickles a lower bound; None if it is unknown."""
+    """Predict the peak of merging in memory, in bytes (for pickles a lower bound); None if unknown."""
     try:
         files = weight_files(path)
         if not files:  # their weights have 4 bytes or fewer

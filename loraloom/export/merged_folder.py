@@ -65,10 +65,10 @@ def write_merged(
     Args:
         bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
         facts: facts for the folder's card.
-        examples: rows for the proof; without any, random tokens are used.
-        dtype: dtype to save in; by default that of the base's own files.
+        examples: rows for the proof; if empty, random tokens are used.
+        dtype: dtype to save in; None for that of the base's own files.
         out: the folder to create.
-        staged: a hidden folder in the same place, as created by `staged_beside`.
+        staged: a hidden folder beside `out`, as created by `staged_beside`.
         notes: existing notes on the adapter.
         report: called with every event.
         stop: checked between parts of the work.
@@ -78,7 +78,7 @@ def write_merged(
 
     Raises:
         ModelError: the dtype is unusable, or the proof failed.
-        RunError: there is too little space.
+        RunError: there is too little space, or a file could not be written.
         Interrupted: a stop was requested.
     """
     loaded, name, recipe = bank.base, facts.experiment.name, facts.recipe
@@ -130,7 +130,7 @@ def merge_proven(
     stop: StopRequest,
     answers: list[list[int]] | None = None,
 ) -> tuple[StoredOutputs, MergeReport, ModelMeasurement]:
-    """Merge the adapter into the weights, and check that the model computes the same as before.
+    """Merge the adapter into the weights, and check that the model's outputs stay the same.
 
     Args:
         bank: the bank, with the adapter attached.
@@ -144,7 +144,7 @@ def merge_proven(
         Outputs of base + adapter, what was merged, and how much the merged model's outputs differ.
 
     Raises:
-        ModelError: the merged model computes something else.
+        ModelError: the merged model's outputs differ.
         RunError: the outputs could not be written.
     """
     model = bank.base.model.eval()
@@ -160,7 +160,7 @@ def merge_proven(
 
 
 def _stored(model: Any, rows: ProofRows, folder: Path, *during: Any) -> StoredOutputs:
-    """Store outputs; disk errors are raised with their reason.
+    """Store outputs, converting disk errors to a RunError.
 
     Raises:
         RunError: the outputs could not be written.

@@ -2,7 +2,7 @@
 
 LoRALoom generates by the recipe alone, and every figure of a run is about such answers; a merged model that
 still forced or forbade tokens would answer differently. The base's settings are read from its files,
-because transformers marks or completes what it has loaded.
+because transformers marks or completes those that it has loaded.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """The outcome for each setting in the base's own file.
+    """What became of each generation setting in the base's own file.
 
     Args:
-        file: the file that contains them.
+        file: name of that file.
         kept: settings that the merged folder has with the same value.
         replaced: settings replaced by the recipe's or by the tokens used in training: [before, now].
         dropped: settings that LoRALoom does not use for answers.
@@ -144,10 +144,10 @@ def merged_generation_config(
     """Create the merged model's generation settings: the recipe's, with the base's special tokens.
 
     Settings in the base's config that pipelines would prefer are removed. If the adapter was trained to
-    answer in one language, answers begin with its code.
+    answer in one language, answers begin with that language's code.
 
     Returns:
-        The configuration, and the outcome for each of the base's own settings.
+        The configuration, and what became of each of the base's own settings.
 
     Raises:
         ModelError: a file of the base cannot be read.

@@ -17,12 +17,12 @@ SHOWN_PAIRS = 8
 
 
 def only(names: Sequence[str]) -> str | None:
-    """Return the single name among some names; None if there are none, or different ones."""
+    """Return the one name that occurs among names; None if there are none, or different ones."""
     return names[0] if len(set(names)) == 1 else None
 
 
 def frame_of(base: Base, pairs: Pairs) -> list[int] | None:
-    """Return the tokens around a source text in the merged folder, if there is one source language."""
+    """Return the special tokens of a source in the merged folder; None without a single source language."""
     source = only([source for source, _ in pairs])
     if base.languages is None or source is None:
         return None
@@ -58,7 +58,7 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
 
 
 def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
-    """Return the `generate` argument that decides an answer's language, and the method for a code's id."""
+    """Return the `generate` argument for an answer's language, and the tokenizer's method for a code's id."""
     key = "forced_bos_token_id" if languages.begins_target else "decoder_start_token_id"
     return key, "get_lang_id" if hasattr(tokenizer, "get_lang_id") else "convert_tokens_to_ids"
 
@@ -93,8 +93,8 @@ def language_notes(base: Base, pairs: Pairs) -> list[str]:
         key, lookup = how_to_ask(base.languages, base.tokenizer)
         notes.append(
             Message(
-                "answers are in several languages, so none is set in generation_config.json: give "
-                "`generate` {key}=tokenizer.{lookup}(CODE) for each",
+                "answers are in several languages, so none is set in generation_config.json: pass "
+                "{key}=tokenizer.{lookup}(CODE) to `generate` for each text",
                 key=key,
                 lookup=lookup,
             )

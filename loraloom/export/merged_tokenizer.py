@@ -90,7 +90,7 @@ def copy_tokenizer(base: Base, folder: Path) -> list[str]:
 
 
 def _names(base: Base, path: str) -> Iterator[str]:
-    """Yield plain file names, each once: including a class's own and those for some transformers versions."""
+    """Yield the names of tokenizer files, each once: the usual, the class's own and version-specific ones."""
     versions = read_beside(path, TOKENIZER_CONFIG, base.name).get("fast_tokenizer_files") or []
     of_class = getattr(type(base.tokenizer), "vocab_files_names", {}).values()
     for name in dict.fromkeys([*FILES, *of_class, *versions]):

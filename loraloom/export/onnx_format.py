@@ -1,4 +1,4 @@
-"""The format ONNX: encoder and decoder for onnxruntime, Optimum and transformers.js."""
+"""The ONNX format: encoder and decoder for onnxruntime, Optimum and transformers.js."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Onnx(Format):
         return ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the graphs; the base is released if they are quantized."""
+        """Write graphs, configs and tokenizer; the base is released if the graphs are quantized."""
         base = source.base
         base.model.config.architectures = [type(base.model).__name__]
         base.model.config.save_pretrained(folder)
@@ -59,15 +59,15 @@ class Onnx(Format):
         return notes
 
     def example(self, source: ExportSource) -> str:
-        """Write Python with onnxruntime."""
+        """Write Python code with onnxruntime."""
         return answering_code(source)
 
 
 def _complete_config(file: Path, outside: Mapping[str, int]) -> None:
-    """Leave generation settings to generation_config.json, and state which weights are in files of their own.
+    """Remove generation settings from config.json, and list the files with separate weights in it.
 
-    Optimum adds settings of config.json, such as BART's `forced_eos_token_id`, to those of the other file.
-    transformers.js finds weights by this statement.
+    Optimum adds settings of config.json, such as BART's `forced_eos_token_id`, to those of
+    generation_config.json. transformers.js finds separate weights by this list.
     """
     values = json.loads(file.read_text(encoding="utf-8"))
     values = {key: value for key, value in values.items() if key not in GENERATION}

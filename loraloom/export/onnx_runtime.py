@@ -1,4 +1,4 @@
-"""The proof's side of ONNX: onnxruntime on the exported files, without torch and transformers."""
+"""ONNX's part of the proof: onnxruntime runs the exported files, without torch or transformers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAST, PRESENT = "past_key_values.", "present."
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
-    """Load the files as any user would, and answer."""
+    """Load the files as any user would, and compute answers and log-probabilities."""
     (encoder,) = (folder / "onnx").glob("encoder_model*.onnx")
     (decoder,) = (folder / "onnx").glob("decoder_model_merged*.onnx")
     sessions = _Sessions(_session(encoder), _session(decoder))
@@ -54,7 +54,7 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
 
 
 class _Sessions:
-    """Encoder and decoder."""
+    """The onnxruntime sessions of encoder and decoder."""
 
     def __init__(self, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession) -> None:
         self._encoder, self._decoder = encoder, decoder
@@ -67,7 +67,7 @@ class _Sessions:
         return states, mask
 
     def answers(self, states: Any, mask: Any, rows: ProofRows) -> list[list[int]]:
-        """Choose the likeliest token, with caches, until every row has ended."""
+        """Generate greedy answers with caches, without start and EOS."""
         tokens = [[start] for start in rows.start_token_ids]
         caches: dict[str, Any] | None = None
         ended = [False] * len(tokens)

@@ -1,4 +1,4 @@
-"""The format of PEFT: the adapter alone, in files that PEFT 0.10 and newer load."""
+"""The PEFT format: the adapter alone, in files that PEFT 0.10 and newer load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loraloom.training.card_code import peft_code
 
 
 class Peft(Format):
-    """adapter_config.json and adapter_model.safetensors, for the base that it was trained on."""
+    """adapter_config.json and adapter_model.safetensors, for the base that the adapter was trained on."""
 
     name = "peft"
     title = "PEFT"
@@ -26,7 +26,7 @@ class Peft(Format):
     library = "peft"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse nothing: PEFT has every kind of adapter that is trained here."""
+        """Refuse nothing: PEFT has every kind of adapter that LoRALoom trains."""
         return ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
@@ -43,5 +43,5 @@ class Peft(Format):
         return []
 
     def example(self, source: ExportSource) -> str:
-        """Write Python with PEFT."""
+        """Write Python code with PEFT."""
         return peft_code(source.facts, ".", filled("this folder"))

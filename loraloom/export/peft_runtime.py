@@ -1,4 +1,4 @@
-"""The proof's side of PEFT: the base in transformers, with the adapter that `PeftModel` loads."""
+"""PEFT's part of the proof: the base in transformers, with the adapter that `PeftModel` loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loraloom.export.transformers_answers import outputs_of
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
-    """Load base and adapter as any user would, and answer."""
+    """Load base and adapter as any user would, and compute answers and log-probabilities."""
     model = AutoModelForSeq2SeqLM.from_pretrained(
         base,
         dtype="float32",

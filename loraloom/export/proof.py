@@ -33,7 +33,7 @@ TARGET_TOKENS, SOURCE_TOKENS, NEW_TOKENS = 32, 512, 64
 
 
 class Limits(NamedTuple):
-    """Tokens of each source, target and answer in a proof; None leaves it to the recipe."""
+    """Maximum number of tokens in a source, target and answer of a proof; None leaves it to the recipe."""
 
     source: int | None = SOURCE_TOKENS
     target: int | None = TARGET_TOKENS
@@ -52,13 +52,15 @@ class Proof:
     """Results of the proof for a merged folder.
 
     Args:
-        rows: description of the rows it was tested on.
+        rows: description of the rows that the folder was tested on.
         num_merged: number of linears that are W + s·B·A.
         weight_error: largest error of any of them, in steps of float32 (2^-24 of the norm of its weights).
         merging: base + adapter compared with the merged weights in float32.
-        reload: the saved folder in a new process compared with the same weights, in float32.
-        rounding: base + adapter compared with the folder in the dtype it is saved in, if that is smaller.
-        rounding_beside_update: ‖rounding‖ / ‖ΔW‖ over the merged linears.
+        reload: the folder, loaded in float32 in a new process, compared with the rounded weights, or with
+            base + adapter if nothing was rounded.
+        rounding: base + adapter compared with the folder in the dtype it is saved in; None if that is
+            float32.
+        rounding_beside_update: ‖rounding‖ / ‖ΔW‖ over the merged linears; None if nothing was rounded.
     """
 
     rows: str
@@ -71,12 +73,12 @@ class Proof:
 
 
 def choose_rows(split: Split | None, num_rows: int = NUM_ROWS) -> list[Example]:
-    """Choose some rows of a run, those that training used least; none if they no longer exist."""
+    """Choose rows of the part of a split that training used least; none without a split."""
     return spread((split.test or split.eval or split.train) if split is not None else [], num_rows)
 
 
 def spread(rows: Sequence[Example], num_rows: int) -> list[Example]:
-    """Choose some rows, at even distances from the first on."""
+    """Choose at most `num_rows` rows, evenly spaced from the first on."""
     number = min(num_rows, len(rows))
     return [rows[place * len(rows) // number] for place in range(number)]
 
@@ -88,14 +90,14 @@ def proof_rows(
     pairs: Sequence[tuple[str, str]] = (),
     limits: Limits = Limits(),  # noqa: B008 (it does not change)
 ) -> ProofRows:
-    """Encode rows, truncated so that the logits stay small; random tokens if there are no examples.
+    """Encode rows for a proof, truncated so that the logits stay small; random tokens without examples.
 
     Args:
-        base: encodes them.
-        recipe: how the rows are read.
+        base: the base, whose tokenizer encodes the rows.
+        recipe: the recipe, with its own limits.
         examples: the rows.
         pairs: for a multilingual base, the language pairs of the adapter's training.
-        limits: in addition to the recipe's own limits.
+        limits: further limits, in addition to the recipe's.
     """
     texts = [example.source for example in examples]
     languages = base.languages
@@ -150,8 +152,8 @@ def with_answers(
     """Use the answer of base + adapter as the target of rows without a known answer.
 
     Args:
-        rows: some of the examples, encoded in order.
-        examples: may lack responses.
+        rows: the first of the examples, encoded.
+        examples: the examples, with or without responses.
         answers: greedy answers to the examples, without start and EOS.
         limit: maximum number of tokens of a target.
     """
@@ -165,7 +167,7 @@ def with_answers(
 
 
 def rows_words(rows: ProofRows, *, has_run: bool) -> str:
-    """Name the rows of a proof."""
+    """Describe the rows of a proof."""
     rows_of = (
         Message("random tokens")
         if not rows.texts
@@ -181,10 +183,10 @@ def _least(own: int, limit: int | None) -> int:
 
 
 def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
-    """Check for equality up to rounding: in all logits, and in answers except for ties.
+    """Check equality up to rounding: of all logits, and of answers except for ties.
 
     Raises:
-        ModelError: they differ; the message is `otherwise`.
+        ModelError: the outputs differ; the message is `otherwise`.
     """
     allowed = TOLERANCE * measured.largest_logit
     if not (measured.max_difference <= allowed and measured.largest_gap <= 2 * allowed):
@@ -208,7 +210,9 @@ def check_tokenizer(num_same: int, rows: ProofRows) -> None:
         ModelError: the tokens of a text differ.
     """
     if num_same < len(rows.texts):
-        raise proof_failed(Message("loaded by plain transformers, the tokenizer gives different tokens"))
+        raise proof_failed(
+            Message("the tokenizer that plain transformers loads gives different tokens from the run's")
+        )
 
 
 def proof_failed(what: str, found: str = "", allowed: str = "") -> ModelError:
@@ -235,12 +239,12 @@ def run_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, 
 
 
 def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: StopRequest) -> None:
-    """Run a module of ours in a new process, offline.
+    """Run a module of LoRALoom in a new process, offline.
 
     Args:
-        module: its full name.
-        words: its arguments.
-        proof: a folder for what it prints.
+        module: full name of the module.
+        words: its command-line arguments.
+        proof: folder for the error output of the process.
         stop: checked while it runs.
 
     Raises:
@@ -274,13 +278,13 @@ def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: Stop
         raise proof_failed(
             Message("plain transformers cannot load the folder")
             if is_transformers
-            else Message("its own runtime cannot run what was written"),
+            else Message("the format's own runtime cannot run what was written"),
             found=killed or "".join(lines[-1:])[:300],
         )
 
 
 def stop_if_asked(stop: StopRequest) -> None:
-    """Stop between two parts of the work.
+    """Stop between two parts of the work if that was requested.
 
     Raises:
         Interrupted: a signal was received.

@@ -29,12 +29,12 @@ def beyond_greedy(settings: GenerationSettings) -> dict[str, float]:
 
 
 def shown_settings(settings: Mapping[str, float]) -> str:
-    """Format settings: `num_beams 4, no_repeat_ngram_size 6`."""
+    """Format settings, such as `num_beams 4, no_repeat_ngram_size 6`."""
     return ", ".join(name if value is True else f"{name} {value:g}" for name, value in settings.items())
 
 
 def comparable(settings: GenerationSettings, known: Set[str]) -> dict[str, float]:
-    """Return the settings beyond greedy; none if a runtime does not know all, or answers are sampled."""
+    """Return the settings beyond greedy; {} if a runtime does not know all of them or answers are sampled."""
     found = beyond_greedy(settings)
     return found if known >= found.keys() and not settings.do_sample else {}
 
@@ -47,7 +47,7 @@ def reference_decoded(
     Args:
         bank: the bank, with the adapter attached.
         slot: the adapter.
-        rows: rows with `decoding`; targets are not read.
+        rows: input for the model; targets are not read. Without `decoding`, the result is empty.
         settings: generation settings of the recipe.
     """
     if not rows.decoding:

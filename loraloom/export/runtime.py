@@ -5,10 +5,10 @@ python -m loraloom.export.runtime MODULE FOLDER PROOF
 PROOF/rows.json     the rows, and the base's folder or hub name
 PROOF/outputs.json  what MODULE's `run` returned for them
 
-MODULE is a file of this folder that imports the target's own runtime and, from LoRALoom, only this file; the
-ones of transformers and PEFT share `transformers_answers` and `fresh_process`, which import no more. So any
-user of that runtime would get the same result. Neither torch nor transformers is imported here,
-because not every runtime needs them.
+MODULE is a file of this folder that imports the format's own runtime and, from LoRALoom, hardly more than
+this file; those of transformers and PEFT share `transformers_answers` and `fresh_process`. So any user of
+that runtime would get the same result. Neither torch nor transformers is imported here, because not every
+runtime needs them.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE = 32, 4096
 
 @dataclass(frozen=True)
 class ProofRows:
-    """The rows that both sides process.
+    """The rows that both base + adapter and the export process.
 
     Args:
         sources, targets: token ids, EOS last.
         texts: texts of the sources, if any.
         pad_token_id, eos_token_id: special tokens of the model.
-        start_token_ids: the decoder's first input, of each row.
+        start_token_ids: the decoder's first token for each row.
         forced_token_ids: the first token of each row's answer; None if the model chooses it.
         max_new_tokens: maximum length of a greedy answer.
-        attention: the implementation that transformers is to use.
-        text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
-        frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
+        attention: the attention implementation that transformers must use.
+        text_at: number of tokens before the text of each source; None if sources have no language code.
+        frame: tokens that the folder's own tokenizer must put around every text, if a multilingual base was
+            trained with one source language; otherwise None.
         decoding: settings of `generation` beyond greedy that are tried too, if the runtime knows them.
     """
 
@@ -68,12 +69,12 @@ class RuntimeOutputs:
     Args:
         answers: greedy answers, without start and EOS, a forced first token included; at most
             `rows.max_new_tokens` tokens each.
-        runtime: its name and version, as a user would install it: `ctranslate2 4.8.5`.
-        computed_in: format it computed in, if that is not the dtype of the files: `float32`, `int8_float32`.
+        runtime: name and version of the runtime, as a user would install it: `ctranslate2 4.8.5`.
+        computed_in: format that it computed in, such as `float32` or `int8_float32`; "" if it is not stated.
         log_probabilities: one per token of each target up to EOS, in nats; None if the runtime gives none.
         encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
             runtime has no tokenizer of its own.
-        decoded: answers with `rows.decoding`, in the same form; None if there are none.
+        decoded: answers with `rows.decoding`, in the same form as `answers`; None if it was not tried.
     """
 
     answers: list[list[int]]
@@ -85,7 +86,7 @@ class RuntimeOutputs:
 
 
 def name_and_version(module: ModuleType) -> str:
-    """Name a program as a user would install it: `ctranslate2 4.8.5`."""
+    """Return a program's name and version, as a user would install it: `ctranslate2 4.8.5`."""
     return " ".join((module.__name__, module.__version__))
 
 
@@ -171,7 +172,7 @@ def until(tokens: Sequence[int], end: int) -> list[int]:
 
 
 def target_to_end(target: Sequence[int], end: int) -> list[int]:
-    """Cut a target after its first `end`, where mBART's targets have the code of their language."""
+    """Return a target up to its first `end`, added if missing; in mBART's, a language code follows it."""
     return [*until(target, end), end]
 
 
@@ -179,9 +180,9 @@ def ask(proof: Path, rows: ProofRows, base: str) -> None:
     """Write the question that the new process must answer.
 
     Args:
-        proof: an empty folder.
+        proof: the folder of the proof.
         rows: input for the model.
-        base: folder or hub name of the base, for a format that contains an adapter alone.
+        base: folder or hub name of the base, for a format that can contain only the adapter.
     """
     (proof / ROWS).write_text(json.dumps({"rows": asdict(rows), "base": base}), encoding="utf-8")
 
@@ -192,7 +193,7 @@ def read_outputs(proof: Path) -> RuntimeOutputs:
 
 
 def main(module: str, folder: str, proof: str) -> None:
-    """Run the rows and write the outputs."""
+    """Run MODULE on the rows, and write its outputs."""
     asked = json.loads((Path(proof) / ROWS).read_text(encoding="utf-8"))
     runtime = importlib.import_module(module)
     outputs: RuntimeOutputs = runtime.run(Path(folder), ProofRows(**asked["rows"]), asked["base"])

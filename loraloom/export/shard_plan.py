@@ -29,7 +29,7 @@ class ShardPlan:
         tensors: tensors of the model, by their names in files; a tied one is listed once.
         sizes: dtype and shape with which each tensor is written.
         files: the tensors' names by file.
-        index: contents of the index; None if there is one file.
+        index: contents of the index; None if there is only one file.
     """
 
     tensors: Mapping[str, Tensor]

@@ -1,4 +1,4 @@
-"""Base + adapter as a transformers folder, for a base that memory does not hold: merged tensor by tensor.
+"""Base + adapter as a transformers folder, merged tensor by tensor, if memory does not hold the base.
 
 pages of the base's files ──▶ W + s·B·A, checked, rounded ──▶ .OUT.merging/, and a hash of each tensor
     ──▶ the hashes of what plain transformers loads from there, in a new process ──▶ OUT/
@@ -60,9 +60,9 @@ def write_by_shards(
     """Merge the bank's only adapter tensor by tensor, verify the folder, and rename it.
 
     Args:
-        bank: on a base whose weights are its files (`base/mapped_weights.py`), with the adapter attached;
-            the adapter is removed from it.
-        examples: rows whose texts the folder's tokenizer must read as in training.
+        bank: the bank, on a base whose weights are mapped from its files (`base/mapped_weights.py`), with
+            the adapter attached; the adapter is removed from it.
+        examples: rows whose texts the folder's tokenizer must encode as in training.
         facts, dtype, out, staged, notes, report, stop: as in `write_merged`.
 
     Returns:
@@ -158,7 +158,7 @@ def _write(
     """Write the folder.
 
     Returns:
-        The hash of each tensor of the model by its names there, and notes on what differs from the base.
+        The hash of each tensor by its names in the model, and notes on what differs from the base's folder.
 
     Raises:
         RunError: a file could not be written.
@@ -189,7 +189,7 @@ def _write(
     if merge.num_waiting or len(hashes) < len(base.model.state_dict()):
         raise ModelError(
             Message(
-                "its files have weights in a different form from the model's, so it is not merged "
+                "its files store weights in a different form from the model's, so it cannot be merged "
                 "shard by shard"
             ),
             where=base.name,

@@ -15,9 +15,10 @@ class WeightProof:
 
     Args:
         num_merged, weight_error, rounding_beside_update: as in `Proof`.
-        num_tensors: tensors of the model, each of which a new process loads with plain transformers as it
-            was merged, or as it is in the base, to the last bit.
-        num_encodings, num_same_encodings: texts, and those that the folder's tokenizer reads as in training.
+        num_tensors: number of tensors of the model; plain transformers loads each in a new process as it was
+            merged, or as it is in the base, to the last bit.
+        num_encodings, num_same_encodings: number of texts, and of those that the folder's tokenizer encodes
+            as in training.
         flag_matters: as in `ModelMeasurement`.
     """
 
@@ -34,9 +35,9 @@ def shards_remarks(proof: WeightProof, dtype: str) -> list[str]:
     """List what users should know about the merged folder."""
     found: list[str] = [
         Message(
-            "the proof is of the weights alone: {num_merged} linears are W + s·B·A, and plain transformers "
+            "the proof covers the weights alone: {num_merged} linears are W + s·B·A, and plain transformers "
             "loads all {num_tensors} tensors exactly as merged; no answers were generated and no logits "
-            "compared, for which the base would have to fit in memory",
+            "were compared, because for that the base would have to fit in memory",
             num_merged=proof.num_merged,
             num_tensors=proof.num_tensors,
         )

@@ -20,14 +20,14 @@ MODEL, PROOF = "model", "proof"
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that exists or that cannot be created.
+    """Refuse a folder that exists, or whose parent does not.
 
     Raises:
-        RunError: states which of the two it is.
+        RunError: states which of the two is the case.
     """
     if out.exists() or out.is_symlink():
         raise RunError(
-            Message("already exists"), where=str(out), fix=Message("Name a folder that does not exist.")
+            Message("already exists"), where=str(out), fix=Message("Give a folder that does not exist yet.")
         )
     if not out.parent.is_dir():
         raise RunError(
@@ -37,7 +37,11 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def staged_beside(out: Path) -> Iterator[Path]:
-    """Create a temporary hidden folder next to `out`; only its user can read the rows of the proof."""
+    """Create a temporary hidden folder next to `out`; only its user can read the rows of the proof.
+
+    Raises:
+        RunError: the folder cannot be created, or another process is using it.
+    """
     staged = out.with_name(f".{out.name}.merging")
     try:
         staged.mkdir(mode=0o700, exist_ok=True)
@@ -45,7 +49,7 @@ def staged_beside(out: Path) -> Iterator[Path]:
         raise RunError(
             Message("cannot be created: {strerror}", strerror=error.strerror), where=str(staged)
         ) from None
-    with locked(staged / LOCK_FILE, doing=Message("is merging into this folder"), where=out):
+    with locked(staged / LOCK_FILE, doing=Message("is writing to this folder"), where=out):
         for part in (MODEL, PROOF):
             shutil.rmtree(staged / part, ignore_errors=True)  # left over from a killed process
             (staged / part).mkdir()
@@ -56,7 +60,7 @@ def staged_beside(out: Path) -> Iterator[Path]:
 
 
 def publish(model: Path, out: Path, stop: StopRequest) -> int:
-    """Rename the verified folder and return its size in bytes."""
+    """Rename the verified folder to `out`, and return its size in bytes."""
     size = sync(model)
     stop_if_asked(stop)
     check_out(out)

@@ -36,10 +36,10 @@ def write_tensors(
     Args:
         file: file to create.
         tensors: dtype and shape of each, by name.
-        pieces: yields a tensor's values in order, flat and of its dtype.
+        pieces: called with a tensor's name; yields its values in order, flat and of its dtype.
 
     Returns:
-        The SHA-256 of each tensor's bytes.
+        The SHA-256 of each tensor's bytes, in hexadecimal, by the tensor's name.
 
     Raises:
         OSError: the file could not be written.
@@ -61,7 +61,7 @@ def write_tensors(
 
 
 def header(tensors: Mapping[str, tuple[torch.dtype, torch.Size]]) -> bytes:
-    """Return the beginning of a file whose tensors lie in this order, without gaps."""
+    """Return the header of a file, with its length, for tensors in this order and without gaps."""
     described: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, (dtype, shape) in tensors.items():

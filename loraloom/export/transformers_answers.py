@@ -19,7 +19,7 @@ from loraloom.export.runtime import (
 
 
 def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> RuntimeOutputs:
-    """Run a loaded model in eval mode."""
+    """Run a loaded model, in eval mode, on the rows."""
     answers = [each for part in answered_together(rows) for each in greedy_answers(model, part)]
     log_probabilities = [
         each for part in parts_of(rows) for each in of_targets(teacher_forced(model, part), part)
@@ -29,7 +29,7 @@ def outputs_of(model: Any, rows: ProofRows, runtime: str, computed_in: str) -> R
 
 
 def of_targets(logits: Tensor, rows: ProofRows) -> list[list[float]]:
-    """Pick the log-probability of each token up to EOS.
+    """Return the log-probability of each token of each target, up to EOS.
 
     Args:
         logits: float32 [tokens of all targets, vocabulary].

@@ -68,7 +68,7 @@ def choose_dtype(wanted: str | None, base: Base) -> Choice:
 
 
 def stored_dtype(path: str) -> str | None:
-    """Return the main dtype of the safetensors files of a folder or hub name; None if there are none."""
+    """Return the main dtype of the safetensors files of a folder or hub name; None if it is not known."""
     file = file_beside(path, SAFE_WEIGHTS_NAME)
     if file is None and (index := file_beside(path, SAFE_WEIGHTS_INDEX_NAME)):
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -81,7 +81,7 @@ def stored_dtype(path: str) -> str | None:
 
 
 def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype, *, has_logits: bool = True) -> None:
-    """Refuse before starting if the disk cannot hold the weights and, if the proof has any, its logits.
+    """Refuse to start if the disk has too little space for the weights and, if any, the proof's logits.
 
     Raises:
         RunError: there is too little space.

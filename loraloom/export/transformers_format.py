@@ -1,4 +1,4 @@
-"""The format of transformers: a plain folder of the merged model, as `merge` writes it."""
+"""The transformers format: a plain folder of the merged model, as `merge` writes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Transformers(Format):
         return float16_overflows(family) if quantization == "float16" else ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the model in the dtype and the tokenizer."""
+        """Write the model in the requested dtype, and the tokenizer."""
         source.base.model.to(getattr(torch, source.quantization))
         return write_transformers(source.base, source.facts.languages, folder)
 
@@ -44,7 +44,7 @@ class Transformers(Format):
 
 
 def write_transformers(base: Base, languages: Pairs, folder: Path) -> list[str]:
-    """Write a merged model, as it is in memory, with the base's tokenizer; return notes on it."""
+    """Write the model in memory with the base's tokenizer; return notes on differences from the base."""
     return [*save_model(base, folder), *set_languages(base, folder, languages)]
 
 

@@ -1,4 +1,4 @@
-"""The proof's side of transformers: `AutoModelForSeq2SeqLM` on an exported folder."""
+"""The part of transformers in the proof: `AutoModelForSeq2SeqLM` runs an exported folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loraloom.export.transformers_answers import outputs_of
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
-    """Load the folder as any user would, and answer."""
+    """Load the folder as any user would, and compute answers, log-probabilities and encodings."""
     model = AutoModelForSeq2SeqLM.from_pretrained(
         folder,
         dtype="auto",

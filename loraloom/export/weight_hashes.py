@@ -1,4 +1,4 @@
-"""Final test of a folder that was merged shard by shard, in a new process, with nothing but transformers.
+"""Final test of a folder merged shard by shard, in a new process, with nothing but transformers.
 
 python -m loraloom.export.weight_hashes FOLDER PROOF
 
@@ -6,7 +6,7 @@ PROOF/question.json  rows, and the family's attention
 PROOF/measured.json  the SHA-256 of every tensor that transformers loads, by its name in the model
 
 The weights are the folder's files mapped to memory, in the dtype that they are saved in. From LoRALoom this
-module imports only the form of the rows and what it shares with the final test of other folders.
+module imports only the type of the rows and what it shares with the final test of other folders.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def load_hashed(folder: Path, rows: ProofRows) -> LoadedFolder:
 
 
 def _flag_matters(model: Any, rows: ProofRows) -> bool:
-    """Return whether the flag must be corrected after loading, by the logits of one token."""
+    """Return whether correcting `tie_word_embeddings` changes the logits of one token."""
     head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
     is_tied = head.weight is embedding.weight
     if model.config.tie_word_embeddings == is_tied:
@@ -84,7 +84,7 @@ def _sha256(tensor: Tensor) -> str:
 
 
 def main(folder: str, proof: str) -> None:
-    """Load, hash and write the results."""
+    """Load the folder, hash its weights, and write the results."""
     question = json.loads((Path(proof) / QUESTION).read_text(encoding="utf-8"))
     found = load_hashed(Path(folder), ProofRows(**question["rows"]))
     (Path(proof) / MEASURED).write_text(json.dumps(asdict(found)), encoding="utf-8")

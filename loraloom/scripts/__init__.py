@@ -1,1 +1,1 @@
-"""Scripts for PEFT and the Trainer, read and never run: what will fail in them, and the recipe they mean."""
+"""Scripts for PEFT and the Trainer, read but never run: what fails in them, and the equivalent recipe."""

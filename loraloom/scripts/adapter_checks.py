@@ -1,4 +1,4 @@
-"""Adapter of a script: targets, frozen or unused adapters, learning rate and length of training."""
+"""Checks of a script's adapter: targets, frozen or unused adapters, learning rate, length of training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def targets(facts: Facts) -> Iterator[Finding]:
                     "PEFT has no default `target_modules` for {model}: ValueError in `get_peft_model`",
                     model=known.title,
                 ),
-                Message('Set `target_modules="all-linear"`, or some of {own}.', own=own),
+                Message('Set `target_modules="all-linear"`, or list some of {own}.', own=own),
             )
         return
     names = [given] if isinstance(given, str) else given if isinstance(given, list) else []
@@ -56,7 +56,7 @@ def targets(facts: Facts) -> Iterator[Finding]:
             model=known.title,
             names=listed,
         ),
-        Message('The linear layers are {own}; or write "all-linear".', own=own),
+        Message('Choose among the linear layers {own}, or write "all-linear".', own=own),
     )
 
 
@@ -160,7 +160,7 @@ def _is_given(facts: Facts) -> bool:
 
 
 def learning_rate(facts: Facts) -> Iterator[Finding]:
-    """Find learning rates for training all weights, and trainings that end after a few steps."""
+    """Find learning rates meant for training all weights, and training that ends after a few steps."""
     if facts.lora is None or facts.arguments is None or facts.trainer is None:
         return
     rate = facts.setting("learning_rate", LOW_RATE)
@@ -176,7 +176,7 @@ def learning_rate(facts: Facts) -> Iterator[Finding]:
                 rate=float(rate),
                 default="" if given else Message(", the Trainer's default,"),
             ),
-            Message("Set `learning_rate=3e-4`; `loraloom check RECIPE --find-lr` tries eight."),
+            Message("Set `learning_rate=3e-4`; `loraloom check RECIPE --find-lr` tries eight rates."),
         )
     steps = facts.setting("max_steps")
     if isinstance(steps, int) and 0 < steps < FEW_STEPS:

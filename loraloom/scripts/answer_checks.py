@@ -1,4 +1,4 @@
-"""Answers in a script: the model that generates them, their length, their decoding, and merging."""
+"""Checks of a script's answers: the model that generates them, length, decoding, and merging."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def ignored_sampling(facts: Facts) -> Iterator[Finding]:
                 "answers",
                 facts.script.where(call.argument(given[0])),
                 Message(
-                    "{names} without `do_sample=True` is ignored: decoding is greedy; in a model's "
-                    "generation_config, it makes `save_pretrained` fail",
+                    "without `do_sample=True`, decoding is greedy and ignores {names}; in a model's "
+                    "generation_config, such settings make `save_pretrained` fail",
                     names=joined(", ", map(quoted, given)),
                 ),
-                Message("Add `do_sample=True`, or remove it."),
+                Message("Add `do_sample=True`, or remove the sampling settings."),
             )
 
 
@@ -59,7 +59,7 @@ def answer_length(facts: Facts) -> Iterator[Finding]:
                     "without a limit, answers end after {count} tokens, in the middle of a sentence",
                     count=_DEFAULT_LENGTH,
                 ),
-                Message("Add `max_new_tokens`, as many as the labels have."),
+                Message("Set `max_new_tokens` to the maximum length of the labels."),
             )
 
 
@@ -101,7 +101,7 @@ def special_tokens(facts: Facts) -> Iterator[Finding]:
 
 
 def dropout_in_answers(facts: Facts) -> Iterator[Finding]:
-    """Find answers right after training, with dropout still on."""
+    """Find answers generated right after training, with dropout still on."""
     script = facts.script
     trained = _first(facts, "train", facts.trainer)
     if trained is None or facts.setting("eval_strategy", Message("no")) != "no":
@@ -168,7 +168,7 @@ def _is_bare(facts: Facts, model: Call) -> bool:
 
 
 def merging(facts: Facts) -> Iterator[Finding]:
-    """Find a merged model that is thrown away."""
+    """Find a merged model that is discarded."""
     kept = {id(node.value) for node in facts.script.walk() if isinstance(node, ast.Expr)}
     for call in facts.script.calls_of("merge_and_unload"):
         if id(call.node) in kept:

@@ -1,4 +1,4 @@
-"""Base of a script: its class, its precision, its quantization."""
+"""Checks of a script's base: class, precision, quantization."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def precision(facts: Facts) -> Iterator[Finding]:
 
 
 def model_class(facts: Facts) -> Iterator[Finding]:
-    """Find a class without the right head, and bases that answer no instruction."""
+    """Find a class without the right head, and bases that were not trained to follow instructions."""
     for call in facts.model_calls:
         if (
             call.owner in ("AutoModelForCausalLM", "AutoModel")
@@ -69,7 +69,7 @@ def model_class(facts: Facts) -> Iterator[Finding]:
 
 
 def quantization(facts: Facts) -> Iterator[Finding]:
-    """Find a quantized base that is not prepared, and adapters that are merged into one."""
+    """Find a quantized base that is not prepared for training, or that an adapter is merged into."""
     script = facts.script
     quantized = [call for call in facts.model_calls if _is_quantized(facts, call)]
     prepared = script.calls_of("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
@@ -95,8 +95,8 @@ def quantization(facts: Facts) -> Iterator[Finding]:
                 "merge",
                 script.where(call),
                 Message(
-                    "the adapter is merged into a quantized base: the sum is rounded to the few values of "
-                    "the base, so merged answers are worse than those with the adapter"
+                    "the adapter is merged into a quantized base: the sum is rounded to the few values that "
+                    "the base can represent, so merged answers are worse than those with the adapter"
                 ),
                 Message(
                     "Load the base in float32 or bfloat16, and merge there; `loraloom merge` proves the "

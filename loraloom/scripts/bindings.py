@@ -43,7 +43,7 @@ class Bindings:
             self._visit(statement, ())
 
     def find(self, name: str, line: int, scope: Scope) -> Binding | None:
-        """Return the value of a name at a line: that of its own function, else of one around it."""
+        """Return a name's binding at a line, in this function or else an enclosing one; None if unbound."""
         for depth in range(len(scope), -1, -1):
             bound = self._bound.get((scope[:depth], name), [])
             if not bound:
@@ -67,7 +67,7 @@ class Bindings:
         return ".".join([self.imports.get(node.id, node.id), *reversed(parts)])
 
     def _visit(self, root: ast.AST, scope: Scope) -> None:
-        """Record names in an explicit stack, because a chain of `elif` is as deep as it is long."""
+        """Record names with an explicit stack, because a chain of `elif` nests as deep as it is long."""
         stack: list[tuple[ast.AST, Scope]] = [(root, scope)]
         while stack:
             node, inside = stack.pop()

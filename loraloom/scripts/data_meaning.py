@@ -1,4 +1,4 @@
-"""The section `data` that a script means: files, parts, columns, lengths, languages."""
+"""The recipe's section `data` for a script: files, parts, columns, lengths, languages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DataMeaning:
         self.unread: list[tuple[str, str]] = []  # place and reason
 
     def settings(self) -> dict[str, Node]:
-        """Return the keys of `data` that could be read, and what replaces those that could not."""
+        """Return the keys of `data` that could be read, with replacements for those that could not."""
         found = dict(self._files())
         if "train" not in found:
             place = self.script.where(self.facts.trainer)
@@ -128,8 +128,8 @@ class DataMeaning:
             name = value.key if isinstance(value, Item) and isinstance(value.key, str) else ""
             if has_test and _PARTS.get(name) == "test":
                 said = Message(
-                    "`{part}` as the rows that select the checkpoint: it is for final figures here, and a "
-                    "tenth of the rows is held out instead",
+                    "the part `{part}` as the rows that select the checkpoint: in a recipe it is only for "
+                    "final figures, so a tenth of the rows is held out instead",
                     part=name,
                 )
             elif name:
@@ -137,7 +137,7 @@ class DataMeaning:
                     "rows of the part `{part}`; a tenth of the rows is held out instead", part=name
                 )
             else:
-                said = Message("which rows are held out; a tenth of them is")
+                said = Message("which rows are held out; a tenth of all rows is held out instead")
             self.unread.append((place, said))
             return {}
         return {"eval": Node(0, self.script.where(self.facts.trainer))} if self.facts.trainer else {}
@@ -161,7 +161,7 @@ class DataMeaning:
             if pieces and len(pieces) == 1 and columns_in(pieces):
                 columns["response"] = Node(columns_in(pieces)[0], where)
             else:
-                self.unread.append((where, Message("which column the answer is")))
+                self.unread.append((where, Message("which column contains the answer")))
         if columns:
             yield "columns", Node(columns, next(iter(columns.values())).where)
 

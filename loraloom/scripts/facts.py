@@ -1,4 +1,4 @@
-"""What a script does: its base, its adapter, its trainer, and how it makes tokens of texts."""
+"""Facts of a script: its base, its adapter, its trainer, and how it tokenizes texts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Facts:
 
     Args:
         script: the script.
-        folder: its folder, from which a path to a model may start.
+        folder: the script's folder, which a path to a model may be relative to.
     """
 
     def __init__(self, script: Script, folder: Path | None = None) -> None:
@@ -77,7 +77,7 @@ class Facts:
 
     @cached_property
     def known(self) -> KnownModel | None:
-        """The known facts about the base."""
+        """The known facts about the base; None if it is not a known model."""
         by_class = name_of_class(self.base.owner) if self.base else ""
         by_name = known_model(self.model_name, self.folder) if self.model_name else None
         return by_name or (known_model(by_class) if by_class else None)
@@ -102,7 +102,7 @@ class Facts:
 
     @cached_property
     def is_of_old_version(self) -> bool:
-        """Whether the script installs a transformers before 5, in which removed names still exist."""
+        """Whether the script installs a version of transformers before 5, which still has removed names."""
         pinned = self.script.source.pinned.get("transformers", "")
         return pinned[:1].isdigit() and int(pinned.split(".")[0]) < 5
 
@@ -135,7 +135,7 @@ class Facts:
         return is_minus_100(node) or (named and self.script.read(node) == -100)  # type: ignore[arg-type]
 
     def root(self, value: Any) -> Any:
-        """Return the call that an object comes from: `load_dataset` of `ds["train"].map(f)`."""
+        """Return the call that an object comes from, such as `load_dataset(...)` for `ds["train"].map(f)`."""
         for _ in range(40):
             if isinstance(value, Item):
                 value = value.of
@@ -196,7 +196,7 @@ class Facts:
 
     @cached_property
     def _labels(self) -> list[tuple[str, ast.expr]]:
-        """Every expression that becomes `labels`, and the text of the one for `input_ids` next to it."""
+        """Every expression that becomes `labels`, with the text of the `input_ids` beside it, or ""."""
         found: list[tuple[str, ast.expr]] = []
         for node in self.script.walk():
             if isinstance(node, ast.Assign):

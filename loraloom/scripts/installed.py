@@ -37,7 +37,7 @@ def version(package: str) -> str:
 
 @functools.cache
 def parameters(name: str) -> frozenset[str]:
-    """Return the keyword arguments of a class or function; none if it is not found or takes any.
+    """Return the keyword arguments of a class or function; none if it is not found or has `**kwargs`.
 
     A dataclass has the fields of its bases too; other classes have the parameters of `__init__`.
     """

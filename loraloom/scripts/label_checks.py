@@ -1,4 +1,4 @@
-"""Labels of a script: padding in the loss, EOS, labels that are the sources, collators."""
+"""Checks of a script's labels: padding in the loss, EOS, labels that are the sources, collators."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _copies(facts: Facts, node: ast.expr) -> Finding:
 
 
 def collators(facts: Facts) -> Iterator[Finding]:
-    """Find collators that do not pad labels, and smoothing without decoder inputs."""
+    """Find collators that do not pad labels, and label smoothing without decoder inputs."""
     given = facts.script.value(facts.trainer, "data_collator", 2)
     is_missing = facts.trainer is not None and facts.trainer.is_complete and given in (MISSING, None)
     is_padding = isinstance(given, Call) and facts.script.kind(given) == "DataCollatorWithPadding"

@@ -1,4 +1,4 @@
-"""Languages in a script with a multilingual base: codes of sources, of labels, and of answers."""
+"""Checks of languages in a script with a multilingual base: codes of sources, labels and answers."""
 
 from __future__ import annotations
 

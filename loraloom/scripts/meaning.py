@@ -1,4 +1,4 @@
-"""The recipe that a script means, as a document that `recipe/settings_tree.py` reads like any other."""
+"""The recipe equivalent to a script, as a document that `recipe/settings_tree.py` reads like any other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loraloom.text.message import Message
 
 BASE_PLACEHOLDER = "google/flan-t5-base"
 _TRAINER_RATE = 5e-5
-# PEFT's own defaults, where they differ from ours.
+# PEFT's own defaults, which differ from those of a recipe.
 _LORA_DEFAULTS = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.0}
 # Keys that must not be shown, and keys that are handled elsewhere.
 _SKIPPED = ("hub_token", "push_to_hub_token", "token", "generation_config", "peft_config")
@@ -94,7 +94,7 @@ class Meaning:
             self.unread.append(
                 (
                     place,
-                    Message("a learning rate for LoRA, because the script trains all weights with its own"),
+                    Message("a learning rate for LoRA; the script's rate is for training all weights"),
                 )
             )
         if "learning_rate" not in given and is_lora:
@@ -157,7 +157,7 @@ class Meaning:
         self.unread += [
             (
                 self.script.where(other),
-                Message("this LoraConfig; the recipe has the last one, and others can be `experiments`"),
+                Message("this LoraConfig; the recipe has only the last one; others can become `experiments`"),
             )
             for other in self.script.calls_of("LoraConfig")
             if other is not call

@@ -1,4 +1,4 @@
-"""Metrics of a script: what selects the checkpoint, and the answers that metrics are computed over."""
+"""Checks of a script's metrics: what selects the checkpoint, and the answers that metrics judge."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def selection(facts: Facts) -> Iterator[Finding]:
             "metrics",
             facts.script.where(given) if given else place,
             Message(
-                "of {metric}, the worst checkpoint would be kept: `greater_is_better` is {value}",
+                "the checkpoint with the worst {metric} would be kept: `greater_is_better` is {value}",
                 metric=quoted(metric),
                 value=quoted(str(greater)),
             ),
@@ -108,7 +108,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
                 "`predict_with_generate` without `compute_metrics` generates answers at each evaluation, "
                 "which takes a long time, and throws them away"
             ),
-            Message("Give the trainer `compute_metrics`, or remove it."),
+            Message("Give the trainer `compute_metrics`, or remove `predict_with_generate`."),
         )
     if decodes and function is not None and not _has_minus_100(facts, function):
         yield Finding(
@@ -116,7 +116,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
             "metrics",
             facts.script.where(decodes[0]),
             Message("labels and predictions are padded with -100, which is not a token: decoding them fails"),
-            Message("Replace it first: `np.where(ids != -100, ids, tokenizer.pad_token_id)`, for both."),
+            Message("Replace -100 in both first: `np.where(ids != -100, ids, tokenizer.pad_token_id)`."),
         )
     yield from _answer_length(facts)
 
@@ -131,7 +131,7 @@ def _takes_likeliest(facts: Facts, function: ast.AST | None) -> bool:
 
 
 def _has_minus_100(facts: Facts, function: ast.AST) -> bool:
-    """Return whether -100 or `ids < 0` is in a function, or in one of the script's that it calls."""
+    """Return whether a function, or a function of the script that it calls, contains -100 or `ids < 0`."""
     called = [
         facts.script.function_of(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)
     ]
@@ -166,7 +166,7 @@ def _answer_length(facts: Facts) -> Iterator[Finding]:
                 facts.script.where(facts.arguments),
                 Message(
                     "without `generation_max_length` the answers of an evaluation end after {count} "
-                    "tokens, and metrics compare these beginnings",
+                    "tokens, and metrics compare only these beginnings",
                     count=_DEFAULT_LENGTH,
                 ),
                 Message("Set `generation_max_length` to the length of the longest answers."),

@@ -1,4 +1,4 @@
-"""Optimizer of a script: settings that have no effect on it."""
+"""Checks of a script's optimizer: settings that have no effect, and steps that are too small."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def loraplus_decay(facts: Facts) -> Iterator[Finding]:
 
 
 def ignored_arguments(facts: Facts) -> Iterator[Finding]:
-    """Find training arguments for an optimizer if the trainer is also given an optimizer."""
+    """Find training arguments that configure an optimizer although the trainer is given one."""
     given = facts.script.value(facts.trainer, "optimizers")
     # Only a call certainly creates an optimizer; an unread value may be None, as in `(None, schedule)`.
     if facts.arguments is None or not (isinstance(given, list) and given and isinstance(given[0], Call)):
@@ -54,7 +54,7 @@ def ignored_arguments(facts: Facts) -> Iterator[Finding]:
 
 
 def scaled_steps(facts: Facts) -> Iterator[Finding]:
-    """Find Adafactor with steps in proportion to the weights, which are zero in LoRA's B at the start."""
+    """Find Adafactor whose steps are proportional to the weights, which start at zero in LoRA's B."""
     if facts.lora is None:
         return
     for call in facts.script.calls_of("Adafactor"):
@@ -67,9 +67,9 @@ def scaled_steps(facts: Facts) -> Iterator[Finding]:
                 "optimizer",
                 facts.script.where(call),
                 Message(
-                    "Adafactor multiplies the learning rate by the size of each matrix, or by 0.001 if "
-                    "that is larger: LoRA's B begins at zero, so its steps are a thousand times smaller "
-                    "than the rate suggests"
+                    "Adafactor multiplies the learning rate by the root mean square of each matrix, or by "
+                    "0.001 if that is larger: LoRA's B begins at zero, so its steps are a thousand times "
+                    "smaller than the rate suggests"
                 ),
                 Message("Use AdamW, or transformers' Adafactor with `scale_parameter=False`."),
             )

@@ -1,4 +1,4 @@
-"""Names that the installed transformers, PEFT and datasets do not have, and that end a script in an error."""
+"""Names that the installed transformers, PEFT or datasets lacks, so that a script ends in an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _INSTEAD = {
 _MODEL_KEYS = ("load_in_8bit", "load_in_4bit")
 _PIPELINES = ("text2text-generation", "summarization", "translation")
 _METHODS = {
-    "as_target_tokenizer": Message("Write `tokenizer(text_target=…)` without a block."),
+    "as_target_tokenizer": Message("Write `tokenizer(text_target=…)` without a `with` block."),
     "batch_encode_plus": Message("Call the tokenizer: `tokenizer(texts, …)`."),
     "encode_plus": Message("Call the tokenizer: `tokenizer(text, …)`."),
     "prepare_seq2seq_batch": Message("Call the tokenizer: `tokenizer(texts, text_target=…)`."),

@@ -1,4 +1,4 @@
-"""Rows of a script: lengths, columns that reach the collator, and parts of the data."""
+"""Checks of a script's rows: lengths, columns that reach the collator, and parts of the data."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def truncation(facts: Facts) -> Iterator[Finding]:
                 facts.script.where(call),
                 Message(
                     "`truncation=True` without `max_length` truncates to the tokenizer's model_max_length, "
-                    "which is 512 or none in the T5 family"
+                    "which is 512 or unlimited in the T5 family"
                 ),
                 Message("Add `max_length`."),
             )
 
 
 def columns(facts: Facts) -> Iterator[Finding]:
-    """Find columns of text that reach the collator, or columns that the Trainer removes too early."""
+    """Find text columns that reach the collator, or that the Trainer removes too early."""
     maps = [call for call in facts.script.calls_of("map") if call.receiver is not None]
     keeps = [call for call in maps if not call.argument("remove_columns")]
     if facts.script.calls_of("remove_columns", "select_columns"):

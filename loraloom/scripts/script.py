@@ -1,4 +1,4 @@
-"""A script as its calls: who calls what, with which values, in the order of its lines."""
+"""The calls of a script: what is called, with which values, in the order of the lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Script:
     """A script that was read, and the values of its expressions.
 
     Args:
-        source: its statements.
+        source: the script's statements.
     """
 
     def __init__(self, source: Source) -> None:
@@ -64,12 +64,12 @@ class Script:
         return [call for call in self.calls if self.kind(call) in functions]
 
     def kind(self, call: Call) -> str:
-        """Return the name of what is called; for a class that the script derives, the name of its base."""
+        """Return the name of what is called; for a class defined in the script, the name of its base."""
         *_, last = self._classes(call)
         return last
 
     def defines(self, call: Call | None, *methods: str) -> bool:
-        """Return whether the called class is one that the script derives, with one of these methods."""
+        """Return whether the called class is defined in the script with one of these methods."""
         own = self._classes(call) if call else ()
         return any(not self.names.methods.get(name, set()).isdisjoint(methods) for name in own)
 
@@ -78,7 +78,7 @@ class Script:
         return {field for name in self._classes(call) for field in self.names.attributes.get(name, ())}
 
     def _classes(self, call: Call) -> Iterator[str]:
-        """Yield the name of what is called and, for a class that the script derives, those of its bases."""
+        """Yield the name of what is called and, for a class defined in the script, those of its bases."""
         name, seen = call.function, set[str]()
         yield name
         while name in self.names.bases and name not in seen and self.names.bases[name]:
@@ -87,7 +87,7 @@ class Script:
             yield name
 
     def where(self, place: Call | ast.AST | None) -> str:
-        """Return the place of a call or expression for a message; without one, the file."""
+        """Return the place of a call or expression for a message, or the file if there is none."""
         node = place.node if isinstance(place, Call) else place
         line = getattr(node, "lineno", 0)
         return self.source.place(line) if line else self.source.name
@@ -98,7 +98,7 @@ class Script:
         return MISSING if node is None else self.read(node)
 
     def read(self, node: ast.expr, depth: int = 0) -> Any:
-        """Return the value of an expression: plain, a call, an item, a name of a library, or `Unread`."""
+        """Return an expression's value: plain, or a `Call`, `Item`, `Parameter`, `Symbol` or `Unread`."""
         if depth > MAX_DEPTH:
             return Unread(shown(node))
         reader = _READERS.get(type(node))
@@ -106,13 +106,13 @@ class Script:
         return Unread(shown(node)) if value is MISSING else value
 
     def scope(self, node: ast.AST) -> Scope:
-        """Return the names of the functions around a node."""
+        """Return the names of the functions and classes around a node, outermost first."""
         return self.names.scope_of.get(id(node), ())
 
     def function_of(
         self, node: ast.expr | None
     ) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None:
-        """Return the function that an expression names."""
+        """Return the function of the script that an expression names; None if there is none."""
         if isinstance(node, ast.Lambda):
             return node
         if isinstance(node, ast.Name):
@@ -147,7 +147,7 @@ class Script:
         return "tok" in name.rpartition(".")[2].lower()
 
     def _mapping(self, node: ast.expr) -> dict[str, ast.expr] | None:
-        """Return the expressions in a mapping that is spread into a call."""
+        """Return the expressions in a mapping that is spread into a call; None if they cannot be read."""
         if isinstance(node, ast.Name):
             found = self.names.find(node.id, node.lineno, self.scope(node))
             node = found.value if found and isinstance(found.value, ast.expr) else node
@@ -190,7 +190,7 @@ class Script:
         return MISSING if default is None else self.read(default, depth)
 
     def _option_default(self, name: str) -> ast.expr | None:
-        """Return the default of an option of argparse."""
+        """Return the default of an argparse option; None if there is none."""
         for call in self.calls_of("add_argument"):
             flags = [each.value for each in call.arguments if isinstance(each, ast.Constant)]
             names = [str(flag).lstrip("-").replace("-", "_") for flag in flags]
@@ -277,5 +277,5 @@ _READERS: dict[type[ast.AST], Callable[[Script, Any, int], Any]] = {
 
 
 def _place(node: ast.Call) -> tuple[int, int]:
-    """Sort calls by their end, so that the inner calls of a chain precede the outer ones."""
+    """Return a sort key by line and end, so that inner calls of a chain precede the outer ones."""
     return (node.lineno, getattr(node, "end_col_offset", 0) or 0)

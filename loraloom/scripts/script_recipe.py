@@ -36,7 +36,7 @@ class ScriptRecipe:
 
 
 def recipe_of(facts: Facts) -> ScriptRecipe:
-    """Write the recipe that a script means."""
+    """Return the recipe equivalent to a script."""
     meaning = Meaning(facts)
     tree = assign_keys(meaning.document())
     judge_script_keys(tree)
@@ -87,7 +87,7 @@ def _refused(error: ValidationError) -> list[Path]:
 
 
 def _remove(tree: SettingsTree, path: Path) -> bool:
-    """Remove a setting, or the nearest one around a path; return whether there was one."""
+    """Remove the settings at a path, or else under its nearest ancestor; return whether there were any."""
     for length in range(len(path), 0, -1):
         inside = [key for key in tree.settings if key[:length] == path[:length]]
         if inside:

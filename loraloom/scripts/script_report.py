@@ -1,4 +1,4 @@
-"""check SCRIPT: what will go wrong in a script for PEFT and the Trainer, and the recipe that it means."""
+"""The report of `check SCRIPT`: what will go wrong in the script, and the equivalent recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ScriptReport:
 
     Args:
         findings: findings of all checks, and what could not be read or expressed in the recipe.
-        recipe: the recipe that the script means, as YAML; its comments are places in the script.
+        recipe: the equivalent recipe as YAML; its comments are places in the script.
     """
 
     findings: list[Finding]
@@ -34,7 +34,7 @@ class ScriptReport:
         return any(finding.level == "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, object]:
-        """Return both as a JSON document."""
+        """Return findings and recipe as a JSON document."""
         return {"findings": [finding.to_json() for finding in self.findings], "recipe": self.recipe}
 
 
@@ -67,7 +67,7 @@ def write_new(file: Path, recipe: str) -> None:
     name = printable(str(file), 200)
     if file.exists():
         raise RecipeError(
-            Message("there is already such a file, and it is not overwritten"),
+            Message("the file already exists and is not overwritten"),
             where=name,
             fix=Message("Choose another name for --out."),
         )

@@ -71,7 +71,7 @@ def read_source(path: Path) -> Source:
             Message("is not Python that can be read here: {reason}", reason=one_line(error.msg)),
             where=f"{name}:{error.lineno or 1}",
             fix=Message(
-                "Python 2 scripts are not read; run `python -m py_compile` on it to see the same error."
+                "Python 2 is not supported; run `python -m py_compile` on the file to see the same error."
             ),
         ) from None
 
@@ -84,7 +84,7 @@ def _text(path: Path, name: str) -> str:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise DataError(Message("cannot be read: {reason}", reason=reason), where=name) from None
     if len(data) > MAX_BYTES:
-        raise DataError(Message("is larger than 20 MB; a script or notebook is not"), where=name)
+        raise DataError(Message("is larger than 20 MB, the maximum for a script or notebook"), where=name)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

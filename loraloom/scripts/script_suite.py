@@ -64,7 +64,7 @@ SUITE: tuple[Check, ...] = (
 
 
 def check_facts(facts: Facts) -> list[Finding]:
-    """Run all checks; a problem that a loop or two checks find at one place is reported once."""
+    """Run all checks; a problem that is found more than once at one place is reported once."""
     unread = [
         Finding(
             "warning",

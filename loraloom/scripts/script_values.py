@@ -26,8 +26,8 @@ class Parameter:
     """A parameter of a function, a loop's variable, or another name that is bound to many values.
 
     Args:
-        name: its name.
-        source: the iterable, for a loop's variable.
+        name: name of the parameter or variable.
+        source: the iterable, for a loop's variable; otherwise None.
     """
 
     name: str
@@ -61,9 +61,9 @@ class Call:
     Args:
         name: the dotted name of what is called, with imports resolved: `transformers.Seq2SeqTrainer`.
         node: the call.
-        scope: names of the functions around it, from the outermost.
+        scope: names of the functions and classes around the call, outermost first.
         arguments: positional arguments.
-        keywords: by name, with those of `**settings` if they can be read.
+        keywords: keyword arguments by name, including those of `**settings` that can be read.
         is_complete: whether all keyword arguments could be read.
     """
 
@@ -81,7 +81,7 @@ class Call:
 
     @property
     def owner(self) -> str:
-        """The part of the name before the function: `AutoModelForSeq2SeqLM` of its `from_pretrained`."""
+        """The part before the function, such as `AutoModelForSeq2SeqLM` for its `from_pretrained`."""
         return self.name.rpartition(".")[0].rpartition(".")[2]
 
     @property
@@ -91,7 +91,7 @@ class Call:
 
     @property
     def receiver(self) -> ast.expr | None:
-        """The expression that a method is called on."""
+        """The expression that a method is called on; None for a function."""
         return self.node.func.value if isinstance(self.node.func, ast.Attribute) else None
 
     def argument(self, name: str, position: int | None = None) -> ast.expr | None:
@@ -138,7 +138,7 @@ def is_read(value: Any) -> bool:
 
 
 def combined(operator: ast.operator, left: Any, right: Any) -> Any:
-    """Apply an operator to two values that were read; None if the result is unbounded or there is none."""
+    """Apply an operator to two values that were read; None if that is impossible or may be unbounded."""
     compute = _BINARY.get(type(operator))
     plain = (int, float, str, list)
     if compute is None or not (isinstance(left, plain) and isinstance(right, plain)):

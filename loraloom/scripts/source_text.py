@@ -1,4 +1,4 @@
-"""How a script makes a source of a row's columns: a column, a prefix before it, or a template."""
+"""How a script builds a source from a row's columns: a column, a prefix before it, or a template."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pieces_of(script: Script, node: ast.expr, depth: int = 0) -> Pieces | None:
 
 
 def _column(script: Script, value: object) -> str:
-    """Return the column that a value is the text of: `examples["text"]`, or an item of it."""
+    """Return the column that a value comes from, such as `text` for `examples["text"]`; "" if none."""
     path: list[str] = []
     for _ in range(MAX_DEPTH):
         if isinstance(value, Item):

@@ -1,4 +1,4 @@
-"""Trainer of a script: when it evaluates, the figures it logs, and what it resumes."""
+"""Checks of a script's trainer: when it evaluates, the figures it logs, and what it resumes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _callbacks(facts: Facts) -> Iterator[Finding]:
 
 
 def loss_figures(facts: Facts) -> Iterator[Finding]:
-    """Find settings with which the logged loss is not the loss."""
+    """Find settings that distort the logged loss, and a warmup that the schedule ignores."""
     accumulation = facts.setting("gradient_accumulation_steps")
     smoothing = facts.setting("label_smoothing_factor")
     smooths = isinstance(smoothing, int | float) and smoothing > 0
@@ -113,8 +113,8 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
                 times=accumulation,
             ),
             Message(
-                "Set `model.accepts_loss_kwargs = False` on the base, before `get_peft_model`; on what that "
-                "returns it has no effect."
+                "Set `model.accepts_loss_kwargs = False` on the base, before `get_peft_model`; on the model "
+                "that this returns, it has no effect."
             ),
         )
     if smooths and facts.trainer is not None:
@@ -153,7 +153,7 @@ def embedding_noise(facts: Facts) -> Iterator[Finding]:
                 "which no pass calls",
                 model=facts.known.title if facts.known else "",
             ),
-            Message("Remove it; what is trained is the same."),
+            Message("Remove it; training does not change."),
         )
 
 

@@ -36,9 +36,9 @@ class TrialConcurrency:
         num_trials: number of trials in one pass.
         reason: explanation for provenance.json.
         heaviest: the experiment that needs the most memory of all that can be drawn.
-        need: bytes that it adds to the peak.
-        free_bytes: free memory at the time of planning.
-        pass_limit: most tokens of any pass, if its whole micro-batch does not fit in memory.
+        need: memory that this experiment adds to the peak.
+        free_bytes: free memory at the time of planning, in bytes.
+        pass_limit: maximum number of tokens in a pass; None if a whole micro-batch fits in memory.
     """
 
     num_trials: int
@@ -52,11 +52,12 @@ class TrialConcurrency:
 def choose_trial_concurrency(
     request: Request, probes: Sequence[Experiment], bank: AdapterBank, train_set: EncodedSet
 ) -> TrialConcurrency:
-    """Choose as many trials as fit in memory and the sampler can use.
+    """Choose how many trials train together: as many as fit in memory and the sampler can use.
 
     Args:
+        request: the search.
         probes: one experiment for every representative value.
-        bank: attached to the frozen base.
+        bank: a bank on the frozen base.
         train_set: encoded training rows.
     """
     counter = Counter(bank, train_set)
@@ -85,7 +86,8 @@ def heaviest_experiment(
         free: bytes of memory that are free.
 
     Returns:
-        The experiment, its need, and the most tokens of a pass if memory does not hold its whole micro-batch.
+        The experiment, its need, and the maximum number of tokens in a pass, which is None if its whole
+        micro-batch fits in memory.
     """
 
     def weight(experiment: Experiment) -> int:

@@ -32,7 +32,7 @@ def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) ->
         notes: receives notes on what was read, for the user.
 
     Raises:
-        RecipeError: lists everything that is wrong with it.
+        RecipeError: lists everything that is wrong with the value.
     """
     key, value = ".".join(path), setting.value
     if isinstance(value, list):
@@ -170,7 +170,7 @@ def _sensible_range(
     if kind is int and max(abs(low), abs(high)) > _LARGEST_COUNT:
         problems.append(
             Problem(
-                Message("`{key}`: the range is too wide", key=key),
+                Message("`{key}`: an end of the range is too large", key=key),
                 where,
                 allowed=Message("at most {largest_count:,}", largest_count=_LARGEST_COUNT),
             )

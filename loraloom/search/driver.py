@@ -51,7 +51,7 @@ class SearchDriver:
     Args:
         request: the request of the search.
         run: the locked run.
-        known: its provenance.
+        known: provenance of the run.
         setup: the input of training that all trials share; its bank is empty.
         initial: tensors of the adapters that trials start from, by path.
         report: called with every event.
@@ -98,7 +98,7 @@ class SearchDriver:
             Interrupted: a signal was received; everything is saved.
         """
         self.study.follow(self.ledger.trials)
-        if self.ledger.trials:  # it may have fewer, if a process died after a draw
+        if self.ledger.trials:  # recipe.yaml may have fewer, if a process died after a draw
             self.recipe.write(self.ledger.trials)
         try:
             self.spread.complete()
@@ -224,7 +224,7 @@ class SearchDriver:
         return 1 - step / self._timetable(name).total_steps
 
     def train_here(self, lane: Lane) -> None:
-        """Train until a trial of a lane ends or reaches a rung, or until the lane is wanted back."""
+        """Train until a trial of a lane ends or reaches a rung, or until the lane must be returned."""
 
         def is_break(state: TrainingState) -> bool:
             return self._is_break(lane) or self.spread.must_return(lane)
@@ -253,7 +253,7 @@ class SearchDriver:
         )
 
     def _is_break(self, lane: Lane) -> bool:
-        """Return whether a slot is free or a trial is at a rung."""
+        """Return whether a trial of a lane has ended, or is at a rung and not yet judged there."""
         state = lane.home_state
         if any(progress.has_ended for progress in state.progress.values()):
             return True

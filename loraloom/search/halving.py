@@ -2,8 +2,8 @@
 
 Source: Jamieson & Talwalkar (2016, https://arxiv.org/abs/1502.07943). As in ASHA (Li et al., 2018,
 https://arxiv.org/abs/1810.05934), a trial is compared with every figure its rung has seen so far, so that
-trials that replaced weak ones are judged too. Unlike there, all that reach a rung in the same tick are
-judged together, as trials of one round and equal length do.
+trials that replaced weak ones are judged too. Unlike in ASHA, trials that reach a rung at the same time, as
+those of one round and equal length do, are judged together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def rung_steps(timetable: Timetable) -> dict[str, int]:
 
 
 def rung_due(steps: Mapping[str, int], step: int, judged: Mapping[str, float]) -> str | None:
-    """Return the rung that a trial has reached without having been judged at it."""
+    """Return the rung that a trial has reached without having been judged at it; None if there is none."""
     return next((rung for rung, at in steps.items() if step >= at and rung not in judged), None)
 
 
@@ -43,7 +43,7 @@ def worse_half(arrived: Mapping[str, float], passed: Sequence[float], *, higher_
 
     Args:
         arrived: figure of each trial that has just reached a rung.
-        passed: figures of trials that reached it before.
+        passed: figures of trials that reached that rung before.
 
     >>> worse_half({"a": 2.0, "b": 3.0}, [], higher_is_better=False)
     ['b']

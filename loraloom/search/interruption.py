@@ -22,8 +22,8 @@ def interruption(request: Request, ledger: Ledger, num_steps: int, signal_number
     Args:
         request: the search.
         ledger: its trials.
-        num_steps: number of steps it has taken.
-        signal_number: the signal, or 0.
+        num_steps: number of steps that the search has taken.
+        signal_number: number of the signal; 0 if there was none.
     """
     ended = len(ledger.trials) - len(ledger.training)
     where = Message("stopped and saved after step {tick}", tick=num_steps)
@@ -43,8 +43,8 @@ def recovered_lanes(
     Args:
         run: the locked run.
         ledger: its trials.
-        fresh: returns the state of a trial before its first step.
-        record: called with what was found.
+        fresh: called with a trial's name; returns its state before the first step.
+        record: called with events about the checkpoints.
     """
     names = [trial.name for trial in ledger.training]
     lanes, verdicts = read_lanes(run, names)

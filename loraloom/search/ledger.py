@@ -16,7 +16,7 @@ from loraloom.run.integrity import write_recorded
 
 
 def trial_name(number: int) -> str:
-    """Return the name of Optuna's trial with a number.
+    """Return the name of the trial with a number in Optuna's study.
 
     >>> trial_name(7)
     'trial-0007'
@@ -25,7 +25,7 @@ def trial_name(number: int) -> str:
 
 
 def trial_number(name: str) -> int:
-    """Return the number of the trial with a name.
+    """Return the number of a trial from its name.
 
     >>> trial_number("trial-0007")
     7
@@ -94,7 +94,7 @@ class Ledger:
 
     @property
     def trials_ranked(self) -> list[Trial]:
-        """All trials: those with an adapter, then pruned ones, then failed ones."""
+        """All trials: those with an adapter, then pruned, failed and unfinished ones."""
         pruned = self.ranked([trial for trial in self.trials if trial.status == "pruned"])
         return [*self.ranking, *pruned, *self.failed, *self.training]
 

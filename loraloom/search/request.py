@@ -73,7 +73,7 @@ def make_request(
     if space.size is not None and num_trials > space.size:
         notes.append(
             Message(
-                "the space has {size} combinations, so {size} trials are made, not {num_trials}",
+                "the space has {size} combinations, so {size} trials are run, not {num_trials}",
                 size=space.size,
                 num_trials=num_trials,
             )

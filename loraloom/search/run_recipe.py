@@ -23,7 +23,7 @@ class RunRecipe:
     Args:
         request: the search.
         run: the locked run.
-        known: its provenance.
+        known: provenance of the run.
     """
 
     def __init__(self, request: Request, run: Run, known: Provenance) -> None:

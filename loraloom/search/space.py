@@ -122,7 +122,7 @@ def with_experiments(recipe: Recipe, experiments: JsonObject) -> Recipe:
 
 
 def experiments_of(recipe: Recipe, parameters: dict[str, Parameters]) -> tuple[Experiment, ...]:
-    """Build the experiments of some combinations, by name.
+    """Build an experiment for each named combination of settings.
 
     Raises:
         ValidationError: the settings of one are invalid in combination.
@@ -158,5 +158,5 @@ def probe_experiments(space: Space) -> JsonObject:
 
 
 def heaviest(space: Space, weight: Callable[[str, Any], float]) -> Parameters:
-    """Combine the value with the largest weight of every dimension."""
+    """Return the representative value with the largest weight in every dimension, by key."""
     return {d.key: max(d.probes, key=lambda value: weight(d.key, value)) for d in space.dimensions}

@@ -37,11 +37,11 @@ def read_space(path: Path, recipe: Recipe) -> Space:
     """Read the file of a space.
 
     Args:
-        path: YAML.
+        path: the YAML file.
         recipe: the recipe that the space varies; both must be valid in combination.
 
     Raises:
-        RecipeError: the file cannot be read, or lists everything that is wrong with it.
+        RecipeError: the file cannot be read or is invalid; lists everything that is wrong with it.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -62,8 +62,8 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
     """Read a space from text.
 
     Args:
-        text: YAML.
-        name: its name in messages.
+        text: the space as YAML.
+        name: name of the text in messages.
         recipe: the recipe that the space varies.
 
     Raises:
@@ -92,7 +92,7 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
     dimensions, wrong = _checked(dimensions, recipe, name)
     problems += wrong
     if not problems and not dimensions:
-        problems.append(Problem(Message("the space names no setting"), name, fix=EXAMPLE))
+        problems.append(Problem(Message("the space contains no setting"), name, fix=EXAMPLE))
     if problems:
         raise RecipeError(sorted(dict.fromkeys(problems), key=_line))
     return Space(tuple(dimensions), text, tuple(notes))

@@ -23,8 +23,8 @@ class StoredTrial:
     """A trial as the database stores it.
 
     Args:
-        labels: labels of its values.
-        rungs: the steps whose figures are stored.
+        labels: values of its settings, as converted by `label`.
+        rungs: the rungs whose figures are stored, in percent of a trial's steps.
         is_finished: whether it has ended.
     """
 
@@ -39,7 +39,7 @@ class StoredTrial:
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """Convert a dimension for Optuna."""
+    """Convert a dimension to an Optuna distribution."""
     if dimension.choices:
         return CategoricalDistribution([label(choice) for choice in dimension.choices])
     if dimension.is_integer:
@@ -49,7 +49,7 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def label(value: Any) -> Any:
-    """Convert a choice for Optuna: lists to text, anything else unchanged."""
+    """Convert a choice for Optuna: a list to JSON text, anything else unchanged."""
     return json.dumps(value) if isinstance(value, list) else value
 
 

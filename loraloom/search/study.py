@@ -98,7 +98,7 @@ class Study:
         return values
 
     def _choices(self) -> Iterator[Parameters]:
-        """Yield the sampler's choices, then all combinations, for a sampler that only chooses known ones."""
+        """Yield the sampler's choices, then all combinations, in case the sampler only chooses known ones."""
         for attempt in range(DRAWS_BEFORE_LISTING):
             if self._twin is None:
                 self._patiently(self._copy)
@@ -148,7 +148,7 @@ class Study:
         return len(self._opened().get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
 
     def _patiently(self, act: Callable[[], _Result]) -> _Result:
-        """Perform a database operation; if the database is locked, wait and try again."""
+        """Perform a database operation; if it fails, for example because of a lock, wait and try again."""
         for delay in (*DELAYS, None):
             try:
                 return act()
@@ -180,7 +180,7 @@ class Study:
                 study_name=NAME,
                 direction=self.direction,
                 load_if_exists=True,
-                sampler=RandomSampler(),  # never used: `_draw` decides
+                sampler=RandomSampler(),  # never used: `draw` uses its own
             )
             self._stored = [StoredTrial.of(trial) for trial in self._study.get_trials(deepcopy=False)]
         return self._study
@@ -194,7 +194,8 @@ class Study:
                 Message("contains trials that differ from those in {ledger_file}", ledger_file=LEDGER_FILE),
                 where=str(self.file),
                 fix=Message(
-                    "Move it elsewhere; it is created again from {ledger_file}.", ledger_file=LEDGER_FILE
+                    "Move the file elsewhere; it is created again from {ledger_file}.",
+                    ledger_file=LEDGER_FILE,
                 ),
             )
         for number, (stored, trial) in enumerate(zip(self._stored, trials, strict=False)):

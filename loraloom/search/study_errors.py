@@ -46,7 +46,7 @@ def unusable_study(file: Path, cause: str) -> RunError:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the message of the database itself."""
+    """Return the database's own message for an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     message = str(getattr(error, "orig", None) or error) or type(error).__name__

@@ -18,7 +18,7 @@ def table(
     Args:
         trials: trials in the order of the rows.
         metric: name of the figure.
-        importances: share by dotted key.
+        importances: importance of each setting, as a share, by dotted key.
     """
     keys = list(trials[0].parameters)
     columns = [

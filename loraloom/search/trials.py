@@ -71,6 +71,6 @@ def joining(drawn: Sequence[Trial], num_together: int) -> Message:
 
 
 def take_figures(trial: Trial, progress: Progress) -> None:
-    """Record a trial's progress."""
+    """Copy steps and figures to a trial from its progress."""
     trial.steps, trial.best_step, trial.figure = progress.step, progress.best_step, progress.best_metric
     trial.forgetting = progress.forgetting

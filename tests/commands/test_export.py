@@ -100,7 +100,11 @@ def test_an_adapter_without_a_run(
     [
         ({"format": "torchscript"}, RecipeError, "is not an export format"),
         ({"format": "peft", "quantization": "int8"}, RecipeError, "has no such quantization"),
-        ({"format": "transformers", "adapter_only": True}, RecipeError, "base and adapter in one"),
+        (
+            {"format": "transformers", "adapter_only": True},
+            RecipeError,
+            "the base and the adapter in one model",
+        ),
         ({"format": "transformers", "quantization": "float16"}, ModelError, "overflows in float16"),
         ({"format": "peft", "experiment": "other"}, LoRALoomError, "other"),
     ],
@@ -258,7 +262,7 @@ def test_a_tokenizer_that_gives_other_tokens_is_not_kept(
         return notes
 
     monkeypatch.setattr(Transformers, "write", write_and_damage)
-    with pytest.raises(ModelError, match="its own tokenizer gives different tokens"):
+    with pytest.raises(ModelError, match="the runtime's own tokenizer gives different tokens"):
         export(trained("mt5"), tmp_path / "out", format="transformers")
     assert_nothing_left(tmp_path)
 

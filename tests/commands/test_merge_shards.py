@@ -150,7 +150,7 @@ def test_a_new_process_hashes_what_transformers_loads_and_the_note_says_what_was
     result = json.loads(told.stdout)
     assert result["shard_by_shard"] is True
     assert result["proof"]["num_tensors"] == len(AutoModelForSeq2SeqLM.from_pretrained(out).state_dict())
-    assert any("no answers were generated and no logits compared" in note for note in result["notes"])
+    assert any("no answers were generated and no logits were compared" in note for note in result["notes"])
     assert "merged shard by shard, as requested" in result["notes"]
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "No answers were generated" in card

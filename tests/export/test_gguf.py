@@ -225,7 +225,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
     monkeypatch.setattr("loraloom.commands.export.load_with_adapter", None)
     run = train_small(tmp_path / "trained", make_gguf_base(tmp_path / "base", "t5"))
     for asked, reason in (
-        ({"adapter_only": True, "quantization": "int8"}, "an adapter alone is written in float32"),
+        ({"adapter_only": True, "quantization": "int8"}, "an adapter alone can only be written in float32"),
         ({"quantization": "float16"}, "overflows"),
         ({}, r"reads T5's tokenizer from spiece\.model, which the base does not have"),
     ):

@@ -31,7 +31,7 @@ def test_the_recipe_is_written_to_a_new_file_alone(project: Project) -> None:
     assert ended.code == 0, ended.stderr
     assert ended.stderr.endswith("Next: loraloom check meant.yaml\n")
     assert parse_recipe((project.folder / "meant.yaml").read_text(), name="meant.yaml")
-    assert_refused(project.call("check", "train.py", "--out", "meant.yaml"), "it is not overwritten")
+    assert_refused(project.call("check", "train.py", "--out", "meant.yaml"), "is not overwritten")
     assert_refused(project.call("check", "train.py", "--out", "no/such.yaml"), "cannot be written")
 
 

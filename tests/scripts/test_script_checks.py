@@ -502,7 +502,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "the worst checkpoint": (
         "error",
         "metrics",
-        "the worst checkpoint would be kept",
+        "the checkpoint with the worst",
         "greater_is_better",
         (
             (
@@ -514,7 +514,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "the worst checkpoint by default": (
         "error",
         "metrics",
-        "the worst checkpoint would be kept",
+        "the checkpoint with the worst",
         "metric_for_best_model",
         (("    learning_rate=", '    metric_for_best_model="ter",\n    learning_rate='),),
     ),
@@ -614,7 +614,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "sampling that is ignored": (
         "warning",
         "answers",
-        "`temperature`, `top_k` without `do_sample=True`",
+        "decoding is greedy and ignores `temperature`, `top_k`",
         "temperature",
         (("max_new_tokens=LENGTH)", "max_new_tokens=LENGTH, temperature=0.7, top_k=50)"),),
     ),

@@ -152,7 +152,14 @@ def test_what_cannot_be_joined_is_said(warm: Warm, searched: SearchView, tmp_pat
     missing = warm.call("search", "--join", tmp_path / "none", cwd=tmp_path, LORALOOM_JOIN_TIMEOUT="0")
     assert (missing.code, missing.stdout) == (1, "")
     assert "there is no such run" in missing.stderr
-    for option in (("--trials", "3"), ("--set", "device=cpu"), ("--halving",), ("--send-files",)):
+    refused = (
+        ("--trials", "3"),
+        ("--set", "device=cpu"),
+        ("--sampler", "random"),
+        ("--halving",),
+        ("--send-files",),
+    )
+    for option in refused:
         both = warm.call("search", "--join", tmp_path, *option, cwd=tmp_path)
         assert both.code == 2
         assert f"--join cannot be combined with {option[0]}" in both.stderr

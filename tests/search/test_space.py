@@ -61,7 +61,7 @@ def test_probes_are_named_after_their_values() -> None:
 BAD = {
     "": "space.yaml: the space is empty",
     "[1, 2]": "space.yaml:1: a space must be a mapping of settings (found: a list)",
-    "lora:": "space.yaml: the space names no setting",
+    "lora:": "space.yaml: the space contains no setting",
     "\nlearning_rat: [1]": "space.yaml:2: unknown key `learning_rat`. Did you mean `training.learning_rate`?",
     "lora: {rnk: [1]}": "unknown key `lora.rnk`. Did you mean `lora.r`?",
     "lr: 3": "`training.learning_rate` must be a list of choices or a range (found: 3)",
@@ -84,7 +84,7 @@ BAD = {
     "r: {low: 1, high: 4, step: 5}": "does not fit the range (found: 5). Allowed: above 0, at most 3",
     "r: {low: 1, high: 4, log: 1}": "`lora.r.log` must be true or false (found: 1)",
     "lr: {low: 0.1, high: 1, log: true, step: 0.1}": "`step` cannot be combined with `log`",
-    "seed: {low: 0, high: 99999999999999999}": "`seed`: the range is too wide",
+    "seed: {low: 0, high: 99999999999999999}": "`seed`: an end of the range is too large",
     "targets: {low: 1, high: 2}": "`lora.target_modules` is not a number and cannot have a range",
     "eval_strategy: [epoch, steps]": "`training.eval_strategy` is `steps`, so eval_steps must be set",
     "packing: [true, false]": "`training.packing` cannot vary in a search, because all trials share one pass",
@@ -162,4 +162,4 @@ def test_a_grid_beyond_all_measure_is_refused() -> None:
 def test_there_are_no_more_trials_than_combinations() -> None:
     request = make_request(plain_recipe(), space("r: [1, 2]\nlr: [0.1, 0.2]"), num_trials=9, sampler="grid")
     assert request.num_trials == 4
-    assert request.notes == ("the space has 4 combinations, so 4 trials are made, not 9",)
+    assert request.notes == ("the space has 4 combinations, so 4 trials are run, not 9",)

@@ -1,4 +1,4 @@
-"""A base without an adapter as a GGUF file, onto which an exported adapter is loaded to verify it."""
+"""A base as a GGUF file: merged, or without an adapter, to verify an exported adapter on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loraloom.export.gguf.vocabulary import read_vocabulary
 
 
 def write_base(name: str, file: Path) -> None:
-    """Load a base in float32 and write it.
+    """Load a base in float32 and write it as a GGUF file.
 
     Args:
         name: folder or hub name.
@@ -20,7 +20,7 @@ def write_base(name: str, file: Path) -> None:
 
 
 def write_loaded(base: Base, file: Path, *, name: str, quantization: str) -> list[str]:
-    """Write the model of a base, merged or not; return notes on it.
+    """Write the model of a base, merged or not, as a GGUF file; return notes on what differs.
 
     Args:
         base: a base of a family that llama.cpp computes.

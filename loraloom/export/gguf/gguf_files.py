@@ -44,7 +44,7 @@ def obstacle(family: Family, config: Any, quantization: str) -> str:
 
     Args:
         family: family of the model.
-        config: config of the model, as transformers has it.
+        config: the model's configuration object of transformers.
         quantization: as requested.
     """
     described = family.llama_cpp(config)
@@ -74,19 +74,19 @@ def write_model(
     name: str,
     quantization: str = "float32",
 ) -> list[str]:
-    """Write a merged model, and read it back.
+    """Write a model, and read it back.
 
-    llama.cpp multiplies no states before the output head, which T5 1.0 and other models with a tied head do.
-    The factor is therefore part of the weights of the last norm, so that log-probabilities are right too.
+    T5 1.0 and other models with a tied head scale the hidden states before the output head; llama.cpp does
+    not. The factor is therefore part of the last norm's weights, so that log-probabilities are right too.
 
     Args:
-        model: merged.
+        model: the model, with or without a merged adapter.
         file: file to create.
         described, dimensions: description and dimensions of the model.
-        vocabulary: as long as the embedding.
+        vocabulary: a token for each row of the embedding.
         tokenizer: tokenizer of the base, for the ids of special tokens.
         start_token_id: the decoder's first input.
-        logit_scale: factor of the decoder's last states.
+        logit_scale: factor applied to the hidden states before the output head.
         name: `general.name`.
         quantization: `float32`, `bfloat16` or `int8`.
 
@@ -169,7 +169,7 @@ def _notes(vocabulary: Vocabulary, tensors: list[GgufTensor], quantization: str)
         notes.append(
             Message(
                 "llama.cpp's tokenizer reads characters that are not in the vocabulary as the unknown token; "
-                "the base's own splits them into bytes"
+                "the base's own tokenizer splits them into bytes"
             )
         )
     whole = [t.name for t in tensors if quantization == "int8" and t.stored == "F32" and len(t.shape) == 2]
@@ -196,14 +196,15 @@ def write_adapter(
 ) -> None:
     """Write a LoRA adapter that llama.cpp adds to a GGUF file of its base, and read it back.
 
-    llama.cpp multiplies B·A by `lora_alpha / r`. The rest of any other scale (rsLoRA) becomes part of B.
+    llama.cpp multiplies B·A by `lora_alpha / r`. If the adapter's scale differs (rsLoRA), the
+    remaining factor becomes part of B.
 
     Args:
         file: file to create.
         tensors: `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`.
         described, dimensions: description and dimensions of the base.
         lora_alpha: `lora_alpha` of the adapter.
-        scale_of: returns the factor of B·A in a module.
+        scale_of: returns the factor of a module's B·A.
         name: `general.name`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Code and commands that run an exported GGUF file with llama.cpp, for its README."""
+"""Code and commands that run an exported GGUF file with llama.cpp, for the folder's README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.training.card_code import question_text
 
 
 def answering_code(source: ExportSource) -> str:
-    """Write Python with llama-cpp-python, whose class `Llama` cannot run an encoder."""
+    """Write Python code that calls llama.h's functions, because llama-cpp-python's `Llama` has no encoder."""
     is_adapter = source.form == "adapter"
     model = "BASE.gguf" if is_adapter else MODEL
     generation, data = source.facts.recipe.generation, source.facts.recipe.data
@@ -28,7 +28,7 @@ def answering_code(source: ExportSource) -> str:
     )
     comment = f"  # {filled('the base, converted by llama.cpp')}" if is_adapter else ""
     return (
-        f"# {filled('the same with a program of llama.cpp')}:\n"
+        f"# {filled('the same with a llama.cpp program')}:\n"
         f"# {_command(source, model)}\n"
         "import ctypes\n"
         "import llama_cpp as c\n\n"

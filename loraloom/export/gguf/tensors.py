@@ -1,4 +1,4 @@
-"""Tensors of a GGUF file: their names, their stored types, and writing of one at a time."""
+"""Tensors of a GGUF file: their names and stored types, and writing them one at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GgufTensor:
     Args:
         name: name in the GGUF file.
         data: [rows, columns] or [columns].
-        stored: GGML's type.
+        stored: name of the GGML type, such as `Q8_0`.
     """
 
     name: str
@@ -50,12 +50,12 @@ class GgufTensor:
 
 
 def stored_type(name: str, shape: tuple[int, ...], wanted: str) -> str:
-    """Return GGML's type of a tensor.
+    """Return the GGML type that a tensor is stored in.
 
     Args:
         name: name in the GGUF file.
         shape: shape of the tensor.
-        wanted: GGML's type for matrices.
+        wanted: the GGML type requested for matrices.
     """
     if len(shape) == 1 or POSITION_BIAS in name or (wanted == "Q8_0" and shape[-1] % BLOCK):
         return "F32"
@@ -63,11 +63,11 @@ def stored_type(name: str, shape: tuple[int, ...], wanted: str) -> str:
 
 
 def tensor_name(names: Any, key: str) -> str | None:
-    """Return the name in a GGUF file of a parameter `….weight`; None if llama.cpp has none for it.
+    """Return a parameter's name in a GGUF file; None if llama.cpp has no name for it.
 
     Args:
         names: result of `gguf.get_tensor_name_map`.
-        key: the parameter's name in transformers.
+        key: the parameter's name in transformers, which ends in `.weight`.
     """
     return names.get_name(key, try_suffixes=(".weight",))  # type: ignore[no-any-return]
 
@@ -81,7 +81,7 @@ def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -
         tensors: the tensors, in the order of the file.
 
     Returns:
-        The first byte of each tensor.
+        The offset of each tensor in the file, in bytes, by its name.
     """
     import gguf
 
@@ -131,7 +131,7 @@ def check_file(file: Path, tensors: list[GgufTensor], starts: Mapping[str, int])
         starts: as returned by `write_file`.
 
     Raises:
-        ModelError: a tensor differs by more than its type rounds.
+        ModelError: a tensor differs from its source by more than its type's rounding.
     """
     content = np.memmap(file, dtype=np.uint8, mode="r")
     for tensor in tensors:
@@ -179,7 +179,7 @@ def model_tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def lora_names(names: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, str], list[str]]:
-    """Return names of adapted modules in a GGUF file, and the modules that llama.cpp has no name for.
+    """Map adapted modules to their names in a GGUF file, and list those that llama.cpp has no name for.
 
     Args:
         names: result of `gguf.get_tensor_name_map`.

@@ -27,7 +27,7 @@ class Vocabulary:
     """Tokens as llama.cpp's tokenizer for T5 reads them.
 
     Args:
-        tokens, scores, kinds: those of each id, as many as the embedding has rows.
+        tokens, scores, kinds: token, score and kind of each id, for every row of the embedding.
         adds_prefix: whether a space is put before a text.
         removes_spaces: whether runs of spaces become one.
         charsmap: rules by which characters are normalized.
@@ -45,13 +45,13 @@ class Vocabulary:
 
 
 def find_spiece(path: str) -> Path:
-    """Return a base's spiece.model.
+    """Return the path of a base's spiece.model.
 
     Args:
         path: folder or hub name.
 
     Raises:
-        ModelError: the base has none.
+        ModelError: the base has no spiece.model.
     """
     file = file_beside(path, SPIECE)
     if file is None:
@@ -74,11 +74,11 @@ def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabular
 
     Args:
         path: folder or hub name of the base, with its own tokenizer files.
-        tokenizer: tokenizer of the base, whose ids decide.
+        tokenizer: tokenizer of the base; spiece.model must have the same ids.
         num_embeddings: rows of the embedding.
 
     Raises:
-        ModelError: there is no spiece.model, or not one that llama.cpp reads as the tokenizer does.
+        ModelError: there is no spiece.model, or llama.cpp would read it differently from the tokenizer.
     """
     file = find_spiece(path)
     from sentencepiece import sentencepiece_model_pb2

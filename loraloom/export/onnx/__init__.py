@@ -1,1 +1,1 @@
-"""ONNX files of a merged model in the layout that Optimum, transformers.js and onnxruntime's users read."""
+"""ONNX files of a merged model, in the layout that Optimum and transformers.js read."""

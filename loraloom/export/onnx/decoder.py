@@ -27,10 +27,10 @@ KINDS = ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
 
 
 def join_decoder(graphs: DecoderGraphs) -> ir.Graph:
-    """Join the decoder's graphs.
+    """Join the decoder's graphs into one.
 
     Args:
-        graphs: the exported graphs, which are used up.
+        graphs: the exported graphs, which are modified.
 
     Returns:
         The graph with inputs `encoder_attention_mask`, `input_ids`, `encoder_hidden_states`,
@@ -96,7 +96,7 @@ def _cache_inputs(shapes: Sequence[tuple[int, int]]) -> list[ir.Value]:
 
 
 def _given_branch(given: Sequence[ir.Value]) -> ir.Graph:
-    """Build the branch of later steps: the caches of an earlier step, unchanged."""
+    """Build the branch for later steps: the caches of an earlier step, unchanged."""
     copies = [
         ir.Node(
             "", "Identity", inputs=[value], outputs=[ir.Value(name=f"given.{value.name}", type=value.type)]
@@ -107,7 +107,7 @@ def _given_branch(given: Sequence[ir.Value]) -> ir.Graph:
 
 
 def _first_branch(graphs: DecoderGraphs, step: ir.Graph, tokens: ir.Value, states: ir.Value) -> ir.Graph:
-    """Build the branch of the first step: no past, and keys and values from the encoder's states."""
+    """Build the branch for the first step: no past, and keys and values from the encoder's states."""
     cross = graphs.cross
     outputs = list(cross.outputs)
     cross.inputs[0].replace_all_uses_with(states)

@@ -1,4 +1,4 @@
-"""A model's graphs: encoder, keys and values of cross-attention, and decoder step with caches.
+"""A model's ONNX graphs: encoder, keys and values of cross-attention, and decoder step with caches.
 
 Exported by `torch.onnx.export(dynamo=True)` with free batch size and lengths; `decoder.py` joins
 the last two.
@@ -36,8 +36,9 @@ class DecoderGraphs:
 
     Args:
         cross: encoder states -> keys and values of cross-attention, of each layer in turn.
-        step: tokens, mask, past and cross keys and values -> logits, and all of self-attention.
-        cache_shapes: [heads, d_head] of each of the past keys and values.
+        step: tokens, mask, and keys and values of self-attention and of cross-attention -> logits, and keys
+            and values of self-attention that include the new tokens'.
+        cache_shapes: [heads, d_head] of each key and value of self-attention.
         d_encoder: width of the encoder's states.
     """
 
@@ -146,7 +147,7 @@ def decoder_graphs(model: PreTrainedModel, start_token_id: int) -> DecoderGraphs
 
 
 def _example_source(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """Return some tokens, the last of a row padded; only their shape matters."""
+    """Return example tokens and their mask, with padding in one row; only their shape matters."""
     tokens = torch.full((BATCH, SOURCE), min(10, model.get_output_embeddings().weight.shape[0] - 1))
     mask = torch.ones(BATCH, SOURCE, dtype=torch.int64)
     mask[1, -2:] = 0

@@ -1,4 +1,4 @@
-"""Python that answers with exported ONNX files, for their README."""
+"""Python code that answers with exported ONNX files, for the folder's README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.training.card_code import question_text
 
 
 def answering_code(source: ExportSource) -> str:
-    """Write Python with onnxruntime: greedy, with caches."""
+    """Write Python code with onnxruntime that decodes greedily, with caches."""
     base, suffix = source.base, SUFFIXES[source.quantization]
     ids = "tokenizer(text).input_ids"
     if not base.family.ends_sources:
@@ -49,7 +49,7 @@ def answering_code(source: ExportSource) -> str:
 
 
 def _start(source: ExportSource) -> str:
-    """Return the decoder's first tokens: its start, and the code of a language if all answers share it."""
+    """Return the decoder's first tokens as Python: the start, and the language code if answers share one."""
     base = source.base
     code = only([target for _, target in source.facts.languages])
     if base.languages is None or code is None:

@@ -1,4 +1,4 @@
-"""The ONNX files of a model, in the folder `onnx` as transformers.js has them."""
+"""The ONNX files of a model, in the folder `onnx`, with the names that transformers.js expects."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ EXTERNAL = "transformers.js_config"
 def write_graphs(
     model: PreTrainedModel, start_token_id: int, folder: Path, quantization: str
 ) -> dict[str, int]:
-    """Write encoder and decoder of a model, which is released if it is quantized.
+    """Write a model's encoder and decoder; the model is released if they are quantized.
 
     Args:
         model: the model in float32 and eval mode, on the CPU.
         start_token_id: any token that may begin an answer.
-        folder: folder for the files.
+        folder: folder to create for the files.
         quantization: `float32` or `int8`.
 
     Returns:
-        Names of the files whose weights are in a file of their own, with the number of such files.
+        The number of separate weight files of each ONNX file that has any, by the ONNX file's name.
     """
     from loraloom.export.onnx.decoder import join_decoder
     from loraloom.export.onnx.graphs import decoder_graphs, encoder_graph
@@ -72,7 +72,11 @@ def _named_encoder(encoder: ir.Model) -> ir.Graph:
 
 
 def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
-    """Write a graph; large weights go into a file next to it, one tensor at a time."""
+    """Write a graph; if its weights are large, into a separate file, one tensor at a time.
+
+    Returns:
+        The file's name and its number of separate weight files, if any, as in `write_graphs`.
+    """
     import onnx_ir as ir
 
     if is_quantized:
@@ -87,7 +91,7 @@ def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
 
 
 def _transpose_weights(graph: ir.Graph) -> None:
-    """Store weights as their products read them, because quantization finds no others."""
+    """Store weights transposed, as their products read them, because quantization finds no others."""
     import onnx_ir as ir
 
     for node in [node for node in graph.all_nodes() if node.op_type == "Transpose"]:
@@ -122,10 +126,13 @@ def _transpose_weights(graph: ir.Graph) -> None:
 
 
 def _quantize(source: Path, target: Path) -> dict[str, int]:
-    """Quantize the products of a file by onnxruntime's own tool, and remove the file.
+    """Quantize a file's matrix products with onnxruntime's own tool, and remove the unquantized file.
 
     Only products are quantized: in onnxruntime an embedding has one scale for the whole table, with which
     the rows of frequent tokens would lose most of their precision.
+
+    Returns:
+        The new file's name and its number of separate weight files, if any, as in `write_graphs`.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
