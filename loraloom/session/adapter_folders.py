@@ -70,7 +70,7 @@ def find_adapters(
         base: a folder, a hub name, or `starter`.
         given: adapter folders, each with or without `NAME=` in front; by default, the name is the folder's.
         data: the rows to answer, if they are in a file.
-        sets: `key=value` each, of the keys in `TAKEN`.
+        sets: settings as `key=value`, with keys in `TAKEN`.
         merges: refuse dtype, quantization, device and seed, because merging is always done in float32 on the
             processor.
 
@@ -135,7 +135,11 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
 
 
 def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
-    """Map the name of each adapter, as it appears in results, to its folder."""
+    """Map the name of each adapter, as it appears in results, to its folder.
+
+    Raises:
+        AdapterError: no adapter is given, or a name is invalid or taken.
+    """
     if not given:
         raise AdapterError(
             Message("at least one adapter is required"), where="--adapter", fix=Message("Give its folder.")
@@ -154,7 +158,7 @@ def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
                 Problem(
                     what,
                     where,
-                    Message("{name}, also {folders}", name=name, folders=folders[name]),
+                    Message("{name}, already the name of {folders}", name=name, folders=folders[name]),
                     fix=NAMING,
                 )
             )

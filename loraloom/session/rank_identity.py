@@ -39,7 +39,7 @@ def require_same(own: Mapping[str, str], leaders: Mapping[str, str]) -> None:
 
 
 def require_same_versions(leaders: Mapping[str, str]) -> None:
-    """Refuse versions of packages that differ from the leader's, including packages that its base needs.
+    """Refuse versions of packages that differ from the leader's, including those that its base needs.
 
     Raises:
         RunError: names every package that differs.
@@ -48,7 +48,7 @@ def require_same_versions(leaders: Mapping[str, str]) -> None:
 
 
 def differing(problem: Problem) -> Problem:
-    """Return the problem that something on a rank differs from rank 0."""
+    """Reword a problem as a difference between this rank and rank 0."""
     return Problem(
         Message("differs from what rank 0 has"),
         where=problem.where,
