@@ -138,7 +138,7 @@ class Access:
         return self.body_limits[max(fitting, key=len)] if fitting else self.max_body_bytes
 
     def accepts_token(self, given: str | None) -> bool:
-        """Return whether a login page was given the correct token."""
+        """Return whether a given token is the server's; always true if the server has none."""
         return self.token is None or (given is not None and is_same(given, self.token))
 
     def session_cookie(self, scope: Scope) -> str:
@@ -175,7 +175,7 @@ class SecurityMiddleware:
         self.app, self.access, self._render = app, access, render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request, and pass it on with bounded body and with security headers on its answer."""
+        """Check a request, and pass it on with a bounded body; add security headers to its answer."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": NO_WEBSOCKET})
             return
@@ -234,7 +234,7 @@ class SecurityMiddleware:
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """Return a header of a request if it has exactly one of this name."""
+    """Return a header of a request; None unless the request has exactly one of this name."""
     values = [value for key, value in scope["headers"] if key == name]
     return values[0].decode("latin-1") if len(values) == 1 else None
 

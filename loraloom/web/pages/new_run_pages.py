@@ -38,7 +38,7 @@ def drafts_of(request: Request) -> Drafts:
 
 
 def named_draft(request: Request, id: str) -> Draft:
-    """Return the draft named in a path."""
+    """Return the draft named in a path, or answer 404."""
     found = drafts_of(request).find(id)
     if found is None:
         raise HTTPException(404, Message("This draft is gone."))
@@ -109,7 +109,7 @@ async def check(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
 
 @router.post("/new/{id}/start")
 async def start(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
-    """Save the recipe and start the training in a process of its own."""
+    """Save the recipe and start training in a separate process."""
     recipe, allowed, refusal = await run_in_threadpool(_save, request, draft, form)
     if recipe is None or refusal:
         return page(

@@ -49,7 +49,7 @@ class RunSummary:
         can_be_compared: whether it has, or will have, adapters.
         started: start time with time zone; "" if it cannot be read.
         base: name of the base.
-        experiments: their names.
+        experiments: names of its experiments.
         verdict: a key of `VERDICTS`; "" if nothing was compared.
         sentence: the verdict in a sentence.
         figures: label and value of each key figure.
