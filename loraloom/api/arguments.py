@@ -1,4 +1,4 @@
-"""Arguments of the functions: paths, recipes, stop tokens, adapters without a run."""
+"""Arguments of the API's functions: paths, recipes, stop tokens, adapters without a run."""
 
 from __future__ import annotations
 

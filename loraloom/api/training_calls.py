@@ -260,7 +260,7 @@ def _new_request(
 def demo(
     *, out: Path | str | None = None, report: Report = quiet, stop: StopRequest | None = None
 ) -> DemoResult:
-    """Train on the embedded starter, compare it with its base, and write the report; offline.
+    """Train an adapter on the embedded starter, compare it with the base, and write the report; offline.
 
     Args:
         out: the run directory; by default a new one below `runs/`.

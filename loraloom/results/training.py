@@ -82,7 +82,7 @@ class ExperimentResult:
 
     @classmethod
     def of(cls, run: Path, name: str, entry: result.ExperimentResult) -> Self:
-        """Convert an experiment in result.json."""
+        """Convert the entry of an experiment in result.json."""
         return cls(
             name=name,
             status=entry.status,
@@ -122,7 +122,7 @@ class TrainResult:
 
     @classmethod
     def of(cls, run: Path, document: result.Result) -> Self:
-        """Convert result.json."""
+        """Convert the content of result.json."""
         experiments = {
             name: ExperimentResult.of(run, name, entry) for name, entry in document.experiments.items()
         }

@@ -124,7 +124,7 @@ class ModelProcess:
         """Send a request.
 
         Args:
-            make_job: creates the request with its id.
+            make_job: creates the request from its id.
 
         Raises:
             JobError: too many requests are under way, or the model is not ready.

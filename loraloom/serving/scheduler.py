@@ -158,7 +158,7 @@ class Scheduler:
         return events
 
     def _newcomers(self) -> list[_PendingJob]:
-        """Take the requests from the queue for which there is room."""
+        """Take from the queue the requests for which there is room."""
         chosen: list[_PendingJob] = []
         room, width = self.max_rows - len(self._rows), 0
         while self._waiting:

@@ -69,7 +69,7 @@ class ServedModel:
         return self.loaded.slots[name]
 
     def read(self, job: Job) -> ReadyPrompt:
-        """Convert the prompt of a request to what the model saw in training.
+        """Convert the prompt of a request to the form of the sources that the model was trained on.
 
         Raises:
             JobError: the prompt is empty, too long, or in a language that the base does not know.

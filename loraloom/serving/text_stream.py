@@ -1,4 +1,4 @@
-"""The text of an answer while its tokens arrive: the part that can be shown, and whether it must stop."""
+"""The text of an answer while its tokens arrive: the part that can be shown, and whether to stop."""
 
 from __future__ import annotations
 

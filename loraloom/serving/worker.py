@@ -121,7 +121,7 @@ class Worker:
                     self._write({"events": events, "figures": self._figures()})
 
     def _step(self) -> list[dict[str, Any]]:
-        """Compute a step; if it raises, its requests are abandoned, and the others continue."""
+        """Compute a step; if it fails, its requests are abandoned, and the others continue."""
         try:
             events = self.scheduler.step()
         except Exception as error:

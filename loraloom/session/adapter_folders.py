@@ -38,7 +38,7 @@ NOT_MERGED = {"dtype", "quantization", "device", "seed"}
 TAKEN = {"model_name_or_path", "data", "generation", "allow_bin_weights", *NOT_MERGED}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
 OPTION = Message("--adapter")
-NAMING = Message("Give it a name of its own: --adapter NAME=FOLDER.")
+NAMING = Message("Give it a different name: --adapter NAME=FOLDER.")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class AdapterFolders:
     """Some adapters, and how their base answers with them.
 
     Args:
-        recipe: base, how rows are read and answers generated, and an experiment for each adapter.
+        recipe: states the base, how rows are read and answers generated, and an experiment for each adapter.
         folders: folder of each adapter, by its name.
         notes: notes to report before anything is loaded.
     """
@@ -150,7 +150,7 @@ def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
         name, folder = _named(str(each))
         where = f"--adapter {each}"
         if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
-            what = Message("the folder's name cannot name an adapter in the results")
+            what = Message("this name cannot name an adapter in the results")
             problems.append(Problem(what, where, name, Message("letters, digits, `-`, `_` and `.`"), NAMING))
         elif name in folders:
             what = Message("two adapters would have the same name")

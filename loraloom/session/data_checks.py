@@ -66,7 +66,7 @@ def check_data(
     loads_tokenizer: bool = False,
     retained: PartContents | None = None,
 ) -> DataCheckReport:
-    """Run all checks of the data; those of tokens only if the base's tokenizer is on this machine.
+    """Run all checks of the data, those of tokens only if the base's tokenizer is on this machine.
 
     Args:
         recipe: the recipe to check.

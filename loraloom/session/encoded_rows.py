@@ -36,7 +36,7 @@ def encode_rows(
     Args:
         examples: the rows.
         base: the base.
-        recipe: lengths and truncation.
+        recipe: the recipe, which sets lengths and truncation.
         progress: called with progress messages, if the rows are stored.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A follower of a training on several ranks: it trains what the leader announces, and writes nothing."""
+"""A follower in training on several ranks: it trains what the leader announces, and writes nothing."""
 
 from __future__ import annotations
 

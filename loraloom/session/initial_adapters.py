@@ -105,7 +105,7 @@ def _other_parts(lora: LoraSettings, own: LoraSettings, modules: Sequence[str], 
                     where=where,
                     found=f"{first}: {getattr(own.at(first), key)}",
                     allowed=str(getattr(lora.at(first), key)),
-                    fix=Message("Set lora.r, lora.lora_alpha and their patterns as in its training."),
+                    fix=Message("Set lora.r, lora.lora_alpha and their patterns to the adapter's."),
                 )
             )
     return found

@@ -1,4 +1,4 @@
-"""The leader of a training on several ranks: it owns the run folder, and announces what to train.
+"""The leader in training on several ranks: it owns the run folder, and announces what to train.
 
     leader    create or resume ─ checks ─ plan ───────┬─ train ─ adapters, result
                  │ run          │ base                │ plan, state        │ result

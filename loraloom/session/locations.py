@@ -70,7 +70,7 @@ def relocated(
             here = data
         notes.append(
             Message(
-                "the run's data is read from {folder}; the run recorded it in {recorded}",
+                "the run's data is read from {folder}; the run was started in {recorded}",
                 folder=data.absolute(),
                 recorded=recorded,
             )
@@ -78,7 +78,7 @@ def relocated(
     if base is not None:
         notes.append(
             Message(
-                "the base is read from {folder}; the run recorded `{model_name_or_path}`",
+                "the base is read from {folder}; the run was started with `{model_name_or_path}`",
                 folder=base.absolute(),
                 model_name_or_path=recipe.model_name_or_path,
             )

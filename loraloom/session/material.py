@@ -68,7 +68,7 @@ class Material:
 
     @property
     def place_of_rows(self) -> str:
-        """Where the rows are kept: in memory, in the run's folder, or in files that end with the process."""
+        """Where the rows are kept: in memory, in files of the run, or in temporary files."""
         if not isinstance(self.train_set, StoredEncodedSet):
             return Message("in memory")
         return (
@@ -85,7 +85,7 @@ class Material:
         pass_limit: int | None = None,
         ranks: Ranks = ONE_PROCESS,
     ) -> Setup:
-        """Create the setup of a training of these experiments.
+        """Create the setup for training these experiments.
 
         Args:
             run: the run that checkpoints and adapters are written to.

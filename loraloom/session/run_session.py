@@ -1,4 +1,4 @@
-"""Start or resume of a run, up to its plan: the same for `train` and `search`.
+"""The start or resumption of a run, up to its plan: the same for `train` and `search`.
 
     create_session | resume_session ──▶ report_rows ──▶ require_checks ──▶ the command's plan ──▶ report_plan
 

@@ -37,7 +37,7 @@ END = "end"
 
 
 class Passes:
-    """Computations with a base that this process has alone.
+    """Computations with a base that only this process has.
 
     Args:
         bank: bank with the adapters attached.

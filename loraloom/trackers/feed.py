@@ -1,4 +1,4 @@
-"""The trackers of a run, fed with its events. None of them stops or slows a training."""
+"""The trackers of a run, fed with its events. None of them stops or slows training."""
 
 from __future__ import annotations
 

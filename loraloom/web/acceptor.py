@@ -1,4 +1,4 @@
-"""The process that accepts a server's connections: it answers probes, and passes all others on to the server.
+"""The process that accepts a server's connections: it answers probes, and passes on everything else.
 
     python -m loraloom.web.acceptor LISTENING CHANNEL
 

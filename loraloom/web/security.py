@@ -146,7 +146,7 @@ class Access:
         return f"{_cookie_name(scope)}={self.sessions.issue()}; HttpOnly; SameSite=Strict; Path=/"
 
     def form_token(self, scope: Scope) -> str:
-        """Return the value of the hidden field of a form on a page of this request."""
+        """Return the value for the hidden field of forms on the page that answers this request."""
         return self.forms.issue(_session_of(scope))
 
     def accepts_form(self, scope: Scope, value: str | None) -> bool:
@@ -250,7 +250,7 @@ def _is_cross_origin(scope: Scope) -> bool:
 
 
 def _cookie_name(scope: Scope) -> str:
-    """Return the cookie's name, with the port: all ports of a host share cookies, but servers must not."""
+    """Return the cookie's name, with the port: a host's ports share cookies, but its servers must not."""
     _, port = scope.get("server") or ("", 0)
     return f"loraloom_session_{port}"
 

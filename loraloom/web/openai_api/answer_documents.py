@@ -130,7 +130,7 @@ class CompletionForm:
         return {"index": index, "text": event["text"], "logprobs": logprobs, "finish_reason": reason}
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens."""
+        """Return the log-probabilities of some tokens, in the form of this route."""
         offsets, position = [], 0
         for token in tokens:
             offsets.append(position)
@@ -168,7 +168,7 @@ class ChatForm(CompletionForm):
         }
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens."""
+        """Return the log-probabilities of some tokens, in the form of this route."""
         return {"content": [self._token(token) for token in tokens], "refusal": None}
 
     def _token(self, token: dict[str, Any]) -> dict[str, Any]:

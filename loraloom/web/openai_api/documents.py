@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Document(BaseModel):
-    """An answer without further keys."""
+    """A response that has no further keys."""
 
     model_config = ConfigDict(extra="forbid")
 

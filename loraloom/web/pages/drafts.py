@@ -127,7 +127,7 @@ class Drafts:
         except OSError as error:
             shutil.rmtree(own, ignore_errors=True)
             raise RunError(
-                Message("the files cannot be kept: {reason}", reason=error.strerror or str(error)),
+                Message("the files cannot be stored: {reason}", reason=error.strerror or str(error)),
                 where=str(self.folder),
             ) from None
         return Draft(own)
@@ -203,7 +203,7 @@ def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:
 
 
 def _with_own_names(text: str, draft: Draft) -> str:
-    """Name the data files relative to the recipe's folder, if it then still names the same files."""
+    """Name the data files relative to the recipe's folder, if the recipe then still means the same files."""
     plain = text.replace(f"{draft.folder}/", "")
     try:
         train = parse_recipe_with_notes(plain, name=Path(RECIPE).name).recipe.data.train

@@ -147,7 +147,7 @@ class Jobs:
         return newest
 
     def starting(self, draft: str) -> Job | None:
-        """Return the training that was started from a draft and has no run yet."""
+        """Return the job that trains on a draft and has no run yet; None if there is none."""
         for job in map(self._read, self._folders()):
             if job.kind == "train" and job.draft == draft and job.status == "running":
                 return None if (self.runs / job.run / "provenance.json").is_file() else job
@@ -166,7 +166,7 @@ class Jobs:
         return next((job for own in self._folders() if (job := self._read(own)).run == name), None)
 
     def failed_starts(self) -> list[Job]:
-        """List trainings that ended before there was a run, newest first."""
+        """List training jobs that failed before there was a run, newest first."""
         jobs = [self._read(own) for own in self._folders()]
         return [
             job

@@ -22,7 +22,7 @@ MOST_NOTES = 5
 
 @dataclass(frozen=True)
 class LiveExperiment:
-    """One experiment so far.
+    """The state of one experiment so far.
 
     Args:
         name: its name, with the seed if there are several.
@@ -53,7 +53,7 @@ class LiveExperiment:
 
 @dataclass(frozen=True)
 class LiveView:
-    """A run so far.
+    """The state of a run so far.
 
     Args:
         experiments: experiments in the recipe's order.

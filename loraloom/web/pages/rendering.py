@@ -85,7 +85,7 @@ def fragment(request: Request, template: str, **values: Any) -> str:
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Answer a request with a template."""
+    """Answer a request with a rendered template."""
     return HTMLResponse(fragment(request, template, **values), status_code=status)
 
 
