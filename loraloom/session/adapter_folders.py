@@ -71,8 +71,8 @@ def find_adapters(
         given: adapter folders, each with or without `NAME=` in front; by default, the name is the folder's.
         data: the rows to answer, if they are in a file.
         sets: settings as `key=value`, with keys in `TAKEN`.
-        merges: refuse dtype, quantization, device and seed, because merging is always done in float32 on the
-            processor.
+        merges: whether to refuse dtype, quantization, device and seed, because merging is always done in
+            float32 on the processor.
 
     Raises:
         AdapterError: a folder contains no adapter, or its name is invalid; nothing is loaded yet.

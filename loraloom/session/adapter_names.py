@@ -1,8 +1,8 @@
 """Resolution of adapter names: the only reader of `--experiment`.
 
-A recipe's experiment `main` trained with two seeds has two adapters, `main@42` and `main@43`. Its name stands
-for both if several adapters may answer. If one adapter is required, the name must be unambiguous: nothing is
-chosen silently.
+A recipe's experiment `main` trained with two seeds has two adapters, `main@42` and `main@43`. The name `main`
+stands for both if several adapters may answer. If one adapter is required, the name must be unambiguous:
+nothing is chosen silently.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def adapters_of(
         run, recipe: the run and its recipe.
         wanted: names of adapters, or of experiments, which stand for all their seeds; None for every
             existing adapter.
-        so_far: experiments without a finished adapter whose best state so far is acceptable.
+        so_far: experiments that have no finished adapter, but whose best state so far may be used.
 
     Raises:
         RunError: lists every name that is unknown or has no adapter, with the reason.
@@ -123,7 +123,7 @@ def one_adapter(
     Args:
         run, recipe, so_far: as in `adapters_of`.
         given: a name; may be None if the run has only one adapter.
-        usage: words of the command without its `--experiment`, for the message.
+        usage: words of the command, without `--experiment`, for the message.
 
     Returns:
         The adapter's name, and notes.

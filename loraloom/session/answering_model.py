@@ -39,7 +39,7 @@ class AnsweringModel:
 
     Args:
         comparisons: folder in which its answers are stored.
-        recipe: how rows are read and answers generated.
+        recipe: states how rows are read and answers generated.
         passes: computes with the base and its adapters.
         slots: names as in results (`base` first) → slots of the bank.
         adapters: the adapters as read from their folders.

@@ -49,9 +49,9 @@ class Following:
         recipe: recipe as read by this rank.
         split: the recipe's data, if it is already split.
         allowed: names of checks whose errors are warnings.
-        resume: the run to resume.
+        resume: the run to resume; None for a new one.
         moved: present locations of its base and data.
-        stop: set by a signal.
+        stop: the stop request, set by a signal.
     """
 
     ranks: Ranks

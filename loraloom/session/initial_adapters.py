@@ -33,7 +33,7 @@ def initial_tensors(
         locations: locations of the names in the recipe.
         bank: bank on the base.
         targets: targets of the experiment.
-        notes: notes on initial adapters, to which those on this one are added.
+        notes: list of notes on initial adapters; those on this one are added to it.
 
     Raises:
         AdapterError: the adapter does not fit the experiment.

@@ -89,7 +89,7 @@ class Material:
 
         Args:
             run: the run that checkpoints and adapters are written to.
-            stop: set by a signal.
+            stop: the stop request, set by a signal.
             waves: names of the experiments that train together, as planned.
             pass_tokens: maximum number of tokens in one pass, as planned.
             pass_limit: maximum number of tokens in any pass, as planned, if memory does not hold a whole

@@ -195,7 +195,7 @@ def find_resume_point(
         run: the locked run.
         experiments: experiments of its recipe.
         record: called with what was found.
-        remark: an additional remark on the resume, for the log.
+        remark: text to add to the reported reason for the resume.
     """
     for folder in (run.checkpoints, run.adapters, run.failed):
         remove_remnants(folder)

@@ -32,7 +32,7 @@ def require_trackers(recipe: Recipe) -> None:
     """Refuse a recipe that asks for a tracker that is not installed.
 
     Raises:
-        RecipeError: names each of them, and how to install it.
+        RecipeError: names each such tracker, and how to install it.
     """
     problems = [
         Problem(

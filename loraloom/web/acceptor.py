@@ -2,9 +2,9 @@
 
     python -m loraloom.web.acceptor LISTENING CHANNEL
 
-Both are numbers of inherited sockets. In the server, a probe such as `/health` would wait for several turns
-of a busy event loop; in a thread, for the interpreter's lock, which the loop holds even while it waits for a
-CPU.
+Both arguments are file descriptors of inherited sockets. In the server, a probe such as `/health` would wait
+for several turns of a busy event loop; in a thread, for the interpreter's lock, which the loop holds even
+while it waits for a CPU.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ class Acceptor:
 
     Args:
         listening: socket to accept from.
-        channel: a SOCK_SEQPACKET pair's end. The server sends JSON: first the constant arguments of `Probes`,
-            then `current` at each beat. It gets `NEW` for each connection that is passed on, and the
-            status for each probe that was answered; with the connection, unless that was closed.
+        channel: one end of a SOCK_SEQPACKET pair. The server sends JSON: first the constant arguments of
+            `Probes`, then `current` at each beat. It receives `NEW` with each connection that is passed on,
+            and the status of each probe that was answered, with the connection unless that was closed.
     """
 
     def __init__(self, listening: socket.socket, channel: socket.socket) -> None:

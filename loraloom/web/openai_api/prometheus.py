@@ -45,9 +45,9 @@ class Metrics:
         """Count an answer.
 
         Args:
-            route: its path, with placeholders.
+            route: path of the route, with placeholders.
             status: HTTP status.
-            seconds: time until it began.
+            seconds: time until the answer began.
         """
         self._num_requests[route, status] += 1
         self._seconds += seconds

@@ -109,7 +109,7 @@ class Api:
         app.delete("/v1/adapters/{name}", response_model=RemovedModel)(self.remove_adapter)
 
     async def _unless_full(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse requests beyond the queue without reading them, which leaves time for the others."""
+        """Refuse requests without reading them if the queue is full, which leaves time for the others."""
         is_costly = scope["type"] == "http" and scope["path"] in ANSWERING
         if is_costly:
             await self._turns.wait()
