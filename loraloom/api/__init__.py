@@ -11,7 +11,8 @@ saves and raises `Interrupted`. Inside `with stop_on_signals() as stop`, SIGINT 
 command line.
 
 Torch is imported when a function that needs it is called. Three functions have different names from their
-commands, because parts of the package have these names: `run_search`, `write_export` and `write_report`.
+commands, because parts of the package have the commands' names: `run_search`, `write_export` and
+`write_report`.
 """
 
 from __future__ import annotations

@@ -39,16 +39,19 @@ def compare(
         split: the rows to answer; by default `test` if the run has test rows, else `eval`.
         prompts, prompts_file: other rows to answer instead, as text or in a file.
         experiments: experiments whose adapters answer; by default all.
-        name: name of the file in the run's `compare/`; by default that of what was compared.
+        name: name of the file in the run's `compare/`; by default `test`, `eval`, `prompts`, `prompts-2`, ….
         base, data: present location of the run's base and data, if they were moved; with `adapters`, their
             base and a file of rows with known answers.
-        sets, out: with `adapters`: `key=value` of `generation` and `data`, and a JSON file for the answers.
-        source_lang, target_lang: of a multilingual base, the languages, if they are not as in training.
+        sets, out: with `adapters`: settings of `generation` and `data`, each as `key=value`, and a JSON file
+            for the answers.
+        source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
+            differ from those in training.
         spbleu_model: a sentencepiece model, to compute spBLEU too.
         report: called with progress: `report(AnswerProgress(done=…, total=…))`.
         stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
 
     Raises:
+        TypeError: arguments for a run and for adapters without a run are mixed, or some are missing.
         LoRALoomError: the run, its data or its adapters are unusable.
         Interrupted: `stop` was set.
     """
@@ -117,15 +120,17 @@ def predict(
         experiment: experiment whose adapter answers; `base` for the base.
         keep: columns to keep with the answers, in addition to an id.
         base: present location of the run's base, if it was moved; with `adapter`, its base.
-        sets: with `adapter`: `key=value` of `generation` and `data`.
-        source_lang, target_lang: of a multilingual base, the languages, if they are not as in training.
+        sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
+        source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
+            differ from those in training.
         report: called with progress.
-        stop: if it is set, the iterator raises.
+        stop: if it is set, the iterator raises `Interrupted`.
 
     Yields:
         Answers in the order of the file, as they are generated, after run and file have been read.
 
     Raises:
+        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
         LoRALoomError: the run or the file is unusable.
         Interrupted: `stop` was set.
     """

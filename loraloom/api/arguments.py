@@ -1,4 +1,4 @@
-"""Arguments of the functions: paths, recipes, stop tokens, adapters without a run."""
+"""Arguments of the API's functions: paths, recipes, stop tokens, adapters without a run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ def as_path(value: Path | str | None) -> Path | None:
 
 
 def token(stop: StopRequest | None) -> StopRequest:
-    """Return the caller's token, or one that stays unset, so that no signal handlers are installed."""
-    return StopRequest() if stop is None else stop  # one that is not set is false
+    """Return the caller's stop token, or one that stays unset, so that no signal handler is installed."""
+    return StopRequest() if stop is None else stop  # `or` would replace an unset token, which is falsy
 
 
 def read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> Recipe:
-    """Return a recipe as given or read it from its file, reporting notes."""
+    """Return a recipe as given, or read it from its file and report notes.
+
+    Args:
+        recipe: the recipe, or its file or name.
+        report: called with the notes.
+        resumed: folder of the run that is resumed with the recipe; None for a new run.
+    """
     if isinstance(recipe, Recipe):
         return recipe
     from loraloom.run.folder import Run
@@ -37,7 +43,7 @@ def read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> R
 
 
 def given_base(base: Path | str | None, adapters: object) -> Path | str:
-    """Return the base of adapters without a run.
+    """Return the base for adapters without a run.
 
     Raises:
         TypeError: the base or the adapters are missing.

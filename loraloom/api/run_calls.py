@@ -27,7 +27,7 @@ def merge(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> MergeResult:
-    """Merge an adapter into its base as a plain transformers folder, and verify that it is equal.
+    """Merge an adapter into its base as a plain transformers folder, and verify the merged model.
 
     Args:
         run: the run directory; None for an adapter without a run.
@@ -36,14 +36,15 @@ def merge(
         experiment: experiment of the adapter; may be omitted if the run has only one.
         dtype: dtype to save in, float16 only for BART; by default that of the base's own files.
         shard_by_shard: merge one tensor at a time, and verify the weights alone, without answers; by default
-            if memory does not hold the base.
+            only if memory does not hold the base.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
             and rows for the proof.
-        sets: with `adapter`: `key=value` of `generation` and `data`.
+        sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
         report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
 
     Raises:
+        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
         LoRALoomError: the run, adapter or base is unusable, `out` exists, or the proof failed.
         Interrupted: `stop` was set.
     """
@@ -113,18 +114,19 @@ def write_export(
         run: the run directory; None for an adapter without a run.
         out: the folder to create; it must not exist.
         format: `transformers`, `peft`, `ctranslate2`, `onnx` or `gguf`.
-        quantization: one of the format's; by default the lossless one.
-        adapter_only: export the adapter without its base, if the format can.
+        quantization: one that the format supports; by default the lossless one.
+        adapter_only: export the adapter without its base, if the format supports that.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
             and rows for the proof.
-        prompts: file of rows for the proof instead, with or without known answers.
-        sets: with `adapter`: `key=value` of `generation` and `data`.
+        prompts: file of other rows for the proof, with or without known answers.
+        sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
         report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
 
     Raises:
+        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
         LoRALoomError: the run, adapter or base is unusable, `out` exists, the format cannot contain the
             model, a package is missing, or the proof failed.
         Interrupted: `stop` was set.
@@ -194,8 +196,9 @@ def card(
         report: called with notes.
 
     Raises:
-        LoRALoomError: it is not a run, it has no such adapter, the base or adapter is unusable, or the
-            file cannot be written.
+        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
+        LoRALoomError: the folder is not a run, the run has no such adapter, the base or adapter is unusable,
+            or the file cannot be written.
     """
     from loraloom.commands.card import card as make_card
     from loraloom.commands.card import card_foreign
@@ -221,7 +224,7 @@ def push(
     send: bool = False,
     report: Report = quiet,
 ) -> PushResult:
-    """Send an adapter, a merged model or an export to the Hugging Face hub; by default, only report what.
+    """Send an adapter, merged model or export to the hub; by default, only report what would be sent.
 
     Args:
         run: the run directory.
@@ -229,8 +232,8 @@ def push(
         experiment: experiment of the adapter; may be omitted if the run has only one.
         folder: a folder that `merge` or `write_export` wrote; by default the adapter itself is sent.
         base_model: name of the base on the hub, if the run names a folder.
-        public: whether everybody sees a new repository.
-        send: whether to send; otherwise nothing is contacted.
+        public: whether a new repository is public.
+        send: whether to send; otherwise the hub is not contacted.
         report: called with notes.
 
     Raises:
@@ -265,16 +268,16 @@ def write_report(
 
     Args:
         run: the run directory; it may be unfinished.
-        format: format of the file; `recipe` is only the recommended configuration.
+        format: format of the file; `recipe` writes only the recommended recipe.
         out: the file; by default `report.*` in the run.
-        comparison: name of the comparison to show; by default test rows, else eval rows, else prompts.
+        comparison: its name; by default the newest one on test rows, else on eval rows, else on prompts.
         report: called with notes.
 
     Returns:
         The path of the file.
 
     Raises:
-        LoRALoomError: it is not a run, or the file cannot be written.
+        LoRALoomError: the folder is not a run, or the file cannot be written.
     """
     from loraloom.commands.report import write_report as write
 

@@ -43,8 +43,8 @@ def init(
     Args:
         data: files or folders, as the recipe should name them.
         model: a folder, a hub name, or `starter`.
-        columns: role -> column, if the columns are not recognised: `{"instruction": "question"}`.
-        sets: settings of `data`, each `key=value`.
+        columns: role → column, if the columns are not recognised: `{"instruction": "question"}`.
+        sets: settings of `data`, each as `key=value`.
         report: called with notes.
 
     Returns:
@@ -72,7 +72,7 @@ def check(
 
     Args:
         recipe: the recipe to check.
-        deep: also memorize one batch, which takes a while.
+        deep: whether to also train on one batch until it is memorized, which takes a while.
         allowed: names of checks whose errors become warnings.
         report: called with notes.
         stop: checked between parts of the work.
@@ -112,7 +112,7 @@ def find_learning_rate(
     """Train a recipe's first experiment for some steps at each of eight learning rates, in one pass.
 
     Args:
-        recipe: its own learning rate is not used.
+        recipe: the recipe; its learning rate is not used.
         out: the folder to create; by default a new one below `runs/`.
         report: called with every step.
         stop: if it is set, nothing is left behind.
@@ -146,12 +146,13 @@ def train(
         resume: a run to resume, instead of a new one.
         allowed: names of checks whose errors become warnings.
         base, data: present location of a resumed run's base and data, if they were moved.
-        ray: a Ray cluster whose workers train, instead of this process, by its address: `auto`, `local`,
-            `HOST:PORT`; or with other options.
+        ray: address of a Ray cluster whose workers train instead of this process: `auto`, `local` or
+            `HOST:PORT`; `RayOptions` for other options.
         report: called with every event: `report(TrainStep(step=…, loss=…, …))`.
         stop: if it is set, the step is finished and saved; the run can be resumed.
 
     Raises:
+        TypeError: neither a recipe nor a run to resume is given.
         LoRALoomError: recipe, data, base or run is unusable, or every experiment failed.
         Interrupted: `stop` was set.
     """
@@ -190,8 +191,8 @@ def run_search(
     """Try many settings of a recipe in one pass, and find the best: the command `loraloom search`.
 
     Args:
-        recipe: what the space varies; it has no experiments.
-        space: key -> choices or range, `{"lora.r": [4, 8]}`; or the YAML file of it.
+        recipe: the recipe that the space varies; it must have no experiments.
+        space: key → choices or range, `{"lora.r": [4, 8]}`; or a YAML file with these.
         trials: number of adapters to train.
         sampler: how to choose trials.
         halving: whether to stop the worse half of the trials early.
@@ -201,6 +202,7 @@ def run_search(
         allowed, base, data, ray, report, stop: as in `train`.
 
     Raises:
+        TypeError: recipe, space or trials is missing, unless all are omitted to resume a run.
         LoRALoomError: recipe, space, data, base or run is unusable, or every trial failed.
         Interrupted: `stop` was set; the search can be resumed.
     """
@@ -258,7 +260,7 @@ def _new_request(
 def demo(
     *, out: Path | str | None = None, report: Report = quiet, stop: StopRequest | None = None
 ) -> DemoResult:
-    """Train on the embedded starter, compare it with its base, and write the report; offline.
+    """Train an adapter on the embedded starter, compare it with the base, and write the report; offline.
 
     Args:
         out: the run directory; by default a new one below `runs/`.

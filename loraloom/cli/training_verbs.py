@@ -198,9 +198,8 @@ def search(
     """Try many settings of a recipe in one pass, and find the best."""
     if join is not None:
         given = {"RECIPE": recipe, "--space": space, "--trials": trials, "--halving": halving, "--set": sets}
-        given |= {"--out": out, "--resume": resume, "--allow": allow}
+        given |= {"--sampler": sampler != "tpe", "--out": out, "--resume": resume, "--allow": allow}
         given |= {"--ray": ray, "--ray-cpus": ray_cpus, "--send-files": send_files}
-        given |= {"--sampler": sampler != "tpe"}
         _join(join, [name for name, value in given.items() if value], base, data, as_json)
         return
     _refuse_both(out, resume)

@@ -48,7 +48,7 @@ class CompareResult:
         sentences: one for each experiment, describing its effect.
         models: models by name; `base` is the first.
         differences: each experiment against the base; empty if no row has a known answer.
-        pairs: each experiment against each other.
+        pairs: each experiment against every other one.
         recommendation: the experiment to use; None if none is clearly better.
         rows: every row and its answers.
     """
@@ -64,7 +64,7 @@ class CompareResult:
 
     @classmethod
     def of(cls, document: comparison.Comparison) -> Self:
-        """Convert compare/<name>.json, with `file`."""
+        """Convert the content of compare/<name>.json."""
         advice = document.recommendation
         return cls(
             file=Path(document.file) if document.file else None,
@@ -89,8 +89,8 @@ class Answer:
         row: number of the row in its file, from 1.
         source: source text of the row.
         answer: answer of the model.
-        file: its file, if there are several.
-        columns: id of the row, and the columns to keep.
+        file: name of its file, if there are several.
+        columns: the row's id, and the columns that were kept.
     """
 
     row: int
@@ -116,8 +116,8 @@ class MergeResult:
         dtype, dtype_reason: dtype that it is saved in, and the reason.
         num_bytes: size of its files.
         movement: ‖ΔW‖ / ‖W‖ of the adapter.
-        shard_by_shard: whether it was merged one tensor at a time, and its weights alone were verified.
-        proof: measurements: `merging`, `reload`, `rounding`, …; shard by shard `num_tensors`, ….
+        shard_by_shard: whether it was merged one tensor at a time, and only its weights were verified.
+        proof: measurements: `merging`, `reload`, `rounding`, …; for a merge shard by shard, `num_tensors`, ….
         notes: what users should know about it.
     """
 
@@ -142,7 +142,7 @@ class ExportResult:
         format, quantization: as requested.
         num_bytes: size of its files.
         movement: ‖ΔW‖ / ‖W‖ of the adapter.
-        proof: measurements by the format's own runtime; None if that is not installed.
+        proof: measurements by the format's own runtime; None if the runtime is not installed.
         notes: what users should know about it.
     """
 
@@ -163,7 +163,7 @@ class PushResult:
     Args:
         repository: `owner/name`.
         experiment: experiment of the adapter.
-        files: names in the repository → bytes.
+        files: name in the repository → size in bytes.
         card: the README.md that is sent, Markdown.
         url: address of the commit; None if nothing was sent.
         notes: what users should know.
@@ -184,7 +184,7 @@ class CardResult:
     Args:
         experiment: experiment of the adapter that it describes.
         text: Markdown.
-        file: the file it was written to, if any.
+        file: the file that it was written to; None if none.
     """
 
     experiment: str
@@ -194,12 +194,12 @@ class CardResult:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run of a folder.
+    """One of the runs in a folder.
 
     Args:
         run: its directory.
         status: `done`, `some failed`, `unfinished` or `damaged`.
-        experiments: their names.
+        experiments: names of its experiments.
         started: time with time zone; "" if it cannot be read.
         base: name of the base.
     """

@@ -60,11 +60,12 @@ class ExperimentResult:
         status: `done`, `stopped` (early) or `failed`.
         step: number of optimizer steps taken.
         reason: why it ended, unless it simply finished.
-        best_step, best_metric: step and metric of the checkpoint that became the adapter.
-        forgetting: increase of the loss on `data.retain`, in nats per token.
+        best_step, best_metric: step and metric of the checkpoint that became the adapter; None if it was
+            never evaluated.
+        forgetting: increase of the loss on `data.retain`, in nats per token; None if not measured.
         retain_pairs: pair of languages → loss on its rows of `data.retain`, and the increase; empty if the
             base has no languages.
-        movement: size of the adapter's update relative to its base, ‖ΔW‖ / ‖W‖.
+        movement: size of the adapter's update relative to its base, ‖ΔW‖ / ‖W‖; None if it failed.
         adapter: its folder; None if it failed.
     """
 
@@ -81,7 +82,7 @@ class ExperimentResult:
 
     @classmethod
     def of(cls, run: Path, name: str, entry: result.ExperimentResult) -> Self:
-        """Convert an experiment in result.json."""
+        """Convert the entry of an experiment in result.json."""
         return cls(
             name=name,
             status=entry.status,
@@ -121,7 +122,7 @@ class TrainResult:
 
     @classmethod
     def of(cls, run: Path, document: result.Result) -> Self:
-        """Convert result.json."""
+        """Convert the content of result.json."""
         experiments = {
             name: ExperimentResult.of(run, name, entry) for name, entry in document.experiments.items()
         }
@@ -135,10 +136,10 @@ class TrialResult:
     Args:
         name: `trial-0007`, also the name of its adapter.
         status: `done`, `stopped`, `pruned` or `failed`.
-        parameters: dotted key -> value.
-        figure: its best so far, by the recipe's metric_for_best_model.
+        parameters: dotted key → value.
+        figure: its best value of the recipe's metric_for_best_model; None if it has none.
         steps, best_step: number of steps taken, and the step of the best figure.
-        forgetting: increase of the loss on `data.retain`, in nats per token.
+        forgetting: increase of the loss on `data.retain`, in nats per token; None if not measured.
         reason: why it ended, unless it simply finished.
     """
 

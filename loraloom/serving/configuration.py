@@ -15,8 +15,8 @@ class ModelConfiguration:
     Args:
         run: a run directory; None for adapters without a run.
         base: present folder of the run's base, if it was moved; without a run, the base.
-        adapters: `NAME=FOLDER` each; with a run, in addition to its own.
-        sets: `key=value` each, without a run.
+        adapters: adapters as `NAME=FOLDER`; with a run, in addition to the run's.
+        sets: settings as `key=value`; only without a run.
         changes: later changes in order: an added adapter with its folder, a removed one with None.
         max_rows: maximum number of answers generated together.
     """

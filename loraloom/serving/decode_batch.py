@@ -1,4 +1,4 @@
-"""A batch of rows that are being answered, which rows join and leave between two decode steps.
+"""A batch of rows that are being answered; rows join and leave it between two decode steps.
 
 The rows have different numbers of tokens. Their self-attention caches end at the same column, and a shorter
 row has masked columns before its own. Every family uses positions only as distances, or takes them as
@@ -54,7 +54,7 @@ class DecodeBatch:
         return len(self.slots)
 
     def adapters_changed(self) -> None:
-        """Lay out the adapters that are now attached."""
+        """Lay out the currently attached adapters."""
         products = WideProducts(self.bank) if self.bank.slots else None
         self._products = products if products is not None and products.is_worthwhile else None
         self._of_rows = self._follows = None
@@ -179,7 +179,7 @@ class DecodeBatch:
 
 
 class _Passes:
-    """Opens a pass of the bank, which later passes follow until an adapter changes."""
+    """Opens a pass of the bank, and remembers it for later passes until an adapter changes."""
 
     def __init__(
         self, batch: DecodeBatch, rows: IndexedRows, fused: RowProducts | None, follows: AdapterPass | None

@@ -8,7 +8,7 @@ from typing import Any
 from loraloom.errors import LoRALoomError, render
 from loraloom.text.message import Message, from_data, to_data
 
-# A longer answer would occupy a place in the batch for minutes.
+# Limits of one request.
 MAX_ANSWERS = 16
 MAX_LOGPROBS = 20
 MAX_STOPS = 8

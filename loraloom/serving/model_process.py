@@ -84,7 +84,7 @@ class ModelProcess:
 
     @property
     def figures(self) -> dict[str, int]:
-        """Decode passes and tokens since the server started, and rows in the batch."""
+        """`decode_passes` and `generated_tokens` since the server started, and `rows` in the batch."""
         counted = {
             key: self._figures.get(key, 0) + self._finished_figures.get(key, 0)
             for key in ("decode_passes", "generated_tokens")
@@ -124,7 +124,7 @@ class ModelProcess:
         """Send a request.
 
         Args:
-            make_job: creates the request with its id.
+            make_job: creates the request from its id.
 
         Raises:
             JobError: too many requests are under way, or the model is not ready.

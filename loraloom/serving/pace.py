@@ -28,7 +28,7 @@ class Pace:
         self._times.append(self._now())
 
     def seconds_until(self, number: int) -> int:
-        """Return when one more refused client should ask again, in whole seconds within bounds.
+        """Return in how many seconds one more refused client should ask again, within bounds.
 
         Clients get successive times, as many per second as requests are answered; otherwise they would all
         return at once to a queue that is full again.

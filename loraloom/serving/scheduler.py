@@ -109,7 +109,7 @@ class Scheduler:
         self._keep([row.asked.job.id not in gone for row in self._rows])
 
     def give_up(self, error: JobError) -> list[Event]:
-        """Drop the requests of a step that raised an exception; waiting requests are kept."""
+        """Drop the requests of a step that raised an exception, but no waiting ones; return their errors."""
         ids = {asked.job.id for asked in (*self._taken, *(row.asked for row in self._rows))}
         self._rows = []
         self.batch.clear()
@@ -158,7 +158,7 @@ class Scheduler:
         return events
 
     def _newcomers(self) -> list[_PendingJob]:
-        """Take the requests from the queue for which there is room."""
+        """Take from the queue the requests for which there is room."""
         chosen: list[_PendingJob] = []
         room, width = self.max_rows - len(self._rows), 0
         while self._waiting:
@@ -240,7 +240,7 @@ class Scheduler:
         }
 
     def _named(self, logprob: TokenLogprob) -> dict[str, Any]:
-        """Write tokens as text, and infinity as a number, because JSON has none."""
+        """Write tokens as text, and infinite values as finite numbers, because JSON has no infinity."""
         pairs = [(logprob.token, logprob.logprob), *logprob.alternatives]
         named = [(self._token_text(token), max(value, -9999.0)) for token, value in pairs]
         return {"token": named[0][0], "logprob": named[0][1], "top": named[1:]}

@@ -1,4 +1,4 @@
-"""A base with adapters that answers requests: names, prompts to token ids, adapters added and removed."""
+"""A base with adapters that answers requests: finds models by name, encodes prompts, changes adapters."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ServedModel:
         return self.loaded.slots[name]
 
     def read(self, job: Job) -> ReadyPrompt:
-        """Convert the prompt of a request to what the model saw in training.
+        """Convert the prompt of a request to the form of the sources that the model was trained on.
 
         Raises:
             JobError: the prompt is empty, too long, or in a language that the base does not know.
@@ -151,7 +151,7 @@ class ServedModel:
         self.loaded.slots[name] = name
 
     def replace(self, name: str, folder: Path | None) -> None:
-        """Attach or remove an adapter, as was done in an earlier process.
+        """Attach an adapter, or remove it if `folder` is None, as an earlier process did.
 
         Raises:
             JobError: as in `add` and `hide`.
@@ -166,7 +166,7 @@ class ServedModel:
         """Hide an adapter from new requests.
 
         Raises:
-            JobError: there is no such adapter; the base cannot be removed.
+            JobError: there is no such adapter, or it is the base, which cannot be removed.
         """
         if name == BASE_NAME:
             raise JobError(422, "invalid_name", Message("the base cannot be removed"), param="name")

@@ -1,4 +1,4 @@
-"""The text of an answer while its tokens arrive: the part that can be shown, and whether it must stop."""
+"""The text of an answer while its tokens arrive: the part that can be shown, and whether to stop."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class TextStream:
 
         Args:
             tokens: tokens of the whole answer so far.
-            is_complete: whether no more follow; otherwise the beginning of a stop text, or of a character, is
-                held back.
+            is_complete: whether no more tokens follow; otherwise the beginning of a stop text, or of a
+                character, is held back.
         """
         text = self._text_of(tokens)
         found = [place for stop in self._stops if (place := text.find(stop)) >= 0]

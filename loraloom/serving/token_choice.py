@@ -1,4 +1,4 @@
-"""The next token of each row, by the row's own settings, and log-probabilities of it and its alternatives."""
+"""Choice of the next token of each row, with log-probabilities of the token and its alternatives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loraloom.recipe import GenerationSettings
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token with its log-probability before any temperature, and the likeliest alternatives.
+    """A token with its log-probability, before decoding settings apply, and the likeliest alternatives.
 
     Args:
         token: its id.
@@ -34,7 +34,7 @@ class RowChoice:
     """How the tokens of one row are chosen.
 
     Args:
-        settings: temperature and the like.
+        settings: temperature and other decoding settings.
         generator: random numbers for sampling; None for greedy decoding.
         num_logprobs: number of alternatives to report; None for no log-probabilities.
         forced: the first token, if the language of the answer decides it.
@@ -57,7 +57,7 @@ def choose_tokens(
 
     Args:
         logits: float32 [rows, vocabulary].
-        choices: choice settings of each row.
+        choices: how the token of each row is chosen.
         histories: the tokens of each row so far, with the decoder's start.
 
     Returns:

@@ -50,7 +50,7 @@ OUT_OF_MEMORY = JobError(
 
 
 def load_models(configuration: ModelConfiguration) -> tuple[ServedModel, list[str]]:
-    """Load what a configuration names, with notes.
+    """Load the models that a configuration names; return them with notes.
 
     Raises:
         LoRALoomError: the run, the base or an adapter is unusable.
@@ -121,7 +121,7 @@ class Worker:
                     self._write({"events": events, "figures": self._figures()})
 
     def _step(self) -> list[dict[str, Any]]:
-        """Compute a step; if it raises, its requests are abandoned, and the others continue."""
+        """Compute a step; if it fails, its requests are abandoned, and the others continue."""
         try:
             events = self.scheduler.step()
         except Exception as error:
@@ -188,7 +188,7 @@ def write_line(stream: TextIO, value: dict[str, Any]) -> None:
 
 
 def _give_way_to_server() -> None:
-    """Lower the priority; on a busy machine, the server would otherwise wait for a processor."""
+    """Lower the priority of this process; otherwise the server would wait for a processor if all are busy."""
     nice = getattr(os, "nice", None)  # Windows lacks it
     if nice is not None:
         nice(NICENESS)

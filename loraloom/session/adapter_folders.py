@@ -38,7 +38,7 @@ NOT_MERGED = {"dtype", "quantization", "device", "seed"}
 TAKEN = {"model_name_or_path", "data", "generation", "allow_bin_weights", *NOT_MERGED}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
 OPTION = Message("--adapter")
-NAMING = Message("Give it a name of its own: --adapter NAME=FOLDER.")
+NAMING = Message("Give it a different name: --adapter NAME=FOLDER.")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class AdapterFolders:
     """Some adapters, and how their base answers with them.
 
     Args:
-        recipe: base, how rows are read and answers generated, and an experiment for each adapter.
+        recipe: states the base, how rows are read and answers generated, and an experiment for each adapter.
         folders: folder of each adapter, by its name.
         notes: notes to report before anything is loaded.
     """
@@ -70,9 +70,9 @@ def find_adapters(
         base: a folder, a hub name, or `starter`.
         given: adapter folders, each with or without `NAME=` in front; by default, the name is the folder's.
         data: the rows to answer, if they are in a file.
-        sets: `key=value` each, of the keys in `TAKEN`.
-        merges: refuse dtype, quantization, device and seed, because merging is always done in float32 on the
-            processor.
+        sets: settings as `key=value`, with keys in `TAKEN`.
+        merges: whether to refuse dtype, quantization, device and seed, because merging is always done in
+            float32 on the processor.
 
     Raises:
         AdapterError: a folder contains no adapter, or its name is invalid; nothing is loaded yet.
@@ -135,7 +135,11 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
 
 
 def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
-    """Map the name of each adapter, as it appears in results, to its folder."""
+    """Map the name of each adapter, as it appears in results, to its folder.
+
+    Raises:
+        AdapterError: no adapter is given, or a name is invalid or taken.
+    """
     if not given:
         raise AdapterError(
             Message("at least one adapter is required"), where="--adapter", fix=Message("Give its folder.")
@@ -146,7 +150,7 @@ def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
         name, folder = _named(str(each))
         where = f"--adapter {each}"
         if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
-            what = Message("the folder's name cannot name an adapter in the results")
+            what = Message("this name cannot name an adapter in the results")
             problems.append(Problem(what, where, name, Message("letters, digits, `-`, `_` and `.`"), NAMING))
         elif name in folders:
             what = Message("two adapters would have the same name")
@@ -154,7 +158,7 @@ def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
                 Problem(
                     what,
                     where,
-                    Message("{name}, also {folders}", name=name, folders=folders[name]),
+                    Message("{name}, already the name of {folders}", name=name, folders=folders[name]),
                     fix=NAMING,
                 )
             )

@@ -1,8 +1,8 @@
 """Resolution of adapter names: the only reader of `--experiment`.
 
-A recipe's experiment `main` trained with two seeds has two adapters, `main@42` and `main@43`. Its name stands
-for both if several adapters may answer. If one adapter is required, the name must be unambiguous: nothing is
-chosen silently.
+A recipe's experiment `main` trained with two seeds has two adapters, `main@42` and `main@43`. The name `main`
+stands for both if several adapters may answer. If one adapter is required, the name must be unambiguous:
+nothing is chosen silently.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ExperimentStatus:
         status: `done`, `stopped`, `failed`, `pruned` (a trial that was stopped early), or `training`.
         reason: why it ended; "" if it simply finished.
         step: its last step.
-        figure: its best value of its own metric.
+        figure: its best value of the metric that selects its checkpoint; None if there is none.
     """
 
     status: str
@@ -50,13 +50,13 @@ class ExperimentStatus:
 def adapters_of(
     run: Run, recipe: Recipe, wanted: Sequence[str] | None, so_far: Container[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Resolve names to adapters, each once, with notes on anything unexpected.
+    """Return the adapters that names stand for, each once, and notes on anything unexpected.
 
     Args:
         run, recipe: the run and its recipe.
         wanted: names of adapters, or of experiments, which stand for all their seeds; None for every
             existing adapter.
-        so_far: experiments without a finished adapter whose best state so far is acceptable.
+        so_far: experiments that have no finished adapter, but whose best state so far may be used.
 
     Raises:
         RunError: lists every name that is unknown or has no adapter, with the reason.
@@ -76,7 +76,8 @@ def adapters_of(
         chosen += usable
         lacking = [_lacking(name, endings) for name in names if name not in usable]
         notes += [
-            Message("{reason}; {given} means the others", reason=reason, given=given) for reason in lacking
+            Message("{reason}; {given} stands for the others", reason=reason, given=given)
+            for reason in lacking
         ]
     if problems:
         raise RunError(problems)
@@ -122,7 +123,7 @@ def one_adapter(
     Args:
         run, recipe, so_far: as in `adapters_of`.
         given: a name; may be None if the run has only one adapter.
-        usage: words of the command without its `--experiment`, for the message.
+        usage: words of the command, without `--experiment`, for the message.
 
     Returns:
         The adapter's name, and notes.
@@ -232,7 +233,7 @@ def _lacking(name: str, endings: Mapping[str, ExperimentStatus]) -> str:
     ending = endings.get(name)
     if ending is None or ending.status not in ("failed", "pruned"):
         return Message("{name} has no adapter", name=name)
-    how = Message("failed") if ending.status == "failed" else Message("was pruned, so it has no adapter,")
+    how = Message("failed") if ending.status == "failed" else Message("has no adapter, because it was pruned")
     reason = Message(": {reason}", reason=ending.reason) if ending.reason else ""
     return Message(
         "{name} {how} after step {step:,}{reason}", name=name, how=how, step=ending.step, reason=reason

@@ -17,7 +17,7 @@ SHOWN_PAIRS = 4
 
 
 def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | None) -> Recipe:
-    """Return the recipe with the languages that options name, which replace columns."""
+    """Return the recipe with the languages that options name, in place of those in columns."""
     given = {"source_lang": source_lang, "target_lang": target_lang}
     changes: dict[str, str | None] = {key: value for key, value in given.items() if value}
     if not changes:
@@ -62,8 +62,8 @@ def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Repor
         report(
             Note(
                 message=Message(
-                    "the adapters were not trained on {unseen}, but on {known}; on other pairs, compare with "
-                    "the base before relying on them",
+                    "the adapters were trained on {known}, not on {unseen}; for other pairs, compare their "
+                    "answers with the base's before you rely on them",
                     unseen=_shown_pairs(unseen),
                     known=_shown_pairs(sorted(known)),
                 )
@@ -78,7 +78,7 @@ def _shown_pairs(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def trained_pairs(loaded: AnsweringModel) -> set[tuple[str, str]]:
-    """Return the pairs of languages that some adapters were trained on."""
+    """Return the pairs of languages that the loaded adapters were trained on."""
     return {pair for adapter in loaded.adapters.values() for pair in pairs_of_origin(adapter.origin)}
 
 

@@ -1,4 +1,4 @@
-"""A base with adapters attached, which answers in compare, predict and merge."""
+"""A base with adapters attached, which answers for compare, predict, serve and the pages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AnsweringModel:
 
     Args:
         comparisons: folder in which its answers are stored.
-        recipe: how rows are read and answers generated.
+        recipe: states how rows are read and answers generated.
         passes: computes with the base and its adapters.
         slots: names as in results (`base` first) → slots of the bank.
         adapters: the adapters as read from their folders.
@@ -147,8 +147,8 @@ def load_run_base(
         shares_base: as in `load_recipe_base`.
 
     Raises:
-        ModelError: the base is unusable; the message states where it was searched.
-        RunError: the base is a different one.
+        ModelError: the base is unusable; the message states where it was looked for.
+        RunError: the base is not the one that the run was trained on.
     """
     choices = known.decided if choices is None else choices
     with explain_base_location(recipe, known):

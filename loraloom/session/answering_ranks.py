@@ -95,7 +95,7 @@ class AnsweringRanks:
             adapters: adapters by name.
 
         Raises:
-            RankError: another rank ended, or does not answer; for example because it has another base.
+            RankError: another rank ended, or does not answer; for example because it has a different base.
         """
         bank = AdapterBank(base)
         if base.is_sharded:
@@ -125,7 +125,7 @@ def _why_alone(recipe: Recipe, ranks: Ranks) -> str:
         return Message("the base is divided only for a run with training.shard_base")
     settings = [experiment.lora for experiment in recipe.resolved_experiments]
     if any(own.modules_to_save or own.trainable_token_indices for own in settings):  # trained by one process
-        return Message("an adapter has trained norms or rows of the embeddings, for which the base is whole")
+        return Message("an adapter has trained norms or rows of the embeddings, which need an undivided base")
     return ""
 
 
@@ -134,7 +134,7 @@ def follow_answers(ranks: Ranks, stop: StopRequest) -> None:
 
     Args:
         ranks: the processes of the command.
-        stop: the request to this one.
+        stop: the stop request to this process.
 
     Raises:
         RunError: base or versions differ from the leader's.

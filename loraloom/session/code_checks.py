@@ -24,7 +24,8 @@ def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
         seen: the rows, as the data checks saw them.
 
     Returns:
-        Errors, or a note on why codes could not be checked; nothing if there are no codes.
+        Errors, a note on why codes were not checked, or a finding that all are known; nothing if there are no
+        codes.
     """
     rows = [*(row for part in seen.parts.values() for row in part), *seen.retained]
     pairs = dict.fromkeys(pair_name(row) for row in rows if row.source_lang or row.target_lang)

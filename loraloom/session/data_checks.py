@@ -66,14 +66,14 @@ def check_data(
     loads_tokenizer: bool = False,
     retained: PartContents | None = None,
 ) -> DataCheckReport:
-    """Run all checks of the data; those of tokens only if the base's tokenizer is on this machine.
+    """Run all checks of the data, those of tokens only if the base's tokenizer is on this machine.
 
     Args:
         recipe: the recipe to check.
         split: the recipe's rows.
         allowed: names of checks whose errors become warnings.
-        loads_tokenizer: import transformers for a tokenizer without a tokenizer.json, because no base
-            will be loaded.
+        loads_tokenizer: whether to import transformers for a tokenizer without a tokenizer.json, because no
+            base will be loaded.
         retained: the rows of `data.retain`, if they are already read.
     """
     from loraloom.checks.answer_metrics import check_metrics  # imports sacrebleu
@@ -83,7 +83,7 @@ def check_data(
     seen = replace(seen, retained=retained.examples if retained else ())
     notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
     sizes = Message(
-        "{num_train} rows train, {num_eval} eval, {num_test} test",
+        "rows: {num_train} train, {num_eval} eval, {num_test} test",
         num_train=len(split.train),
         num_eval=len(split.eval),
         num_test=len(split.test),
@@ -91,7 +91,7 @@ def check_data(
     sizes += _entries(split)
     if looked_at := of_sample(len(seen.rows), seen.num_rows()):
         what = Message(
-            "texts were checked in a part of the rows, evenly spread{looked_at}", looked_at=looked_at
+            "texts were checked in an evenly spread sample of the rows{looked_at}", looked_at=looked_at
         )
         notes.append(Finding("note", "data", shown_data(recipe.data.train), what))
     found = apply_allowed(run_data_checks(seen), allowed)
@@ -101,7 +101,7 @@ def check_data(
 
 
 def _entries(split: Split) -> str:
-    """Describe how many conversations or articles the rows come from; "" if each is an entry of its own."""
+    """Describe how many conversations or articles the rows come from; "" if each is a separate entry."""
     if split.is_stored:
         entries = count_entries_together(stored_parts(split).values())
     else:
@@ -128,7 +128,7 @@ def recipe_tokenizer(recipe: Recipe, may_load: bool) -> TextTokenizer:
     """Load the tokenizer of a recipe's base, without the base.
 
     Args:
-        may_load: import transformers for a tokenizer without a tokenizer.json.
+        may_load: whether to import transformers for a tokenizer without a tokenizer.json.
 
     Raises:
         NoTokenizerError: it is not on this machine, or has no tokenizer.json and may not be loaded otherwise.
@@ -156,7 +156,7 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
 
 
 def tokenizer_folder(recipe: Recipe) -> Path:
-    """Find the folder that contains the base's tokenizer.json.
+    """Return the folder of the base's tokenizer, without loading the base.
 
     Raises:
         NoTokenizerError: the base is on the hub, and not in this machine's cache.

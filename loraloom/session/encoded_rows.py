@@ -31,13 +31,13 @@ def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
 def encode_rows(
     examples: Sequence[Example], base: Base, recipe: Recipe, progress: Progress = in_silence
 ) -> EncodedSet:
-    """Encode rows as a recipe's base reads them; tokens of stored rows go to files next to these.
+    """Encode rows as a recipe's base reads them; tokens of stored rows are written to files beside them.
 
     Args:
         examples: the rows.
         base: the base.
-        recipe: lengths and truncation.
-        progress: called with sentences on the progress, if rows are stored.
+        recipe: the recipe, which sets lengths and truncation.
+        progress: called with progress messages, if the rows are stored.
 
     Raises:
         DataError: a row is in a language that the base does not know.

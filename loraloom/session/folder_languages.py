@@ -11,7 +11,7 @@ from loraloom.data.languages.codes import Languages
 
 
 def family_of_folder(folder: Path) -> Family | None:
-    """Return the family that a folder's config.json names; None if it cannot be trained."""
+    """Return the family that a folder's config.json names; None if that cannot be read or trained."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -20,7 +20,7 @@ def family_of_folder(folder: Path) -> Family | None:
 
 
 def languages_of_folder(folder: Path, name: str) -> Languages | None:
-    """Return the languages of a base, without its weights and usually without transformers; None if none.
+    """Return the languages of a base, read from its tokenizer alone; None if it has no languages.
 
     Raises:
         ModelError: the base is multilingual, but its tokenizer cannot be loaded or has no codes.

@@ -1,4 +1,4 @@
-"""A follower of a training on several ranks: it trains what the leader announces, and writes nothing."""
+"""A follower in training on several ranks: it trains what the leader announces, and writes nothing."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Following:
         recipe: recipe as read by this rank.
         split: the recipe's data, if it is already split.
         allowed: names of checks whose errors are warnings.
-        resume: the run to resume.
+        resume: the run to resume; None for a new one.
         moved: present locations of its base and data.
-        stop: set by a signal.
+        stop: the stop request, set by a signal.
     """
 
     ranks: Ranks

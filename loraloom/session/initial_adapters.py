@@ -16,7 +16,7 @@ from loraloom.text.message import Message
 
 # Settings that all modules of an adapter share.
 OF_WHOLE = ("use_rslora", "use_dora", "lora_bias", "trainable_token_indices", "modules_to_save")
-PATTERNED = ("r", "lora_alpha")  # what single modules may have of their own
+PATTERNED = ("r", "lora_alpha")  # settings that may differ between modules
 
 
 def initial_tensors(
@@ -26,14 +26,14 @@ def initial_tensors(
     targets: Sequence[Target],
     notes: list[str],
 ) -> dict[str, Tensor]:
-    """Read the adapter that an experiment continues from.
+    """Read the tensors of the adapter that an experiment continues from.
 
     Args:
         experiment: an experiment with `lora.init_adapter`.
         locations: locations of the names in the recipe.
         bank: bank on the base.
         targets: targets of the experiment.
-        notes: notes on initial adapters, to which those on this one are added.
+        notes: list of notes on initial adapters; those on this one are added to it.
 
     Raises:
         AdapterError: the adapter does not fit the experiment.
@@ -84,7 +84,7 @@ def initial_tensors(
 
 
 def _other_parts(lora: LoraSettings, own: LoraSettings, modules: Sequence[str], where: str) -> list[Problem]:
-    """Describe in which modules an initial adapter has another rank or scale than its experiment."""
+    """Describe in which modules an initial adapter's rank or scale differs from its experiment's."""
     named = set(own.target_modules)
     found = []
     for key in PATTERNED:
@@ -105,7 +105,7 @@ def _other_parts(lora: LoraSettings, own: LoraSettings, modules: Sequence[str], 
                     where=where,
                     found=f"{first}: {getattr(own.at(first), key)}",
                     allowed=str(getattr(lora.at(first), key)),
-                    fix=Message("Set lora.r, lora.lora_alpha and their patterns as in its training."),
+                    fix=Message("Set lora.r, lora.lora_alpha and their patterns to the adapter's."),
                 )
             )
     return found

@@ -1,4 +1,4 @@
-"""init with a multilingual base: languages that the recipe should state, as far as the data shows them."""
+"""Languages that `init` writes into a recipe for a multilingual base, as far as the data shows them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
 
     Args:
         recipe: settings that the options state.
-        languages: languages of its base.
+        languages: languages of its base; None if it has none.
 
     Raises:
         RecipeError: lists every such setting.
@@ -104,7 +104,7 @@ def stated_languages(
         example = _how(named, model, (usual[0], usual[1]))
         raise DataError(
             Message(
-                "{model} has {num_codes} languages, and nothing in the data indicates which these are",
+                "{model} has {num_codes} languages, and the data does not state which of them it is in",
                 model=model,
                 num_codes=len(languages.codes),
             ),
@@ -139,7 +139,7 @@ def stated_languages(
 
 
 def _how(named: Sequence[str], model: str, codes: tuple[str, str]) -> str:
-    """Return a command that states the languages."""
+    """Return an instruction to state the languages, with an example command."""
     command = ["loraloom", "init", *named, "--model", model]
     languages = Message(
         "--set data.source_lang={codes} --set data.target_lang={codes_2}", codes=codes[0], codes_2=codes[1]

@@ -1,11 +1,11 @@
-"""The leader of a training on several ranks: it has the run folder, and announces what to train.
+"""The leader in training on several ranks: it owns the run folder, and announces what to train.
 
     leader    create or resume ─ checks ─ plan ───────┬─ train ─ adapters, result
                  │ run          │ base                │ plan, state        │ result
     follower     └─ same rows ──┴─ same base ─ ready ─┴─ train ────────────┘
 
 Every rank reads recipe, rows and base itself; a follower refuses what differs from the leader's
-(`following.py`). With a single process, nothing here does anything.
+(`following.py`). With a single process, these functions do nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def announce_run(ranks: Ranks, session: RunSession) -> None:
     """Announce to the followers what is trained, which each compares with its own material.
 
     Raises:
-        RunError: the recipe has several devices for one process.
+        RunError: the recipe lists several devices, which only a single process can use.
     """
     if ranks.size > 1:
         if len(session.recipe.devices) > 1:

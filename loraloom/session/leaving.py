@@ -25,7 +25,7 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
 
     Args:
         run: the locked run.
-        error: the error that ends the command that created it.
+        error: the error that ended the command.
         report: called with a note.
         is_named: whether the user named its folder.
         is_resumable: whether the command can resume a run.
@@ -51,8 +51,8 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
         shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
         if has_rows and is_resumable:
             removed = Message(
-                "the rows read so far are removed, and the next command reads the data again; with --out, it "
-                "would reuse them"
+                "the rows read so far are removed, so the next command reads the data again; rows are kept "
+                "for reuse only if --out is given"
             )
             report(Note(message=removed))
 

@@ -70,7 +70,7 @@ def relocated(
             here = data
         notes.append(
             Message(
-                "the run's data is read from {folder}; the run recorded it in {recorded}",
+                "the run's data is read from {folder}; the run was started in {recorded}",
                 folder=data.absolute(),
                 recorded=recorded,
             )
@@ -78,7 +78,7 @@ def relocated(
     if base is not None:
         notes.append(
             Message(
-                "the base is read from {folder}; the run recorded `{model_name_or_path}`",
+                "the base is read from {folder}; the run was started with `{model_name_or_path}`",
                 folder=base.absolute(),
                 model_name_or_path=recipe.model_name_or_path,
             )
@@ -109,7 +109,7 @@ def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
 
 @contextmanager
 def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterator[None]:
-    """Add to an error about a run's data where it was searched, and how to give another location."""
+    """Add to an error about a run's data where the data was looked for, and how to give another location."""
     try:
         yield
     except DataError as error:
@@ -128,7 +128,7 @@ def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterat
         if str(recipe.folder) != known.folder:
             found = Message("{found}; the run was started in {folder}", folder=known.folder, found=found)
         problem = Problem(
-            Message("the run's data, unchanged"),
+            Message("the run needs its data, unchanged"),
             where=str(run.folder),
             found=found,
             fix=Message("If it was moved, give its current file or folder with --data PATH."),
@@ -138,7 +138,7 @@ def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterat
 
 @contextmanager
 def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
-    """Add to an error about a run's base where it was searched, and how to give another location."""
+    """Add to an error about a run's base where the base was looked for, and how to give another location."""
     try:
         yield
     except ModelError as error:
@@ -147,7 +147,7 @@ def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
         searched = recipe.locations.base or recipe.locations.path_of(recipe.model_name_or_path)
         problem = Problem(
             Message("the run was started with {base_words}", base_words=_base_words(recipe, known)),
-            found=Message("searched at {searched}", searched=searched),
+            found=Message("looked for at {searched}", searched=searched),
             fix=Message("If it was moved or renamed, give its current folder with --base PATH."),
         )
         raise ModelError([*error.problems, problem]) from None

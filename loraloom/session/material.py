@@ -49,7 +49,7 @@ class Material:
         base: the frozen base.
         bank: an empty bank on the base.
         experiments: experiments of the recipe.
-        initial: tensors of the adapters that experiments start from.
+        initial: tensors of the adapters that experiments start from, by experiment.
         train_set, eval_set, retain_set: encoded rows; the last two may be empty.
         eval_references: responses of the eval rows, as text.
         notes: notes on the adapters that experiments start from.
@@ -68,7 +68,7 @@ class Material:
 
     @property
     def place_of_rows(self) -> str:
-        """Where the rows are kept: in memory, in the run's folder, or in files that end with the process."""
+        """Where the rows are kept: in memory, in files of the run, or in temporary files."""
         if not isinstance(self.train_set, StoredEncodedSet):
             return Message("in memory")
         return (
@@ -85,14 +85,15 @@ class Material:
         pass_limit: int | None = None,
         ranks: Ranks = ONE_PROCESS,
     ) -> Setup:
-        """Create the setup of a training of these experiments.
+        """Create the setup for training these experiments.
 
         Args:
             run: the run that checkpoints and adapters are written to.
-            stop: set by a signal.
+            stop: the stop request, set by a signal.
             waves: names of the experiments that train together, as planned.
             pass_tokens: maximum number of tokens in one pass, as planned.
-            pass_limit: the same for a single micro-batch, if memory does not hold a whole one.
+            pass_limit: maximum number of tokens in any pass, as planned, if memory does not hold a whole
+                micro-batch; None if it does.
             ranks: the processes that train together.
         """
         return Setup(

@@ -1,4 +1,4 @@
-"""Checks on the base, rows and adapters of a training, before its first step."""
+"""Checks before the first training step: on the base, the rows and the adapters."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def check_material(
     *,
     experiments: Sequence[Experiment] | None = None,
 ) -> list[Finding]:
-    """Return all findings: on the data, on tokens if these checks had to wait for the base, and on the model.
+    """Return all findings: on data, on the model, and on tokens if the token checks waited for the base.
 
     Args:
         material: the base, and encoded rows.
         of_data: result of the data checks.
-        experiments: experiments to check; by default all of the material.
+        experiments: experiments to check; by default all experiments of the material.
     """
     late = _late_token_checks(of_data.seen, material.base)
     chosen = material.experiments if experiments is None else experiments

@@ -50,7 +50,7 @@ def run_outcome(experiments: Mapping[str, ExperimentResult], num_steps: int, sec
 
     Args:
         experiments: the outcome of each experiment.
-        num_steps: steps of the whole run.
+        num_steps: number of steps of the whole run.
         seconds: time since its command started.
     """
     return Result(
@@ -62,7 +62,7 @@ def run_outcome(experiments: Mapping[str, ExperimentResult], num_steps: int, sec
 
 
 def outcome_of(run: Run) -> Outcome:
-    """Return how a finished run ended.
+    """Return the outcome of a finished run.
 
     Raises:
         TrainingError: every experiment failed.

@@ -61,7 +61,7 @@ def initial_provenance(
     retained: PartContents | None = None,
     allowed: Collection[str] = (),
 ) -> Provenance:
-    """Return what is known before the base is loaded."""
+    """Return the provenance of a run as far as it is known before the base is loaded."""
     return Provenance(
         started=now(),
         folder=str(recipe.folder.resolve()),  # the recipe's relative paths are relative to it
@@ -98,7 +98,7 @@ def quantizers(quantization: str) -> list[str]:
 
 
 def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Provenance:
-    """Add the base and every choice that depends on it."""
+    """Return a provenance with the base added, and every choice that depends on the base."""
     base = material.base
     choices = {
         **base.choices,
@@ -181,7 +181,7 @@ def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
 def run_split(
     run: Run, recipe: Recipe, known: Provenance, *, is_own: bool = False, progress: Progress = in_silence
 ) -> Split:
-    """Restore a run's split from the same files.
+    """Restore a run's split from the data files that the run started with.
 
     Args:
         run, recipe, known: the run, its recipe with the present location of its data, and its provenance.
@@ -204,7 +204,7 @@ def run_split(
 
 
 def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | None:
-    """Read the rows on which a run measures forgetting, from the same files.
+    """Read the rows on which a run measures forgetting, from the files that the run started with.
 
     Raises:
         DataError: a file is missing.
@@ -217,7 +217,7 @@ def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | 
 
 
 def check_same_retained(provenance: Provenance, retained: PartContents | None, run: Run) -> None:
-    """Refuse to continue with other rows to measure forgetting on.
+    """Refuse to continue if the rows to measure forgetting on are not those that the run started with.
 
     Raises:
         RunError: the files are different ones, or have changed.
@@ -245,7 +245,7 @@ def _sha256(retained: PartContents | None) -> str | dict[str, str] | None:
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
-    """Return one problem for every setting in which two recipes differ, except for trackers, which may."""
+    """Return one problem for every setting in which two recipes differ; their trackers may differ."""
     without = {"training": {"report_to"}}
     ours, theirs = (_flat(each.model_dump(exclude=without)) for each in (recipe, other))
     return [

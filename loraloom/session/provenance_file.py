@@ -1,4 +1,4 @@
-"""Reading of provenance.json, which is validated once because it may have been edited."""
+"""Reading and validation of provenance.json, which may have been edited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def read_provenance(run: Run, recipe: Recipe | None = None) -> Provenance:
     """Read and validate provenance.json.
 
     Args:
-        recipe: the run's recipe; the experiments that train together must be in it.
+        recipe: the run's recipe, which must contain all experiments that train together; None to skip that
+            check.
 
     Raises:
         RunError: the file is missing or damaged.

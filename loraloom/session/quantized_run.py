@@ -1,4 +1,4 @@
-"""The effect on an adapter's loss of replacing its quantized base by the original weights."""
+"""The effect on an adapter's loss of replacing its quantized base with the original weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loraloom.text.message import Message
 
 
 def loss_on(bank: AdapterBank, slot: str, recipe: Recipe, examples: Sequence[Example]) -> float:
-    """Compute the mean loss of an adapter per label token."""
+    """Compute the mean loss of an adapter per label token, with all rows in one batch."""
     rows = encode_rows(examples, bank.base, recipe)
     return eval_losses(bank, [slot], rows, batch_size=len(rows))[slot]
 
@@ -37,7 +37,8 @@ def loss_as_trained(
         examples: rows with responses.
 
     Returns:
-        None if the base is not quantized, there are no rows, or the base cannot be quantized here.
+        The mean loss per label token; None if the base is not quantized, there are no rows, or the base
+        cannot be quantized here.
     """
     if recipe.quantization == UNQUANTIZED or not examples:
         return None
@@ -55,7 +56,13 @@ def loss_as_trained(
 
 
 def describe(quantization: str, trained: float | None, original: float | None, num_rows: int) -> str:
-    """Describe that an adapter gets other weights than it was trained on, and the effect on its loss."""
+    """Describe that an adapter is used on the original weights of its base, and the effect on its loss.
+
+    Args:
+        quantization: quantization of the base in training.
+        trained, original: mean losses on the quantized base and on its original weights; None if unknown.
+        num_rows: number of rows that the losses are over.
+    """
     said = Message(
         "trained on a base quantized to {quantization}; its original weights are used here",
         quantization=quantization,

@@ -1,4 +1,4 @@
-"""Agreement of ranks that compute the same passes: on the tokens they have chosen, and whether to stop."""
+"""Agreement of ranks that compute the same passes: on the chosen tokens, and on whether to stop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Agreement:
         """Compare the choices of all ranks, and agree on whether to stop.
 
         Args:
-            tokens: a value of JSON that must be equal on all ranks.
+            tokens: a JSON value that must be equal on all ranks.
 
         Raises:
             RunError: the value differs between ranks.

@@ -39,7 +39,7 @@ def require_same(own: Mapping[str, str], leaders: Mapping[str, str]) -> None:
 
 
 def require_same_versions(leaders: Mapping[str, str]) -> None:
-    """Refuse versions of packages that differ from the leader's, including packages that its base needs.
+    """Refuse versions of packages that differ from the leader's, including those that its base needs.
 
     Raises:
         RunError: names every package that differs.
@@ -48,9 +48,9 @@ def require_same_versions(leaders: Mapping[str, str]) -> None:
 
 
 def differing(problem: Problem) -> Problem:
-    """Return the problem that something on a rank differs from rank 0."""
+    """Reword a problem as a difference between this rank and rank 0."""
     return Problem(
-        Message("differs from what rank 0 has"),
+        Message("differs from rank 0"),
         where=problem.where,
         found=problem.found,
         allowed=problem.allowed,
@@ -59,7 +59,7 @@ def differing(problem: Problem) -> Problem:
 
 
 def rows_identity(split: Split) -> dict[str, str]:
-    """Return what identifies the rows of a training: the sha256 of each file and of the split."""
+    """Return what identifies the rows of a run: the sha256 of each file and of the split."""
     return {**split.files, "split": hashlib.sha256(split.record().text().encode()).hexdigest()}
 
 

@@ -82,7 +82,7 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
 
 def split_text(run: Run, recipe: Recipe, allowed: Collection[str]) -> str:
     """Return the text of split.json, computed again from a recipe and its data."""
-    # Rows are stored in the run only if they were before; a run of 0.1 keeps any number in memory.
+    # Rows are stored in the run only if they were before; a run of version 0.1 keeps any number in memory.
     folder = run.rows if run.rows.is_dir() else None
     split = split_examples(recipe.data, allow_leakage="leakage" in allowed, folder=folder)
     text = split.record().text()
@@ -96,7 +96,7 @@ def _part(name: str) -> str:
 
 
 def set_aside(run: Run, name: str) -> str:
-    """Copy a file's present content, in case it was changed on purpose; return a description of this."""
+    """Copy a file's present content, in case it was changed on purpose; return a description."""
     part, again = run.folder / _part(name), Message("it is written again")
     if not part.exists():
         return again
@@ -133,7 +133,7 @@ def renew_sums(run: Run, report: Report) -> None:
 
 
 def matching_original(run: Run, path: Path, make: Callable[[], str]) -> str | None:
-    """Make a file's text again; None if it differs from the recorded one."""
+    """Return a file's text, made again; None if that fails or the text differs from the recorded one."""
     try:
         text = make()
     except LoRALoomError:  # the data has changed too
@@ -175,7 +175,7 @@ def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
 
 
 def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] | None:
-    """Read the tensors of an experiment's adapter; None if its folder is damaged."""
+    """Read the tensors of an experiment's adapter; None if it is damaged or has other settings."""
     try:
         adapter = read_adapter(folder)
     except AdapterError:
@@ -189,13 +189,13 @@ def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] 
 def find_resume_point(
     run: Run, experiments: Sequence[Experiment], record: Report, *, remark: str = ""
 ) -> TrainingState:
-    """Find the newest valid checkpoint, or the start, and report which.
+    """Return the state in the newest valid checkpoint, or at the start, and report which.
 
     Args:
         run: the locked run.
         experiments: experiments of its recipe.
         record: called with what was found.
-        remark: an additional remark on the resume, for the log.
+        remark: text to add to the reported reason for the resume.
     """
     for folder in (run.checkpoints, run.adapters, run.failed):
         remove_remnants(folder)
@@ -226,7 +226,7 @@ def _say_damages(
 
 
 def record_finished(run: Run) -> None:
-    """Record every file of a finished run, which will not change any more."""
+    """Record the checksum of every file of a finished run; the files no longer change."""
     record(run, _lasting_files(run))
 
 

@@ -30,7 +30,7 @@ def predict_resources(setup: Setup, report: Report) -> Prediction:
     """Predict what training will take, as provenance.json stores it.
 
     Args:
-        setup: setup of the run, its bank empty.
+        setup: setup of the run, with an empty bank.
         report: called before a step is timed.
 
     Raises:

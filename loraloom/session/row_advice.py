@@ -1,4 +1,4 @@
-"""Advice for unreadable rows to answer: a run's recipe cannot change, so the usual advice would not help."""
+"""Advice in errors about rows to answer, where the usual advice to change the recipe would not help."""
 
 from __future__ import annotations
 

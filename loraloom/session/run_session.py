@@ -1,4 +1,4 @@
-"""Start or resume of a run, up to its plan: the same for `train` and `search`.
+"""The start or resumption of a run, up to its plan: the same for `train` and `search`.
 
     create_session | resume_session ──▶ report_rows ──▶ require_checks ──▶ the command's plan ──▶ report_plan
 
@@ -54,7 +54,7 @@ class RunSession:
         run: the locked run.
         recipe: its recipe, with present locations.
         split: its rows.
-        retained: rows to measure forgetting on.
+        retained: rows to measure forgetting on; None if there are none.
         known: its provenance.
         is_resumed: whether another process started it.
     """
@@ -72,10 +72,10 @@ class RunSession:
         return replace(self, known=known)
 
     def record_resume(self, report: Report, num_processes: int = 1) -> RunSession:
-        """Record this process as another one that works on a resumed run; report what changed.
+        """Record that this process continues a resumed run; report package versions that changed.
 
         Args:
-            report: called with notes on other versions.
+            report: called with a note on changed versions.
             num_processes: number of processes that train together.
         """
         if not self.is_resumed:
@@ -124,8 +124,8 @@ def create_session(
         split: the recipe's data, if it is already split.
         suffix: suffix of the name of a new folder.
         allowed: names of checks whose errors become warnings.
-        more: additions of the command to the provenance.
-        note: note for other processes while this one has the run, as in `Run.locked`.
+        more: fields that the command adds to the provenance.
+        note: note for other processes while this one holds the run, as in `Run.locked`.
         is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
         report: called with the progress of reading, if the rows are kept in files of the run.
 
@@ -168,7 +168,7 @@ def resume_session(
     *,
     is_own: bool = True,
 ) -> RunSession:
-    """Resume a run on the same rows.
+    """Resume a run on the rows that it started with.
 
     Args:
         run: the locked run.
@@ -196,7 +196,7 @@ def resume_session(
 def report_rows(
     session: RunSession, report: Report, *, shares_base: bool = False
 ) -> tuple[DataCheckReport, Material]:
-    """Check the rows alone, then load the base and encode the rows.
+    """Report and check the rows, then load the base and encode the rows.
 
     Args:
         session: the session; its recipe has the experiments to check.
@@ -236,14 +236,14 @@ def require_checks(
     report: Report,
     experiments: Sequence[Experiment] | None = None,
 ) -> list[Finding]:
-    """Run every check, and store and report the findings.
+    """Run the checks that need the base, and store and report all findings.
 
     Args:
         session: the session.
         material: base and rows.
         of_data: result of the data checks.
         report: called with the findings.
-        experiments: experiments to check; by default all of the material.
+        experiments: experiments to check; by default all experiments of the material.
 
     Raises:
         CheckError: lists every error.

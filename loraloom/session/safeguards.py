@@ -18,7 +18,7 @@ from loraloom.training.setup import Setup
 
 
 def check_room(setup: Setup) -> None:
-    """Refuse to start a training whose checkpoints would not fit on the disk.
+    """Refuse to start training if its checkpoints would not fit on the disk.
 
     Raises:
         RunError: there is too little space for checkpoints.

@@ -35,7 +35,7 @@ def verify_search(run: Run, request: Request, allowed: Collection[str], report: 
         report: called with every file that has changed.
 
     Raises:
-        RunError: a file that determines something has changed and cannot be restored.
+        RunError: a file that the search depends on has changed and cannot be restored.
     """
     names = set(changed_files(run))
     if run.sums_file.name in names:
@@ -71,7 +71,7 @@ def _is_for_reading(run: Run, name: str) -> bool:
 def _sources(
     run: Run, request: Request, allowed: Collection[str], names: Collection[str]
 ) -> dict[Path, Callable[[], str]]:
-    """Return how to restore each file that follows from others; none does if the ledger is damaged."""
+    """Return how to restore each file that follows from others; recipes only if the ledger is intact."""
     sources: dict[Path, Callable[[], str]] = {
         run.split_file: lambda: split_text(run, request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,
@@ -84,7 +84,7 @@ def _sources(
 
 
 def _recipe_as_it_was(run: Run, request: Request, ledger: Ledger) -> str:
-    """Return recipe.yaml with the trials it had when it was last written, maybe fewer than the ledger's."""
+    """Return recipe.yaml as it was last written, perhaps with fewer trials than the ledger; "" if unknown."""
     texts = _recipes(request, ledger)
     return next((text for text in texts if is_recorded(run, run.recipe_file, text)), "")
 

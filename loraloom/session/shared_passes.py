@@ -37,7 +37,7 @@ END = "end"
 
 
 class Passes:
-    """Computations with a base that this process has alone.
+    """Computations with a base that only this process has.
 
     Args:
         bank: bank with the adapters attached.
@@ -82,7 +82,7 @@ class SharedPasses(Passes):
     torchrun kills ranks that have not ended after 30 seconds.
 
     Args:
-        bank: with the adapters attached, as on all ranks.
+        bank: bank with the same adapters attached as on all ranks.
         ranks: the processes that share the base.
     """
 
@@ -148,7 +148,7 @@ def follow_passes(bank: AdapterBank, ranks: Ranks, stop: StopRequest) -> None:
     """Perform the computations that the leader announces, until it has ended.
 
     Args:
-        bank: with the adapters attached, as on all ranks.
+        bank: bank with the same adapters attached as on all ranks.
         ranks: the processes that share the base.
         stop: the stop request to this rank.
 
@@ -234,7 +234,7 @@ def _movement(bank: AdapterBank, agreement: Agreement, *, slot: str) -> Movement
 
 @contextmanager
 def _failures_explained(ranks: Ranks) -> Iterator[None]:
-    """Raise a clear error if a rank ends, or memory runs out: the other ranks cannot start a pass over.
+    """Raise a clear error if a rank ends, or memory runs out: the other ranks cannot repeat a pass.
 
     Raises:
         RankError: a rank has ended, or does not answer.

@@ -12,7 +12,7 @@ from loraloom.text.message import Message
 
 
 def set_threads(choices: Mapping[str, str], devices: Sequence[str] = ()) -> None:
-    """Use as many threads as when the run started, because their number changes the last bits.
+    """Use as many threads as when the run started, because their number changes the last bits of results.
 
     A new run uses torch's default. If it spreads its experiments over several processes on the processor,
     it uses this process's share: threads of two processes on one core would wait for each other.

@@ -4,6 +4,6 @@ Each tracker runs in a process of its own, which reads the events of the run:
 
     training ──▶ feed.py ──▶ process.py ══ JSON lines ══▶ tracker_process.py ──▶ wandb_run.py, …
 
-so that a tracker that hangs, raises or prints cannot stop, slow or garble a training. Events that it misses
-are in events.jsonl anyway.
+so that a tracker that hangs, fails or prints cannot stop or slow training, or garble its output. Events that
+it misses are in events.jsonl anyway.
 """

@@ -1,4 +1,4 @@
-"""The trackers of a run, fed with its events. None of them stops or slows a training."""
+"""The trackers of a run, fed with its events. None of them stops or slows training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def require_trackers(recipe: Recipe) -> None:
     """Refuse a recipe that asks for a tracker that is not installed.
 
     Raises:
-        RecipeError: names each of them, and how to install it.
+        RecipeError: names each such tracker, and how to install it.
     """
     problems = [
         Problem(
@@ -52,7 +52,7 @@ def tracked(run: Run, recipe: Recipe, base: str, report: Report) -> Iterator[Rep
     """Pass events on to `report` and to the trackers that a recipe names.
 
     Args:
-        run: the run; it has the ids of its trackers' runs.
+        run: the run, which stores the ids of its runs in the trackers.
         recipe: its recipe.
         base: name of its base, without folders of this machine.
         report: called with every event, and with a warning if a tracker fails.
@@ -168,7 +168,7 @@ class _Feed:
                     self._write_ids(process.tracker)
 
     def _warn(self, name: str, problem: str) -> None:
-        """Warn once for each tracker that it shows less than the run contains."""
+        """Warn, once for each tracker, that it does not show everything in the run."""
         if name in self._warned:
             return
         self._warned.add(name)

@@ -1,4 +1,4 @@
-"""MLflow: MLFLOW_TRACKING_URI, or else `mlflow.db` next to the run folder."""
+"""MLflow: the server of MLFLOW_TRACKING_URI, or else `mlflow.db` next to the run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process of a tracker, as the training sees it: events go to it through a bounded queue.
+"""The process of a tracker, as the training process sees it: events go to it through a bounded queue.
 
 Nothing here waits for the tracker until `end` and `wait`, which have a time limit.
 """

@@ -16,7 +16,7 @@ class Figures(NamedTuple):
 
 
 def figures_of(event: Event) -> Figures | None:
-    """Return the figures of an event that a tracker shows; None if there are none."""
+    """Return the figures of an event, as a tracker shows them; None if it has none."""
     if isinstance(event, TrainStep):
         values = {
             "train/loss": event.loss,

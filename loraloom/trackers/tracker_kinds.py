@@ -1,4 +1,4 @@
-"""The trackers by name; a tracker's package is imported only here, and only if it is requested."""
+"""The trackers by name; a tracker's module is imported only here, and only if it is requested."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class TrackedExperiment:
         group: name of the run folder, which all experiments of a recipe share.
         folder: folder for a tracker that has no location of its own.
         settings: dotted key → value.
-        run_id: the tracker's own name of the run that shows it; None before it was started.
+        run_id: the tracker's id of the run that shows it; None until that run is started.
     """
 
     name: str

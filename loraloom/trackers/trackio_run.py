@@ -1,4 +1,4 @@
-"""trackio: a local database in TRACKIO_DIR; with TRACKIO_SPACE_ID or TRACKIO_SERVER_URL, a server."""
+"""trackio: a local database in TRACKIO_DIR, or the server of TRACKIO_SPACE_ID or TRACKIO_SERVER_URL."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Accepting:
 
     Args:
         listening: socket that it accepts connections from.
-        connected: called with each connection, and whether it has had an answer.
+        connected: called with each connection, and whether a request on it has been answered already.
         probed: called with the status of each answer to a probe.
         lost: called if the process ends before `close`.
     """

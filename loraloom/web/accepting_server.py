@@ -40,7 +40,7 @@ class Probe:
 
 
 class AcceptingServer(uvicorn.Server):
-    """A server behind an acceptor; if this is not supported or dies, the server itself accepts.
+    """A server behind an acceptor; if that is not supported or dies, the server itself accepts.
 
     Args:
         config: uvicorn's configuration, with `ConnectionWithDeadlines`.
@@ -96,7 +96,7 @@ class AcceptingServer(uvicorn.Server):
             await self._accepting.close()
 
     async def publish(self) -> None:
-        """Set the answer to probes, unless connections are so many that uvicorn refuses all requests."""
+        """Set the answer to probes; pass probes on if uvicorn refuses requests for too many connections."""
         if self._accepting is not None:
             is_full = len(self.server_state.connections) >= (self.config.limit_concurrency or sys.maxsize)
             self._accepting.publish(None if is_full else self._told(await self._probed.answer()))
@@ -117,7 +117,7 @@ class AcceptingServer(uvicorn.Server):
         self._begin(self._loop.connect_accepted_socket(protocol, connection))
 
     def _accept_here(self) -> None:
-        self._log(Message("no other process accepts connections; the server does so itself"))
+        self._log(Message("no separate process accepts connections; the server accepts them itself"))
         self._accepting = None
         self._begin(self._listen())
 

@@ -1,10 +1,10 @@
-"""The process that accepts a server's connections: it answers probes, and passes all others on to the server.
+"""The process that accepts a server's connections: it answers probes, and passes on everything else.
 
     python -m loraloom.web.acceptor LISTENING CHANNEL
 
-Both are numbers of inherited sockets. In the server, a probe such as `/health` would wait for several turns
-of a busy event loop; in a thread, for the interpreter's lock, which the loop holds even while it waits for a
-CPU.
+Both arguments are file descriptors of inherited sockets. In the server, a probe such as `/health` would wait
+for several turns of a busy event loop; in a thread, for the interpreter's lock, which the loop holds even
+while it waits for a CPU.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Probes:
         path: path of a probe.
         host, allowed_hosts: names of the server, as in `Access`.
         stalled: status, headers and body once the server has published nothing for some seconds.
-        current: the same for the present; None if all requests are passed on.
+        current: status, headers and body at present; None if all requests are passed on.
         published: when `current` was published, by `time.monotonic`.
     """
 
@@ -121,9 +121,9 @@ class Acceptor:
 
     Args:
         listening: socket to accept from.
-        channel: a SOCK_SEQPACKET pair's end. The server sends JSON: first the constant arguments of `Probes`,
-            then `current` at each beat. It gets a message for each connection, `NEW`, and one for each probe
-            that was answered, the status; with a connection unless that was closed.
+        channel: one end of a SOCK_SEQPACKET pair. The server sends JSON: first the constant arguments of
+            `Probes`, then `current` at each beat. It receives `NEW` with each connection that is passed on,
+            and the status of each probe that was answered, with the connection unless that was closed.
     """
 
     def __init__(self, listening: socket.socket, channel: socket.socket) -> None:
@@ -223,7 +223,7 @@ class Acceptor:
 
 
 def main() -> None:
-    """Accept for the server that started this process."""
+    """Accept connections for the server that started this process."""
     for each in (signal.SIGINT, signal.SIGTERM):  # the server ends this process, after all answers
         signal.signal(each, signal.SIG_IGN)
     listening, channel = (socket.socket(fileno=int(word)) for word in sys.argv[1:])

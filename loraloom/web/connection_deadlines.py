@@ -1,4 +1,4 @@
-"""Connections of a server that slow clients cannot hold: deadlines for a request's head and for reading."""
+"""Connections that slow clients cannot hold open: deadlines for a request's head and for reading."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ConnectionWithDeadlines(H11Protocol):
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline of the first head."""
+        """Start the deadline for the first head."""
         super().connection_made(transport)
         if self.is_answered:  # as uvicorn does after an answer
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -44,7 +44,7 @@ class ConnectionWithDeadlines(H11Protocol):
             self._head = None
 
     def pause_writing(self) -> None:
-        """Start the client's deadline to read."""
+        """Start the deadline for the client to read."""
         super().pause_writing()
         self._reading = self.loop.call_later(READ_SECONDS, self.transport.abort)
 

@@ -1,4 +1,4 @@
-"""The form of errors of the servers, which is that of OpenAI's API."""
+"""The format of the servers' errors, which is that of OpenAI's API."""
 
 from __future__ import annotations
 

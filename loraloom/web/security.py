@@ -138,7 +138,7 @@ class Access:
         return self.body_limits[max(fitting, key=len)] if fitting else self.max_body_bytes
 
     def accepts_token(self, given: str | None) -> bool:
-        """Return whether a login page was given the correct token."""
+        """Return whether a given token is the server's; always true if the server has none."""
         return self.token is None or (given is not None and is_same(given, self.token))
 
     def session_cookie(self, scope: Scope) -> str:
@@ -146,7 +146,7 @@ class Access:
         return f"{_cookie_name(scope)}={self.sessions.issue()}; HttpOnly; SameSite=Strict; Path=/"
 
     def form_token(self, scope: Scope) -> str:
-        """Return the value of the hidden field of a form on a page of this request."""
+        """Return the value for the hidden field of forms on the page that answers this request."""
         return self.forms.issue(_session_of(scope))
 
     def accepts_form(self, scope: Scope, value: str | None) -> bool:
@@ -175,7 +175,7 @@ class SecurityMiddleware:
         self.app, self.access, self._render = app, access, render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request, and pass it on with bounded body and with security headers on its answer."""
+        """Check a request, and pass it on with a bounded body; add security headers to its answer."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": NO_WEBSOCKET})
             return
@@ -234,7 +234,7 @@ class SecurityMiddleware:
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """Return a header of a request if it has exactly one of this name."""
+    """Return a header of a request; None unless the request has exactly one of this name."""
     values = [value for key, value in scope["headers"] if key == name]
     return values[0].decode("latin-1") if len(values) == 1 else None
 
@@ -250,7 +250,7 @@ def _is_cross_origin(scope: Scope) -> bool:
 
 
 def _cookie_name(scope: Scope) -> str:
-    """Return the cookie's name, with the port: all ports of a host share cookies, but servers must not."""
+    """Return the cookie's name, with the port: a host's ports share cookies, but its servers must not."""
     _, port = scope.get("server") or ("", 0)
     return f"loraloom_session_{port}"
 

@@ -1,4 +1,4 @@
-"""Secrets of a server: the token of its file, sessions after a login, and tokens of forms."""
+"""Secrets of a server: the token in its file, sessions after a login, and tokens of forms."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def read_token(file: Path) -> str:
     """Read the token that a server demands.
 
     Args:
-        file: contains the token, at most followed by a line break; only its owner may read it.
+        file: contains the token, and at most a line break after it; only its owner may read it.
 
     Raises:
-        RecipeError: the file is unusable, others may read it, or the token is too short.
+        RecipeError: the file is unusable, other users may read it, or the token is invalid or too short.
     """
     where = f"--token-file {file}"
     try:
@@ -39,7 +39,7 @@ def read_token(file: Path) -> str:
         ) from error
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
         raise RecipeError(
-            Message("others may read the token file"),
+            Message("other users may read the token file"),
             where=where,
             found=stat.filemode(mode),
             fix=Message("Run `chmod 600 {file}`.", file=str(file)),
@@ -106,5 +106,5 @@ class SignedTokens:
 
 
 def is_same(given: str, expected: str) -> bool:
-    """Compare secrets in a time that does not depend on their difference."""
+    """Return whether two secrets are equal, in a time that does not depend on where they differ."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8"))

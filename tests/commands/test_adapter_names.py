@@ -64,7 +64,7 @@ def test_an_experiment_stands_for_all_its_seeds_where_several_may_answer(seeded:
     assert adapters_of(seeded, recipe, ["wide@43", "wide", "wide"])[0] == ["wide@43", "wide@42"]
     chosen, notes = adapters_of(seeded, recipe, ["narrow"])
     assert chosen == ["narrow@42"]
-    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow means the others"]
+    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow stands for the others"]
     assert rendered(notes[0], catalogue_of("zh")).endswith("；narrow 表示其余的")
     chosen, notes = adapters_of(seeded, recipe, None)
     assert chosen == ["wide@42", "wide@43", "narrow@42"]
@@ -122,7 +122,7 @@ def test_a_pruned_trial_says_so_and_one_with_an_adapter_answers(tmp_path: Path) 
     run = run_with(tmp_path, entries, trials)
     assert one_adapter(run, recipe, "trial-0000", usage=["card", "run"]) == ("trial-0000", [])
     pruned = (
-        r"trial-0001 was pruned, so it has no adapter, after step 4: behind at 25 %\. Allowed: trial-0000"
+        r"trial-0001 has no adapter, because it was pruned after step 4: behind at 25 %\. Allowed: trial-0000"
     )
     with pytest.raises(RunError, match=pruned):
         one_adapter(run, recipe, "trial-0001", usage=["card", "run"])

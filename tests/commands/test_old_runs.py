@@ -133,7 +133,7 @@ def test_moved_runs_are_used_with_base_and_data_named(old: Path, warm: Warm) -> 
     assert "finished and intact" in done(warm.call("train", "--resume", "finished", *moved, cwd=old)).stderr
     (old / "asked.jsonl").write_text('{"instruction": "如何处理焦虑？"}\n', encoding="utf-8")
     words = ("predict", "finished", "asked.jsonl", "--experiment", "wide", "--base")
-    assert "searched at" in warm.call(*words[:-1], cwd=old).stderr
+    assert "looked for at" in warm.call(*words[:-1], cwd=old).stderr
     done(warm.call(*words, "renamed", cwd=old))
     words = ("merge", "finished", "merged", "--experiment", "wide")
     done(warm.call(*words, *moved, cwd=old))

@@ -211,7 +211,7 @@ ACCEPTED: dict[str, tuple[str, bytes, str]] = {
     "22 U+2028 in a string": (
         "good.jsonl",
         among_lines('{"instruction": "x\u2028y", "response": "一\u2028二"}'),
-        "13 rows train, 4 eval, 4 test",
+        "rows: 13 train, 4 eval, 4 test",
     ),
     "23 CRLF": (
         "good.jsonl",

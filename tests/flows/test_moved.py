@@ -87,7 +87,7 @@ def test_without_an_override_all_say_where_was_looked(project: Path, made: Path)
         with pytest.raises(ModelError) as of_base:
             ask()
         assert f"the base `base` ({fingerprint})" in str(of_base.value)
-        assert f"searched at {gone / 'base'}" in str(of_base.value)
+        assert f"looked for at {gone / 'base'}" in str(of_base.value)
         assert "with --base PATH" in str(of_base.value)
 
 

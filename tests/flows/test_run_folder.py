@@ -204,7 +204,7 @@ def test_data_that_changed_under_a_run_is_refused(project: Project) -> None:
     assert project.call("train", "recipe.yaml", "--out", "run", "--set", "training.max_steps=1").code == 0
     data = project.folder / "data.json"
     data.write_text(data.read_text(encoding="utf-8").replace("先试着", "再试着"), encoding="utf-8")
-    said = ("DataError: data.json: has changed since it was split", "the run's data, unchanged")
+    said = ("DataError: data.json: has changed since it was split", "the run needs its data, unchanged")
     assert_refused(
         project.call("train", "recipe.yaml", "--resume", "run", "--set", "training.max_steps=1"), *said
     )

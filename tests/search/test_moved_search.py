@@ -33,7 +33,7 @@ def test_a_stopped_search_goes_on_elsewhere(tiny: Callable[[str], Path], tmp_pat
     request = request_of(parse_recipe(write_recipe(own), name="text"))
     with pytest.raises(DataError, match=f"searched in {tmp_path / 'project'}"):
         search(request, resume=tmp_path / "run")
-    with pytest.raises(ModelError, match=f"searched at {tmp_path / 'moved' / 'base'}"):
+    with pytest.raises(ModelError, match=f"looked for at {tmp_path / 'moved' / 'base'}"):
         search(request, resume=tmp_path / "run", data=tmp_path / "moved")
     search(request, resume=tmp_path / "run", data=tmp_path / "moved", base=tmp_path / "renamed")
     assert fruits(tmp_path / "run") == fruits(tmp_path / "whole")

@@ -361,7 +361,7 @@ def test_if_the_acceptor_dies_the_server_accepts_itself() -> None:
 
     answer, log = asyncio.run(ask_again())
     assert b'{"status":"loading"}' in answer
-    assert log == ["no other process accepts connections; the server does so itself"]
+    assert log == ["no separate process accepts connections; the server accepts them itself"]
 
 
 def test_a_server_may_open_as_many_files_as_it_may_have_connections() -> None:
@@ -422,4 +422,4 @@ def test_if_no_process_can_be_started_the_server_accepts_itself(
 
     answer, log = asyncio.run(ask_once())
     assert b'{"status":"loading"}' in answer
-    assert log == ["no other process accepts connections; the server does so itself"]
+    assert log == ["no separate process accepts connections; the server accepts them itself"]

@@ -1,4 +1,4 @@
-"""The adapters that a server may attach: folders below one that its owner allowed, found by listing it."""
+"""The adapters that a server may attach: those found by listing the folder that its owner allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_FOLDERS = 10_000
 
 
 def available_folders(root: Path | None) -> dict[str, Path]:
-    """List the adapters below a folder, by their names relative to it.
+    """Return the adapter folders below a root by name, relative to the root; none if the root is None.
 
     A request names one of these. The name is looked up here and never becomes part of a path, and links are
     not followed.

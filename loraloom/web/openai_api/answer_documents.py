@@ -78,7 +78,7 @@ async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dic
 
 
 def usage(answers: Sequence[Sequence[Answer]]) -> dict[str, int]:
-    """Count the tokens of all prompts and answers."""
+    """Return the numbers of tokens of all prompts and answers, with the keys of `Usage`."""
     num_prompt = sum(own[0].num_source_tokens for own in answers)
     num_completion = sum(answer.num_tokens for own in answers for answer in own)
     return {
@@ -101,11 +101,11 @@ class CompletionForm:
         self._id, self._model, self._created = id, model, int(time.time())
 
     def document(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return a whole answer."""
+        """Return the document of a complete response; `more` are further keys."""
         return self._filled(self.kind, choices, more)
 
     def chunk(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return a part of a stream."""
+        """Return the document of one part of a stream; `more` are further keys."""
         return self._filled(self.chunk_kind, choices, more)
 
     def _filled(self, kind: str, choices: Sequence[dict[str, Any]], more: Any) -> dict[str, Any]:
@@ -119,18 +119,18 @@ class CompletionForm:
         }
 
     def choice(self, index: int, answer: Answer, *, has_logprobs: bool) -> dict[str, Any]:
-        """Return one whole answer."""
+        """Return the entry of `choices` for a complete answer."""
         logprobs = self.logprobs(answer.logprobs) if has_logprobs else None
         return {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": answer.reason}
 
     def delta(self, index: int, event: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-        """Return the new part of one answer."""
+        """Return the entry of `choices` for the new part of an answer."""
         logprobs = None if event["logprob"] is None else self.logprobs([event["logprob"]])
         reason = event["reason"] or None
         return {"index": index, "text": event["text"], "logprobs": logprobs, "finish_reason": reason}
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens."""
+        """Return the log-probabilities of some tokens, in the form of this route."""
         offsets, position = [], 0
         for token in tokens:
             offsets.append(position)
@@ -149,7 +149,7 @@ class ChatForm(CompletionForm):
     kind, chunk_kind = "chat.completion", "chat.completion.chunk"
 
     def choice(self, index: int, answer: Answer, *, has_logprobs: bool) -> dict[str, Any]:
-        """Return one whole answer."""
+        """Return the entry of `choices` for a complete answer."""
         return {
             "index": index,
             "message": {"role": "assistant", "content": answer.text, "refusal": None},
@@ -158,7 +158,7 @@ class ChatForm(CompletionForm):
         }
 
     def delta(self, index: int, event: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-        """Return the new part of one answer."""
+        """Return the entry of `choices` for the new part of an answer."""
         role = {"role": "assistant"} if is_first else {}
         return {
             "index": index,
@@ -168,7 +168,7 @@ class ChatForm(CompletionForm):
         }
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens."""
+        """Return the log-probabilities of some tokens, in the form of this route."""
         return {"content": [self._token(token) for token in tokens], "refusal": None}
 
     def _token(self, token: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class ServerSettings:
     Args:
         access: who may use it.
         port: port to listen on; 0 for any free one.
-        adapters_root: adapters below it can be attached while the server runs.
+        adapters_root: adapters below it can be attached while the server runs; None for none.
         max_waiting: maximum number of requests in progress; further ones are refused with 429.
         grace_seconds: time that answers in progress have after SIGTERM.
     """
@@ -92,7 +92,7 @@ def serve(
         configuration: configuration of the model process.
         settings: address and limits of the server.
         log: called with notes on the model, and with what happens to its process.
-        on_start: called with the server's address when the model is loaded; before, it answers 503.
+        on_start: called with the server's address when the model is loaded; until then, it answers 503.
 
     Raises:
         LoRALoomError: the model is unusable, or the address is taken.

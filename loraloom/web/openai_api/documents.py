@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Document(BaseModel):
-    """An answer without further keys."""
+    """A response that has no further keys."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,7 +55,7 @@ class ModelList(Document):
 
 
 class AdapterList(Document):
-    """The adapters that are attached, and the folders that can be."""
+    """The adapters that are attached, and the folders of those that can be attached."""
 
     object: Literal["list"]
     data: list[str]
@@ -71,7 +71,7 @@ class RemovedModel(Document):
 
 
 class Usage(Document):
-    """Numbers of tokens."""
+    """Numbers of tokens in the prompts and in the answers."""
 
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(ge=0)
@@ -108,7 +108,7 @@ class Completion(Document):
 
 
 class TokenLogprob(Document):
-    """A token that could have stood in the place of another."""
+    """A candidate token at one position of an answer, with its log-probability."""
 
     token: str
     logprob: float
@@ -116,7 +116,7 @@ class TokenLogprob(Document):
 
 
 class ChosenLogprob(TokenLogprob):
-    """A token of an answer."""
+    """A token of an answer, with its log-probability and the most probable candidates."""
 
     top_logprobs: list[TokenLogprob]
 
@@ -188,7 +188,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (421, Message("the Host header does not name this server"), {}),
         (422, Message("a value is invalid, or the prompt is too long"), {}),
         (429, Message("too many requests are under way"), RETRY_AFTER),
-        (500, Message("the model's output is not finite"), {}),
+        (500, Message("the model failed on this request, or its output is not finite"), {}),
         (503, Message("the model is being loaded, or the server is stopping"), RETRY_AFTER),
     )
 }
@@ -230,7 +230,7 @@ FIGURES: dict[int | str, dict[str, Any]] = {
 
 
 def linked(status: int, links: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """Document what can be asked next with the values of an answer."""
+    """Document the requests that can follow with values of an answer."""
     return {status: {"links": links}}
 
 

@@ -26,7 +26,7 @@ class Metrics:
         self._seconds = 0.0
 
     def counting(self, app: App) -> App:
-        """Wrap an application to count requests by route, never by path, and time until answers begin."""
+        """Wrap an application: count its requests by route, never by path, and time their answers' start."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             started = time.monotonic()
@@ -45,16 +45,16 @@ class Metrics:
         """Count an answer.
 
         Args:
-            route: its path, with placeholders.
+            route: path of the route, with placeholders.
             status: HTTP status.
-            seconds: time until it began.
+            seconds: time until the answer began.
         """
         self._num_requests[route, status] += 1
         self._seconds += seconds
         self._num_within.update(bucket for bucket in BUCKETS if seconds <= bucket)
 
     def text(self) -> str:
-        """Return all figures."""
+        """Return all figures in Prometheus' text format."""
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
@@ -75,7 +75,7 @@ class Metrics:
             ("loraloom_decode_passes_total", "counter", "Passes of the decoder.", figures["decode_passes"]),
             ("loraloom_batch_rows", "gauge", "Answers in the batch.", figures["rows"]),
             ("loraloom_requests_under_way", "gauge", "Requests under way.", model.num_under_way),
-            ("loraloom_requests_refused_total", "counter", "Requests beyond the queue.", model.num_refused),
+            ("loraloom_requests_refused_total", "counter", "Refused requests.", model.num_refused),
             ("loraloom_model_restarts_total", "counter", "Replaced model processes.", model.num_restarts),
             ("loraloom_model_ready", "gauge", "Whether the model is loaded.", int(model.is_ready)),
             ("loraloom_models", "gauge", "The base and its adapters.", len(model.models)),

@@ -44,22 +44,22 @@ One = Annotated[int, Field(ge=1, le=1)]
 
 
 class Strict(BaseModel):
-    """A request without unknown keys and without conversions of types."""
+    """A request body that refuses unknown keys and does not convert types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class StreamOptions(Strict):
-    """What a stream has at its end."""
+    """Options of a stream, such as whether it ends with the token usage."""
 
     include_usage: bool = False
     include_obfuscation: No = False
 
 
 class Sampling(Strict):
-    """What all requests for answers have in common.
+    """Settings that all requests for answers have in common.
 
-    Without a value, an answer is decoded as the run's recipe says (`generation`).
+    A missing setting of `generation` has its value in the run's recipe.
     """
 
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -90,8 +90,8 @@ class Sampling(Strict):
 class Generation(Sampling):
     """A request for answers of one model.
 
-    `user`, `metadata`, `store` and `service_tier` have no effect on an answer, so they are accepted; the
-    other keys of OpenAI's API are accepted with the value that means nothing.
+    `user`, `metadata`, `store` and `service_tier` have no effect on an answer, so they are accepted; some
+    other keys of OpenAI's API are accepted only with a value that has no effect.
     """
 
     model: Name
@@ -131,8 +131,8 @@ class TextPart(Strict):
 class ChatMessage(Strict):
     """One turn of a conversation.
 
-    OpenAI's client sends an answer back with all its keys, so those without a meaning here may be empty, and
-    so may the text of an answer, because a model may answer nothing.
+    OpenAI's client sends an answer back with all its keys, so keys that have no meaning here may be empty.
+    The text of an answer may be empty too, because a model's answer may be.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -152,7 +152,7 @@ class ChatMessage(Strict):
         return content
 
     def as_turn(self) -> dict[str, str]:
-        """Return the message as a turn of a data file's conversation."""
+        """Return the message as a turn of a conversation in a data file."""
         text = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
@@ -186,7 +186,7 @@ class ChatRequest(Generation):
 
     @property
     def num_logprobs(self) -> int | None:
-        """Alternatives to report; None for no log-probabilities."""
+        """Number of alternatives to report for each token; None for no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 

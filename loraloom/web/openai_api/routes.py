@@ -109,7 +109,7 @@ class Api:
         app.delete("/v1/adapters/{name}", response_model=RemovedModel)(self.remove_adapter)
 
     async def _unless_full(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse requests beyond the queue without reading them, which leaves time for the others."""
+        """Refuse requests without reading them if the queue is full, which leaves time for the others."""
         is_costly = scope["type"] == "http" and scope["path"] in ANSWERING
         if is_costly:
             await self._turns.wait()
@@ -139,7 +139,7 @@ class Api:
         return {"object": "list", "data": [self._model(name) for name in self.model.models]}
 
     async def show_model(self, model: str) -> dict[str, Any]:
-        """One of them."""
+        """The base, or an adapter."""
         self._check_loaded()
         if model not in self.model.models:
             raise unknown_model(model)
@@ -181,7 +181,7 @@ class Api:
         return JSONResponse({**document, "usage": usage(answers)})
 
     async def list_adapters(self) -> dict[str, Any]:
-        """The adapters that are attached, and the folders that can be."""
+        """The adapters that are attached, and the folders of those that can be attached."""
         self._check_loaded()
         attached = [name for name in self.model.models if name != "base"]
         folders = await asyncio.to_thread(available_folders, self.adapters_root)
@@ -195,7 +195,7 @@ class Api:
         return self._model(body.name)
 
     async def remove_adapter(self, name: str) -> dict[str, Any]:
-        """Remove an adapter; its requests that are under way are still answered."""
+        """Remove an adapter; requests for it that are under way are still answered."""
         self._check_running()
         await self.model.remove(name)
         return {"id": name, "object": "model", "deleted": True}
@@ -223,7 +223,7 @@ class Api:
         return JSONResponse(form.document(choices, usage=usage(answers)))
 
     async def _submit(self, jobs: Sequence[MakeJob]) -> list[Answering]:
-        """Send some jobs, all or none."""
+        """Send some jobs to the model process; if one is refused, close the others."""
         self._check_running()
         if len(jobs) > self.model.max_waiting:  # such a request would be refused at any time
             message = Message(

@@ -65,7 +65,7 @@ def make_pages(runs: Path, access: Access) -> FastAPI:
 
     Args:
         runs: the folder of the runs.
-        access: who may use it.
+        access: who may use the pages.
     """
 
     @asynccontextmanager
@@ -102,7 +102,7 @@ def make_pages(runs: Path, access: Access) -> FastAPI:
 
 
 def make_application(runs: Path, access: Access) -> App:
-    """Create the pages behind their checks."""
+    """Create the pages, behind the checks of `SecurityMiddleware`."""
     return SecurityMiddleware(make_pages(runs, access), access, _refusal_page)
 
 

@@ -56,7 +56,7 @@ def compare(request: Request, run: NamedRun) -> Response:
 
 @router.post("/runs/{name}/ask")
 async def ask(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Ask a question; the answer connects to the stream of the answers."""
+    """Ask a question; the response connects to the stream of the answers."""
     prompt = field(form, "prompt")
     try:
         _check_prompt(prompt)

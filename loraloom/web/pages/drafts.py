@@ -79,7 +79,7 @@ class Proposal:
     Args:
         recipe: proposed recipe as YAML; "" if the files are not usable as they are.
         problems: what is wrong with the files.
-        notes: what was accepted, for the user's information.
+        notes: notes for the user on what was accepted.
         preview: rows and lengths; None if the files are not usable.
     """
 
@@ -127,7 +127,7 @@ class Drafts:
         except OSError as error:
             shutil.rmtree(own, ignore_errors=True)
             raise RunError(
-                Message("the files cannot be kept: {reason}", reason=error.strerror or str(error)),
+                Message("the files cannot be stored: {reason}", reason=error.strerror or str(error)),
                 where=str(self.folder),
             ) from None
         return Draft(own)
@@ -184,7 +184,7 @@ def _as_options(settings: str) -> list[str]:
 
 
 def _for_the_page(problem: Problem) -> Problem:
-    """Replace instructions for a terminal by those for the page, and options by settings."""
+    """Replace instructions for a terminal with those for the page, and options with settings."""
     where = problem.where.removeprefix("--set ")
     if "loraloom init" not in problem.fix:
         return replace(problem, where=where)
@@ -203,7 +203,7 @@ def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:
 
 
 def _with_own_names(text: str, draft: Draft) -> str:
-    """Name the data files relative to the recipe's folder, if it then still names the same files."""
+    """Name the data files relative to the recipe's folder, if the recipe then still means the same files."""
     plain = text.replace(f"{draft.folder}/", "")
     try:
         train = parse_recipe_with_notes(plain, name=Path(RECIPE).name).recipe.data.train
@@ -223,7 +223,7 @@ class LineProblem:
     """A problem of a recipe.
 
     Args:
-        line: number of its line, from 1; None if it is not in a line.
+        line: number of its line, from 1; None if it concerns no particular line.
         message: what is wrong.
         is_note: whether it is only a note.
     """
@@ -234,7 +234,7 @@ class LineProblem:
 
 
 def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
-    """Read a recipe while it is being typed: return it if it is valid, and the problems of its lines."""
+    """Read a recipe while it is being typed; return it, None if it is invalid, and problems and notes."""
     try:
         reading = parse_recipe_with_notes(text, name=Path(RECIPE).name)
     except LoRALoomError as error:

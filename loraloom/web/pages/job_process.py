@@ -4,8 +4,8 @@
     FOLDER/events.jsonl    events that it reports before and during its work, one per line
     FOLDER/outcome.json    {"status": "done" | "failed" | "stopped", "problems": [message, …], …}
 
-A training that the pages start is the same process as one started in a terminal: it holds the lock of its
-run, SIGTERM saves and ends it, and it continues if the server of the pages ends.
+Training that the pages start runs as it does from a terminal: the process holds the lock of its run, saves
+and ends after SIGTERM, and continues if the server of the pages ends.
 """
 
 from __future__ import annotations

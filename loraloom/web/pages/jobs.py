@@ -1,4 +1,4 @@
-"""Processes that the pages start, each with a folder of its own below `RUNS/.pages/jobs`."""
+"""Processes that the pages start, each with its own folder below `RUNS/.pages/jobs`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Job:
     Args:
         id: name of its folder.
         kind: `check`, `train`, `resume` or `compare`.
-        run: name of the run that it works on; "" if none.
+        run: name of the run that it works on; "" if it works on none.
         status: `running`, `done`, `failed` or `stopped`.
         problems: what went wrong.
         events: events that it reported.
         outcome: content of its outcome.json.
-        draft: id of the draft that it was started from; "" if none.
+        draft: id of the draft that it was started from; "" if it was started from none.
     """
 
     id: str
@@ -101,7 +101,7 @@ class Jobs:
         Args:
             kind: as in `Job`.
             run: name of the run that it works on.
-            request: the request to it.
+            request: further keys of its request.json.
 
         Raises:
             RunError: too many processes are running, another one works on the run, or writing fails.
@@ -147,7 +147,7 @@ class Jobs:
         return newest
 
     def starting(self, draft: str) -> Job | None:
-        """Return the training that was started from a draft and has no run yet."""
+        """Return the job that trains on a draft and has no run yet; None if there is none."""
         for job in map(self._read, self._folders()):
             if job.kind == "train" and job.draft == draft and job.status == "running":
                 return None if (self.runs / job.run / "provenance.json").is_file() else job
@@ -166,7 +166,7 @@ class Jobs:
         return next((job for own in self._folders() if (job := self._read(own)).run == name), None)
 
     def failed_starts(self) -> list[Job]:
-        """List trainings that ended before there was a run, newest first."""
+        """List training jobs that failed before there was a run, newest first."""
         jobs = [self._read(own) for own in self._folders()]
         return [
             job
@@ -216,7 +216,7 @@ class Jobs:
         )
 
     def _end(self, own: Path) -> Message:
-        """Return the status of a process that ended without an outcome."""
+        """Describe how a process ended that wrote no outcome."""
         process = self._processes.get(own.name)
         code = (process and process.returncode) or 0
         if code == -getattr(signal, "SIGKILL", 9):  # Windows lacks it

@@ -22,16 +22,16 @@ MOST_NOTES = 5
 
 @dataclass(frozen=True)
 class LiveExperiment:
-    """One experiment so far.
+    """The state of one experiment so far.
 
     Args:
         name: its name, with the seed if there are several.
         colour: classes of its colour.
         status: `done`, `stopped`, `failed` …; "" while it trains or waits.
         reason: why it ended.
-        step, total_steps: its own steps, taken and planned.
+        step, total_steps: number of its steps taken and planned; the latter None before the first.
         loss, eval_loss, learning_rate: the last values; None if there is none.
-        tokens_per_second: throughput of its recent steps.
+        tokens_per_second: median throughput of its recent steps; None before the first.
     """
 
     name: str
@@ -53,13 +53,14 @@ class LiveExperiment:
 
 @dataclass(frozen=True)
 class LiveView:
-    """A run so far.
+    """The state of a run so far.
 
     Args:
         experiments: experiments in the recipe's order.
         step: step of the run.
-        tokens_per_second: total throughput of the recent steps.
-        seconds_left: time until the training experiments have taken all their steps, without evaluations.
+        tokens_per_second: median total throughput of the recent steps; None before the first.
+        seconds_left: estimated time until all experiments have taken their steps, without evaluations; None
+            if unknown.
         loss_chart, rate_chart, speed_chart: curves by step; empty before the first one.
         is_log_loss, is_log_rate: whether a chart has a logarithmic axis.
         notes: the last notes of the training.

@@ -51,7 +51,7 @@ async def choose_language(request: Request, form: OwnForm) -> Response:
 
 
 def _own_path(path: str) -> str:
-    """Return a path of this server; the start page for anything else."""
+    """Return a path if it is one of this server, otherwise that of the start page."""
     parts = urlsplit(path)
     is_own = (
         path.startswith("/") and not path.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme

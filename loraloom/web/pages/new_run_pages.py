@@ -38,7 +38,7 @@ def drafts_of(request: Request) -> Drafts:
 
 
 def named_draft(request: Request, id: str) -> Draft:
-    """Return the draft named in a path."""
+    """Return the draft named in a path, or answer 404."""
     found = drafts_of(request).find(id)
     if found is None:
         raise HTTPException(404, Message("This draft is gone."))
@@ -109,7 +109,7 @@ async def check(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
 
 @router.post("/new/{id}/start")
 async def start(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
-    """Save the recipe and start the training in a process of its own."""
+    """Save the recipe and start training in a separate process."""
     recipe, allowed, refusal = await run_in_threadpool(_save, request, draft, form)
     if recipe is None or refusal:
         return page(
@@ -124,7 +124,7 @@ async def start(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
 
 
 def _start_training(request: Request, draft: Draft, allowed: list[str]) -> Job:
-    """Start a training, or return the one already started by the first of two clicks."""
+    """Start a training job, or return the one already started by the first of two clicks."""
     jobs, runs = jobs_of(request), runs_of(request).folder
     with jobs.starts:
         if (same := jobs.starting(draft.id)) is not None:
@@ -150,7 +150,7 @@ async def discard(request: Request, draft: NamedDraft, form: OwnForm) -> Respons
 
 @router.get("/jobs/{id}")
 def job(request: Request, id: str) -> Response:
-    """Show a training that is starting, then redirect to its run."""
+    """Show a training job that is starting, then redirect to its run."""
     found = _job(request, id)
     if found.run and runs_of(request).find(found.run) is not None:
         return RedirectResponse(run_address(found.run), status_code=303)

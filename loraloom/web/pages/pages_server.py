@@ -62,7 +62,7 @@ def serve_pages(
 
     Raises:
         LoRALoomError: the address is unusable or in use.
-        RecipeError: the address needs a token.
+        RecipeError: the address needs a token, or the token file is unusable.
         RunError: the folder of the runs is a file.
     """
     if runs.exists() and not runs.is_dir():

@@ -99,7 +99,7 @@ class Questions:
 
         Args:
             models: models that answer; by default all.
-            settings: settings of `generation` that replace the run's own.
+            settings: settings of `generation` that replace the run's.
             seed: seed for sampling.
             is_blind: whether to hide and shuffle the models.
         """
@@ -226,6 +226,6 @@ def _end(popen: subprocess.Popen[str]) -> None:
 
 
 def _adapters_state(run: Run) -> object:
-    """Return a value that changes when a run has other adapters."""
+    """Return a value that changes when a run's adapters do."""
     folders = [run.adapters, run.checkpoints, run.result_file]
     return tuple(path.stat().st_mtime_ns for path in folders if path.exists())

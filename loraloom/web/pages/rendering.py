@@ -44,7 +44,7 @@ HTMX_SETTINGS = json.dumps(
 
 @cache
 def environment() -> Environment:
-    """Return the templates of the pages, which can include those of the report."""
+    """Return the environment of the pages' templates, which can include those of the report."""
     report = report_page.environment()
     made = report.overlay(
         loader=ChoiceLoader([FileSystemLoader(FOLDER / "templates"), FileSystemLoader(report_page.FOLDER)])
@@ -85,12 +85,12 @@ def fragment(request: Request, template: str, **values: Any) -> str:
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Answer a request with a template."""
+    """Answer a request with a rendered template."""
     return HTMLResponse(fragment(request, template, **values), status_code=status)
 
 
 def run_address(name: str) -> str:
-    """Return the address of a run's page; a header is ASCII, and `#`, `?` and `%` are part of a name."""
+    """Return the quoted address of a run's page; its name may contain `#`, `?`, `%` or non-ASCII text."""
     return f"/runs/{quote(name, safe='')}"
 
 

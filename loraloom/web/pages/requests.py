@@ -30,7 +30,7 @@ def jobs_of(request: Request) -> Jobs:
 
 
 def named_run(request: Request, name: str) -> Run:
-    """Return the run named in a path."""
+    """Return the run named in a path, or answer 404."""
     found = runs_of(request).find(name)
     if found is None:
         raise HTTPException(404, Message("There is no run with this name."))
@@ -38,7 +38,7 @@ def named_run(request: Request, name: str) -> Run:
 
 
 def page_of_run(request: Request, run: Run, section: str, **values: Any) -> HTMLResponse:
-    """Answer with a section of a run, whose template has its name."""
+    """Answer with a section of a run, from the template named after the section."""
     summary = runs_of(request).summary(run)
     return page(
         request, f"{section}.html.j2", section=section, run=summary, run_name=run.folder.name, **values

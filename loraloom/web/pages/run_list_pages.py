@@ -37,12 +37,12 @@ def list_of_runs(request: Request, number: int = 1) -> Response:
 
 @router.post("/jobs/{id}/discard")
 async def discard_job(request: Request, id: str, form: OwnForm) -> Response:
-    """Forget a start that failed."""
+    """Forget a run that could not start."""
     jobs_of(request).discard(id)
     return RedirectResponse("/runs", status_code=303)
 
 
 def _shown(folder: Path) -> str:
-    """Return a folder relative to the server's working directory, if it is below it."""
+    """Return a folder relative to the server's working directory, if it is below that directory."""
     here = Path.cwd()
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

@@ -36,7 +36,7 @@ MOST_LOGS = 20
 
 @dataclass
 class LiveLogs:
-    """The logs that are being followed, so that several browsers read a log once."""
+    """The logs that are being followed, each read only once for all browsers."""
 
     _logs: dict[str, LiveLog] = field(default_factory=dict)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
@@ -115,7 +115,7 @@ def _live_part(request: Request, run: Run) -> tuple[str, bool]:
 
 
 def _peak_bytes(run: Run) -> int | None:
-    """Return the peak of memory of a run that has ended."""
+    """Return the peak memory of a run that has ended; None if it is unknown."""
     try:
         return Result.read(run.result_file).peak_bytes if run.is_finished else None
     except LoRALoomError:

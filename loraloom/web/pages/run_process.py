@@ -1,4 +1,4 @@
-"""The process that works on a run, wherever it was started: its id and memory, and stopping it."""
+"""The process that works on a run, wherever it was started: its id and memory, and how to stop it."""
 
 from __future__ import annotations
 

@@ -45,11 +45,11 @@ class RunSummary:
     Args:
         name: name of its folder.
         state: a key of `STATES`.
-        kind: kind of run: a training, a search or a range test.
+        kind: kind of run: training, search or range test.
         can_be_compared: whether it has, or will have, adapters.
         started: start time with time zone; "" if it cannot be read.
         base: name of the base.
-        experiments: their names.
+        experiments: names of its experiments.
         verdict: a key of `VERDICTS`; "" if nothing was compared.
         sentence: the verdict in a sentence.
         figures: label and value of each key figure.

@@ -120,7 +120,7 @@ def _cut_words(bits: int, is_target_cut: bool) -> str:
 
 
 def read_split_data(run: Run) -> SplitData:
-    """Read the data of a run again, from the same files.
+    """Read the data of a run from the files that the run started with.
 
     Raises:
         LoRALoomError: the run is damaged, or its data is missing or has changed.
@@ -142,7 +142,7 @@ def read_split_data(run: Run) -> SplitData:
 class SplitCache:
     """The data of the most recently viewed runs, cached because reading it is slow.
 
-    Each run has a lock of its own while it is read, so that a large run does not delay pages of others.
+    Each run has its own lock while it is read, so that a large run does not delay pages of others.
     """
 
     _kept: OrderedDict[object, SplitData] = field(default_factory=OrderedDict)

@@ -1,4 +1,4 @@
-"""Writing of blind votes to their run."""
+"""Writing of blind votes to votes.json of a run."""
 
 from __future__ import annotations
 
