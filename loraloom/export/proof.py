@@ -25,6 +25,7 @@ from loraloom.export.runtime import ProofRows
 from loraloom.recipe import Recipe
 from loraloom.run.own_process import module_command, module_environment
 from loraloom.text.message import Message
+from loraloom.text.units import counted
 from loraloom.training.signals import StopRequest
 
 NUM_ROWS = 8
@@ -175,7 +176,9 @@ def rows_words(rows: ProofRows, *, has_run: bool) -> str:
         if has_run
         else Message("the given data")
     )
-    return Message("{num_sources} rows of {rows_of}", num_sources=len(rows.sources), rows_of=rows_of)
+    return Message(
+        "{num_sources} of {rows_of}", num_sources=counted(len(rows.sources), "row"), rows_of=rows_of
+    )
 
 
 def _least(own: int, limit: int | None) -> int:

@@ -90,7 +90,7 @@ def _range(key: str, path: tuple[str, ...], setting: Setting, notes: list[str]) 
     problems = [_unknown_part(key, name, where) for name in given if name not in _RANGE_KEYS]
     if not problems:
         problems += [
-            Problem(f"`{key}` has no `{end}`", where, fix=EXAMPLE)
+            Problem(Message("`{key}` has no `{end}`", key=key, end=end), where, fix=EXAMPLE)
             for end in ("low", "high")
             if end not in given
         ]

@@ -234,7 +234,8 @@ def check_same_retained(provenance: Provenance, retained: PartContents | None, r
         )
     else:
         what = Message("the file of data.retain has changed since the run started")
-    raise RunError(what, where=str(run.folder))
+    fix = Message("Restore the rows that the run started with, or start a new run.")
+    raise RunError(what, where=str(run.folder), fix=fix)
 
 
 def _sha256(retained: PartContents | None) -> str | dict[str, str] | None:

@@ -189,7 +189,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (422, Message("a value is invalid, or the prompt is too long"), {}),
         (429, Message("too many requests are under way"), RETRY_AFTER),
         (500, Message("the model failed on this request, or its output is not finite"), {}),
-        (503, Message("the model is being loaded, or the server is stopping"), RETRY_AFTER),
+        (503, Message("the model is not ready or cannot answer, or the server is stopping"), RETRY_AFTER),
     )
 }
 HEALTH: dict[int | str, dict[str, Any]] = {
