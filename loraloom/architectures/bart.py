@@ -68,7 +68,7 @@ class Bart(Family):
         return self.sizes(config, config.vocab_size)
 
     def sizes(self, config: Any, vocab_size: int) -> Dimensions:
-        """Return the sizes that a config states, except the vocabulary's, which is given."""
+        """Return the sizes that a config states, with this size of the vocabulary."""
         heads = config.encoder_attention_heads, config.decoder_attention_heads
         return Dimensions(
             vocab_size=vocab_size,
@@ -85,7 +85,7 @@ class Bart(Family):
         return float(config.dropout)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Leave the flag unchanged.
+        """Leave `tie_word_embeddings` unchanged.
 
         The flag concerns three tables: with `false` and a separate head, transformers would initialize the
         embeddings of encoder and decoder randomly when the saved folder is loaded, because its files contain

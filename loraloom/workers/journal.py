@@ -63,8 +63,8 @@ class WaveRecord:
     Args:
         number: number of the wave.
         checkpoints: checkpoints sent so far, in order.
-        status: whether it is not back yet, came back, or the worker failed with it.
-        end: the state with which it came back.
+        status: `open` until the wave comes back; `returned`, or `failed` if the worker failed with it.
+        end: the state with which it came back; None if it has not.
         problem: why the worker failed, as data.
     """
 
@@ -83,7 +83,7 @@ class Journal:
 
     Raises:
         OSError, ValueError: from any method: the folder is gone, or the journal cannot be read or written. A
-            damaged one stays damaged, because JournalStorage skips some lines that it could not apply.
+            damaged journal stays damaged, because JournalStorage skips some lines that it could not apply.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -125,7 +125,7 @@ class Journal:
             return len(self._trials) - 1
 
     def take(self) -> tuple[int, str] | None:
-        """Take the next waiting wave; return its index and the name of its file."""
+        """Take the next waiting wave; return its index and the name of its file, or None if none waits."""
         with self._damage_noted():
             if not any(trial.state == TrialState.WAITING for trial in self._trials):
                 return None

@@ -65,10 +65,10 @@ class EventFile:
         """Return the events that were read but not taken yet.
 
         Args:
-            until: size of the file up to which they are taken; by default all complete ones.
+            until: number of bytes of the file up to which events are taken; by default all complete lines.
 
         Raises:
-            OSError, ValueError: the file cannot be read, or is shorter.
+            OSError, ValueError: the file cannot be read, or remains shorter than `until`.
         """
         if until is not None:
             self._wait_for(until)
