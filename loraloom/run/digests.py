@@ -32,7 +32,7 @@ def digest_of(content: bytes) -> str:
 
 
 def digest_of_json(value: Any) -> str:
-    """Return the sha256 of a JSON value, whatever the order of its keys."""
+    """Return the sha256 of a JSON value, independent of the order of its keys."""
     return digest_of(json.dumps(value, sort_keys=True).encode())
 
 
@@ -43,7 +43,7 @@ class FileDigest:
     Args:
         sha256: sha256 of its content.
         num_bytes: its size; None if it was listed by version 0.1.
-        before: sha256 of the content that it replaces; after a crash, either content is valid.
+        before: sha256 of the content that it replaces, if any; after a crash, either content is valid.
     """
 
     sha256: str

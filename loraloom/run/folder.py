@@ -128,10 +128,10 @@ class Run:
 
     @contextmanager
     def locked(self, note: str = "") -> Iterator[None]:
-        """Hold the lock of this directory.
+        """Hold the lock of this directory during a `with` block.
 
         Args:
-            note: what this process is doing, for other processes; as in `lock.locked`.
+            note: one line for other processes, as in `lock.locked`.
 
         Raises:
             RunError: another process holds it; the message has its process id.
@@ -213,10 +213,10 @@ def now() -> str:
 def create_run(folder: Path) -> Run:
     """Create a run directory that only its user can read, and its folders.
 
-    A folder left by a process that was killed while it did this is reused.
+    A folder left by a process that was killed while creating a run is reused.
 
     Raises:
-        RunError: the folder exists and is not empty, or cannot be written.
+        RunError: the folder exists and is not empty, or cannot be written to.
     """
     is_new = not folder.exists() or Run(folder).is_remnant
     if (folder / LOCK_FILE).exists():
@@ -255,7 +255,9 @@ def open_run(folder: Path) -> Run:
     if not run.is_started:
         if run.is_remnant:
             fix = Message("Start it again: `loraloom train RECIPE --out {folder}`.", folder=folder)
-            raise RunError(Message("this run was stopped before it started"), where=str(folder), fix=fix)
+            raise RunError(
+                Message("this run was interrupted while it was being created"), where=str(folder), fix=fix
+            )
         if folder.is_dir():
             lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
             raise RunError(

@@ -39,7 +39,7 @@ def write_recorded(run: Run, path: Path, text: str) -> None:
 
 
 def is_recorded(run: Run, path: Path, text: str) -> bool:
-    """Return whether this is what the run wrote to the file."""
+    """Return whether this text is what the run wrote to the file."""
     entry = (_read(run) or {}).get(path.name)
     return entry is not None and entry.matches(text.encode())
 

@@ -211,7 +211,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder(path: Path) -> int | None:
-    """Return the process id that the holder of a lock file wrote to it; None if it is not held."""
+    """Return the process id of the holder of a lock file; None if the file is not held or names none."""
     if not is_held(path):
         return None
     text = _lines(path)[0]
@@ -241,7 +241,7 @@ def _key(path: Path) -> tuple[int, str]:
 
 
 def _claim(path: Path) -> bool:
-    """Record that this process is about to lock a path; return False if it already holds it."""
+    """Record that this process is about to lock a path; return False if it already holds that lock."""
     with _mutex:
         if _key(path) in _held:
             return False

@@ -121,7 +121,7 @@ class GroupRecord(Part):
 
 
 class Recommendation(Part):
-    """The experiment to use, and why; None if the rows do not decide it."""
+    """The experiment to use, or None if the rows do not decide it, and why."""
 
     experiment: str | None
     sentence: Text

@@ -62,6 +62,8 @@ class SearchRequest(Part):
     Args:
         space: key → choices or range.
         trials: number of trials.
+        sampler: name of the sampler.
+        halving: whether to stop the worse half of the trials early.
     """
 
     space: dict[str, JsonValue]
@@ -120,7 +122,7 @@ class Provenance(Document):
 
     @property
     def pass_limit(self) -> int | None:
-        """Most tokens of any pass, by the prediction of memory; None for no limit."""
+        """Maximum number of tokens of a pass, by the prediction of memory; None for no limit."""
         return int(self.choices["pass_limit"].value) if "pass_limit" in self.choices else None
 
     @property
@@ -152,7 +154,7 @@ class Provenance(Document):
 
     @property
     def processes_change(self) -> str:
-        """`processes: 2, before: 1` if a resume has another number of processes; otherwise ""."""
+        """A note like `processes: 2, before: 1` if the last resume changed the number; otherwise ""."""
         counts = [each.processes or 1 for each in self.sessions or []]
         if len(counts) < 2 or counts[-1] == counts[-2]:
             return ""

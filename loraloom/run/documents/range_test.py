@@ -21,7 +21,7 @@ class RateResult:
     Args:
         learning_rate: constant, after a short warm-up.
         eval_loss: loss after the steps; None if the training did not stay finite.
-        gain: base's loss minus eval_loss.
+        gain: the base's loss minus `eval_loss`; None if that is None.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -32,7 +32,7 @@ class RateResult:
 
 
 class RangeTest(Document):
-    """A learning rate to use, and why.
+    """The result of a range test: a learning rate to use, and why.
 
     Args:
         run: folder of the test's own run, which contains the file; not stored in it.
@@ -46,7 +46,7 @@ class RangeTest(Document):
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
-    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` makes another.")
+    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` creates a new one.")
 
     run: str = ""
     format: int

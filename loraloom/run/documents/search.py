@@ -62,13 +62,13 @@ class Trial:
 
 
 class SearchRecord(Document):
-    """A search.
+    """The trials of a search, and the best of them.
 
     Args:
         metric: metric by which trials are ranked.
         best: the trial with the best figure; None if none has finished.
         trials: the trials in the order in which they were drawn.
-        importances: dotted key → share, once the search has ended; empty if it cannot be determined.
+        importances: dotted key → share of the importance, once the search has ended; empty if unknown.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)

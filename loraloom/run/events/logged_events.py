@@ -132,9 +132,9 @@ class MemoryLimit(Event):
     Args:
         step: first step of the run with the new limits.
         phase: `training`, `evaluation`, or `lifted`: an experiment failed and earlier limits no longer apply.
-        experiment: the one that failed.
+        experiment: the experiment that failed; None if none did.
         tried: tokens in a pass, or rows in a batch, that were too many.
-        pass_tokens, eval_rows: the new limits; None for none.
+        pass_tokens, eval_rows: the new limits; None for no limit.
     """
 
     kind: ClassVar[str] = "memory"
