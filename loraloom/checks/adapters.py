@@ -26,7 +26,7 @@ ADAPTERS_AT_ONCE = 8
 
 
 def check_targets(gate: Gate) -> list[Finding]:
-    """Report the linears that every pattern of every experiment matches."""
+    """Report how many linears each target pattern of each experiment matches."""
     findings = []
     for experiment in gate.experiments:
         matches = matches_of(gate.base.model, gate.base.family, experiment.lora)
@@ -88,7 +88,7 @@ def check_adapters(gate: Gate) -> list[Finding]:
 
 
 def _adapters_at_once(gate: Gate) -> int:
-    """Return how many adapters share a pass: at most a training pass's tokens, to need no more memory."""
+    """Return how many adapters share a pass without needing more memory than a training pass."""
     num_tokens = sum(len(row.input_ids) + len(row.labels) for row in gate.rows)
     return max(1, min(ADAPTERS_AT_ONCE, pass_tokens(gate.base) // num_tokens))
 
@@ -104,7 +104,7 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
         difference = float((states - plain).abs().max())
         if experiment.name in gate.initial:
             message: str = Message(
-                "continues from an adapter: states differ from the base's by up to {difference:.2g}",
+                "continues from an adapter: hidden states differ from the base's by up to {difference:.2g}",
                 difference=difference,
             )
             findings.append(Finding("note", "start", experiment.name, message))

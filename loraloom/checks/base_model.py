@@ -56,7 +56,7 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
         beyond = sum(token >= num_rows for token in ids)
         what = Message("embeddings") if num_rows == num_embeddings else Message("rows of the output head")
         message: str = Message(
-            "{beyond:,} of its {num_ids:,} tokens exceed the {num_rows:,} {what}",
+            "{beyond:,} of its {num_ids:,} tokens are beyond the {num_rows:,} {what}",
             beyond=beyond,
             num_ids=len(ids),
             num_rows=num_rows,
@@ -90,8 +90,8 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
                 "warning",
                 Message(
                     "padding and end of answer are the same token, {named}; training distinguishes them "
-                    "by position, but with scripts that mask padding in labels, the model unlearns to "
-                    "stop",
+                    "by position, but with scripts that mask padding in labels, the model forgets how "
+                    "to stop",
                     named=_named(base, base.eos_token_id),
                 ),
                 Message("Use a tokenizer with a separate padding token if you train elsewhere."),
@@ -157,7 +157,7 @@ def _contradictions(base: Base) -> list[Finding]:
                 does = (
                     Message("not stop where it is trained to")
                     if key == "eos_token_id"
-                    else Message("pad with another")
+                    else Message("pad with another token")
                 )
                 message = Message(
                     "{file} sets {key} to {stated}, but the tokenizer to {own}: a merged model would {does}",

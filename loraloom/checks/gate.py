@@ -44,7 +44,7 @@ WHY_WORSE = Message(
 
 @dataclass(frozen=True)
 class Gate:
-    """Inputs of the checks.
+    """Inputs of the checks of the model.
 
     Args:
         base: frozen, without attached adapters.
@@ -66,7 +66,7 @@ class Gate:
 
     @property
     def distinct_experiments(self) -> list[Experiment]:
-        """The first experiment of each set that differs only in its seed."""
+        """The first of each set of experiments that differ only in their seeds."""
         first: dict[str, Experiment] = {}
         for experiment in self.experiments:
             first.setdefault(experiment.group, experiment)
@@ -131,7 +131,9 @@ def check_shapes(gate: Gate) -> list[Finding]:
     if largest >= vocabulary:
         problems.append(
             Message(
-                "token {largest} exceeds the {vocabulary} embeddings", largest=largest, vocabulary=vocabulary
+                "token {largest} is beyond the {vocabulary} embeddings",
+                largest=largest,
+                vocabulary=vocabulary,
             )
         )
     if problems:
@@ -163,7 +165,7 @@ def check_labels(gate: Gate) -> list[Finding]:
     without = gate.train_set.without_end(eos, () if languages is None else languages.codes.values())
     if len(without):
         message = Message(
-            "{num_without} rows do not end in EOS, the first is training row {without}",
+            "{num_without} rows do not end in EOS; the first is training row {without}",
             num_without=len(without),
             without=without[0] + 1,
         )
@@ -218,7 +220,7 @@ def check_loss(gate: Gate) -> list[Finding]:
 
 
 def check_generation(gate: Gate) -> list[Finding]:
-    """Report requests of the base's own generation settings that answers here do not follow."""
+    """Report settings of the base's own generation config that answers in LoRALoom do not follow."""
     penalized = _penalized_end(gate)
     unused = describe_unused(gate.base, gate.generation)
     if not unused:
@@ -245,7 +247,8 @@ def _penalized_end(gate: Gate) -> list[Finding]:
     """Note that a repetition penalty makes EOS less likely in answers that begin with it.
 
     transformers' `generate` counts the decoder's start token among those that occurred, and so do we, because
-    a merged model is used with it. The start token of BART, M2M100 and NLLB is EOS (transformers 5.24).
+    merged models are used with `generate`. The start token of BART, M2M100 and NLLB is EOS (transformers
+    5.24).
     """
     base, penalty = gate.base, gate.generation.repetition_penalty
     starts = {base.decoder_start_of(row.labels.tolist()).start_token_id for row in gate.rows}

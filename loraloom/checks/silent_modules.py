@@ -55,7 +55,7 @@ def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
             )
     place = bank.base.family.place(name)
     if place and place.role in ("q", "k") and _sees_one_token(place.part, batch):
-        return Message("attention over a single token has nothing to choose")
+        return Message("attention over a single token has nothing to choose from")
     return ""
 
 

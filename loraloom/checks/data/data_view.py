@@ -68,10 +68,10 @@ class DataView:
         split: rows in their three parts.
         settings: the recipe's `data`.
         tokenizer: tokenizer of the base; None if it is unavailable without the model.
-        without_tokenizer: the reason if there is none.
+        without_tokenizer: why there is no tokenizer; "" if there is one.
         retained: rows of data.retain.
         max_new_tokens: maximum number of tokens of an answer; None if nothing will be answered.
-        whole: all rows, if `split` is a sample of rows that are kept in files.
+        whole: all rows, if `split` is a sample of rows that are kept in files; otherwise None.
     """
 
     split: Split
@@ -142,7 +142,7 @@ def of_sample(seen: int, total: int) -> str:
 
 
 def places(examples: Iterable[Example]) -> str:
-    """Format the lines of rows, or row numbers if unknown: `data.json:3, 8, 21, 34, 55 and 7 more`."""
+    """Format the lines, or else the numbers, of rows: `data.json:3, 8, 21, 34, 55 and 7 more`."""
     by_file: dict[str, dict[str, None]] = {}
     for example in examples:
         number = f"row {example.row}" if example.line is None else str(example.line)
