@@ -28,7 +28,7 @@ class DecoderSteps(Protocol):
 
 
 class CachedDecoder(Protocol):
-    """A family's methods for its decoder; see `Family`."""
+    """The methods of a family that `CachedSteps` calls; see `Family`."""
 
     def new_cache(self, model: PreTrainedModel) -> Any:
         """Return an empty cache."""

@@ -35,7 +35,7 @@ def check_targets(gate: Gate) -> list[Finding]:
 
 
 def _not_adapted(base: Base) -> list[Finding]:
-    """Note linears that a target list might mean and that are not part of the text encoder or decoder."""
+    """Note linears outside of the text encoder and decoder that a target list might be meant to include."""
     own = {name: base.model.get_submodule(name) for name in other_linears(base.model, base.family)}
     others = [name for name, module in own.items() if module is not base.head]
     if not others:

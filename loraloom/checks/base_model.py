@@ -81,7 +81,7 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
 
 
 def check_special_tokens(gate: Gate) -> list[Finding]:
-    """Check padding, end and start tokens: present, within the vocabulary, and consistent in all files."""
+    """Check that padding, end and start tokens are in the vocabulary, and consistent in all files."""
     base = gate.base
     findings = [*_outside(base), *_contradictions(base)]
     if base.pad_token_id == base.eos_token_id:

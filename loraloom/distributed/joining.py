@@ -69,7 +69,7 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
 
     Args:
         launch: how this process was started.
-        error: why it ends; left for the other ranks, unless that has been done.
+        error: why it ends; the reason is left for the other ranks, unless it has been left already.
     """
     if launch.is_alone:
         return True

@@ -1,4 +1,4 @@
-"""The start of this process: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
+"""How this process was started: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
 
 torchrun and `accelerate launch` describe a rank in environment variables. Nothing here imports torch.
 """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Ranks:
     """The processes of a training run: in this class, a single one, to which every row belongs.
 
-    `process_group.py` has the form for several. All ranks call every method in the same order.
+    `process_group.ProcessGroup` is the class for several. All ranks call every method in the same order.
     """
 
     rank: int = 0

@@ -92,7 +92,7 @@ class Run:
 
     @property
     def is_remnant(self) -> bool:
-        """Whether the folder contains only what a process left that was killed while it created the run."""
+        """Whether the folder contains only remnants of a process that was killed while creating the run."""
         if self.is_started or not self.folder.is_dir():
             return False
         parts = (self.checkpoints, self.adapters, self.comparisons)

@@ -95,7 +95,7 @@ class Listener:
     """The signs of life of another process.
 
     Args:
-        file: the file that this process writes its signs to.
+        file: the file that the other process writes them to.
     """
 
     def __init__(self, file: Path) -> None:

@@ -166,7 +166,7 @@ class RayWorkers:
         return "; ".join(self._refused.values())
 
     def close(self) -> None:
-        """End the workers that are still starting, and leave the cluster if this object has joined it."""
+        """End workers that are still starting, and leave the cluster if this object has connected to it."""
         self._is_closed = True
         end_actors(self._ray, [actor for actor, _, _ in self._opening.values()])
         if self._is_own:

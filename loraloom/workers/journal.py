@@ -49,7 +49,7 @@ class ToldState:
 
     Args:
         file: name of the file.
-        num_event_bytes: size of the wave's file of events when the state was sent.
+        num_event_bytes: size of the wave's event file, in bytes, when the state was sent.
     """
 
     file: str
@@ -102,18 +102,18 @@ class Journal:
         return bool(self._damage)
 
     def begin(self) -> None:
-        """Create the journal; the worker does this."""
+        """Create the journal; only the worker calls this."""
         with self._damage_noted():
             optuna.create_study(storage=self._storage, study_name=_STUDY)
 
     def note(self, key: str, value: Any) -> None:
-        """Note something about the worker that the other side finds with `noted`."""
+        """Note a value under a key, for the other side to read with `noted`."""
         with self._damage_noted():
             self._study.set_user_attr(key, value)
             _require(self._notes, key, value)
 
     def noted(self, key: str) -> Any:
-        """Return the last noted value; None if there is none, or if the journal is just being created."""
+        """Return the last value noted under a key; None if there is none, or the journal is being created."""
         with self._damage_noted():
             return self._notes.get(key) if self._has_study else None
 

@@ -1,6 +1,7 @@
 """The actor of a Ray worker: it reads a run's rows and base once, and trains wave after wave.
 
-This module does not import Ray: the driver makes the class an actor (`cluster.py`); both exchange bytes.
+The module imports Ray only to fetch sent files: the driver makes the class an actor (`cluster.py`), and both
+exchange bytes.
 """
 
 from __future__ import annotations

@@ -30,12 +30,12 @@ POLL_SECONDS = 0.05
 
 
 def wave_file(number: int) -> str:
-    """Return the name of the file with a wave."""
+    """Return the name of the file of the wave with this number."""
     return f"wave-{number:06d}"
 
 
 def event_file(number: int) -> str:
-    """Return the name of the file with the events of a wave."""
+    """Return the name of the file with the events of the wave with this number."""
     return f"events-{number:06d}.jsonl"
 
 
@@ -52,7 +52,7 @@ class EventFile:
         self._num_taken, self._rest = 0, b""
 
     def read(self) -> int:
-        """Read what has been added; return the size of the part read so far.
+        """Read what has been added; return the number of bytes read so far.
 
         Raises:
             OSError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""The loop of a worker: it loads the base once, and trains wave after wave until it is dismissed."""
+"""The loop of a worker, which trains wave after wave on one loaded base until it is dismissed."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class WorkerMaterial:
         material: base and rows; its experiments are only examples, because each wave has its own.
         capacity: number of experiments that fit in memory together.
         pass_limit: maximum number of tokens of a pass, by this worker's memory; None for no limit.
-        limits: limits found when memory ran out in earlier waves, as in `TrainingState`.
+        limits: limits found when memory ran out in earlier waves, by step, as in `TrainingState`.
     """
 
     material: Material

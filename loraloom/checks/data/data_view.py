@@ -108,7 +108,7 @@ class DataView:
         return [example for rows in self.parts.values() for example in rows]
 
     def encoded(self, part: Part, side: Side) -> EncodedText:
-        """Tokenize one side of a part, once; needs the tokenizer."""
+        """Tokenize the sources or responses of a part, at most once; needs the tokenizer."""
         assert self.tokenizer is not None
         if (part, side) not in self._encoded:
             rows = sample(getattr(self.split, part))
@@ -118,7 +118,7 @@ class DataView:
         return self._encoded[part, side]
 
     def fitted(self, part: Part) -> FittedSources:
-        """Tokenize and truncate the sources of a part as training does, once; needs the tokenizer."""
+        """Tokenize and truncate the sources of a part as training does, at most once; needs the tokenizer."""
         assert self.tokenizer is not None
         if part not in self._fitted:
             whole, data = self.encoded(part, "source"), self.settings
@@ -176,10 +176,10 @@ def share(count: int, total: int) -> str:
 
 
 def shown_side(side: Side) -> Message:
-    """Return the name of a source or a response in messages."""
+    """Return the word for a text of this side in messages: source or response."""
     return _SIDES[side][0]
 
 
 def shown_sides(side: Side) -> Message:
-    """Return the name of several sources or responses in messages."""
+    """Return the word for several texts of this side in messages: sources or responses."""
     return _SIDES[side][1]

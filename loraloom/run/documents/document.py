@@ -138,7 +138,7 @@ class Document(Part):
             fix: what to do if it cannot be used; by default `REMEDY`.
 
         Raises:
-            RunError: the file is missing, damaged, or of another format.
+            RunError: the file is missing, damaged, or in an unknown format.
         """
         fix = cls.REMEDY if fix is None else fix
         values = read_json(path)

@@ -107,7 +107,7 @@ class Prediction:
     traffic: Traffic | None = None
 
     def for_processes(self, number: int) -> Prediction:
-        """Return the prediction with the traffic of another number of processes."""
+        """Return the prediction with the traffic of this number of processes."""
         if self.traffic is None or self.traffic.num_ranks == number:
             return self
         return replace(self, traffic=None if number == 1 else self.traffic.among(number))

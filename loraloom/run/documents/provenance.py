@@ -79,14 +79,14 @@ class Provenance(Document):
         started: time at which it was started, with its zone.
         folder: the folder that the recipe's relative paths start from.
         versions: versions of Python and of every package that a result depends on.
-        data: each file's name, and its sha256.
-        retain: sha256 of the file to measure forgetting on; if there are several, sha256 by name.
+        data: sha256 of each data file, by name.
+        retain: sha256 of the file of `data.retain`, or of several files by name; None without it.
         seeds: seed of each experiment.
         allowed: checks whose errors the user allows.
         choices: automatic choices; empty until the base has been loaded.
         base: the base; None until it has been loaded.
         waves: the experiments that train together; None until that is decided.
-        plan: predicted resources of the training; a plan of another version is kept unchanged.
+        plan: predicted resources of the training run; a plan of another version is kept unchanged.
         search: the request, if the run is a search.
         together: number of trials of a search that train at once.
         sessions: every process that worked on the run; None if it was never resumed.
@@ -112,7 +112,7 @@ class Provenance(Document):
 
     @property
     def prediction(self) -> Prediction | None:
-        """Predicted resources of the training; None if unknown or written by another version."""
+        """Predicted resources of the training run; None if unknown or written by another version."""
         return self.plan if isinstance(self.plan, Prediction) else None
 
     @property
@@ -127,7 +127,7 @@ class Provenance(Document):
 
     @property
     def newest_process(self) -> ProcessRecord:
-        """The process that worked on the run last."""
+        """The latest process that worked on the run."""
         return self.sessions[-1] if self.sessions else self._first_process
 
     @property

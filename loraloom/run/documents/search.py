@@ -30,8 +30,8 @@ class Trial:
     Args:
         name: `trial-0007`, the name of its adapter and experiment, for Optuna's trial 7.
         parameters: dotted key → value.
-        status: as for an experiment; a `pruned` trial was replaced by another one.
-        figure: its best figure so far, by the recipe's metric_for_best_model.
+        status: as for an experiment, or `training`; a `pruned` trial was replaced by another one.
+        figure: its best value so far of the recipe's metric_for_best_model; None before an evaluation.
         steps, best_step: number of steps taken, and the step of the best figure.
         forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
         rungs: its figure at each rung reached, by percentage of its steps.

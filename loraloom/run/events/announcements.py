@@ -107,7 +107,7 @@ class TrainingPlan(Event):
         folder: folder of the run.
         choices: every automatic choice, with its reason.
         plan: predicted resources; None if unknown.
-        findings: whether memory and disk are sufficient.
+        findings: findings on whether memory and disk space are sufficient.
     """
 
     kind: ClassVar[str] = "plan"
