@@ -55,8 +55,8 @@ class Bart(Family):
     # Dropout is an argument of functions, not a module; layers may be skipped at random.
     random_attributes = ("dropout", "activation_dropout", "layerdrop")
     without_base_dropout = Message(
-        "its layers apply dropout by function calls, which have no names by which recomputation could "
-        "repeat a draw"
+        "its layers apply dropout in function calls, which have no module names from which a draw could be "
+        "repeated"
     )
     start: ClassVar[Literal["pad", "eos"]] = "eos"
     counts_positions = True

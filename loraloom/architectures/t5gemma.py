@@ -65,8 +65,8 @@ class T5Gemma(Family):
     # Arguments of the attention function, which stay on in train mode; the rest are modules.
     random_attributes = ("attention_dropout", "dropout")
     without_base_dropout = Message(
-        "a layer applies one dropout module several times, and its attention has a soft cap, so each of "
-        "these draws would need a name of its own"
+        "a layer applies one dropout module several times, and its attention applies dropout too, so each "
+        "of these draws would need a name of its own"
     )
     counts_positions = True
     start = "bos"

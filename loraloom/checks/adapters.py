@@ -42,7 +42,7 @@ def _not_adapted(base: Base) -> list[Finding]:
         return []
     places = ", ".join(sorted({".".join(name.split(".")[:3]) for name in others}))
     message = Message(
-        "{num_others} linears of {places} are not adapted: only those that read text are",
+        "{num_others} linears of {places} are not adapted: only linears that read text are",
         num_others=len(others),
         places=places,
     )

@@ -24,7 +24,10 @@ def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
         return []
     message = Message("BLEU cannot be computed: {reason}", reason=reason)
     if "bleu" in selecting:
-        fix = Message("Set training.metric_for_best_model: chrf, or install the tokenizer if there is one.")
+        fix = Message(
+            "Set training.metric_for_best_model: chrf, or install the tokenizer for this language if there "
+            "is one."
+        )
         return [Finding("error", "metrics", "training.metric_for_best_model", message, fix)]
     return [
         Finding(

@@ -21,7 +21,7 @@ def check_head(gate: Gate) -> list[Finding]:
     )
     if base.head_is_tied:
         message: str = Message(
-            "tied: the embedding is also the output head{scaled}. Adapters change neither", scaled=scaled
+            "tied: the embedding is also the output head{scaled}. Adapters do not change it", scaled=scaled
         )
         return [Finding("ok", "head", "base", message)]
     message = Message(
@@ -64,7 +64,11 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
         )
         return [
             Finding(
-                "error", "tokenizer", "base", message, Message("Use the tokenizer of exactly this model.")
+                "error",
+                "tokenizer",
+                "base",
+                message,
+                Message("Use the tokenizer that belongs to this model."),
             )
         ]
     message = Message(
@@ -139,7 +143,9 @@ def _outside(base: Base) -> list[Finding]:
     if not wrong:
         return []
     message = Message(
-        "outside of the {num_rows:,} embeddings: {wrong}", num_rows=num_rows, wrong=", ".join(wrong)
+        "these token ids are outside of the {num_rows:,} embeddings: {wrong}",
+        num_rows=num_rows,
+        wrong=", ".join(wrong),
     )
     return [_special("error", message, Message("Correct the ids in config.json and tokenizer_config.json."))]
 

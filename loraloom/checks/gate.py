@@ -159,7 +159,7 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        message: str = Message("the positions that are -100 in the labels are not exactly the padding")
+        message: str = Message("the positions that are -100 in the labels differ from those of the padding")
         return [Finding("error", "labels", "labels", message)]
     languages = gate.base.languages
     without = gate.train_set.without_end(eos, () if languages is None else languages.codes.values())
@@ -202,7 +202,9 @@ def check_loss(gate: Gate) -> list[Finding]:
         return [Finding("error", "loss", "base", message, Message("Try dtype: float32, or another base."))]
     if not gate.are_near(ours, theirs):
         message = Message(
-            "training computes {ours:.6f}, the model's own forward {theirs:.6f}", ours=ours, theirs=theirs
+            "the loss is {ours:.6f} in training, but {theirs:.6f} by the model's own forward",
+            ours=ours,
+            theirs=theirs,
         )
         return [Finding("error", "loss", "objective", message, Message("This is a bug; please report it."))]
     computed = Message(
@@ -229,7 +231,7 @@ def check_generation(gate: Gate) -> list[Finding]:
                 "ok",
                 "generation",
                 "generation",
-                Message("the base's own generation settings request nothing else"),
+                Message("answers follow all of the base's own generation settings"),
             )
         ]
     ours = [

@@ -58,7 +58,9 @@ FAR = 0.3
 OF_START = 2.5
 LOWEST_RATE, HIGHEST_RATE = 1e-8, 1.0
 NOTHING = 1e-9  # nats; avoids a division by zero if the loss is already learnt
-WHAT_IT_TAKES = Message("On the starter, 0.028 % changed 1 answer in 100, and 0.33 % changed 34")
+WHAT_IT_TAKES = Message(
+    "On the starter, a movement of 0.028 % changed 1 answer in 100, and one of 0.33 % changed 34"
+)
 # Half a unit in bfloat16's last place is 0.2 to 0.4 % of a weight.
 ROUNDED = Message("bfloat16 rounds most of the change away")
 

@@ -138,7 +138,7 @@ def _count(
     text = environ.get(name, "" if default is None else str(default))
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise RunError(
-            Message("is not usable"),
+            Message("has an invalid value"),
             where=name,
             found=text[:40],
             allowed=Message("a number from {least} to {most}", least=least, most=most),
@@ -155,7 +155,7 @@ def _seconds(environ: Mapping[str, str]) -> float:
         seconds = 0.0
     if not 1 <= seconds <= 86_400:
         raise RunError(
-            Message("is not usable"),
+            Message("has an invalid value"),
             where=TIMEOUT_VARIABLE,
             found=text[:40],
             allowed=Message("a number of seconds from 1 to 86400"),

@@ -189,7 +189,7 @@ class Meeting:
             ),
             fix=Message(
                 "Check what those processes are waiting for, then resume the run or repeat the command; "
-                "{variable} sets another limit, in seconds.",
+                "{variable} changes this limit, in seconds.",
                 variable=TIMEOUT_VARIABLE,
             ),
         )

@@ -224,7 +224,9 @@ def create_run(folder: Path) -> Run:
             pass
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
         fix = (
-            Message("Choose another `--out`, or resume it with `--resume`.") if Run(folder).is_started else ""
+            Message("Choose another `--out`, or resume this run with `--resume`.")
+            if Run(folder).is_started
+            else ""
         )
         raise RunError(
             Message("the run directory must be new or empty"),
@@ -269,7 +271,9 @@ def open_run(folder: Path) -> Run:
             Message("there is no such run"),
             where=str(folder),
             allowed=", ".join(near[-5:]),
-            fix=Message("`loraloom runs` lists them.") if near else Message("`loraloom train` creates one."),
+            fix=Message("`loraloom runs` lists the runs.")
+            if near
+            else Message("`loraloom train` creates a run."),
         )
     return run
 

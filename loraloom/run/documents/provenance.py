@@ -144,21 +144,21 @@ class Provenance(Document):
         return self.replaced(sessions=[*(self.sessions or [self._first_process]), process])
 
     def version_changes(self, process: ProcessRecord) -> list[str]:
-        """Return the versions that differ from the previous process's: `torch 2.11.0, before 2.13.0`."""
+        """Return the versions that differ from the previous process's: `torch 2.11.0, previously 2.13.0`."""
         before = self.newest_process.versions
         return [
-            Message("{name} {own}, before {before}", name=name, own=own, before=before.get(name, "none"))
+            Message("{name} {own}, previously {before}", name=name, own=own, before=before.get(name, "none"))
             for name, own in process.versions.items()
             if before.get(name) != own
         ]
 
     @property
     def processes_change(self) -> str:
-        """A note like `processes: 2, before: 1` if the last resume changed the number; otherwise ""."""
+        """A note like `processes: 2, previously 1` if the last resume changed the number; otherwise ""."""
         counts = [each.processes or 1 for each in self.sessions or []]
         if len(counts) < 2 or counts[-1] == counts[-2]:
             return ""
-        return Message("processes: {now}, before: {before}", now=counts[-1], before=counts[-2])
+        return Message("processes: {now}, previously {before}", now=counts[-1], before=counts[-2])
 
     def to_json(self) -> JsonObject:
         """Return the file's content."""

@@ -73,7 +73,7 @@ class SearchRecord(Document):
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
     REMEDY: ClassVar[str] = Message(
-        "`loraloom search RECIPE --resume RUN` continues from it, if it can be read."
+        "`loraloom search RECIPE --resume RUN` continues from this file, if it can be read."
     )
 
     format: int
