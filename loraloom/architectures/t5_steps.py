@@ -16,7 +16,7 @@ FIRST_COLUMNS = 32
 
 
 class T5Steps:
-    """The decoder's layers with caches; as described in `DecoderSteps`.
+    """The decoder's layers with caches; see `DecoderSteps`.
 
     Args:
         model: a model of the T5 family.

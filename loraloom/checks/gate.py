@@ -95,6 +95,12 @@ def run_gate(
     """Run checks on a few real rows, in order.
 
     If a pass through the base would crash, the remaining checks are skipped.
+
+    Args:
+        base, experiments, initial, train_set: as in `Gate`.
+        packing: whether training packs several examples into a row.
+        checks: checks to run.
+        generation: settings with which answers are generated; the default settings if None.
     """
     by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
     rows = [train_set[int(by_length[int(share * len(train_set))])] for share in LENGTH_QUANTILES]

@@ -14,7 +14,7 @@ def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch)
     """Describe in one sentence the modules whose gradient is zero.
 
     Args:
-        bank: attached to the base.
+        bank: the bank with the adapter.
         norms: norm of the gradient of each module.
         batch: batch on which the gradient was computed.
     """

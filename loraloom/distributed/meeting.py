@@ -100,7 +100,7 @@ class Meeting:
         return self._wait(lambda: self.posted(name), [rank])
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has stored a value under a name that ends with the rank's number.
+        """Wait until every other rank has stored a value under `NAME/RANK`, with its number as RANK.
 
         Raises:
             RankError: a rank has ended, or some give no sign of life for too long.

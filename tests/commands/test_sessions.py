@@ -77,7 +77,7 @@ def test_what_counts_is_the_process_before_not_the_first(run: Run, monkeypatch: 
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
     (note,) = notes_of_resume(run)
     assert "python 3.99.0, previously" in note
-    assert "before 9.9" in note
+    assert "previously 9.9" in note
     assert len(read_provenance(run).sessions or []) == 4
 
 

@@ -161,7 +161,7 @@ def first_few(texts: Sequence[str], num_texts: int | None = None) -> str:
 
     Args:
         texts: all of them, or the first ones.
-        num_texts: how many there are; by default those given.
+        num_texts: number of texts in all; by default, the number of those given.
     """
     num_more = (len(texts) if num_texts is None else num_texts) - SHOWN_PLACES
     more = Message(" and {num_texts:,} more", num_texts=num_more) if num_more > 0 else ""

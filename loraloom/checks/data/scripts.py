@@ -56,7 +56,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def check_scripts(view: DataView) -> list[Finding]:
-    """Find rows in a different script from nearly all others, and traditional among simplified characters."""
+    """Find rows in a different script from nearly all others, and traditional characters among simplified."""
     findings = []
     summaries: list[str] = []
     for side in ("source", "response"):

@@ -80,7 +80,7 @@ def stored_responses(split: Split, part: HeldOut, shortest: int) -> tuple[Repeat
         shortest: minimum number of characters of a response that counts.
 
     Returns:
-        The pairs, and the number of held-out rows with such responses.
+        The pairs, and the number of held-out rows with responses of at least this length.
     """
     parts = stored_parts(split)
     if part not in parts:

@@ -72,7 +72,7 @@ class Movement:
     """‖ΔW‖ / ‖W‖ in the Frobenius norm.
 
     Args:
-        total: over all adapted linears together.
+        total: movement of all adapted linears together.
         kinds: movement by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
     """
 

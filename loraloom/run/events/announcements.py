@@ -101,7 +101,7 @@ class StepTiming(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan(Event):
-    """The plan of a training, made before its first step.
+    """The plan of a training run, made before its first step.
 
     Args:
         folder: folder of the run.
