@@ -55,8 +55,8 @@ class Bart(Family):
     # Dropout is an argument of functions, not a module; layers may be skipped at random.
     random_attributes = ("dropout", "activation_dropout", "layerdrop")
     without_base_dropout = Message(
-        "its layers apply dropout by function calls, which have no names by which recomputation could "
-        "repeat a draw"
+        "its layers apply dropout in function calls, which have no module names from which a draw could be "
+        "repeated"
     )
     start: ClassVar[Literal["pad", "eos"]] = "eos"
     counts_positions = True
@@ -68,7 +68,7 @@ class Bart(Family):
         return self.sizes(config, config.vocab_size)
 
     def sizes(self, config: Any, vocab_size: int) -> Dimensions:
-        """Return the sizes that a config states, except the vocabulary's, which is given."""
+        """Return the sizes that a config states, with this size of the vocabulary."""
         heads = config.encoder_attention_heads, config.decoder_attention_heads
         return Dimensions(
             vocab_size=vocab_size,
@@ -85,7 +85,7 @@ class Bart(Family):
         return float(config.dropout)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Leave the flag unchanged.
+        """Leave `tie_word_embeddings` unchanged.
 
         The flag concerns three tables: with `false` and a separate head, transformers would initialize the
         embeddings of encoder and decoder randomly when the saved folder is loaded, because its files contain

@@ -7,5 +7,5 @@ from typing import Any
 
 
 def cache_keyword(decoder: Any) -> str:
-    """Return a decoder's name for its cache: transformers 5.24 renamed `past_key_values`, with a warning."""
+    """Return the name of a decoder's cache argument, which is `cache` since transformers 5.24."""
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

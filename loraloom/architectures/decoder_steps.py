@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 class DecoderSteps(Protocol):
     """The state of a batch's rows between two tokens.
 
-    Each row has a line of the batch. Whatever computes, creation too, belongs inside a pass whose rows are
-    theirs.
+    Each row is a line of the batch. Create the object and call `next_states` during `AdapterBank.rows` of the
+    same lines.
     """
 
     def keep(self, lines: Tensor) -> None:
-        """Keep some lines in this order, int64 [lines], and free the others."""
+        """Keep the lines with these indices, int64 [lines], in this order, and free the others."""
 
     def next_states(self, tokens: Tensor) -> Tensor:
         """Return the decoder's states after the newest token of each line, [lines, d_model].
@@ -28,7 +28,7 @@ class DecoderSteps(Protocol):
 
 
 class CachedDecoder(Protocol):
-    """A family's methods for its decoder; see `Family`."""
+    """The methods of a family that `CachedSteps` calls; see `Family`."""
 
     def new_cache(self, model: PreTrainedModel) -> Any:
         """Return an empty cache."""

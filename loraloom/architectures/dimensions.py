@@ -10,14 +10,14 @@ class Dimensions:
     """The sizes of a model; pairs are those of the encoder and the decoder.
 
     Args:
-        vocab_size: number of tokens.
+        vocab_size: number of tokens in the vocabulary.
         d_model: width of the hidden states between layers, the decoder's if the two differ.
-        num_layers, num_heads: numbers in each stack.
+        num_layers, num_heads: numbers of layers and of attention heads in each stack.
         d_head: width of an attention head.
         d_ff: width of the feed-forward.
         num_positions: maximum number of tokens in a row; None if positions are relative.
-        num_key_value_heads: heads of keys and values, if several heads of queries share one.
-        d_encoder: width of the encoder's hidden states, if it differs from the decoder's.
+        num_key_value_heads: number of key and value heads; None if each query head has its own.
+        d_encoder: width of the encoder's hidden states, if it may differ from the decoder's; otherwise None.
     """
 
     vocab_size: int

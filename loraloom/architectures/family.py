@@ -49,7 +49,7 @@ class Family(ABC):
         tokenizer_class: transformers' class for a sentencepiece file that AutoTokenizer cannot load.
         attention: the attention implementation to request from transformers.
         has_static_passes: whether a training pass never waits for the host, as a CUDA graph demands.
-        head_bias: name of a buffer of the model that is added to the logits.
+        head_bias: name of a buffer of the model that is added to the logits; None if there is none.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file contains.
         without_ctranslate2: why CTranslate2 cannot compute this family exactly; "" if it can.
         parts_for_images: paths of modules that no text passes through.
@@ -94,11 +94,11 @@ class Family(ABC):
         return 1.0
 
     def flag_scales_logits(self) -> bool:
-        """Return whether the installed transformers scales the logits of a separate head by the tied flag."""
+        """Return whether `tie_word_embeddings` makes transformers scale even a separate head's logits."""
         return False
 
     def softcap(self, config: Any) -> float | None:
-        """Return c if logits are c · tanh(logits / c)."""
+        """Return c if logits are replaced by c · tanh(logits / c); None if they are not."""
         return None
 
     def llama_cpp(self, config: Any) -> LlamaCpp | None:
@@ -112,12 +112,12 @@ class Family(ABC):
         """Set each stack's `offset` to the number of its first position, for converters that read it."""
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
-        """Compute linears of one input together during a `with` block (`bank/fused/fused_pass.py`)."""
+        """Compute linears with the same input together during a `with` block (`bank/fused/fused_pass.py`)."""
         return nullcontext()
 
     @abstractmethod
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Set the config's flag so that the model is saved correctly.
+        """Set the config's `tie_word_embeddings` so that the model is saved correctly.
 
         Args:
             tied: whether the output head is the embedding, determined from the weights.
@@ -144,7 +144,7 @@ class Family(ABC):
         return self.layer_path.match(f"{path}.0.") is not None
 
     def side_of(self, path: str) -> Side:
-        """Return the side whose tokens a module of encoder or decoder processes, except cross-attention."""
+        """Return the side whose tokens a module processes; not valid for modules of cross-attention."""
         return "source" if "encoder" in path.split(".") else "target"
 
     def attention_sides(self, path: str) -> tuple[Side, Side]:
@@ -176,11 +176,11 @@ class Family(ABC):
         return [o for o, place in placed if place and place[:3] == own[:3] and place.role in factors]
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
-        """Explain why a name in a target list matches nothing, if that helps; begins with a space.
+        """Explain why a name in a target list matches nothing, after a space; "" if there is nothing to say.
 
         Args:
             name: the name as given.
-            suffixes: last names of the linears that it could have meant.
+            suffixes: names of the linears that it could have meant.
         """
         return ""
 
@@ -193,7 +193,7 @@ class Family(ABC):
         return None
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
-        """Return the decoder's first input: that of the config, otherwise the family's usual one."""
+        """Return the decoder's first token: the config's, or else the family's; None if neither exists."""
         stated = getattr(config, "decoder_start_token_id", None)
         found = getattr(tokenizer, f"{self.start}_token_id") if stated is None else stated
         return None if found is None else int(found)
@@ -260,7 +260,7 @@ class Family(ABC):
         ).last_hidden_state
 
     def steps(self, model: PreTrainedModel, encoded: Tensor, source_mask: Tensor) -> DecoderSteps:
-        """Return the decoder for answers, token by token.
+        """Return an object that decodes answers token by token.
 
         Args:
             model: the base's model.

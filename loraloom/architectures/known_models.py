@@ -109,15 +109,15 @@ _CLASSES = {
 
 
 def name_of_class(name: str) -> str:
-    """Return a name for `known_model` from a class of transformers; "" if it is of no known family."""
+    """Return a name that `known_model` recognizes for a class of transformers; "" if the class is unknown."""
     return _CLASSES.get(name, "")
 
 
 def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
-    """Return what is known about a model.
+    """Return what is known about a model; None if nothing is.
 
     Args:
-        name: a hub name or a path, as written in the script.
+        name: a hub name or a path, as written in the user's script.
         folder: the script's folder, to which a path may be relative.
     """
     config = _config(name, folder)
@@ -143,7 +143,7 @@ def _config(name: str, folder: Path | None) -> dict[str, object]:
 
 
 def with_gated_names(names: list[str], linears: frozenset[str]) -> list[str]:
-    """Replace `wi`, which a gated feed-forward does not have, by its `wi_0` and `wi_1`."""
+    """Return target names with `wi_0` and `wi_1` in place of `wi` if the feed-forward is gated."""
     if "wi" not in names or "wi" in linears or "wi_0" not in linears:
         return names
     place = names.index("wi")

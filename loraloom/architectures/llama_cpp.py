@@ -1,4 +1,4 @@
-"""What llama.cpp must know about a model, in the terms of its architectures."""
+"""What llama.cpp must know about a model, in llama.cpp's own terms."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class M2M100(Bart):
-    """M2M100 (Fan et al., 2020, https://arxiv.org/abs/2010.11125) and NLLB-200 (2022), without experts."""
+    """M2M100 (Fan et al., 2020, https://arxiv.org/abs/2010.11125) and NLLB-200 (2022); dense models only."""
 
     model_type = "m2m_100"
     title = "M2M100"
@@ -34,16 +34,16 @@ class M2M100(Bart):
         return replace(super().dimensions(config), num_positions=None)
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """Return its codes; targets begin with a code even in NLLB's legacy form: `generate` forces it."""
+        """Return languages; targets begin with a code even in NLLB's legacy form: `generate` forces it."""
         return find_languages(tokenizer, name, begins_target=True)
 
     def state_first_position(self, model: PreTrainedModel) -> None:
-        """Count from after the padding token, as the model does; its own `offset` assumes padding is 1."""
+        """Set each `offset` to the padding token's id + 1; the model's own value assumes that the id is 1."""
         for stack in (model.get_encoder(), model.get_decoder()):
             stack.embed_positions.offset = stack.embed_positions.padding_idx + 1
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Restart positions at each example of a packed row."""
+        """Make positions restart at each example of a packed row."""
         from loraloom.architectures.positions import restart_sinusoids
 
         for stack in (model.get_encoder(), model.get_decoder()):

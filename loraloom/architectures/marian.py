@@ -25,14 +25,14 @@ class Marian(Bart):
     start = "pad"
 
     def dimensions(self, config: Any) -> Dimensions:
-        """Return the sizes that a config states; the vocabulary is that of answers."""
+        """Return the sizes that a config states; the vocabulary is the decoder's."""
         return self.sizes(config, config.vocab_size if is_shared(config) else config.decoder_vocab_size)
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Restart positions at each example of a packed row, and make saving write them.
+        """Make positions restart at each example of a packed row, and save them with the model.
 
-        transformers leaves the positions out of the files and computes sinusoids in their place, which loses
-        those that were learned (`annalog` has such) and, of a folder in bfloat16, their rounding.
+        transformers omits the positions from the files and computes sinusoids in their place, which loses
+        positions that were learned (as `annalog` has) and, for a folder in bfloat16, their rounding.
         """
         super().prepare(model)
         model._keys_to_ignore_on_save = set()

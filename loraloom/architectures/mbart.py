@@ -1,7 +1,8 @@
 """mBART and mBART-50: BART with norms before its sublayers and a code for each language.
 
-A target of mBART ends in its code, with which the decoder begins; a target of mBART-50 begins with its code,
-and the decoder begins with EOS. Both follow one rule: a row's last token is moved to its front.
+A target of mBART ends in its language code, with which the decoder begins; a target of mBART-50 begins with
+its language code, and the decoder begins with EOS. Both follow one rule: a row's last token is moved to its
+front.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ class MBart(Bart):
     title = "mBART"
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """Return its codes; monolingual relatives such as BARThez have none."""
+        """Return the tokenizer's languages; None for monolingual relatives such as BARThez."""
         return find_languages(tokenizer, name)
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
-        """Return EOS, for targets that do not end in a code; the config's own token is one language's."""
+        """Return EOS, for targets that do not end in a code; the config's start token is a language code."""
         return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
     def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
-        """Return the decoder inputs: the row's own last token comes first.
+        """Return the decoder inputs: the labels, with the last token moved to the front.
 
         >>> # labels  a1 a2 </s> de_DE  →  decoder inputs  de_DE a1 a2 </s>
         """

@@ -1,4 +1,4 @@
-"""Pegasus: summaries; sinusoidal positions, embeddings scaled by the root of their width."""
+"""Pegasus: summarization models with sinusoidal positions; embeddings are scaled by √d_model."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ class Place(NamedTuple):
 
     @property
     def part(self) -> Part:
-        """`encoder`, `decoder` or `cross`."""
+        """The part of the model: the stack, or `cross` for cross-attention."""
         return "cross" if self.sublayer == "cross" else self.stack
 
     @property
     def side(self) -> Side:
-        """The side of its input tokens; two of the decoder's linears read the encoder's output."""
+        """The side of its input tokens; k and v of cross-attention read the encoder's output."""
         reads_source = self.stack == "encoder" or (self.sublayer == "cross" and self.role in ("k", "v"))
         return "source" if reads_source else "target"

@@ -33,7 +33,7 @@ def restart_positions(table: nn.Embedding) -> None:
 def _ask_for_one(
     table: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Make the table number one token only: a packed row may have more tokens than it has positions."""
+    """Make the table look up one position: a packed row may have more tokens than the table has rows."""
     if _POSITIONS.get() is None:
         return None
     row = args[0]  # token ids, or their shape for Marian and Pegasus
@@ -48,10 +48,10 @@ def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
 
 
 def restart_sinusoids(table: nn.Module) -> None:
-    """Do the same for a table of M2M100, where padding has a position of its own and is not counted.
+    """Make a table of M2M100 use those of `at_positions`; padding has its own position and is not counted.
 
     Args:
-        table: with `weights` and a `padding_idx`; it grows with the longest row that it has seen.
+        table: a module with `weights` and `padding_idx`; it grows to the longest row that it has seen.
     """
     table.register_forward_hook(_answer_skipping_padding)
 

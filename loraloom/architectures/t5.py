@@ -61,7 +61,7 @@ class T5(Family):
         (fuse_layers if model.device.type == "cuda" else fuse_norms)(model)
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
-        """Compute q, k and v of T5 and mT5, and the feed-forward's two inner linears, together."""
+        """Compute q, k and v together, and so the two inner linears of the feed-forward (T5 and mT5)."""
         from loraloom.architectures.t5_layers import computing_layers
 
         return computing_layers(model, linears)
@@ -109,7 +109,7 @@ class T5(Family):
         if config.feed_forward_proj not in LLAMA_CPP_ACTIVATIONS:
             obstacles.append(
                 Message(
-                    "llama.cpp computes the feed-forwards {known}, but the model has {own}",
+                    "llama.cpp supports only the feed-forward types {known}, but the model has {own}",
                     known=joined(" and ", LLAMA_CPP_ACTIVATIONS),
                     own=config.feed_forward_proj,
                 )
@@ -119,11 +119,11 @@ class T5(Family):
         )
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Set the flag correctly: transformers 5 forces `true`, for which CTranslate2 scales logits."""
+        """Set `tie_word_embeddings`: transformers 5 forces `true`, for which CTranslate2 scales logits."""
         model.config.tie_word_embeddings = tied
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
-        """Name the two successors of T5 1.0's `wi`."""
+        """Explain that T5 1.0's `wi` does not exist in a gated feed-forward."""
         is_gated = {"wi_0", "wi_1"} <= set(suffixes)
         return Message(" (gated feed-forward)") if is_gated and name == "wi" else ""
 
@@ -148,21 +148,22 @@ class UMT5(T5):
     own_scale_since = "5.24"
 
     def output_scale(self, config: Any) -> float:
-        """Return the scale if the flag is set to tied; loading sets the flag according to the weights.
+        """Return the scale if the config requests it.
 
-        Since 5.24, transformers has a separate flag for scaling.
+        The config's flag is `scale_decoder_outputs`; before transformers 5.24, it is `tie_word_embeddings`,
+        which loading sets according to the weights.
         """
         is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
         return float(config.d_model**-0.5) if is_scaled else 1.0
 
     def flag_scales_logits(self) -> bool:
-        """Return whether the tied flag decides the scaling, because the config has no flag for it."""
+        """Return whether `tie_word_embeddings` decides the scaling, for which no separate flag exists."""
         from transformers import UMT5Config
 
         return not _has_own_scale(UMT5Config())
 
     def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
-        """Return the mask without which an unpadded row attends to its future in transformers 5.17."""
+        """Return the causal mask, without which transformers 5.17 lets an unpadded row see its future."""
         import torch
 
         earlier = torch.ones(num_labels, num_labels, dtype=torch.bool, device=device).tril()

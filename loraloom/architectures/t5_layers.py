@@ -1,4 +1,4 @@
-"""T5's layers in a fused pass: linears of one input together, sums within products."""
+"""T5's layers in a fused pass, which computes linears with the same input together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FusedNorm(nn.Module):
     """T5's root mean square norm (Zhang & Sennrich, 2019) as one node of autograd, on a GPU as one kernel.
 
     Args:
-        stock: transformers' norm; the weight stays the same parameter.
+        stock: transformers' norm, whose weight parameter is used unchanged.
     """
 
     def __init__(self, stock: Any) -> None:

@@ -16,7 +16,7 @@ FIRST_COLUMNS = 32
 
 
 class T5Steps:
-    """The decoder's layers with caches; as described in `DecoderSteps`.
+    """The decoder's layers with caches; see `DecoderSteps`.
 
     Args:
         model: a model of the T5 family.
@@ -100,7 +100,7 @@ class _Layer:
 
 
 def has_steps(model: Any) -> bool:
-    """Return whether the decoder's layers are those that are computed here."""
+    """Return whether `T5Steps` can compute the decoder's layers."""
     blocks = getattr(model.get_decoder(), "block", ())
     names = {type(block).__name__ for block in blocks}
     return bool(names) and names <= {"T5Block", "MT5Block", "UMT5Block"}
@@ -119,7 +119,7 @@ def _heads(x: Tensor, attention: Any) -> Tensor:
 
 
 def _bias(attention: Any, num_columns: int) -> Tensor:
-    """Return the bias of a token in the last column for each column, [1, heads, 1, columns]."""
+    """Return the position bias of each column for a query in the last column, [1, heads, 1, columns]."""
     device = attention.relative_attention_bias.weight.device
     # For all pairs: the name of the argument for a single query depends on transformers' version.
     bias: Tensor = attention.compute_bias(num_columns, num_columns, device)

@@ -65,8 +65,8 @@ class T5Gemma(Family):
     # Arguments of the attention function, which stay on in train mode; the rest are modules.
     random_attributes = ("attention_dropout", "dropout")
     without_base_dropout = Message(
-        "a layer applies one dropout module several times, and its attention has a soft cap, so each of "
-        "these draws would need a name of its own"
+        "a layer applies one dropout module several times, and its attention applies dropout too, so each "
+        "of these draws would need a name of its own"
     )
     counts_positions = True
     start = "bos"
@@ -104,7 +104,7 @@ class T5Gemma(Family):
         return None if cap is None else float(cap)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Set the flag, which concerns only the head and the decoder's embedding."""
+        """Set `tie_word_embeddings`, which concerns only the head and the decoder's embedding."""
         model.config.tie_word_embeddings = tied
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
@@ -155,7 +155,7 @@ class T5Gemma(Family):
         return EncoderDecoderCache(DynamicCache(config=self.stack_configs(model.config)[1]), DynamicCache())
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Return a function of indices: whether a query sees a key in the encoder's layers with a window."""
+        """Return the mask function of the encoder's layers with a window: whether a query sees a key."""
         from transformers.masking_utils import sliding_window_bidirectional_overlay
 
         return sliding_window_bidirectional_overlay(size)  # type: ignore[no-any-return]
@@ -172,9 +172,9 @@ class T5Gemma(Family):
         """Return the mask of each kind of layer.
 
         Args:
-            mask: bool [rows, 1, len, len]; tokens of one example lie side by side.
+            mask: bool [rows, 1, len, len]; tokens of one example are adjacent.
             config: config of the stack.
-            window: size of the window → a function of indices, whether a query sees a key.
+            window: from a window's size, makes a function of indices that tells whether a query sees a key.
             dtype: dtype of the states.
         """
         import torch
@@ -195,7 +195,7 @@ class T5Gemma(Family):
 
 
 class T5Gemma2(T5Gemma):
-    """T5Gemma 2 (Zhang et al., 2025, https://arxiv.org/abs/2512.14856); its images are not read.
+    """T5Gemma 2 (Zhang et al., 2025, https://arxiv.org/abs/2512.14856), for text only.
 
     The decoder attends to its own tokens and to the source at once: its linears of keys and values read
     target rows, then source rows. One table is the embedding of both stacks and the output head.
@@ -207,7 +207,7 @@ class T5Gemma2(T5Gemma):
     sublayers: ClassVar = {"self_attn": "self"}
     size_keys = tuple(f"{stack}.{size}" for stack in ("encoder.text_config", "decoder") for size in _SIZES)
     attention = "sdpa"
-    without_ctranslate2 = Message("it does not know T5Gemma 2")
+    without_ctranslate2 = Message("it does not support T5Gemma 2")
     parts_for_images = ("model.encoder.vision_tower", "model.encoder.multi_modal_projector")
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
@@ -220,14 +220,14 @@ class T5Gemma2(T5Gemma):
         return ("target", "source") if is_read_twice else super().sides(place)
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
-        """Explain what a target list that names a cross-attention means here."""
+        """Explain why no linear belongs to cross-attention, if `suffixes` is empty."""
         return "" if tuple(suffixes) else Message(" (its decoder's self_attn attends to the source too)")
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Leave the flag unchanged: it also concerns the embeddings, of which files have only one."""
+        """Leave `tie_word_embeddings` unchanged: it also ties the embeddings, of which files have one."""
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Return a function of indices: whether a query sees a key in the encoder's layers with a window."""
+        """Return the mask function of the encoder's layers with a window: whether a query sees a key."""
         from transformers.models.t5gemma2.modeling_t5gemma2 import sliding_window_mask_function
 
         return sliding_window_mask_function(size, is_causal=False)  # type: ignore[no-any-return]

@@ -21,7 +21,7 @@ def find_languages(tokenizer: Any, name: str, *, begins_target: bool | None = No
 
     Args:
         tokenizer: a transformers tokenizer.
-        name: what messages call the model.
+        name: name of the model in messages.
         begins_target: whether targets begin with their code; by default as sources do.
 
     Raises:

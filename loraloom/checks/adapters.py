@@ -26,7 +26,7 @@ ADAPTERS_AT_ONCE = 8
 
 
 def check_targets(gate: Gate) -> list[Finding]:
-    """Report the linears that every pattern of every experiment matches."""
+    """Report how many linears each target pattern of each experiment matches."""
     findings = []
     for experiment in gate.experiments:
         matches = matches_of(gate.base.model, gate.base.family, experiment.lora)
@@ -35,14 +35,14 @@ def check_targets(gate: Gate) -> list[Finding]:
 
 
 def _not_adapted(base: Base) -> list[Finding]:
-    """Note linears that a target list might mean and that are not part of the text encoder or decoder."""
+    """Note linears outside of the text encoder and decoder that a target list might be meant to include."""
     own = {name: base.model.get_submodule(name) for name in other_linears(base.model, base.family)}
     others = [name for name, module in own.items() if module is not base.head]
     if not others:
         return []
     places = ", ".join(sorted({".".join(name.split(".")[:3]) for name in others}))
     message = Message(
-        "{num_others} linears of {places} are not adapted: only those that read text are",
+        "{num_others} linears of {places} are not adapted: only linears that read text are",
         num_others=len(others),
         places=places,
     )
@@ -88,7 +88,7 @@ def check_adapters(gate: Gate) -> list[Finding]:
 
 
 def _adapters_at_once(gate: Gate) -> int:
-    """Return how many adapters share a pass: at most a training pass's tokens, to need no more memory."""
+    """Return how many adapters share a pass without needing more memory than a training pass."""
     num_tokens = sum(len(row.input_ids) + len(row.labels) for row in gate.rows)
     return max(1, min(ADAPTERS_AT_ONCE, pass_tokens(gate.base) // num_tokens))
 
@@ -104,7 +104,7 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
         difference = float((states - plain).abs().max())
         if experiment.name in gate.initial:
             message: str = Message(
-                "continues from an adapter: states differ from the base's by up to {difference:.2g}",
+                "continues from an adapter: hidden states differ from the base's by up to {difference:.2g}",
                 difference=difference,
             )
             findings.append(Finding("note", "start", experiment.name, message))

@@ -1,7 +1,8 @@
 """The effect of `--allow CHECK` on a check's errors.
 
-Only errors of the data can be allowed: only the user can judge whether rows are intentional. An error of
-the model is not a judgement: training would crash, learn something wrong, or fail to save its result.
+Only errors of the data can be allowed, because only the user can judge whether rows are intentional. An
+error of the model is not a matter of judgement: training would crash, learn something wrong, or fail to save
+its result.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def why_not_allowable(name: str) -> str:
 
 
 def apply_allowed(findings: Iterable[Finding], allowed: Collection[str]) -> list[Finding]:
-    """Turn allowed errors into warnings that mention it; add to the others how they can be allowed.
+    """Turn allowed errors into warnings; add to other errors of the data how they can be allowed.
 
     Args:
         findings: findings of any checks.

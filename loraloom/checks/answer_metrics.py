@@ -1,4 +1,4 @@
-"""Metrics of answers that cannot be computed for the language of the references."""
+"""The check that metrics of answers can be computed for the language of the references."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from loraloom.text.message import Message
 
 
 def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
-    """Report that BLEU cannot be computed, before a run is compared or selects its checkpoint by it.
+    """Report if BLEU cannot be computed, before answers are compared or checkpoints selected by it.
 
     Args:
-        split: rows whose eval and test responses answers are compared with.
+        split: all rows; answers are compared with the responses of its eval and test rows.
         selecting: metrics that select the checkpoint of an experiment.
     """
     references = [example.response for example in (*split.eval, *split.test)]
@@ -24,7 +24,10 @@ def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
         return []
     message = Message("BLEU cannot be computed: {reason}", reason=reason)
     if "bleu" in selecting:
-        fix = Message("Set training.metric_for_best_model: chrf, or install the tokenizer if there is one.")
+        fix = Message(
+            "Set training.metric_for_best_model: chrf, or install the tokenizer for this language if there "
+            "is one."
+        )
         return [Finding("error", "metrics", "training.metric_for_best_model", message, fix)]
     return [
         Finding(

@@ -21,7 +21,7 @@ def check_head(gate: Gate) -> list[Finding]:
     )
     if base.head_is_tied:
         message: str = Message(
-            "tied: the embedding is also the output head{scaled}. Adapters change neither", scaled=scaled
+            "tied: the embedding is also the output head{scaled}. Adapters do not change it", scaled=scaled
         )
         return [Finding("ok", "head", "base", message)]
     message = Message(
@@ -56,7 +56,7 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
         beyond = sum(token >= num_rows for token in ids)
         what = Message("embeddings") if num_rows == num_embeddings else Message("rows of the output head")
         message: str = Message(
-            "{beyond:,} of its {num_ids:,} tokens exceed the {num_rows:,} {what}",
+            "{beyond:,} of its {num_ids:,} tokens are beyond the {num_rows:,} {what}",
             beyond=beyond,
             num_ids=len(ids),
             num_rows=num_rows,
@@ -64,7 +64,11 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
         )
         return [
             Finding(
-                "error", "tokenizer", "base", message, Message("Use the tokenizer of exactly this model.")
+                "error",
+                "tokenizer",
+                "base",
+                message,
+                Message("Use the tokenizer that belongs to this model."),
             )
         ]
     message = Message(
@@ -81,7 +85,7 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
 
 
 def check_special_tokens(gate: Gate) -> list[Finding]:
-    """Check padding, end and start tokens: present, within the vocabulary, and consistent in all files."""
+    """Check that padding, end and start tokens are in the vocabulary, and consistent in all files."""
     base = gate.base
     findings = [*_outside(base), *_contradictions(base)]
     if base.pad_token_id == base.eos_token_id:
@@ -90,8 +94,8 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
                 "warning",
                 Message(
                     "padding and end of answer are the same token, {named}; training distinguishes them "
-                    "by position, but with scripts that mask padding in labels, the model unlearns to "
-                    "stop",
+                    "by position, but with scripts that mask padding in labels, the model forgets how "
+                    "to stop",
                     named=_named(base, base.eos_token_id),
                 ),
                 Message("Use a tokenizer with a separate padding token if you train elsewhere."),
@@ -139,7 +143,9 @@ def _outside(base: Base) -> list[Finding]:
     if not wrong:
         return []
     message = Message(
-        "outside of the {num_rows:,} embeddings: {wrong}", num_rows=num_rows, wrong=", ".join(wrong)
+        "these token ids are outside of the {num_rows:,} embeddings: {wrong}",
+        num_rows=num_rows,
+        wrong=", ".join(wrong),
     )
     return [_special("error", message, Message("Correct the ids in config.json and tokenizer_config.json."))]
 
@@ -157,7 +163,7 @@ def _contradictions(base: Base) -> list[Finding]:
                 does = (
                     Message("not stop where it is trained to")
                     if key == "eos_token_id"
-                    else Message("pad with another")
+                    else Message("pad with another token")
                 )
                 message = Message(
                     "{file} sets {key} to {stated}, but the tokenizer sets it to {own}: a merged "

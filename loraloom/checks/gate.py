@@ -44,7 +44,7 @@ WHY_WORSE = Message(
 
 @dataclass(frozen=True)
 class Gate:
-    """Inputs of the checks.
+    """Inputs of the checks of the model.
 
     Args:
         base: frozen, without attached adapters.
@@ -66,7 +66,7 @@ class Gate:
 
     @property
     def distinct_experiments(self) -> list[Experiment]:
-        """The first experiment of each set that differs only in its seed."""
+        """The first of each set of experiments that differ only in their seeds."""
         first: dict[str, Experiment] = {}
         for experiment in self.experiments:
             first.setdefault(experiment.group, experiment)
@@ -95,6 +95,12 @@ def run_gate(
     """Run checks on a few real rows, in order.
 
     If a pass through the base would crash, the remaining checks are skipped.
+
+    Args:
+        base, experiments, initial, train_set: as in `Gate`.
+        packing: whether training packs several examples into a row.
+        checks: checks to run.
+        generation: settings with which answers are generated; the default settings if None.
     """
     by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
     rows = [train_set[int(by_length[int(share * len(train_set))])] for share in LENGTH_QUANTILES]
@@ -131,7 +137,9 @@ def check_shapes(gate: Gate) -> list[Finding]:
     if largest >= vocabulary:
         problems.append(
             Message(
-                "token {largest} exceeds the {vocabulary} embeddings", largest=largest, vocabulary=vocabulary
+                "token {largest} is beyond the {vocabulary} embeddings",
+                largest=largest,
+                vocabulary=vocabulary,
             )
         )
     if problems:
@@ -157,13 +165,13 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        message: str = Message("the positions that are -100 in the labels are not exactly the padding")
+        message: str = Message("the positions that are -100 in the labels differ from those of the padding")
         return [Finding("error", "labels", "labels", message)]
     languages = gate.base.languages
     without = gate.train_set.without_end(eos, () if languages is None else languages.codes.values())
     if len(without):
         message = Message(
-            "{num_without} rows do not end in EOS, the first is training row {without}",
+            "{num_without} rows do not end in EOS; the first is training row {without}",
             num_without=len(without),
             without=without[0] + 1,
         )
@@ -200,7 +208,9 @@ def check_loss(gate: Gate) -> list[Finding]:
         return [Finding("error", "loss", "base", message, Message("Try dtype: float32, or another base."))]
     if not gate.are_near(ours, theirs):
         message = Message(
-            "training computes {ours:.6f}, the model's own forward {theirs:.6f}", ours=ours, theirs=theirs
+            "the loss is {ours:.6f} in training, but {theirs:.6f} by the model's own forward",
+            ours=ours,
+            theirs=theirs,
         )
         return [Finding("error", "loss", "objective", message, Message("This is a bug; please report it."))]
     computed = Message(
@@ -218,7 +228,7 @@ def check_loss(gate: Gate) -> list[Finding]:
 
 
 def check_generation(gate: Gate) -> list[Finding]:
-    """Report requests of the base's own generation settings that answers here do not follow."""
+    """Report settings of the base's own generation config that answers in LoRALoom do not follow."""
     penalized = _penalized_end(gate)
     unused = describe_unused(gate.base, gate.generation)
     if not unused:
@@ -227,7 +237,7 @@ def check_generation(gate: Gate) -> list[Finding]:
                 "ok",
                 "generation",
                 "generation",
-                Message("the base's own generation settings request nothing else"),
+                Message("answers follow all of the base's own generation settings"),
             )
         ]
     ours = [
@@ -245,7 +255,8 @@ def _penalized_end(gate: Gate) -> list[Finding]:
     """Note that a repetition penalty makes EOS less likely in answers that begin with it.
 
     transformers' `generate` counts the decoder's start token among those that occurred, and so do we, because
-    a merged model is used with it. The start token of BART, M2M100 and NLLB is EOS (transformers 5.24).
+    merged models are used with `generate`. The start token of BART, M2M100 and NLLB is EOS (transformers
+    5.24).
     """
     base, penalty = gate.base, gate.generation.repetition_penalty
     starts = {base.decoder_start_of(row.labels.tolist()).start_token_id for row in gate.rows}

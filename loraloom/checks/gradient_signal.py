@@ -40,7 +40,13 @@ class Signal:
 
 
 def spread(examples: EncodedSet, number: int, most_tokens: int) -> list[EncodedExample]:
-    """Choose rows of all lengths but the longest; fewer if a training pass could not hold that many."""
+    """Choose rows of all lengths but the longest.
+
+    Args:
+        examples: rows to choose from.
+        number: number of rows, which is halved, but not below 2, while they have more than `most_tokens`.
+        most_tokens: maximum number of source and target tokens of the rows together.
+    """
     order = (examples.source_lengths + examples.target_lengths).argsort(kind="stable")
     rows = [examples[int(order[len(order) * (2 * place + 1) // (2 * number + 2)])] for place in range(number)]
     if number <= 2 or sum(len(row.input_ids) + len(row.labels) for row in rows) <= most_tokens:

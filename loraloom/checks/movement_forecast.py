@@ -8,8 +8,8 @@ so the open question is how far an element of B moves. AdamW moves it by about t
 step, whatever the size of the gradient (Kingma & Ba, 2014, https://arxiv.org/abs/1412.6980, section 2.1),
 so what matters is which share of the steps adds up.
 
-*While much remains to be learnt*, that depends on how far the rows agree. In units of the mean square of
-one row's gradient, the square of the mean gradient of n rows is
+*While much remains to be learnt*, this share depends on how far the rows agree. In units of the mean square
+of one row's gradient, the square of the mean gradient of n rows is
 
     q(n) = c + (1 − c) / n
 
@@ -58,7 +58,9 @@ FAR = 0.3
 OF_START = 2.5
 LOWEST_RATE, HIGHEST_RATE = 1e-8, 1.0
 NOTHING = 1e-9  # nats; avoids a division by zero if the loss is already learnt
-WHAT_IT_TAKES = Message("On the starter, 0.028 % changed 1 answer in 100, and 0.33 % changed 34")
+WHAT_IT_TAKES = Message(
+    "On the starter, a movement of 0.028 % changed 1 answer in 100, and one of 0.33 % changed 34"
+)
 # Half a unit in bfloat16's last place is 0.2 to 0.4 % of a weight.
 ROUNDED = Message("bfloat16 rounds most of the change away")
 
@@ -71,7 +73,7 @@ class Forecast:
         timetable: its schedule.
         signal: signal of its targets.
         targets: linears that it adapts.
-        weight: ‖W‖ over them.
+        weight: ‖W‖ over these linears.
     """
 
     timetable: Timetable
@@ -136,10 +138,10 @@ def rate_ratio(lora: LoraSettings) -> float:
 
 
 def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSet) -> dict[str, Forecast]:
-    """Predict how far each experiment will move the base, unless it continues from an adapter.
+    """Predict how far each experiment will move the base, by name; all must start from new adapters.
 
-    Experiments that target the same linears share one backward pass: rank, scale, rate and schedule are
-    accounted for.
+    Experiments that target the same linears share one backward pass; rank, scale, rate and schedule are
+    accounted for separately.
 
     Args:
         base: frozen, without attached adapters.
@@ -185,7 +187,7 @@ def _finding(predicted: Forecast, dtype: torch.dtype) -> Finding:
     )
     if experiment.lora.init_lora_weights is not True:
         prediction = Message(
-            "{prediction}, or up to {times} times as far with this start",
+            "{prediction}, or up to {times} times as far with this initialization",
             prediction=prediction,
             times=OF_START,
         )

@@ -1,4 +1,4 @@
-"""check --deep: whether experiments can memorize one batch, and if not, what prevents it.
+"""The overfitting test of `check --deep`: whether experiments can memorize one batch, and if not, why.
 
 An experiment that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
 siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns shows
@@ -133,7 +133,7 @@ def _ways(experiment: Experiment) -> list[Experiment]:
 
 
 def _way(experiment: Experiment, lora: LoraSettings, rate: float) -> Experiment:
-    """Define a short training on the batch alone, named so that equal ones coincide."""
+    """Define a short training run on the batch alone; equal ones get the same name."""
     training = experiment.training.model_copy(
         update={
             "learning_rate": rate,
@@ -262,5 +262,5 @@ def _blame_data(attempt: Attempt) -> tuple[Level, str, str]:
         after=best.after,
         rate=best.rate,
     )
-    fix = Message("Check for sources with several answers, and that the base knows the language.")
+    fix = Message("Check for sources with several answers, and whether the base knows the language.")
     return "note" if best.share >= WELL_ON else "warning", cause, fix

@@ -1,4 +1,4 @@
-"""Whether a quantized base computes what its weights imply, compared with plain matrices of these."""
+"""The check that a quantized base computes the same as plain matrices of the same weights."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def check_quantization(gate: Gate) -> list[Finding]:
     if gate.are_near(loss, wanted) and error <= OF_GRADIENTS * gate.tolerance:
         return [Finding("ok", "quantization", "base", said)]
     fix = Message(
-        "Remove `quantization`, or choose another one; the installed version computes something else."
+        "Remove `quantization`, or choose another kind; the installed package computes something else."
     )
     return [Finding("error", "quantization", "base", said, fix)]
 
 
 @contextmanager
 def _with_plain_matrices(base: Base) -> Iterator[None]:
-    """Compute quantized linears without the products of their package."""
+    """Compute quantized linears as plain products, without their package, during a `with` block."""
     changed = quantized_linears(base.model).values()
     for linear in changed:
         linear.forward = partial(_plain, linear)  # type: ignore[method-assign]

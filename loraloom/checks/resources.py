@@ -113,7 +113,7 @@ def check_disk(disk: Disk) -> Finding:
 
 
 def describe_pace(pace: Pace | None) -> str:
-    """Describe how long the steps take; None if no step was timed."""
+    """Describe how long the steps take; `pace` is None if no step was timed."""
     if pace is None:
         return Message("unknown, because no step was timed before the run was stopped")
     steps, epoch = estimated_duration(pace.seconds), estimated_duration(pace.epoch_seconds)

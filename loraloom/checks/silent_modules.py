@@ -14,7 +14,7 @@ def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch)
     """Describe in one sentence the modules whose gradient is zero.
 
     Args:
-        bank: attached to the base.
+        bank: the bank with the adapter.
         norms: norm of the gradient of each module.
         batch: batch on which the gradient was computed.
     """
@@ -55,7 +55,7 @@ def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
             )
     place = bank.base.family.place(name)
     if place and place.role in ("q", "k") and _sees_one_token(place.part, batch):
-        return Message("attention over a single token has nothing to choose")
+        return Message("attention over a single token has nothing to choose from")
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Joining of a training's processes; a process that fails leaves its reason for the others."""
+"""Joining the processes of a training run; a process that fails leaves its reason for the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _failures: list[LoRALoomError] = []  # reasons why this process did not meet the
 
 @contextmanager
 def joined_ranks(launch: Launch) -> Iterator[Ranks]:
-    """Join the processes of a training for the duration; with one process there is nothing to join.
+    """Join the processes of a training run during a `with` block; a single process joins nothing.
 
     Args:
         launch: how this process was started.
@@ -69,7 +69,7 @@ def must_print(launch: Launch, error: LoRALoomError) -> bool:
 
     Args:
         launch: how this process was started.
-        error: why it ends; left for the other ranks, unless that has been done.
+        error: why it ends; the reason is left for the other ranks, unless it has been left already.
     """
     if launch.is_alone:
         return True
@@ -104,7 +104,7 @@ def _meet(launch: Launch) -> Meeting:
 
 
 def _leave_after_signal(meeting: Meeting, reason: str) -> None:
-    """Leave the reason, unless a rank was killed: torchrun stops all others then, before an exchange breaks.
+    """Leave the reason, unless another rank was killed, after which torchrun stops the remaining ones.
 
     Raises:
         RankError: names the rank that was killed.

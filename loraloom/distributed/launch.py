@@ -1,4 +1,4 @@
-"""The start of this process: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
+"""How this process was started: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
 
 torchrun and `accelerate launch` describe a rank in environment variables. Nothing here imports torch.
 """
@@ -20,13 +20,13 @@ RANK, SIZE, ADDRESS, PORT = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
 
 @dataclass(frozen=True)
 class Launch:
-    """The place of this process among those of its training.
+    """The place of this process among the processes of its training run.
 
     Args:
         rank: its number, from 0.
         size: number of processes.
-        local_rank: its number among those of its machine, from 0.
-        local_size: number of processes of its machine.
+        local_rank: its number among the processes on its machine, from 0.
+        local_size: number of processes on its machine.
         address, port: where the processes meet.
         timeout: seconds to wait for a rank that does not answer.
     """
@@ -93,7 +93,7 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
 def require_known_place(environ: Mapping[str, str] | None = None) -> None:
     """Refuse to train in a process that is unaware of other processes that were requested or exist.
 
-    Only a training calls this: Slurm (PMI) and MPI also start the processes of a search, those that join
+    Only training calls this: Slurm (PMI) and MPI also start the processes of a search, those that join
     it, and the nodes of a Ray cluster, each of which is to work alone.
 
     `accelerate launch --cpu --num_processes N` sets the meeting place and silently starts one process
@@ -126,7 +126,7 @@ def require_known_place(environ: Mapping[str, str] | None = None) -> None:
             )
     if environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and PORT in environ:
         raise RunError(
-            Message("`accelerate launch` was asked for several CPU processes, and starts only this one"),
+            Message("`accelerate launch` was asked for several CPU processes, but started only this one"),
             where="ACCELERATE_USE_CPU",
             fix=fix,
         )
@@ -138,7 +138,7 @@ def _count(
     text = environ.get(name, "" if default is None else str(default))
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise RunError(
-            Message("is not usable"),
+            Message("has an invalid value"),
             where=name,
             found=text[:40],
             allowed=Message("a number from {least} to {most}", least=least, most=most),
@@ -155,9 +155,9 @@ def _seconds(environ: Mapping[str, str]) -> float:
         seconds = 0.0
     if not 1 <= seconds <= 86_400:
         raise RunError(
-            Message("is not usable"),
+            Message("has an invalid value"),
             where=TIMEOUT_VARIABLE,
             found=text[:40],
-            allowed=Message("seconds from 1 to 86400"),
+            allowed=Message("a number of seconds from 1 to 86400"),
         )
     return seconds

@@ -1,7 +1,7 @@
-"""The meeting place of a training's processes: a store of small values that outlives a process that dies.
+"""The meeting point of training processes: a store of small values that outlives a killed process.
 
-torchrun keeps the store in its own process; with other launchers it is in that of rank 0. A rank that fails
-leaves its reason here, so that the others can report which rank ended the run, and why.
+torchrun keeps the store in its own process; with other launchers, the process of rank 0 has it. A rank that
+fails leaves its reason here, so that the others can report which rank ended the run, and why.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Meeting:
         return self._wait(lambda: self.posted(name), [rank])
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has stored a value under a name that ends with the rank's number.
+        """Wait until every other rank has stored a value under `NAME/RANK`, with its number as RANK.
 
         Raises:
             RankError: a rank has ended, or some give no sign of life for too long.
@@ -126,7 +126,7 @@ class Meeting:
         return found
 
     def raise_ending(self, *, only_failures: bool = False) -> None:
-        """Raise the reason of another rank that has ended.
+        """Raise an error with the reason of another rank, if one has ended.
 
         Args:
             only_failures: whether to ignore ranks that were asked to stop.
@@ -147,7 +147,7 @@ class Meeting:
         self.post(f"here/{self.launch.rank}", [_machine(), os.getpid()])
 
     def killed(self) -> RankError | None:
-        """Return the error for ranks of this machine that ended without a reason; None if none did."""
+        """Return the error for ranks of this machine that ended and left no reason; None if none did."""
         others = (rank for rank in range(self.launch.size) if rank != self.launch.rank)
         missing = [rank for rank in others if self._is_lost(rank)]
         return _without_a_reason(missing) if missing else None
@@ -158,7 +158,7 @@ class Meeting:
         return machine == _machine() and not _is_alive(pid) and not self.has_left(rank)
 
     def broken(self, arrivals: Callable[[], list[int]], seconds: float) -> RankError:
-        """Return the error for an exchange between ranks that broke.
+        """Return the error for a broken exchange between ranks.
 
         Args:
             arrivals: returns the ranks that did not take part.
@@ -180,7 +180,7 @@ class Meeting:
         return _without_a_reason(missing)
 
     def no_answer(self, missing: list[int]) -> RankError:
-        """Return the error for ranks that give no sign of life."""
+        """Return the error for ranks that give no sign of life before the timeout."""
         return RankError(
             Message(
                 "{ranks} did not answer within {seconds}",
@@ -189,7 +189,7 @@ class Meeting:
             ),
             fix=Message(
                 "Check what those processes are waiting for, then resume the run or repeat the command; "
-                "{variable} sets another limit, in seconds.",
+                "{variable} changes this limit, in seconds.",
                 variable=TIMEOUT_VARIABLE,
             ),
         )
@@ -243,7 +243,7 @@ def _connect(launch: Launch) -> Store:
         raise _unreachable(launch, str(error), time.monotonic() - started) from None
     except (dist.DistError, RuntimeError, ValueError, OSError) as error:
         raise RunError(
-            Message("the processes of the training cannot find each other"),
+            Message("the training processes cannot find each other"),
             where=launch.meeting_place,
             found=str(error).partition("\n")[0][:200],
             fix=Message("Start all of them with torchrun, with the same --master-addr and --master-port."),

@@ -1,6 +1,6 @@
-"""The process group of a training with several processes: torch's, with errors that name ranks.
+"""The process group of a training run: torch's, with errors that name ranks.
 
-What ranks agree on (signals, memory, digests) is exchanged by gloo between processors; gradients on GPUs are
+What ranks agree on (signals, memory, digests) is exchanged by gloo between CPUs; gradients on GPUs are
 summed by NCCL. A rank that hangs is found in an exchange, which precedes every sum.
 """
 
@@ -41,6 +41,10 @@ class ProcessGroup(Ranks):
 
     Args:
         meeting: the store that they share.
+
+    Raises:
+        RunError: the processes cannot connect to each other.
+        RankError: another rank ended, or does not answer.
     """
 
     def __init__(self, meeting: Meeting) -> None:
@@ -64,11 +68,12 @@ class ProcessGroup(Ranks):
         except (dist.DistError, RuntimeError) as error:
             meeting.raise_ending()
             raise RunError(
-                Message("the processes of the training cannot connect to each other"),
+                Message("the training processes cannot connect to each other"),
                 where=launch.meeting_place,
                 found=str(error).partition("\n")[0][:200],
                 fix=Message(
-                    "If the machine has several networks, name the right one: GLOO_SOCKET_IFNAME=eth0."
+                    "If the machine has several network interfaces, name the right one: "
+                    "GLOO_SOCKET_IFNAME=eth0."
                 ),
             ) from None
 
@@ -117,7 +122,7 @@ class ProcessGroup(Ranks):
         return self.meeting.wait_for(name, 0)
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has announced something.
+        """Wait until every other rank has announced a value under `NAME/RANK`.
 
         Raises:
             RankError: a rank has ended, or some give no sign of life for too long.
@@ -125,7 +130,7 @@ class ProcessGroup(Ranks):
         self.meeting.wait_for_all(name)
 
     def send(self, content: bytes | None) -> bytes:
-        """Send bytes of the leader, which may be many, to every rank."""
+        """Send the leader's bytes, of any size, to every rank and return them."""
         (length, *_) = self.exchange(0 if content is None else len(content))
         buffer = torch.empty(length, dtype=torch.uint8)
         if content:
@@ -146,7 +151,7 @@ class ProcessGroup(Ranks):
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Show the other ranks for the duration that this one is alive, unless its process is killed."""
+        """Show the other ranks during a `with` block that this one is alive, unless it is killed."""
         has_ended = threading.Event()
 
         def count() -> None:
@@ -172,7 +177,7 @@ class ProcessGroup(Ranks):
 
     @contextmanager
     def named_gatherings(self) -> Iterator[None]:
-        """Name the rank that ended if torch cannot gather the weights of a divided base.
+        """Raise an error that names the rank that ended, if torch cannot gather a divided base's weights.
 
         Raises:
             RankError: a rank has ended, or does not answer.
@@ -206,7 +211,7 @@ class ProcessGroup(Ranks):
             return self.meeting.broken(missing, seconds)
         except (dist.DistError, RuntimeError):  # the store was in the process that ended
             if self.rank:
-                return RankError(Message("rank 0 ended, and with it the place where the ranks meet"))
+                return RankError(Message("rank 0 ended, and with it the meeting point of the ranks"))
             return TrainingError(
                 Message("the connection to the other ranks broke"), found=str(error).partition("\n")[0][:200]
             )

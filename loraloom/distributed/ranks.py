@@ -1,4 +1,4 @@
-"""The processes of a training, as the training sees them; a single one shares and exchanges nothing."""
+"""The processes of a training run, as its code sees them; a single process exchanges nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Ranks:
-    """The processes of a training: here a single one, to which every row belongs.
+    """The processes of a training run: in this class, a single one, to which every row belongs.
 
-    `process_group.py` has the form for several. All ranks call every method in the same order.
+    `process_group.ProcessGroup` is the class for several. All ranks call every method in the same order.
     """
 
     rank: int = 0
@@ -50,14 +50,14 @@ class Ranks:
         """Store a JSON value for the other ranks, under a name."""
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has announced something under a name that ends with its number."""
+        """Wait until every other rank has announced a value under `NAME/RANK`, with its number as RANK."""
 
     def wait_for(self, name: str) -> Any:
         """Wait for the value that the leader announces under a name."""
         raise AssertionError("a single process has no leader")
 
     def send(self, content: bytes | None) -> bytes:
-        """Send bytes of the leader, which may be many, to every rank; the other ranks pass None."""
+        """Send the leader's bytes, of any size, to every rank and return them; other ranks pass None."""
         return content or b""
 
     def counting(self, report: Report) -> Report:
@@ -66,12 +66,12 @@ class Ranks:
 
     @contextmanager
     def named_gatherings(self) -> Iterator[None]:
-        """Name the rank that ended if the weights of a divided base cannot be gathered."""
+        """Raise an error that names the rank that ended, if a divided base's weights cannot be gathered."""
         yield
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Show the other ranks for the duration that this one is alive, whatever it does."""
+        """Show the other ranks during a `with` block that this one is alive, whatever it does."""
         yield
 
     def add(self, tensors: Sequence[Tensor]) -> None:
@@ -86,8 +86,8 @@ def divide(
 ) -> list[SliceRange]:
     """Return a rank's slice of each micro-batch of a step: about as many tokens as every other rank has.
 
-    The slices are consecutive rows of the step, which cuts few micro-batches: with as many of them as ranks,
-    each rank has about one. A rank may have no rows.
+    The slices are consecutive rows of the step, so few micro-batches are divided: if there are as many as
+    ranks, each rank has about one. A rank may have no rows.
 
     >>> rows = EncodedSet([[1], [1], [1], [1]], [[1], [1], [1], [1]])
     >>> [divide([[0, 1], [2, 3]], rows, rank, 3) for rank in range(3)]

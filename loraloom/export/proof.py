@@ -176,9 +176,7 @@ def rows_words(rows: ProofRows, *, has_run: bool) -> str:
         if has_run
         else Message("the given data")
     )
-    return Message(
-        "{num_sources} of {rows_of}", num_sources=counted(len(rows.sources), "row"), rows_of=rows_of
-    )
+    return Message("{rows} of {rows_of}", rows=counted(len(rows.sources), "row"), rows_of=rows_of)
 
 
 def _least(own: int, limit: int | None) -> int:

@@ -42,8 +42,8 @@ def staged_path(path: Path) -> Path:
 def replace_folder(staged: Path, target: Path) -> None:
     """Replace a folder by a finished one, whose files must already be on disk.
 
-    A crash between the two renames leaves no `target`, but both contents: the caller's next attempt writes it
-    again.
+    A crash between the two renames leaves no `target`, but both contents: the caller's next attempt writes
+    `target` again.
     """
     fsync_folder(staged)
     old = target.with_name(f".{target.name}.old")

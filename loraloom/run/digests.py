@@ -1,8 +1,9 @@
 """SHA-256 of everything that a run writes, in one format for files, folders, lines and logs.
 
-Files are listed in a manifest, `.sums.json` of a run and `MANIFEST.json` of a checkpoint:
+Files are listed in a manifest, `.sums.json` of a run and `MANIFEST.json` of a checkpoint; its last value is
+the sha256 of `files`:
 
-    {"format": 1, "files": {"recipe.yaml": {"bytes": 712, "sha256": …}, …}, "sha256": of `files`}
+    {"format": 1, "files": {"recipe.yaml": {"bytes": 712, "sha256": …}, …}, "sha256": …}
 
 A line of JSON that is verified by itself ends with the sha256 of its other keys. The line of a save ends with
 the sha256 of the log up to it. The `.sums.json` of version 0.1 has lists of sums instead of entries, and can
@@ -32,7 +33,7 @@ def digest_of(content: bytes) -> str:
 
 
 def digest_of_json(value: Any) -> str:
-    """Return the sha256 of a JSON value, whatever the order of its keys."""
+    """Return the sha256 of a JSON value, independent of the order of its keys."""
     return digest_of(json.dumps(value, sort_keys=True).encode())
 
 
@@ -43,7 +44,7 @@ class FileDigest:
     Args:
         sha256: sha256 of its content.
         num_bytes: its size; None if it was listed by version 0.1.
-        before: sha256 of the content that it replaces; after a crash, either content is valid.
+        before: sha256 of the content that it replaces, if any; after a crash, either content is valid.
     """
 
     sha256: str
@@ -118,7 +119,11 @@ def line_with_digest(values: Mapping[str, Any]) -> str:
 
 
 def is_intact(values: Mapping[str, Any]) -> bool:
-    """Return whether a parsed line of `line_with_digest` is unchanged."""
+    """Return whether a parsed line of `line_with_digest` is unchanged.
+
+    Raises:
+        KeyError: the line has no digest.
+    """
     return bool(values[KEY] == _line_digest({key: own for key, own in values.items() if key != KEY}))
 
 
@@ -130,7 +135,7 @@ class LogDigest:
     """The running digest of a log, which ends the line of each save.
 
     Args:
-        started: time at which the run was started; it distinguishes its log from another run's.
+        started: time at which the run was started; it distinguishes the run's log from another's.
     """
 
     def __init__(self, started: str) -> None:

@@ -92,7 +92,7 @@ class Run:
 
     @property
     def is_remnant(self) -> bool:
-        """Whether the folder contains only what a process left that was killed while it created the run."""
+        """Whether the folder contains only remnants of a process that was killed while creating the run."""
         if self.is_started or not self.folder.is_dir():
             return False
         parts = (self.checkpoints, self.adapters, self.comparisons)
@@ -128,10 +128,10 @@ class Run:
 
     @contextmanager
     def locked(self, note: str = "") -> Iterator[None]:
-        """Hold the lock of this directory.
+        """Hold the lock of this directory during a `with` block.
 
         Args:
-            note: what this process is doing, for other processes; as in `lock.locked`.
+            note: one line for other processes, as in `lock.locked`.
 
         Raises:
             RunError: another process holds it; the message has its process id.
@@ -213,10 +213,10 @@ def now() -> str:
 def create_run(folder: Path) -> Run:
     """Create a run directory that only its user can read, and its folders.
 
-    A folder left by a process that was killed while it did this is reused.
+    A folder left by a process that was killed while creating a run is reused.
 
     Raises:
-        RunError: the folder exists and is not empty, or cannot be written.
+        RunError: the folder exists and is not empty, or cannot be written to.
     """
     is_new = not folder.exists() or Run(folder).is_remnant
     if (folder / LOCK_FILE).exists():
@@ -224,7 +224,9 @@ def create_run(folder: Path) -> Run:
             pass
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
         fix = (
-            Message("Choose another `--out`, or resume it with `--resume`.") if Run(folder).is_started else ""
+            Message("Choose another `--out`, or resume this run with `--resume`.")
+            if Run(folder).is_started
+            else ""
         )
         raise RunError(
             Message("the run directory must be new or empty"),
@@ -255,7 +257,9 @@ def open_run(folder: Path) -> Run:
     if not run.is_started:
         if run.is_remnant:
             fix = Message("Start it again: `loraloom train RECIPE --out {folder}`.", folder=folder)
-            raise RunError(Message("this run was stopped before it started"), where=str(folder), fix=fix)
+            raise RunError(
+                Message("this run was interrupted while it was being created"), where=str(folder), fix=fix
+            )
         if folder.is_dir():
             lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
             raise RunError(
@@ -267,7 +271,9 @@ def open_run(folder: Path) -> Run:
             Message("there is no such run"),
             where=str(folder),
             allowed=", ".join(near[-5:]),
-            fix=Message("`loraloom runs` lists them.") if near else Message("`loraloom train` creates one."),
+            fix=Message("`loraloom runs` lists the runs.")
+            if near
+            else Message("`loraloom train` creates a run."),
         )
     return run
 

@@ -1,8 +1,8 @@
-"""Verification that a run's files are unchanged: detects corruption and manual edits.
+"""Verification that a run's files are unchanged, which detects corruption and manual edits.
 
 Each checkpoint has a manifest of its own. The other files that determine how a run continues (its recipe,
 split and automatic choices), its result, and its finished adapters are listed in .sums.json. The line of
-every save in the log has the digest of the log up to it. All have the same format, see run/digests.py.
+every save in the log has the digest of the log up to it. run/digests.py describes the format of them all.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_recorded(run: Run, path: Path, text: str) -> None:
 
 
 def is_recorded(run: Run, path: Path, text: str) -> bool:
-    """Return whether this is what the run wrote to the file."""
+    """Return whether this text is what the run wrote to the file."""
     entry = (_read(run) or {}).get(path.name)
     return entry is not None and entry.matches(text.encode())
 

@@ -50,20 +50,21 @@ def locked(
 ) -> Iterator[None]:
     """Hold a lock during a `with` block.
 
-    Children do not inherit it, so a worker that outlives the process does not keep it, and it ends however
-    the process ends.
+    Child processes do not inherit the lock, so a worker that outlives this process does not keep it. It is
+    released however this process ends.
 
     Args:
         path: the lock file, created if necessary; it contains the holder's process id.
         doing: what a holder is doing, for the message: `is using this run`.
         where: what is locked, for the message; by default the folder of the lock file.
         fix: what the user of a refused process can do.
-        is_temporary: remove the file afterwards.
+        is_temporary: whether to remove the file afterwards.
         patience: seconds to wait for another holder.
         note: one line that other processes can read while the lock is held (`holder_note`).
 
     Raises:
-        RunError: another process holds it; the message has its process id.
+        RunError: another process or this one holds it, and the message has the process id; or the run was
+            just removed.
         OSError: the folder is not writable, or the file is a symbolic link.
     """
     where = where or path.parent
@@ -211,7 +212,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder(path: Path) -> int | None:
-    """Return the process id that the holder of a lock file wrote to it; None if it is not held."""
+    """Return the process id of the holder of a lock file; None if the file is not held or names none."""
     if not is_held(path):
         return None
     text = _lines(path)[0]
@@ -241,7 +242,7 @@ def _key(path: Path) -> tuple[int, str]:
 
 
 def _claim(path: Path) -> bool:
-    """Record that this process is about to lock a path; return False if it already holds it."""
+    """Record that this process is about to lock a path; return False if it already holds that lock."""
     with _mutex:
         if _key(path) in _held:
             return False

@@ -1,4 +1,4 @@
-"""Several files as one piece of bytes, to send to another process without pickles."""
+"""Several files packed into one byte string, to send to another process without pickling."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
-    """Return files as one piece: the length of a list of names and sizes, the list, and the contents."""
+    """Return files as one byte string: the length of a list of names and sizes, the list, the contents."""
     index = json.dumps([[name, len(content)] for name, content in files.items()]).encode()
     return struct.pack("<Q", len(index)) + index + b"".join(files.values())
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """Return the files in a piece that `packed` returned.
+    """Return the files in a byte string that `packed` returned.
 
     Raises:
-        ValueError: the piece is truncated or something else, or a name is not that of a file below a folder.
+        ValueError: the bytes are truncated or not from `packed`, or a name leads out of the receiving folder.
     """
     try:
         (length,) = struct.unpack_from("<Q", content)

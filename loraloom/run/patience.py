@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 POLL_SECONDS = 0.05
-# Errors for a file that may be available in a moment: `_may_pass`.
+# How long to try again after errors that may pass in a moment: `_may_pass`.
 SECONDS_FOR_A_FILE = 2.0
 
 _PASSING = {
@@ -29,11 +29,11 @@ def patiently(
     seconds: float,
     may_pass: Callable[[Exception], bool] = lambda _: True,
 ) -> T:
-    """Return the result of a reading, repeating it while it fails, for some seconds at most.
+    """Call a function that reads, repeatedly while it fails, and return its result.
 
     Args:
-        read: the reading.
-        errors: kinds of errors that may pass; the last one is raised.
+        read: the function.
+        errors: kinds of errors after which to try again; the last one is raised.
         seconds: time to keep trying, from the first error on.
         may_pass: whether to try again after an error.
     """
@@ -50,10 +50,10 @@ def patiently(
 
 
 def despite_stalls(read: Callable[[], T]) -> T:
-    """Return the result of a reading, repeating it for a while if the file system stalls.
+    """Call a function that reads, repeatedly while the file system stalls, and return its result.
 
     Raises:
-        OSError: the reading failed for a permanent reason, or for too long.
+        OSError: reading failed for a permanent reason, or for too long.
     """
     return patiently(read, errors=(OSError,), seconds=SECONDS_FOR_A_FILE, may_pass=_may_pass)
 

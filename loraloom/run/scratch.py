@@ -54,7 +54,7 @@ class ScratchFolder:
             raise RunError(
                 Message("no temporary folder can be created: {reason}", reason=error.strerror or error),
                 where=os.environ.get("TMPDIR", ""),
-                fix=Message("Set TMPDIR to a folder that is writable and has room."),
+                fix=Message("Set TMPDIR to a writable folder with free space."),
             ) from None
         self._end = weakref.finalize(self, _remove, folder, holding, os.getpid())
 

@@ -1,7 +1,7 @@
-"""Signs of life between processes that share a file system, and the detection of those that have ended.
+"""Signs of life between processes that share a file system, and the detection of ended ones.
 
 A file is replaced every second. Its reader compares it with the previous content, by the reader's own clock,
-so clocks of machines need not agree. For a process on the same machine, the system knows at once.
+so clocks of machines need not agree. For a process on the same machine, the operating system tells at once.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Listener:
     """The signs of life of another process.
 
     Args:
-        file: file that it writes them to.
+        file: the file that the other process writes them to.
     """
 
     def __init__(self, file: Path) -> None:
@@ -111,13 +111,13 @@ class Listener:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has given a sign since the first call, or is a running process of this machine."""
+        """Whether the process has given a new sign of life since the first, or is running on this machine."""
         self._read()
         return self._num_signs > 1 or self._is_running() is True
 
     @property
     def silent_seconds(self) -> float:
-        """Seconds since its last new sign of life; infinity if it is known to have ended."""
+        """Seconds since the process's last new sign of life; infinity if it is known to have ended."""
         self._read()
         if self._is_running() is False:
             return float("inf")

@@ -45,7 +45,7 @@ class Slot:
 
     Args:
         node: Ray's id of the node.
-        host: its name in messages.
+        host: the node's name in messages.
         num_cpus, num_gpus: CPUs and GPUs that the worker reserves.
         num_beside: number of other workers that share the node's memory.
     """
@@ -92,7 +92,7 @@ class RayWorker:
         return updates
 
     def recall(self) -> None:
-        """Request the worker's wave back after the present step."""
+        """Ask the worker to give its wave back after the present step."""
         self._actor.recall.remote(self._number)
 
     def dismiss(self) -> None:
@@ -105,7 +105,7 @@ class RayWorkers:
     """The workers of a Ray cluster.
 
     Args:
-        options: address and size of workers.
+        options: the cluster's address, and the size of a worker.
         run: the run, with its plan.
         recipe: recipe of the run, with present locations.
         moved: present locations of base and data that were moved.
@@ -166,7 +166,7 @@ class RayWorkers:
         return "; ".join(self._refused.values())
 
     def close(self) -> None:
-        """End all workers, and leave the cluster."""
+        """End workers that are still starting, and leave the cluster if this object has connected to it."""
         self._is_closed = True
         end_actors(self._ray, [actor for actor, _, _ in self._opening.values()])
         if self._is_own:

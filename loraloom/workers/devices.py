@@ -19,7 +19,7 @@ END_SECONDS = 30.0
 
 
 class DeviceWorkers(FileWorkers):
-    """A worker on each of some devices, in their order, and all others that join.
+    """Workers on the given devices, one on each, and all other workers that join.
 
     Args:
         run: the locked run, with its plan.
@@ -36,11 +36,11 @@ class DeviceWorkers(FileWorkers):
 
     @property
     def num_expected(self) -> int:  # type: ignore[override]
-        """The number of processes that are not available yet."""
+        """The number of started processes whose workers are not available yet."""
         return len(self._awaited)
 
     def newcomers(self) -> Sequence[FileWorker]:
-        """Return the workers that have become available since the last call, the devices' in their order."""
+        """Return workers that became available since the last call; those on devices come in device order."""
         found: list[FileWorker] = []
         numbers = {process.pid: number for number, process in self._awaited.items()}
         for worker in super().newcomers():
@@ -55,7 +55,7 @@ class DeviceWorkers(FileWorkers):
             elif process.poll() is not None:
                 self._remarks.append(
                     Message(
-                        "the process for {device} has ended with exit code {code} before it trained",
+                        "the process for {device} ended with exit code {code} before it began to train",
                         device=self._devices[number],
                         code=process.returncode,
                     )

@@ -76,7 +76,7 @@ class FileWorker:
         return found
 
     def recall(self) -> None:
-        """Request the worker's wave back after the present step."""
+        """Ask the worker to give its wave back after the present step."""
         with self._loss_if_unwritten():
             self._journal.note(RECALLED, self._given)
 
@@ -90,7 +90,7 @@ class FileWorker:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _bring_back_earlier(self) -> None:
-        """Request the waves of an earlier driver back from this worker, and remove its updates on them."""
+        """Recall the waves that an earlier driver gave to this worker, and remove its updates on them."""
         num_earlier = self._journal.num_waves
         if num_earlier == 0:
             return
@@ -137,7 +137,7 @@ class FileWorker:
         try:
             yield
         except OSError as error:
-            self.loss = Message("its folder cannot be written: {strerror}", strerror=error.strerror)
+            self.loss = Message("its folder cannot be written to: {strerror}", strerror=error.strerror)
         except ValueError as error:
             self.loss = Message("its journal cannot be read ({error})", error=said_by(error))
 
@@ -190,7 +190,7 @@ class FileWorkers:
         return said
 
     def why_none(self) -> str:
-        """Return nothing, because workers may always join."""
+        """Return "", because workers may always join."""
         return ""
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class FileWorkers:
             self.folder.rmdir()  # the last worker to leave removes it
 
     def _listened(self, folder: Path) -> tuple[Listener, Journal]:
-        """Return the signs of life of a worker that does not take part yet."""
+        """Return the listener and the journal of a worker that does not take part yet."""
         if folder.name not in self._waiting:
             self._waiting[folder.name] = Listener(folder / WORKER_BEAT), Journal(folder)
         return self._waiting[folder.name]

@@ -41,21 +41,22 @@ def join_run(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> int:
-    """Take part in a run until it has ended; nothing is written but this worker's own folder in the run.
+    """Take part in a run until it has ended; only this worker's own folder in the run is written.
 
     Args:
         folder: the run, which another process holds; it may not have started yet.
         base, data: present locations of its base and data on this machine.
         device: device to train on; by default the best one, or the one that the recipe names.
         report: called with notes.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop. The trials are given back.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop. The experiments that this
+            process trains are then given back.
 
     Returns:
         The number of waves that this process trained.
 
     Raises:
         LoRALoomError: the run cannot be joined, or its process has ended.
-        Interrupted: a stop was requested; the trials are continued elsewhere.
+        Interrupted: a stop was requested; the experiments are continued elsewhere.
     """
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         run = _wait_for(folder)
@@ -75,7 +76,7 @@ def join_run(
             report(
                 Note(
                     message=Message(
-                        "takes part in {run} with up to {capacity} at a time, on {device}",
+                        "takes part in {run} with up to {capacity} of its experiments at a time, on {device}",
                         run=run.folder,
                         capacity=loaded.capacity,
                         device=loaded.device,
@@ -86,9 +87,7 @@ def join_run(
         finally:
             post.close()
         if stop:
-            raise Interrupted(
-                stop.signal_number, Message("stopped; the search continues without this process")
-            )
+            raise Interrupted(stop.signal_number, Message("stopped; the run continues without this process"))
         report(Note(message=Message("there is nothing left to train in {run}", run=run.folder)))
         return num_waves
 
@@ -135,7 +134,7 @@ class _Found:
 
     Args:
         is_held: whether a process works on it.
-        has_finished: whether it has finished, and no process works on it again.
+        has_finished: whether it has finished and no process is working on it.
         is_planned: whether its process has decided everything that workers must know.
         refusal: why no process can join it.
     """
@@ -150,7 +149,7 @@ def _looked_at(run: Run) -> _Found:
     """Return the present state of a run.
 
     Raises:
-        LoRALoomError: the run is damaged, and not just being written.
+        LoRALoomError: the run is damaged or unreadable, not merely being written.
     """
     look = partial(_look, run)
     try:

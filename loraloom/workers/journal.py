@@ -49,7 +49,7 @@ class ToldState:
 
     Args:
         file: name of the file.
-        num_event_bytes: size of the wave's file of events when the state was sent.
+        num_event_bytes: size of the wave's event file, in bytes, when the state was sent.
     """
 
     file: str
@@ -63,8 +63,8 @@ class WaveRecord:
     Args:
         number: number of the wave.
         checkpoints: checkpoints sent so far, in order.
-        status: whether it is not back yet, came back, or the worker failed with it.
-        end: the state with which it came back.
+        status: `open` until the wave comes back; `returned`, or `failed` if the worker failed with it.
+        end: the state with which it came back; None if it has not.
         problem: why the worker failed, as data.
     """
 
@@ -83,7 +83,7 @@ class Journal:
 
     Raises:
         OSError, ValueError: from any method: the folder is gone, or the journal cannot be read or written. A
-            damaged one stays damaged, because JournalStorage skips some lines that it could not apply.
+            damaged journal stays damaged, because JournalStorage skips some lines that it could not apply.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,18 +102,18 @@ class Journal:
         return bool(self._damage)
 
     def begin(self) -> None:
-        """Create the journal; the worker does this."""
+        """Create the journal; only the worker calls this."""
         with self._damage_noted():
             optuna.create_study(storage=self._storage, study_name=_STUDY)
 
     def note(self, key: str, value: Any) -> None:
-        """Note something about the worker that the other side finds with `noted`."""
+        """Note a value under a key, for the other side to read with `noted`."""
         with self._damage_noted():
             self._study.set_user_attr(key, value)
             _require(self._notes, key, value)
 
     def noted(self, key: str) -> Any:
-        """Return the last noted value; None if there is none, or if the journal is just being created."""
+        """Return the last value noted under a key; None if there is none, or the journal is being created."""
         with self._damage_noted():
             return self._notes.get(key) if self._has_study else None
 
@@ -125,7 +125,7 @@ class Journal:
             return len(self._trials) - 1
 
     def take(self) -> tuple[int, str] | None:
-        """Take the next waiting wave; return its index and the name of its file."""
+        """Take the next waiting wave; return its index and the name of its file, or None if none waits."""
         with self._damage_noted():
             if not any(trial.state == TrialState.WAITING for trial in self._trials):
                 return None

@@ -1,6 +1,7 @@
 """The actor of a Ray worker: it reads a run's rows and base once, and trains wave after wave.
 
-This module does not import Ray: the driver makes the class an actor (`cluster.py`); both exchange bytes.
+The module imports Ray only to fetch sent files: the driver makes the class an actor (`cluster.py`), and both
+exchange bytes.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ class WaveActor:
         Args:
             run: the run's recipe, provenance, split and space, packed.
             moved: present locations of `base` and `data` on this machine, if they were moved.
-            sent: path below the folder of this actor, and the reference of its content in the object store.
+            sent: for each file, its path below this actor's folder and a reference to its content in Ray.
             num_beside: number of other workers that share this machine's memory.
 
         Returns:
-            JSON: name, capacity and device; or the problem.
+            A JSON object with `name`, `capacity` and `device`, or with `name` and `problem`.
         """
         folder = self._scratch.path
         for name, content in unpacked(run).items():
@@ -94,7 +95,7 @@ class WaveActor:
         return found
 
     def recall(self, number: int) -> None:
-        """Request a wave back after the present step."""
+        """Make `train` return the wave with this number after the present step."""
         self._recalled = number
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The sources of a run's workers."""
+"""The choice of where a run's workers come from: other devices, a Ray cluster or processes that join."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_spread(run: Run, recipe: Recipe, ray: RayOptions | None) -> bool:
 
 
 def note_for_joiners(ray: RayOptions | None) -> str:
-    """Return the note in the lock of a run, for processes that want to join it."""
+    """Return the note for the lock of a run, which processes that want to join the run read."""
     return "" if ray is None else ON_RAY
 
 
@@ -39,7 +39,7 @@ def refusal_to_join(run: Run) -> RunError | None:
     """
     on_ray = holder_note(run.folder / LOCK_FILE) == ON_RAY
     if on_ray:
-        what = Message("is trained on a Ray cluster, whose own workers train it")
+        what = Message("is trained on a Ray cluster, so other processes cannot join it")
     elif read_provenance(run).search is None and not is_spread(run, read_run_recipe(run.recipe_file), None):
         what = Message("is a training run, which no other process can join")
     else:
@@ -48,9 +48,9 @@ def refusal_to_join(run: Run) -> RunError | None:
         what,
         where=str(run.folder),
         allowed=Message("a search without --ray, or a training run with `devices`"),
-        fix=Message("For more workers on a Ray cluster, add nodes to it.")
+        fix=Message("For more workers, add nodes to the Ray cluster.")
         if on_ray
-        else Message("To train with several processes, start it with torchrun, `devices` or --ray."),
+        else Message("To train with several processes, start the run with torchrun, `devices` or --ray."),
     )
 
 

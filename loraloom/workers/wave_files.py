@@ -30,12 +30,12 @@ POLL_SECONDS = 0.05
 
 
 def wave_file(number: int) -> str:
-    """Return the name of the file with a wave."""
+    """Return the name of the file of the wave with this number."""
     return f"wave-{number:06d}"
 
 
 def event_file(number: int) -> str:
-    """Return the name of the file with the events of a wave."""
+    """Return the name of the file with the events of the wave with this number."""
     return f"events-{number:06d}.jsonl"
 
 
@@ -52,7 +52,7 @@ class EventFile:
         self._num_taken, self._rest = 0, b""
 
     def read(self) -> int:
-        """Read what has been added; return the size of the part read so far.
+        """Read what has been added; return the number of bytes read so far.
 
         Raises:
             OSError: the file cannot be read.
@@ -65,10 +65,10 @@ class EventFile:
         """Return the events that were read but not taken yet.
 
         Args:
-            until: size of the file up to which they are taken; by default all complete ones.
+            until: number of bytes of the file up to which events are taken; by default all complete lines.
 
         Raises:
-            OSError, ValueError: the file cannot be read, or is shorter.
+            OSError, ValueError: the file cannot be read, or remains shorter than `until`.
         """
         if until is not None:
             self._wait_for(until)

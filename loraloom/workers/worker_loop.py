@@ -1,4 +1,4 @@
-"""The loop of a worker: it loads the base once, and trains wave after wave until it is dismissed."""
+"""The loop of a worker, which trains wave after wave on one loaded base until it is dismissed."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def train_waves(own: WorkerMaterial, post: Post) -> int:
 def train_wave(
     own: WorkerMaterial, wave: Wave, send: Callable[[Update], None], is_recalled: Callable[[], bool]
 ) -> None:
-    """Train a wave until a break, and send its state.
+    """Train a wave until a break, the end of an experiment or a recall, and send its state.
 
     Args:
         own: base and rows of this worker.
         wave: the wave.
         send: called with every update.
-        is_recalled: called after every step.
+        is_recalled: called after every step; returns whether to give the wave back.
 
     Raises:
         LoRALoomError: the wave is invalid, does not fit in memory, or the device failed.

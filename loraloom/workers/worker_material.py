@@ -48,8 +48,8 @@ class WorkerMaterial:
     Args:
         material: base and rows; its experiments are only examples, because each wave has its own.
         capacity: number of experiments that fit in memory together.
-        pass_limit: most tokens of any pass, as in `Setup`: this worker's memory may hold less than another's.
-        limits: limits found when memory ran out in earlier waves, as in `TrainingState`.
+        pass_limit: maximum number of tokens of a pass, by this worker's memory; None for no limit.
+        limits: limits found when memory ran out in earlier waves, by step, as in `TrainingState`.
     """
 
     material: Material
@@ -141,7 +141,7 @@ def _load_base(recipe: Recipe, known: Provenance, device: str | None) -> Base:
 
 
 def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> tuple[int, int | None]:
-    """Return how many of the largest experiments fit in memory together, and the most tokens of a pass.
+    """Return how many of the largest experiments fit in memory, and the limit of a pass in tokens.
 
     Raises:
         TrainingError: not even one fits.

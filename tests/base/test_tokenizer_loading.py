@@ -115,7 +115,7 @@ def test_line_breaks_and_leading_spaces_are_lost_or_kept_as_each_has_it(tiny: Ca
         kept[kind] = [finding.message for finding in found if finding.level != "ok"]
     assert kept["bart"] == []
     for kind in ("marian", "pegasus"):
-        assert any(message.startswith("line breaks of 1 of 1") for message in kept[kind]), kept
+        assert any(message.startswith("line breaks in 1 of 1") for message in kept[kind]), kept
 
 
 def test_a_leading_space_is_said_where_it_is_another_first_token(

@@ -79,7 +79,7 @@ def test_a_token_without_an_embedding_is_found_before_it_crashes_a_pass(mt5: Bas
     every = run_gate(sabotaged, [experiment("a")], {}, rows, packing=True, checks=(*MODEL, *GATE))
     (finding,) = [each for each in every if each.level == "error"]
     assert finding.check == "tokenizer"
-    assert "2 of its 4 tokens exceed the 424 embeddings" in finding.message
+    assert "2 of its 4 tokens are beyond the 424 embeddings" in finding.message
 
 
 def test_spare_embeddings_are_counted(mt5: Base) -> None:

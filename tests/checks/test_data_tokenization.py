@@ -176,6 +176,6 @@ def test_34_what_cannot_come_back_is_a_warning_and_form_a_note() -> None:
     rows = [("你好？", "天地。"), ("你好", "天地龘。"), ("好", "天")]
     form, lost = check_round_trip(seen(rows, tokenizer=knows))
     assert (form.level, form.where) == ("note", "data.jsonl:1")
-    assert form.message.startswith("full-width forms of 1 of 3")
+    assert form.message.startswith("full-width forms in 1 of 3")
     assert (lost.level, lost.where) == ("warning", "data.jsonl:2")
-    assert lost.message.startswith("Han characters of 1 of 3")
+    assert lost.message.startswith("Han characters in 1 of 3")

@@ -122,7 +122,7 @@ def test_a_token_beyond_the_vocabulary_is_found(mt5: Base) -> None:
     batch.input_ids[0, 0] = 424
     (finding,) = gate_module.check_shapes(gate_module.Gate(mt5, EXPERIMENTS, {}, ROWS, rows, batch))
     assert finding.level == "error"
-    assert "token 424 exceeds the 424 embeddings" in finding.message
+    assert "token 424 is beyond the 424 embeddings" in finding.message
 
 
 def test_tensors_of_another_dtype_are_found(mt5: Base) -> None:

@@ -297,4 +297,4 @@ def test_a_frozen_a_does_not_move_and_other_starts_move_further(mt5: Base) -> No
         packing=True,
         checks=[check_movement],
     )
-    assert "up to 2.5 times as far with this start" in said.message
+    assert "up to 2.5 times as far with this initialization" in said.message

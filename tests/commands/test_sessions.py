@@ -55,8 +55,8 @@ def test_a_resume_under_other_versions_says_so_and_writes_both_down(
     under(monkeypatch, torch="9.0.1", transformers="9.1")
     (note,) = notes_of_resume(run)
     assert "resumed with different versions" in note
-    assert f"torch 9.0.1, before {first.versions['torch']}" in note
-    assert f"transformers 9.1, before {first.versions['transformers']}" in note
+    assert f"torch 9.0.1, previously {first.versions['torch']}" in note
+    assert f"transformers 9.1, previously {first.versions['transformers']}" in note
     assert "peft" not in note
     known = read_provenance(run)
     assert known.versions == first.versions  # of the process that began it
@@ -76,8 +76,8 @@ def test_what_counts_is_the_process_before_not_the_first(run: Run, monkeypatch: 
     run.sums_file.unlink()
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
     (note,) = notes_of_resume(run)
-    assert "python 3.99.0, before" in note
-    assert "before 9.9" in note
+    assert "python 3.99.0, previously" in note
+    assert "previously 9.9" in note
     assert len(read_provenance(run).sessions or []) == 4
 
 

@@ -115,7 +115,7 @@ def test_stopped_on_two_it_resumes_on_one_and_says_so(
     ended = warm.call("train", "--resume", run, cwd=tmp_path)
     assert ended.code == 0, ended.stderr
     assert f"resuming after step {step}" in ended.stderr
-    assert "processes: 1, before: 2" in str(events(run, "resume")[-1]["reason"])
+    assert "processes: 1, previously 2" in str(events(run, "resume")[-1]["reason"])
     assert_same_training(run, alone)
 
 
@@ -131,7 +131,7 @@ def test_killed_on_one_it_resumes_on_two(
     leader, follower = ranks.call("train", "--resume", run, cwd=tmp_path)
     assert leader.code == 0, leader.stderr
     assert (follower.code, follower.stderr) == (0, "")
-    assert "processes: 2, before: 1" in str(events(run, "resume")[-1]["reason"])
+    assert "processes: 2, previously 1" in str(events(run, "resume")[-1]["reason"])
     assert_same_training(run, alone)
     again, _ = ranks.call("train", "--resume", run, cwd=tmp_path)
     assert again.code == 0

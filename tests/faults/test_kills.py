@@ -113,7 +113,7 @@ def test_killed_while_the_run_is_made_it_can_begin_anew(
     assert expected.train(run, **at_operation(run, operation)).code == -signal.SIGKILL
     refused = expected.resume(run)
     assert refused.code == 1
-    assert "was stopped before it started" in refused.stderr
+    assert "was interrupted while it was being created" in refused.stderr
     assert f"loraloom train RECIPE --out {run}" in refused.stderr
     assert expected.train(run).code == 0
     expected.assert_same(run)

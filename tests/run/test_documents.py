@@ -70,7 +70,7 @@ def begun() -> Provenance:
 
 def test_the_first_process_is_the_one_that_began_the_run(begun: Provenance) -> None:
     later = ProcessRecord(started="2026-11-28T10:00:00+00:00", versions={"torch": "2.2", "optuna": "4.1"})
-    assert begun.version_changes(later) == ["torch 2.2, before 2.1", "optuna 4.1, before none"]
+    assert begun.version_changes(later) == ["torch 2.2, previously 2.1", "optuna 4.1, previously none"]
     resumed = begun.with_process(later)
     assert [process.started[:10] for process in resumed.sessions or []] == ["2026-11-27", "2026-11-28"]
     assert resumed.version_changes(later) == []

@@ -68,10 +68,10 @@ class DataView:
         split: rows in their three parts.
         settings: the recipe's `data`.
         tokenizer: tokenizer of the base; None if it is unavailable without the model.
-        without_tokenizer: the reason if there is none.
+        without_tokenizer: why there is no tokenizer; "" if there is one.
         retained: rows of data.retain.
         max_new_tokens: maximum number of tokens of an answer; None if nothing will be answered.
-        whole: all rows, if `split` is a sample of rows that are kept in files.
+        whole: all rows, if `split` is a sample of rows that are kept in files; otherwise None.
     """
 
     split: Split
@@ -108,7 +108,7 @@ class DataView:
         return [example for rows in self.parts.values() for example in rows]
 
     def encoded(self, part: Part, side: Side) -> EncodedText:
-        """Tokenize one side of a part, once; needs the tokenizer."""
+        """Tokenize the sources or responses of a part, at most once; needs the tokenizer."""
         assert self.tokenizer is not None
         if (part, side) not in self._encoded:
             rows = sample(getattr(self.split, part))
@@ -118,7 +118,7 @@ class DataView:
         return self._encoded[part, side]
 
     def fitted(self, part: Part) -> FittedSources:
-        """Tokenize and truncate the sources of a part as training does, once; needs the tokenizer."""
+        """Tokenize and truncate the sources of a part as training does, at most once; needs the tokenizer."""
         assert self.tokenizer is not None
         if part not in self._fitted:
             whole, data = self.encoded(part, "source"), self.settings
@@ -142,7 +142,7 @@ def of_sample(seen: int, total: int) -> str:
 
 
 def places(examples: Iterable[Example]) -> str:
-    """Format the lines of rows, or row numbers if unknown: `data.json:3, 8, 21, 34, 55 and 7 more`."""
+    """Format the lines, or else the numbers, of rows: `data.json:3, 8, 21, 34, 55 and 7 more`."""
     by_file: dict[str, dict[str, None]] = {}
     for example in examples:
         number = f"row {example.row}" if example.line is None else str(example.line)
@@ -161,7 +161,7 @@ def first_few(texts: Sequence[str], num_texts: int | None = None) -> str:
 
     Args:
         texts: all of them, or the first ones.
-        num_texts: how many there are; by default those given.
+        num_texts: number of texts in all; by default, the number of those given.
     """
     num_more = (len(texts) if num_texts is None else num_texts) - SHOWN_PLACES
     more = Message(" and {num_texts:,} more", num_texts=num_more) if num_more > 0 else ""
@@ -176,10 +176,10 @@ def share(count: int, total: int) -> str:
 
 
 def shown_side(side: Side) -> Message:
-    """Return the name of a source or a response in messages."""
+    """Return the word for a text of this side in messages: source or response."""
     return _SIDES[side][0]
 
 
 def shown_sides(side: Side) -> Message:
-    """Return the name of several sources or responses in messages."""
+    """Return the word for several texts of this side in messages: sources or responses."""
     return _SIDES[side][1]

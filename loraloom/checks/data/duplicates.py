@@ -25,7 +25,9 @@ from loraloom.text.message import Message
 
 SHARED_BY = 5  # rows; text that this many of them share distinguishes none of them
 SIMILAR_WORDS = Message(
-    "{similar:.0f} % of their {shingle}-character shingles are equal", similar=100 * SIMILAR, shingle=SHINGLE
+    "at least {similar:.0f} % of their {shingle}-character shingles are equal",
+    similar=100 * SIMILAR,
+    shingle=SHINGLE,
 )
 
 
@@ -49,7 +51,7 @@ def check_leakage(view: DataView) -> list[Finding]:
     alone = (
         Message("no source is in two parts of the split")
         if len(parts) > 1
-        else Message("there is only one part")
+        else Message("the split has only one part")
     )
     return findings or [Finding("ok", "leakage", "data", alone)]
 
@@ -183,7 +185,7 @@ def _near_across(view: DataView) -> list[Finding]:
 def _without_shared_text(rows: Sequence[Example]) -> list[str]:
     """Return each source without the pieces that many rows share, in the form used to compare copies.
 
-    A long system text or instruction that all rows share would make every two of them nearly alike. In its
+    A long system text or instruction that all rows share would make any two of them nearly alike. In its
     place is a short hash, so the same question in two tasks differs. A source of which nothing else
     is left is compared as a whole.
     """
@@ -204,9 +206,10 @@ def _without_shared_text(rows: Sequence[Example]) -> list[str]:
 def _near(
     rows: Sequence[Example], texts: Sequence[str], first_later: int = 0
 ) -> list[tuple[Example, Example]]:
-    """Find rows from `first_later` on that nearly repeat an earlier one, before `first_later` if it is not 0.
+    """Find rows that nearly repeat an earlier one.
 
-    Later turns of one conversation, with their history, are naturally similar and do not count.
+    If `first_later` is not 0, only rows from this index on can be later ones, and only rows before it earlier
+    ones. Later turns of one conversation, with their history, are naturally similar and are left out.
     """
     owners = [(example.path, example.row) for example in rows]
     found: dict[int, int] = {}

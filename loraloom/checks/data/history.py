@@ -35,7 +35,7 @@ def check_history(view: DataView) -> list[Finding]:
             )
         ]
     if columns or view.settings.conversation_history:
-        message = Message("{of_rows}, with the earlier turns in its source", of_rows=of_rows)
+        message = Message("{of_rows}, with the earlier turns in the source", of_rows=of_rows)
         if not columns:
             message = Message(
                 "{message}; with `false`, each would be trained on its last question alone", message=message

@@ -34,7 +34,7 @@ class Backend(Protocol):
     """Interface for converting texts to tokens and back."""
 
     def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
-        """Tokenize each text, without padding or truncation; Marian has another model for targets."""
+        """Tokenize each text, without padding or truncation; Marian has a separate model for targets."""
 
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Decode each row of token ids, special tokens included."""
@@ -47,7 +47,7 @@ class Backend(Protocol):
 
 
 class FastBackend:
-    """A tokenizer of the `tokenizers` package, without the settings its file stores from an earlier call.
+    """A tokenizer of the `tokenizers` package, without the padding and truncation that its file stores.
 
     Args:
         tokenizer: the tokenizer; its padding and truncation are disabled.
@@ -172,7 +172,7 @@ class TextTokenizer:
         return [without_start(ids, start) for ids in self.ids(texts, as_target=True)]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Decode token ids without padding and the tokens around a text; those that users added are text."""
+        """Decode token ids, except padding and the tokens around a text; tokens that users added are kept."""
         ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 

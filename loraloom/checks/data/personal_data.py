@@ -102,7 +102,7 @@ def personal_kinds(text: str) -> Iterator[str]:
 
 
 def _without(text: str, pattern: re.Pattern[str], is_real: Callable[[str], bool]) -> str:
-    """Blank out the matches of a pattern in a text that are real."""
+    """Blank out the matches of a pattern in a text that `is_real` confirms."""
     return pattern.sub(
         lambda match: "\0" * len(match.group()) if is_real(match.group()) else match.group(), text
     )

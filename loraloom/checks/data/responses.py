@@ -65,7 +65,7 @@ def _one_response(rows: Sequence[Example], responses: Sequence[str]) -> list[Fin
         fix = Message("Check that data.columns names the right column.")
         return [Finding("error", "alike", places(same), message, fix)]
     message = Message(
-        "{share} training rows have the same response, which the model will then give to everything",
+        "{share} training rows have the same response, which the model will then give to every source",
         share=share(count, len(rows)),
     )
     return [Finding("warning", "alike", places(same), message, Message("Remove most of them."))]

@@ -40,7 +40,7 @@ def _round_trip(view: DataView, side: Side) -> list[Finding]:
             "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
         )
         message = Message(
-            "{kind} of {subject} are lost by tokenizing and decoding{of_sample}",
+            "{kind} in {subject} are lost by tokenizing and decoding{of_sample}",
             kind=kind,
             subject=subject,
             of_sample=of_encoded_sample(view, side),
@@ -79,12 +79,12 @@ FORMS = {
         "Answers will contain no line breaks; write lists and paragraphs as sentences, or use another base."
     ),
     "spaces": Message("Repeated spaces become one, and those at either end are removed."),
-    "full-width forms": Message("The tokenizer writes ，？！ as ,?! ; metrics compare them as equal."),
+    "full-width forms": Message("The tokenizer writes ，？！ as ,?! ; metrics treat them as equal."),
 }
 
 
 def differences(text: str, back: str) -> list[str]:
-    """List the kinds of characters, never which ones, that a text lost by tokenizing and decoding."""
+    """List the kinds of characters, never the characters, that a text lost by tokenizing and decoding."""
     kinds: list[str] = []
     if text.count("\n") != back.count("\n"):
         kinds.append(Message("line breaks"))

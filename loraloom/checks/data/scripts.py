@@ -56,7 +56,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def check_scripts(view: DataView) -> list[Finding]:
-    """Find rows in a different script from nearly all others, and traditional among simplified characters."""
+    """Find rows in a different script from nearly all others, and traditional characters among simplified."""
     findings = []
     summaries: list[str] = []
     for side in ("source", "response"):
@@ -76,7 +76,7 @@ def check_scripts(view: DataView) -> list[Finding]:
 def _few_among_many(
     rows: Sequence[Example], kinds: Sequence[str], side: Side, wording: str
 ) -> tuple[list[Finding], str]:
-    """Create a note for every kind that few rows are of, and describe the shares of all kinds."""
+    """Create a note for every script or form that few rows are in, and describe the shares of all."""
     by_kind: dict[str, list[Example]] = {}
     for example, kind in zip(rows, kinds, strict=True):
         if kind:

@@ -1,4 +1,4 @@
-"""Rows that repeat one another, among rows that are kept in files: all of them, by hashes of their texts."""
+"""Search for rows that repeat one another among all rows kept in files, by hashes of their texts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Repeats(NamedTuple):
 
     @property
     def later(self) -> list[Example]:
-        """The rows that repeat another."""
+        """The rows in `pairs` that repeat an earlier one."""
         return [later for later, _ in self.pairs]
 
 
@@ -55,10 +55,10 @@ def stored_sources(earlier: Sequence[Sequence[Example]], rows: Sequence[Example]
 
 
 def stored_copies(split: Split, *, by_language: bool) -> tuple[Repeats, Repeats]:
-    """Pair rows with an earlier row of any part that is identical, and with one that only shares the source.
+    """Pair rows with an earlier identical row of any part, and rows with one that only shares the source.
 
     Args:
-        by_language: whether rows to answer in different languages have different sources.
+        by_language: whether equal sources to be answered in different languages count as different.
     """
     parts = list(stored_parts(split).values())
     sources = np.concatenate([own.file.keys[own.numbers] for own in parts])
@@ -77,10 +77,10 @@ def stored_responses(split: Split, part: HeldOut, shortest: int) -> tuple[Repeat
     """Pair held-out rows with the first training row that has the same response.
 
     Args:
-        shortest: characters of the responses that count.
+        shortest: minimum number of characters of a response that counts.
 
     Returns:
-        The pairs, and the number of held-out rows with such responses.
+        The pairs, and the number of held-out rows with responses of at least this length.
     """
     parts = stored_parts(split)
     if part not in parts:

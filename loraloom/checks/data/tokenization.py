@@ -83,7 +83,7 @@ def check_truncation(view: DataView) -> list[Finding]:
                 else ""
             )
             message: str = Message(
-                "{what}{of_sample}{kinds}; {tight} would cut 1 %, {whole} none",
+                "{what}{of_sample}{kinds}; a limit of {tight} would cut 1 %, {whole} none",
                 what=what,
                 of_sample=of_encoded_sample(view, side),
                 kinds=kinds,
@@ -107,7 +107,7 @@ def check_truncation(view: DataView) -> list[Finding]:
             )
         else:
             message = Message(
-                "no training {side} is cut at {limit} tokens{of_sample}; {tight} would cut 1 %",
+                "no training {side} is cut at {limit} tokens{of_sample}; a limit of {tight} would cut 1 %",
                 side=shown_side(side),
                 limit=limit,
                 of_sample=of_encoded_sample(view, side),
@@ -148,7 +148,7 @@ def check_answer_length(view: DataView) -> list[Finding]:
         places=places(rows),
     )
     fix = Message(
-        "Set {key}: {max_target_length}, which is data.max_target_length, or remove it.",
+        "Set {key}: {max_target_length} (the value of data.max_target_length), or remove {key}.",
         key=key,
         max_target_length=view.settings.max_target_length,
     )
@@ -213,7 +213,7 @@ def _bytes(view: DataView, side: Side) -> Finding:
     by_count = sorted(zip(counts, encoded.rows, strict=True), key=lambda pair: -pair[0])
     rows = [example for count, example in by_count if count]  # worst first
     message = Message(
-        "{spelt}, because the vocabulary lacks characters of {share} rows",
+        "{spelt}, because {share} rows contain characters that the vocabulary lacks",
         spelt=spelt,
         share=share(len(rows), len(encoded.ids)),
     )
@@ -237,5 +237,5 @@ def _within(lengths: npt.NDArray[np.int64], part: float) -> int:
 
 
 def of_encoded_sample(view: DataView, side: Side) -> str:
-    """Describe the encoded sample, if not all rows were encoded."""
+    """Describe for a message that not every row was encoded; "" if all were."""
     return of_sample(len(view.encoded("train", side).rows), view.num_rows("train"))

@@ -13,7 +13,7 @@ from loraloom.run.documents.document import Document, Integer, Part, Text, to_st
 
 FORMAT = 1
 BASE_NAME = "base"
-# The figures by which experiments are ranked and compared in pairs.
+# The figure by which experiments are ranked and compared in pairs.
 DECIDING = "chrf"
 # The verdicts on a significant difference in a figure for which higher or lower is better.
 CLEAR = ("better", "worse")
@@ -36,9 +36,9 @@ class Difference:
     Args:
         model, against: the models; an experiment with several seeds counts as one model.
         metric: name of the figure.
-        difference: model minus against, over all rows.
+        difference: `model` minus `against`, over all rows.
         low, high: the 95 % confidence interval of the difference.
-        p_value: two-sided, for no difference; corrected if several were tested at once.
+        p_value: two-sided p-value of no difference; corrected if several differences were tested at once.
         verdict: the result in words; better or worse depends on whether higher is better.
     """
 
@@ -72,7 +72,7 @@ class Movement:
     """‖ΔW‖ / ‖W‖ in the Frobenius norm.
 
     Args:
-        total: over all adapted linears together.
+        total: movement of all adapted linears together.
         kinds: movement by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
     """
 
@@ -121,7 +121,7 @@ class GroupRecord(Part):
 
 
 class Recommendation(Part):
-    """The experiment to use, and why; None if the rows do not decide it."""
+    """The experiment to use, or None if the rows do not decide it, and why."""
 
     experiment: str | None
     sentence: Text
@@ -149,7 +149,7 @@ class LanguagePair(Part):
         source_lang, target_lang: the tokenizer's codes.
         num_rows: number of rows with a known answer; 0 if only rows of `data.retain` have this pair.
         figures: figures by model and name, over these rows.
-        differences: each experiment against the base, in the deciding figures.
+        differences: each experiment against the base, in the most important figures.
         retain_losses: losses by model, on this pair's rows of `data.retain`.
     """
 
@@ -162,12 +162,12 @@ class LanguagePair(Part):
 
 
 class Comparison(Document):
-    """A comparison.
+    """A comparison of base and adapters on the same rows.
 
     Args:
         file: path of the file; not stored in it.
         what: the rows that were answered: `test`, `eval` or `prompts`.
-        time: time of the comparison; what an adapter learns later is not in it.
+        time: time of the comparison; what an adapter learns later does not affect it.
         num_judged: number of rows that the figures cover: those with a known answer, if some have one.
         num_truncated_sources: number of sources that were truncated.
         took_part_in_a_choice: whether these rows also chose the checkpoints.
@@ -179,8 +179,8 @@ class Comparison(Document):
         signatures: figure → how it was computed; empty if no row has a known answer.
         groups: the experiments' figures over their seeds.
         pairs: each pair of experiments, compared in the deciding figure.
-        ranking: the experiments, best first.
-        languages: for a multilingual base, each pair of languages, by falling number of rows.
+        ranking: the experiments, best first; None if no row has a known answer.
+        languages: for a multilingual base, the pairs of languages, those with the most rows first.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)

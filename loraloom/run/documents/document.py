@@ -25,7 +25,7 @@ JsonObject = dict[str, Any]
 
 
 def to_json(value: Any) -> str:
-    """Return a value as JSON: readable, without ASCII escapes, NaN refused; messages as text."""
+    """Return a value as indented JSON without ASCII escapes; messages become text, and NaN is refused."""
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False, default=_part_to_json)
     return text + "\n"
 
@@ -41,7 +41,7 @@ def to_stored_json(value: Any) -> str:
 def _part_to_json(value: object) -> JsonObject:
     if isinstance(value, Part):
         return {key: to_data(inner) for key, inner in value.to_json().items()}
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def read_json(path: Path) -> Any:
@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
         raise RunError(
             Message("the run has no {name}", name=path.name),
             where=str(path.parent),
-            fix=Message("Is this a run directory?"),
+            fix=Message("Check that this is a run directory."),
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(Message("cannot be read"), where=str(path), found=str(error)) from None
@@ -106,7 +106,7 @@ Text = Annotated[str, PlainValidator(from_data)]
 """Text for people: a message, stored as its data; files of older versions have its text."""
 
 Integer = Annotated[int, BeforeValidator(_integer)]
-"""A whole number; text and truth values are not converted."""
+"""A whole number; text and booleans are not converted."""
 
 
 class Part(BaseModel):
@@ -120,7 +120,7 @@ class Part(BaseModel):
 
 
 class Document(Part):
-    """A JSON file of a run: written by one verb, read by others, and possibly edited in between.
+    """A JSON file of a run: written by one command, read by others, and possibly edited in between.
 
     A document with a `format` that this version does not know is refused; `REMEDY` is what the message
     recommends in that case, and if the file is damaged.
@@ -138,7 +138,7 @@ class Document(Part):
             fix: what to do if it cannot be used; by default `REMEDY`.
 
         Raises:
-            RunError: the file is missing, damaged, or of another format.
+            RunError: the file is missing, damaged, or in an unknown format.
         """
         fix = cls.REMEDY if fix is None else fix
         values = read_json(path)
@@ -162,5 +162,5 @@ class Document(Part):
         return to_stored_json(self.to_json())
 
     def replaced(self, **changes: Any) -> Self:
-        """Return the same document with other values of some keys."""
+        """Return a copy of this document with some values replaced."""
         return self.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""Predicted resources of a training, as provenance.json stores them: memory, time and disk space."""
+"""Predicted resources of a training run, as provenance.json has them: memory, time and disk space."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Memory:
     Args:
         peak_bytes: peak of the whole process; loading and the checks may already have reached it.
         loaded_bytes: memory in use before the first step: libraries, base, rows.
-        base_bytes: the part of it that is frozen weights.
+        base_bytes: the part of `loaded_bytes` that is frozen weights.
         phase: the work that needs the most additional memory: training, evaluation, answers or saving.
         parts: bytes of that phase by purpose, the largest first.
         free_bytes: memory available in addition to what is loaded.
-        pass_limit: most tokens of a pass, if a whole micro-batch does not fit; None if it fits.
+        pass_limit: maximum number of tokens of a pass if a whole micro-batch does not fit; None if it fits.
     """
 
     peak_bytes: int
@@ -91,10 +91,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted resources of a training.
+    """Predicted resources of a training run.
 
     Args:
-        waves: the experiments that train together.
+        waves: names of the experiments that train together, wave by wave.
         memory, disk: predicted memory and disk space.
         pace: predicted duration; None if a signal arrived before the timed step had ended.
         traffic: data exchanged between processes; None if there is only one.
@@ -107,7 +107,7 @@ class Prediction:
     traffic: Traffic | None = None
 
     def for_processes(self, number: int) -> Prediction:
-        """Return the prediction with the traffic of another number of processes."""
+        """Return the prediction with the traffic of this number of processes."""
         if self.traffic is None or self.traffic.num_ranks == number:
             return self
         return replace(self, traffic=None if number == 1 else self.traffic.among(number))

@@ -62,6 +62,8 @@ class SearchRequest(Part):
     Args:
         space: key → choices or range.
         trials: number of trials.
+        sampler: name of the sampler.
+        halving: whether to stop the worse half of the trials early.
     """
 
     space: dict[str, JsonValue]
@@ -77,14 +79,14 @@ class Provenance(Document):
         started: time at which it was started, with its zone.
         folder: the folder that the recipe's relative paths start from.
         versions: versions of Python and of every package that a result depends on.
-        data: each file's name, and its sha256.
-        retain: sha256 of the file to measure forgetting on; if there are several, sha256 by name.
+        data: sha256 of each data file, by name.
+        retain: sha256 of the file of `data.retain`, or of several files by name; None without it.
         seeds: seed of each experiment.
         allowed: checks whose errors the user allows.
         choices: automatic choices; empty until the base has been loaded.
         base: the base; None until it has been loaded.
         waves: the experiments that train together; None until that is decided.
-        plan: predicted resources of the training; a plan of another version is kept unchanged.
+        plan: predicted resources of the training run; a plan of another version is kept unchanged.
         search: the request, if the run is a search.
         together: number of trials of a search that train at once.
         sessions: every process that worked on the run; None if it was never resumed.
@@ -110,7 +112,7 @@ class Provenance(Document):
 
     @property
     def prediction(self) -> Prediction | None:
-        """Predicted resources of the training; None if unknown or written by another version."""
+        """Predicted resources of the training run; None if unknown or written by another version."""
         return self.plan if isinstance(self.plan, Prediction) else None
 
     @property
@@ -120,12 +122,12 @@ class Provenance(Document):
 
     @property
     def pass_limit(self) -> int | None:
-        """Most tokens of any pass, by the prediction of memory; None for no limit."""
+        """Maximum number of tokens of a pass, by the prediction of memory; None for no limit."""
         return int(self.choices["pass_limit"].value) if "pass_limit" in self.choices else None
 
     @property
     def newest_process(self) -> ProcessRecord:
-        """The process that worked on the run last."""
+        """The latest process that worked on the run."""
         return self.sessions[-1] if self.sessions else self._first_process
 
     @property
@@ -142,21 +144,21 @@ class Provenance(Document):
         return self.replaced(sessions=[*(self.sessions or [self._first_process]), process])
 
     def version_changes(self, process: ProcessRecord) -> list[str]:
-        """Return the versions that differ from the previous process's: `torch 2.11.0, before 2.13.0`."""
+        """Return the versions that differ from the previous process's: `torch 2.11.0, previously 2.13.0`."""
         before = self.newest_process.versions
         return [
-            Message("{name} {own}, before {before}", name=name, own=own, before=before.get(name, "none"))
+            Message("{name} {own}, previously {before}", name=name, own=own, before=before.get(name, "none"))
             for name, own in process.versions.items()
             if before.get(name) != own
         ]
 
     @property
     def processes_change(self) -> str:
-        """`processes: 2, before: 1` if a resume has another number of processes; otherwise ""."""
+        """A note like `processes: 2, previously 1` if the last resume changed the number; otherwise ""."""
         counts = [each.processes or 1 for each in self.sessions or []]
         if len(counts) < 2 or counts[-1] == counts[-2]:
             return ""
-        return Message("processes: {now}, before: {before}", now=counts[-1], before=counts[-2])
+        return Message("processes: {now}, previously {before}", now=counts[-1], before=counts[-2])
 
     def to_json(self) -> JsonObject:
         """Return the file's content."""

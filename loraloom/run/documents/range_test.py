@@ -19,9 +19,9 @@ class RateResult:
     """Result of one learning rate.
 
     Args:
-        learning_rate: constant, after a short warm-up.
+        learning_rate: the rate, which is constant after a short warm-up.
         eval_loss: loss after the steps; None if the training did not stay finite.
-        gain: base's loss minus eval_loss.
+        gain: the base's loss minus `eval_loss`; None if that is None.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -32,13 +32,13 @@ class RateResult:
 
 
 class RangeTest(Document):
-    """A learning rate to use, and why.
+    """The result of a range test: a learning rate to use, and why.
 
     Args:
         run: folder of the test's own run, which contains the file; not stored in it.
         experiment: the experiment whose settings were used.
         num_steps: number of steps at every rate.
-        num_eval_rows: number of rows of the eval loss.
+        num_eval_rows: number of rows over which the eval loss was computed.
         base_eval_loss: loss without an adapter.
         results: results in the order of the rates.
         suggestion: the suggested rate; None if no rate helped.
@@ -46,7 +46,7 @@ class RangeTest(Document):
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
-    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` makes another.")
+    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` creates a new one.")
 
     run: str = ""
     format: int

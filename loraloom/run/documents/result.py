@@ -61,7 +61,7 @@ class Result(Document):
     Args:
         experiments: results by name.
         steps: number of steps of the whole run.
-        wall_seconds: time since its verb began.
+        wall_seconds: duration of the command that finished the run.
         peak_bytes: peak memory of the process.
     """
 

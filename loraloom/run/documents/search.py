@@ -30,8 +30,8 @@ class Trial:
     Args:
         name: `trial-0007`, the name of its adapter and experiment, for Optuna's trial 7.
         parameters: dotted key → value.
-        status: as for an experiment; a `pruned` trial was replaced by another one.
-        figure: its best figure so far, by the recipe's metric_for_best_model.
+        status: as for an experiment, or `training`; a `pruned` trial was replaced by another one.
+        figure: its best value so far of the recipe's metric_for_best_model; None before an evaluation.
         steps, best_step: number of steps taken, and the step of the best figure.
         forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
         rungs: its figure at each rung reached, by percentage of its steps.
@@ -62,18 +62,18 @@ class Trial:
 
 
 class SearchRecord(Document):
-    """A search.
+    """The trials of a search, and the best of them.
 
     Args:
         metric: metric by which trials are ranked.
         best: the trial with the best figure; None if none has finished.
         trials: the trials in the order in which they were drawn.
-        importances: dotted key → share, once the search has ended; empty if it cannot be determined.
+        importances: dotted key → share of the importance, once the search has ended; empty if unknown.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
     REMEDY: ClassVar[str] = Message(
-        "`loraloom search RECIPE --resume RUN` continues from it, if it can be read."
+        "`loraloom search RECIPE --resume RUN` continues from this file, if it can be read."
     )
 
     format: int

@@ -27,7 +27,7 @@ class SplitRecord(Document):
     """The rows of a run.
 
     Args:
-        files: each file's name, as the user wrote it, and its sha256.
+        files: sha256 of each file, by its name as the user wrote it.
         train, eval, test: the rows of each part, in file order.
         dropped: invalid rows that `data.on_invalid: drop` left out.
         ranges: for rows that are kept in files, instead of `train`, `eval` and `test`: the numbers of each

@@ -2,9 +2,9 @@
 
     {"event": "train", "time": "2026-11-27T14:34:25+00:00", "step": 1, "experiment": "wide", …}
 
-Long functions take a `Report` and call it with each event; events of the run's history are also written to
-events.jsonl (`Run.append_event`). A kind's version is written if it is above 1. A line with a newer version,
-an unknown kind or invalid values is read as an `UnknownEvent`, which readers ignore.
+Long-running functions take a `Report` and call it with each event; events of the run's history are also
+written to events.jsonl (`Run.append_event`). A kind's version is written if it is above 1. A line with a
+newer version, an unknown kind or invalid values is read as an `UnknownEvent`, which readers ignore.
 """
 
 from loraloom.run.events.announcements import (

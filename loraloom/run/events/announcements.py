@@ -101,13 +101,13 @@ class StepTiming(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan(Event):
-    """The plan of a training, made before its first step.
+    """The plan of a training run, made before its first step.
 
     Args:
         folder: folder of the run.
         choices: every automatic choice, with its reason.
         plan: predicted resources; None if unknown.
-        findings: whether memory and disk are sufficient.
+        findings: findings on whether memory and disk space are sufficient.
     """
 
     kind: ClassVar[str] = "plan"

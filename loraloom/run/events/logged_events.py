@@ -132,9 +132,9 @@ class MemoryLimit(Event):
     Args:
         step: first step of the run with the new limits.
         phase: `training`, `evaluation`, or `lifted`: an experiment failed and earlier limits no longer apply.
-        experiment: the one that failed.
-        tried: tokens in a pass, or rows in a batch, that were too many.
-        pass_tokens, eval_rows: the new limits; None for none.
+        experiment: the experiment that failed; None if none did.
+        tried: number of tokens in a pass, or of rows in a batch, that was too large.
+        pass_tokens, eval_rows: the new limits; None for no limit.
     """
 
     kind: ClassVar[str] = "memory"
