@@ -1,7 +1,7 @@
 """The frozen base's own dropout, drawn from each experiment's seed like all other randomness.
 
 It is off unless a recipe sets `training.base_dropout`. The stock Trainer trains with the dropout in the
-model's config, which readers of LoRA papers do not expect and which the article's recipe had.
+model's config, which readers of LoRA papers do not expect, and which `recipes/article.yaml` keeps.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class BaseDropout(nn.Module):
         return x * torch.cat(masks)
 
     def _use(self, running: AdapterPass) -> str:
-        """Name what a mask is drawn for, because a stack drops its embeddings and its output with one module.
+        """Return the name to draw a mask for: a stack drops its embeddings and its output with one module.
 
-        Modules of a layer are used once per pass, and again, with the same mask, when it is recomputed.
+        Modules of a layer are used once per pass, and again, with the same mask, if the layer is recomputed.
         """
         return self.name if self.is_in_layer else f"{self.name}#{running.count_use(self.name)}"
 
@@ -99,7 +99,7 @@ def attention_mask(
         like: [rows, heads, queries, keys].
 
     Returns:
-        A mask of the same shape; 0 if a query and a key belong to different examples.
+        A mask of this shape: 0 or 1 / (1 - p); 0 if a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
     if own := draws.slices.get(slot):  # skip the draws of earlier examples
@@ -119,7 +119,7 @@ def attention_mask(
 
 @contextmanager
 def base_dropout(base: Base, p: float) -> Any:
-    """Make the base drop with probability `p` in passes that have draws.
+    """Apply dropout with probability `p` inside the base, in passes that have draws.
 
     Source of the positions: transformers' T5, which drops embeddings, attention weights, feed-forward
     activations and every sub-layer's output.
@@ -190,7 +190,7 @@ def _attend(
 
 # One name for the whole process; differences between bases are looked up by module.
 AttentionInterface.register(ATTENTION, _attend)
-# Attention implementations without their own masks get none (transformers.masking_utils): unmask padding.
+# Without a mask function of its own, an attention implementation gets no mask (transformers.masking_utils).
 AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 

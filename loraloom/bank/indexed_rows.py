@@ -14,7 +14,7 @@ class IndexedRows:
 
     Args:
         slots: the adapter of each row.
-        expansion: the same as in `Rows`.
+        expansion: as in `Rows`.
     """
 
     slots: tuple[str | None, ...]

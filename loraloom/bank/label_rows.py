@@ -1,4 +1,4 @@
-"""Label rows of a batch, padded to a rounded number, so that the host does not wait for the device.
+"""Label rows of a batch, padded to a rounded number so that the host does not wait for the device.
 
 `objective.span_losses` finds the labels on the device, and the host must wait to learn how many there are.
 Here they are found before the batch is copied there, and padded to a rounded number.
@@ -29,7 +29,7 @@ class LabelRows:
     Args:
         positions: int64 [n], in the flattened labels; 0 for padding.
         labels: int64 [n]; 0 for padding.
-        spans: int64 [n], the number of the span that each belongs to; the number of spans for padding.
+        spans: int64 [n], the index of the span that each belongs to; for padding, the number of spans.
         places: int64 [rows · len], the label row of each position; -1 if it has no label.
     """
 

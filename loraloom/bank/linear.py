@@ -33,7 +33,7 @@ class BankLinear(nn.Module):
     Args:
         base: the frozen linear; it owns its weights, this module owns none.
         name: its path in the model; the random numbers of its adapters are functions of it.
-        sides: the side of its input tokens, once for each time that a pass uses it.
+        sides: for each time that a pass uses it, the side that its input tokens belong to.
         current_pass: the current pass of the base.
     """
 
@@ -73,12 +73,12 @@ class BankLinear(nn.Module):
         return self._stacks
 
     def attach(self, slot: str, kind: UpdateKind, update: Update) -> None:
-        """Add the part of an adapter."""
+        """Add the part of an adapter in this linear."""
         self.updates[slot], self._kinds[slot] = update, kind
         self._stacks = None
 
     def drop(self, slot: str) -> None:
-        """Remove the part of an adapter, if it has one here."""
+        """Remove the part of an adapter, if it has one in this linear."""
         if self.updates.pop(slot, None) is not None:
             del self._kinds[slot]
             self._stacks = None
@@ -97,11 +97,11 @@ class FusedLinear(Protocol):
 
 
 class _PassSpans(NamedTuple):
-    """The spans of adapters in a batch of some size.
+    """The spans of adapters in a batch with a given number of rows.
 
     Args:
-        spans: in rows of the batch, or among `rows`.
-        rows: int64, the rows that have an adapter, if each adapter's are not contiguous.
+        spans: the spans, as rows of the batch, or as indices into `rows` if these are given.
+        rows: int64 [n], the rows that have an adapter; None if each adapter's rows are contiguous.
     """
 
     spans: Sequence[Span]
@@ -111,11 +111,11 @@ class _PassSpans(NamedTuple):
 class AdapterPass:
     """One pass over the base, and the backward pass that follows.
 
-    It computes once what all linears need: which adapter owns which rows, and which share a product.
+    It computes once what all linears need: which adapter owns which rows, and which adapters share a product.
 
     Args:
         rows: the owner of each row of a batch.
-        fused: how the linears compute, if not each by its own stacks.
+        fused: computes the linears; None if each is computed by its own stacks.
     """
 
     def __init__(self, rows: Rows | IndexedRows, fused: FusedLinear | None = None) -> None:
@@ -143,7 +143,7 @@ class AdapterPass:
         return y.index_copy(0, index, self._add(linear, x[index], y[index], spans))
 
     def count_use(self, module: str) -> int:
-        """Return how many times a module was used earlier in this pass."""
+        """Count a use of a module, and return the number of its earlier uses in this pass."""
         self._num_uses[module] += 1
         return self._num_uses[module] - 1
 
@@ -159,7 +159,7 @@ class AdapterPass:
         return linear.base(x) if y is None else y
 
     def _draw(self, linear: BankLinear, device: torch.device) -> Draw | None:
-        """Return how dropout is drawn for the input of a linear; None if nothing is dropped."""
+        """Return a function that draws dropout for a linear's input; None if nothing is dropped."""
         draws = self.draws
         if draws is None:
             return None
@@ -203,7 +203,7 @@ def open_pass(
         slots: the adapters.
         rows: the owner of each row of a batch.
         follows: an earlier pass since which no adapter has changed, such as that of the previous token.
-        fused: how the linears compute, if not each by its own stacks.
+        fused: computes the linears; None if each is computed by its own stacks.
 
     Raises:
         BankError: an owner has no adapter here, another thread is using the base, or a pass is open

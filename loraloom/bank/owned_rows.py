@@ -1,4 +1,4 @@
-"""Which rows of a batch belong to which adapter, for modules that compute these rows apart from others."""
+"""The rows of a batch that each adapter owns, for modules that compute them apart from other rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from loraloom.data.ownership import Rows
 
 
 def owned_rows(base: Base, num_rows: int, module: str) -> list[tuple[str, slice | Tensor]]:
-    """Return the adapters of the open pass and their rows; slices follow one another, in order.
+    """Return the adapters of the open pass and their rows; an empty list if no pass is open.
 
     Args:
         base: the base, with the adapters attached.
         num_rows: number of rows of the batch.
         module: name of the module that computes the batch, for messages.
+
+    Returns:
+        Each adapter with its rows: slices, in ascending order, or int64 [n], in any order.
     """
     running = base.current_pass.get()
     if running is None:

@@ -30,7 +30,7 @@ def seed_for(seed: int, *purpose: object) -> int:
 
 @dataclass(frozen=True)
 class DrawnSlice:
-    """The slice of an adapter's micro-batch that a pass computes, as its random numbers depend on it.
+    """The slice of an adapter's micro-batch that a pass computes, as far as random numbers depend on it.
 
     Args:
         first: the number of its first example in the micro-batch.
@@ -50,7 +50,7 @@ class Draws:
         steps: each adapter's own step, from 0.
         micro_batch: which of the step's micro-batches this is, from 0.
         segments: for each side and adapter, the positions of its examples in its rows.
-        slices: for adapters whose micro-batch takes several passes. Numbers are drawn for the whole
+        slices: slice of each adapter whose micro-batch takes several passes. Numbers are drawn for the whole
             micro-batch, and a pass uses those of its slice, because a shorter draw would give different ones.
     """
 
@@ -129,7 +129,7 @@ class Rows:
     Args:
         slots: the owner of each span: an adapter, or the base.
         num_rows: number of rows of each span.
-        expansion: rows of the decoder for each row (beams); rows of the encoder are not expanded.
+        expansion: number of decoder rows (beams) for each row; rows of the encoder are not expanded.
         draws: what determines random numbers; without it, nothing is dropped.
     """
 
@@ -147,7 +147,7 @@ class Rows:
         return frozenset(slot for slot in self.slots if slot is not BASE)
 
     def spans(self, num_rows: int, module: str) -> list[tuple[str | None, int, int]]:
-        """Return slot, first row and end of each span, in a batch of `num_rows` rows."""
+        """Return slot, first row, and the row after the last of each span, in a batch of `num_rows` rows."""
         total = sum(self.num_rows)
         factor = self.expansion if num_rows == total * self.expansion else 1
         assert num_rows == total * factor, f"{module} got {num_rows} rows; {total} have an owner"
@@ -183,7 +183,7 @@ def training_rows(
     micro_batch: int,
     slices: Mapping[str, DrawnSlice] | None = None,
 ) -> Rows:
-    """Return the ownership of a training batch, with its random numbers."""
+    """Return the ownership of a training batch, with `Draws` made from the other arguments."""
     owners = [slot for slot in batch.slots if slot is not None]
     segments: dict[Side, dict[str, tuple[Segment, ...]]] = {
         side: {slot: own for slot, own in zip(batch.slots, of_spans, strict=True) if slot is not None}

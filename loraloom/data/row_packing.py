@@ -46,7 +46,7 @@ class Arrangement(NamedTuple):
 def arrange(slots: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arrangement:
     """Arrange the examples of every slot in rows.
 
-    Rows as wide as the longest example leave a quarter of a batch of five empty, and wider ones less, but
+    Rows as wide as the longest example leave a quarter of a batch of five empty. Wider rows leave less, but
     the cost of attention grows with the square of the width. The cheapest of a few widths is chosen.
 
     Args:
@@ -83,7 +83,7 @@ def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[
     First-fit decreasing by target length (Johnson, 1973: at most 11/9 of the optimum plus a constant).
 
     Args:
-        examples: token ids without padding; lengths differ.
+        examples: token ids without padding, of any lengths.
         capacity: source tokens and target tokens that fit in a row.
 
     Returns:

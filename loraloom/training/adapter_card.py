@@ -1,6 +1,7 @@
 """The model card of an adapter: its base, its data, its training, and code that loads it.
 
-It contains only facts that identical trainings share: no times, no paths of this machine, no text of a row.
+It contains only facts that are the same for identical trainings: no times, no paths of this machine and no
+text of a row.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OF_ADAPTER = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
 def adapter_card(facts: Facts) -> str:
-    """Write the README.md of an adapter folder."""
+    """Return the contents of an adapter folder's README.md."""
     return "\n".join(
         [
             front_matter(facts, "peft"),
@@ -39,7 +40,7 @@ def adapter_card(facts: Facts) -> str:
 
 
 def title(facts: Facts) -> str:
-    """Write the heading of an adapter's card."""
+    """Return the heading of an adapter's card."""
     name = filled(
         "{experiment}: a LoRA adapter for {base}", experiment=facts.experiment.name, base=facts.base
     )
@@ -47,7 +48,13 @@ def title(facts: Facts) -> str:
 
 
 def front_matter(facts: Facts, library: str, *tags: str) -> str:
-    """Write the YAML that Hugging Face reads."""
+    """Return the YAML at the top of a card, which Hugging Face reads.
+
+    Args:
+        facts: facts in the card.
+        library: name of the library that loads the model: `peft` for an adapter.
+        tags: tags of the model besides the usual ones.
+    """
     relation, base = {"peft": "adapter"}.get(library, "finetune"), repository_of(facts.base)
     values = {
         "base_model": base,
@@ -59,7 +66,7 @@ def front_matter(facts: Facts, library: str, *tags: str) -> str:
 
 
 def training_sections(facts: Facts) -> list[str]:
-    """Write the sections on base, data, settings and versions, as lines of Markdown."""
+    """Return the sections on base, data, settings and versions, as lines of Markdown."""
     origin, settings = facts.origin, facts.recipe.data
     rows = ", ".join(f"{number} {part}" for part, number in facts.num_rows.items() if number)
     fingerprint = code(str(origin["base_fingerprint"])[:16])
@@ -97,7 +104,7 @@ def training_sections(facts: Facts) -> list[str]:
         f"## {filled('Data')}",
         "",
         filled(
-            "{rows} rows, split by seed {seed}; sha256 of the files:", rows=rows, seed=settings.split_seed
+            "{rows} rows, split with seed {seed}; sha256 of the files:", rows=rows, seed=settings.split_seed
         ),
         "",
     ]
@@ -200,12 +207,12 @@ def _best(facts: Facts) -> str:
 
 
 def python_block(text: str) -> str:
-    """Fence a block of Python."""
+    """Return Python code as a fenced block of Markdown."""
     return f"```python\n{text}```"
 
 
 def code(text: str) -> str:
-    """Format inline code, even if it contains a backtick."""
+    """Format text as inline code on one line, even if it contains a backtick."""
     flat = " ".join(text.split())
     return f"`` {flat} ``" if "`" in flat else f"`{flat}`"
 

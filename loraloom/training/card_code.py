@@ -1,4 +1,4 @@
-"""The code in a card: Python that loads an adapter or a merged model and answers with it."""
+"""The code in a card: Python that loads an adapter or a merged model and generates an answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ PLACEHOLDER = "Your text here"
 
 
 def peft_code(facts: Facts, adapter: str, comment: str) -> str:
-    """Write Python that loads base and adapter with PEFT and answers."""
+    """Return Python that loads base and adapter with PEFT and generates an answer.
+
+    Args:
+        facts: facts in the adapter's card.
+        adapter: folder or hub name of the adapter.
+        comment: what `adapter` is, for a comment in the code.
+    """
     repository, revision = split_hub_name(facts.base)
     base, imported = json.dumps(repository, ensure_ascii=False), ""
     pinned = f", revision={json.dumps(revision)}" if revision else ""
@@ -37,7 +43,13 @@ def peft_code(facts: Facts, adapter: str, comment: str) -> str:
 
 
 def merged_code(facts: Facts, folder: str, comment: str) -> str:
-    """Write Python that loads the merged model with plain transformers and answers."""
+    """Return Python that loads a merged model with plain transformers and generates an answer.
+
+    Args:
+        facts: facts in the adapter's card.
+        folder: folder of the merged model.
+        comment: what `folder` is, for a comment in the code.
+    """
     return (
         "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
         f"folder = {json.dumps(folder, ensure_ascii=False)}  # {comment}\n"
@@ -49,7 +61,7 @@ def merged_code(facts: Facts, folder: str, comment: str) -> str:
 
 
 def _attention(facts: Facts) -> str:
-    """Return an argument for the attention, if transformers' default cannot always compute the model."""
+    """Return an argument that sets the attention, or "" if transformers' default can compute the model."""
     family = facts.family
     if family is None or family.attention == "sdpa":
         return ""
@@ -65,7 +77,7 @@ def _flag_line(facts: Facts) -> str:
 
 
 def question_text(facts: Facts) -> str:
-    """Return a question as the adapter was trained with, with a placeholder for its text."""
+    """Return a source text in the format that the adapter was trained on, with a placeholder."""
     template = SourceTemplate(facts.recipe.data.source_prefix)
     text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
     return text + ("" if template.columns else PLACEHOLDER)
@@ -87,14 +99,14 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
 
 
 def _printing_code(facts: Facts) -> str:
-    """Write how to print an answer: without special tokens, unless it was trained to contain some."""
+    """Return code that prints an answer, without special tokens unless trained answers contain some."""
     if not facts.origin.get("answer_tokens"):
         # Not every tokenizer treats the code of a language as a special token.
         text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"
         return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
     start = "model.config.decoder_start_token_id"
     if facts.family is not None and not facts.family.ends_sources:
-        start = "tokenizer.eos_token_id"  # its tokenizers add a start and no end
+        start = "tokenizer.eos_token_id"  # its tokenizers add a start token but no end token
     return (
         f"# {filled('skip_special_tokens would drop tokens that belong to the answer')}\n"
         f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'

@@ -1,4 +1,4 @@
-"""The facts in an adapter's card, which identical trainings share."""
+"""The facts in an adapter's card, which are the same for identical trainings."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Facts:
     Args:
         recipe: recipe of the run.
         experiment: experiment of the adapter.
-        origin: as in loraloom.json: base, fingerprints, best step and figure.
+        origin: contents of loraloom.json, such as the base, its fingerprint, the best step and its metric.
         target_modules: as in adapter_config.json.
         files: name and sha256 of each data file.
         num_rows: number of train, eval and test rows.
         versions: versions of the packages.
-        has_run: whether its run is available; if not, its training is unknown.
+        has_run: whether the run is available; if not, nothing is known about the training.
     """
 
     recipe: Recipe
@@ -59,18 +59,18 @@ class Facts:
 
     @property
     def languages(self) -> list[tuple[str, str]]:
-        """The pairs of languages that it was trained on; if its training is unknown, those of the recipe."""
+        """The pairs of languages that the adapter was trained on, or the recipe's if these are unknown."""
         source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
         return pairs_of_origin(self.origin) or ([(source, target)] if source and target else [])
 
     @property
     def flag_matters(self) -> bool:
-        """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
+        """Whether the installed transformers scales logits wrongly unless `tie_word_embeddings` is False."""
         return self.flag_matters_before != "" and self.family is not None and self.family.flag_scales_logits()
 
     @property
     def flag_matters_before(self) -> str:
-        """The version of transformers before which `flag_matters` holds; "" if it never does."""
+        """The version of transformers since which the flag scales no logits; "" if it does not matter."""
         is_separate = self.origin.get("head_is_tied") is False
         return self.family.own_scale_since if self.family is not None and is_separate else ""
 
@@ -83,6 +83,12 @@ def read_facts(
     versions: Mapping[str, str] | None = None,
 ) -> Facts:
     """Read the facts of one adapter from its run's recipe.yaml and split.json.
+
+    Args:
+        run: the run.
+        name: name of the experiment.
+        origin, target_modules: as in `Facts`.
+        versions: as in `Facts`; by default those of the installed packages.
 
     Raises:
         RunError: a file cannot be read.
@@ -101,7 +107,7 @@ def read_facts(
 
 
 def _read_once(read: Callable[[Path], _Content], file: Path) -> _Content:
-    """Read a file of a run, or reuse the last content if unchanged: many adapters are exported together."""
+    """Read a file of a run once for many adapters: reuse what was read unless the file has changed."""
     try:
         found = file.stat()
     except OSError:  # reported by the code that reads it

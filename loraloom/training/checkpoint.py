@@ -10,7 +10,7 @@ completely or not at all. Each contains the best adapter of every experiment, so
 cannot lose one. Nothing here is a pickle.
 
 Measured on transformers 5.23 (which writes in place, without fsync): after 33 of 60 kills, training could not
-be resumed. `tests/faults/` does the same to ours.
+be resumed. `tests/faults/` kills LoRALoom in the same way.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class CheckpointInspection:
 
 
 def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
-    """Write a checkpoint, then remove all but the newest `keep`.
+    """Write a checkpoint, then remove all but the newest `keep`; return its folder.
 
     Args:
         folder: the run's `checkpoints`.
@@ -82,7 +82,7 @@ def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, kee
 
 
 def _has(target: Path, contents: dict[str, bytes]) -> bool:
-    """Return whether this checkpoint exists, as after a signal; replacing it would briefly leave none."""
+    """Return whether the same checkpoint exists already; replacing it would briefly leave none."""
     try:
         return verify(target) == contents
     except CheckpointError:
@@ -115,7 +115,7 @@ def _write(staged: Path, target: Path, contents: dict[str, bytes]) -> None:
 
 
 def _remove_others(target: Path, keep: int) -> None:
-    """Remove all but the newest `keep`, and those of later steps, which a resume has abandoned."""
+    """Remove checkpoints of later steps, which a resume has abandoned, and all but the newest `keep`."""
     found = _newest_first(target.parent)
     for old in [*found[: found.index(target)], *found[found.index(target) + keep :]]:
         with contextlib.suppress(OSError):  # the save has succeeded; the next one tries again
@@ -143,10 +143,10 @@ def newest_valid(folder: Path) -> tuple[TrainingState | None, list[CheckpointIns
 
 
 def verify(path: Path) -> dict[str, bytes]:
-    """Read the files of a checkpoint, and check each against the manifest.
+    """Return the content of each file of a checkpoint, by path, after checking it against the manifest.
 
     Raises:
-        CheckpointError: a file is missing, surplus or changed, or the manifest itself is.
+        CheckpointError: the manifest or a file is missing, unreadable or changed, or a file is surplus.
     """
     where = str(path)
     try:
@@ -259,7 +259,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _discard(path: Path) -> None:
-    """Rename a folder before removing it, so that half of it is never taken for a checkpoint."""
+    """Remove a folder after renaming it, so that half of it is never taken for a checkpoint."""
     if path.exists():
         doomed = path.with_name(f".{path.name.strip('.')}.old")
         shutil.rmtree(doomed, ignore_errors=True)

@@ -111,8 +111,8 @@ class Engine:
         Args:
             step: step of the run, from 1.
             phase: what ran out of memory, or `lifted` if an experiment failed and its limits are void.
-            tried: number of tokens of the pass, or rows of the batch, that did not fit.
-            experiment: the experiment that failed.
+            tried: number of tokens of the pass, or of rows of the batch, that did not fit.
+            experiment: the experiment that failed, if `phase` is `lifted`.
         """
         limits = self.state.limits_at(step)
         self.report(

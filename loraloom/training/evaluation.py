@@ -1,4 +1,4 @@
-"""Evaluation on held-out rows, which determines each experiment's best adapter, early stop and forgetting."""
+"""Evaluation on held-out rows: each experiment's best adapter, early stopping and forgetting."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from loraloom.training.held_out import held_out_answers, held_out_losses
 
 
 def evaluate(engine: Engine) -> None:
-    """Evaluate the trainees that are due in one pass, and keep the best adapter of each.
+    """Evaluate together all trainees that are due, and keep the best adapter of each.
 
-    If a signal arrives, nothing is decided, and `state.unfinished` is unchanged, for the resume.
+    If a signal arrives, nothing is decided, and `state.unfinished` still lists them for a resume.
     """
     state = engine.state
     due = [t for t in engine.trainees if t.name in state.unfinished and not t.progress.has_ended]
@@ -38,7 +38,7 @@ def evaluate(engine: Engine) -> None:
 
 
 def _figures(engine: Engine, due: Sequence[Trainee]) -> dict[str, dict[str, float]]:
-    """Compute every figure of every trainee that is due."""
+    """Return the loss and the generation metrics needed, by name, of each trainee that is due."""
     losses = held_out_losses(engine, [t.name for t in due], engine.setup.eval_set)
     wanted = [t.name for t in due if t.experiment.training.metric_for_best_model != "eval_loss"]
     more = _generation_figures(engine, wanted) if wanted else {}
@@ -78,7 +78,7 @@ def _decide(engine: Engine, trainee: Trainee, values: Mapping[str, float]) -> No
 
 
 def _gain(metric: str, value: float, best: float | None) -> float:
-    """Return the improvement of a figure over the best so far."""
+    """Return the improvement of a figure over the best so far; infinite if it is the first one."""
     if best is None:
         return math.inf
     return value - best if metric in METRICS and METRICS[metric].higher_is_better else best - value
@@ -102,7 +102,7 @@ def copy_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _retain_losses(engine: Engine, name: str) -> tuple[RetainLoss, dict[str, RetainLoss]]:
-    """Compute the loss on the retained rows, and on those of each pair of languages.
+    """Compute an adapter's loss on the rows of `data.retain`: on all, and for each pair of languages.
 
     Raises:
         SignalReceivedError: a signal arrived.
@@ -126,10 +126,10 @@ def _retain_losses(engine: Engine, name: str) -> tuple[RetainLoss, dict[str, Ret
 
 
 def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
-    """Measure the increase of the best adapter's loss on the retained rows; fail if it is too large.
+    """Measure how much the best adapter raises the loss on `data.retain`; too much fails the experiment.
 
     Returns:
-        Whether it was measured; False if a signal arrived, and `state.unfinished` then has the experiment.
+        Whether it was measured; False if a signal arrived, and the experiment is then in `state.unfinished`.
     """
     progress, limit = trainee.progress, trainee.experiment.training.max_forgetting
     engine.bank.load(trainee.name, trainee.tensors.best)

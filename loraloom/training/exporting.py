@@ -22,7 +22,7 @@ from loraloom.training.state import TrainingState
 
 
 def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
-    """Return the folder, relative to the run, for the adapter of an ended experiment; None if it has none.
+    """Return the folder, relative to the run, for an ended experiment's adapter; None if there is none.
 
     The adapter of a failed experiment is not a result, so it has a place of its own.
     """
@@ -77,8 +77,9 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
 def _warning(name: str, step: int | None) -> str:
     heading = filled("{experiment} failed", experiment=name)
     text = filled(
-        "This is what it had learnt by step {step}, before it failed. It is not a result, but training can "
-        "start from it with `lora.init_adapter`. The run's result.json has the reason.",
+        "This is what the experiment had learnt by step {step}, before it failed. The adapter is not a "
+        "result, but training can start from it with `lora.init_adapter`. The run's result.json has the "
+        "reason.",
         step=step,
     )
     return f"# {heading}\n\n{text}\n"

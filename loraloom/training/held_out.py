@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 
 def held_out_losses(engine: Engine, slots: Sequence[Slot], examples: EncodedSet) -> dict[Slot, float]:
-    """Compute the loss of each adapter on some rows.
+    """Compute the loss of each adapter on some rows, in nats per label token.
 
     Args:
         engine: the training; `per_device_eval_batch_size` rows of each adapter share a pass.
@@ -114,7 +114,7 @@ def _halve(engine: Engine, tried: int) -> None:
     """Limit evaluations to half as many rows at once.
 
     Raises:
-        TrainingError: a single row was tried, or ranks share the base and cannot start over together.
+        TrainingError: even a single row does not fit, or ranks share the base and cannot start over together.
     """
     setup = engine.setup
     if setup.bank.base.is_sharded:

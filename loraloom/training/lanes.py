@@ -33,7 +33,7 @@ KEPT = 2  # checkpoints kept of a lane, in case the newest is damaged
 
 @dataclass(eq=False)
 class Lane:
-    """A lineage of training state.
+    """Experiments that train together, their state, and who has it.
 
     Args:
         name: `main`, or `lane-` and a number.
@@ -41,7 +41,7 @@ class Lane:
         state: its state; None while a worker has it.
         worker: the worker that has it.
         number: number of the wave that the worker trains.
-        steps: step of each experiment that is away, as far as known.
+        steps: latest known step of each experiment while the lane is away.
         is_here: whether this process is training it.
         is_recalled: whether its return was requested.
         num_losses: number of workers it has lost since its last checkpoint.
@@ -78,7 +78,7 @@ class Lane:
         return self.steps[name] if self.state is None else self.state.progress[name].step
 
     def stored(self) -> dict[str, bytes]:
-        """Write the lane's state to disk, and return the files."""
+        """Write the lane's state to disk, and return the content of each file, by path in the checkpoint."""
         contents = dict(state_files(self.home_state))
         self.store(self.home_state.tick, contents)
         return contents
@@ -89,7 +89,7 @@ class Lane:
         return store_checkpoint(self.folder, tick, contents, keep=KEPT)
 
     def leave(self, worker: Worker, number: int) -> None:
-        """Mark the lane as away at a worker; its state was stored."""
+        """Mark the lane as away at a worker; its state must have been stored."""
         self.steps = {name: progress.step for name, progress in self.home_state.progress.items()}
         self.state, self.worker, self.number, self.is_recalled = None, worker, number, False
 
@@ -97,7 +97,7 @@ class Lane:
         """Bring the lane home, in its state at the end of the wave or at the last intact checkpoint.
 
         Args:
-            files: the state at the end; None if the worker was lost.
+            files: the checkpoint at the end of the wave; None if the worker was lost.
         """
         names = set(self.steps)
         if files is None:

@@ -13,9 +13,9 @@ def language_code(pairs: Pairs, origin: Mapping[str, Any], *, is_in_config: bool
     """Return a line to run before tokenizing, and arguments of `generate`; both "" without languages.
 
     Args:
-        pairs: pairs that the adapter was trained on; the first is the example.
-        origin: as in loraloom.json.
-        is_in_config: whether the folder's own files state the languages if there is a single pair.
+        pairs: pairs of languages that the adapter was trained on; the code uses the first.
+        origin: contents of loraloom.json.
+        is_in_config: whether the folder's files already set a source or target language that all pairs share.
     """
     if not pairs:
         return "", ""

@@ -1,9 +1,9 @@
-"""Passes over a base that ranks share: every rank runs the same number, with the same adapters in each.
+"""Passes over a base that ranks share: all run the same number of passes, with the same adapters.
 
 The layers' weights are gathered while a pass goes through them (`base/sharding.py`), so a rank that runs no
 pass, or whose backward pass has fewer layers, would block the others. A pass is therefore planned for all
-ranks together, and of each slice in it a rank computes a slice; a rank without a row computes one that does
-not count.
+ranks together, and each rank computes a part of every slice in it; a rank whose part would be empty computes
+a row that does not count.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence
 def _rank_slices(
     each: Pass, num_labels: Sequence[int], examples: EncodedSet, ranks: Ranks
 ) -> tuple[list[Slice], list[float]]:
-    """Return what a rank computes of a pass, and the divisor of each trainee's loss."""
+    """Return the parts of slices that this rank computes, and the divisor of each trainee's loss."""
     slices, counts = [], [float(number) for number in num_labels]
     for whole in each.slices:
         ((first, stop),) = divide([whole.rows], examples, ranks.rank, ranks.size)

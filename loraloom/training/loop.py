@@ -3,7 +3,7 @@
 One step of the run is one optimizer step of every experiment that is training: their micro-batches are side
 by side in one pass over the frozen base, one backward pass gives each adapter its own gradient
 (`passes.py`), and each adapter has its own optimizer. Nothing changes until the first update, so a signal or
-memory that runs out before it leaves the state unchanged.
+a lack of memory before then leaves the state unchanged.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
         report: receives every step, evaluation and save.
 
     Raises:
-        Interrupted: a signal arrived; the checkpoint of this step is written.
+        Interrupted: a stop was requested; the checkpoint of this step is written.
         CheckpointError: a checkpoint could not be written.
-        TrainingError: a pass of a single row does not fit in memory, which is not one experiment's fault.
+        TrainingError: a single row does not fit in memory with any adapter, or the ranks have diverged.
         BankError: another thread is using the base.
     """
     asked, base = setup.shared.base_dropout, setup.bank.base
@@ -101,9 +101,9 @@ class StepResult:
     """Loss and gradient of one experiment's step, before its optimizer steps.
 
     Args:
-        loss: loss over its label tokens.
+        loss: mean loss of its label tokens.
         gradient_norm: norm of the gradient, on the device.
-        norm: the same, on the CPU.
+        norm: the same norm, as a number on the CPU.
         num_tokens: number of source and target tokens of its rows.
         rows: its rows of the train set.
     """
@@ -265,6 +265,6 @@ def _report(
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], norm: Tensor, max_norm: float) -> None:
-    """Scale gradients of a norm above `max_norm` down to it; 0 does not clip."""
+    """Scale gradients down to `max_norm` if their total `norm` is larger; a `max_norm` of 0 does not clip."""
     if max_norm > 0:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)

@@ -1,4 +1,4 @@
-"""Movement of the base by each experiment, reported at the end of training if it is negligible."""
+"""Relative size of each adapter's change to the base, with a note on each one that is negligible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def measure_movements(setup: Setup, state: TrainingState, report: Report) -> dic
         report: receives a note on each adapter that is almost identical to its base.
 
     Returns:
-        The movement of each experiment, by name.
+        ‖ΔW‖ / ‖W‖ of each of these adapters, by name of the experiment.
     """
     moved = {}
     for experiment in setup.experiments:

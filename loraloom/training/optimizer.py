@@ -3,7 +3,7 @@
 Separate optimizers cost nothing (torch updates each parameter group by itself anyway) and keep the settings,
 clipping, state and failure of each adapter separate.
 
-All parameters of an adapter are in one tensor, and so are their gradients: mt0-large has 864 of them. On a
+All parameters of a group are in one tensor, and so are their gradients: an adapter of mt0-large has 864. On a
 GPU, starting the kernels of norms, clipping and updates one by one took longer than the pass; on a processor,
 what follows the passes takes 1.5 ms instead of 3.9 for the 108 tensors of an adapter on the starter.
 """
@@ -108,10 +108,11 @@ def _views(state: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> l
 
 
 def optimizer_tensors(optimizer: AdapterAdamW, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return the state of an optimizer as named tensors.
+    """Return the state of an optimizer as tensors by name, such as `NAME.exp_avg`.
 
     Args:
-        names: of the parameters, in the optimizer's order.
+        optimizer: optimizer of the adapter.
+        names: names of the parameters, in the optimizer's order.
     """
     return {
         # The step count that all parameters of a flat optimizer share is written for each of them.
@@ -122,7 +123,7 @@ def optimizer_tensors(optimizer: AdapterAdamW, names: Iterable[str]) -> dict[str
 
 
 def start_optimizer(optimizer: AdapterAdamW, names: Iterable[str], tensors: Mapping[str, Tensor]) -> None:
-    """Allocate gradients and state: from `optimizer_tensors`, or as they are before the first step.
+    """Allocate the gradients and the state of an optimizer; restore the state if its tensors are given.
 
     They are allocated before the first pass, and kept. Otherwise these small, long-lived tensors would be put
     into the gaps that activations leave, the next pass would find no gap large enough, and the heap would

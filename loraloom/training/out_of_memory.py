@@ -12,7 +12,7 @@ SIGNS = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is due to a lack of memory; only some such errors have a type of their own."""
+    """Return whether an error is due to a lack of memory, by its type or by the words of its message."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
@@ -21,7 +21,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def release_memory() -> None:
     """Return memory that no tensor uses any more to the device and to the system.
 
-    Call it outside of the handler, because the error's traceback holds the failed pass's activations.
+    Call it outside of the `except` block, because the error's traceback keeps the failed pass's activations.
     """
     gc.collect()
     _trim_heap()
@@ -30,7 +30,7 @@ def release_memory() -> None:
 
 
 def _trim_heap() -> None:
-    """Return freed memory below the top of glibc's heap (after the checks, as much as a pass takes)."""
+    """Return freed memory in glibc's heap to the system: after the checks, as much as a pass takes."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):  # another C library, another system

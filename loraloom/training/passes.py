@@ -37,7 +37,7 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
     """Compute the losses of one step; the gradients are added to those of the adapters' parameters.
 
     The loss of a trainee is the sum over its label tokens divided by their number in its whole step, so
-    that accumulated micro-batches weigh every token alike.
+    that every token of accumulated micro-batches has the same weight.
 
     Args:
         engine: the training.

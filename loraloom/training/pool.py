@@ -1,7 +1,7 @@
-"""The workers of a driver, and the lanes that are away at them.
+"""The workers of a driver, and the lanes that they are training.
 
-The pool records workers' events, stores their checkpoints, and returns the lane of a lost worker to its last
-checkpoint, from which another worker can continue it.
+The pool records workers' events, stores their checkpoints, and takes the lane of a lost worker back to its
+last checkpoint, from which another worker can continue it.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class WavePool:
 
     @property
     def away(self) -> list[Lane]:
-        """The lanes that are at workers."""
+        """The lanes that workers are training."""
         return [lane for lane in self.lanes if lane.worker is not None]
 
     def send(
         self, lane: Lane, worker: Worker, recipe: str, breaks: Mapping[str, Sequence[int]], num_others: int
     ) -> None:
-        """Send a lane that is at home to a worker, to train it.
+        """Send a lane that is at home to a worker, which trains it.
 
         Args:
             lane, worker: the lane, and a free worker.
@@ -87,7 +87,7 @@ class WavePool:
             self.report(
                 Note(
                     message=Message(
-                        "{worker} takes part, with up to {capacity} at a time",
+                        "{worker} takes part; it can train up to {capacity} of the experiments at a time",
                         worker=worker.name,
                         capacity=worker.capacity,
                     )
@@ -108,7 +108,7 @@ class WavePool:
         """
         if not self.workers and (reason := self.source.why_none()):
             raise TrainingError(
-                Message("no worker is left; everything trained is kept: {reason}", reason=reason),
+                Message("everything trained so far is saved, but no worker is left: {reason}", reason=reason),
                 where=str(self.lanes.run.folder),
                 fix=Message("Resume with --resume, with other workers or without any."),
             )
@@ -143,7 +143,7 @@ class WavePool:
         if update.kind == "failure":
             self._lose(worker, update.problem)
         elif lane is None or update.number != lane.number:
-            return  # about a wave that another worker has by now
+            return  # about a wave that this worker no longer has
         elif update.kind == "event":
             self._log(worker, lane, read_event(update.event))
         else:
@@ -170,7 +170,7 @@ class WavePool:
             self.record(event)
 
     def _lose(self, worker: Worker, reason: str) -> None:
-        """Continue without a lost worker; its lane is brought home, at its last checkpoint."""
+        """Continue without a lost worker, and bring its lane home at its last checkpoint."""
         self.workers.remove(worker)
         worker.dismiss()
         self.report(
@@ -184,7 +184,7 @@ class WavePool:
         lane.come_home(None)
         lane.num_losses += 1
         said = Message(
-            "{names}: to be continued elsewhere after step {step}",
+            "{names}: training will continue elsewhere after step {step}",
             names=", ".join(lane.names),
             step=lane.home_state.tick,
         )
@@ -193,7 +193,7 @@ class WavePool:
             self._isolate(lane, reason)
 
     def _isolate(self, lane: Lane, reason: str) -> None:
-        """Move each experiment of a lane to its own lane, to find out which one ends the workers."""
+        """Divide a lane to find the experiment that ends its workers, or fail a single one that does."""
         if len(lane.names) > 1:
             for name in lane.names[1:]:
                 self.lanes.divide(lane, [name])

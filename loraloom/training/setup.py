@@ -37,7 +37,7 @@ class Setup:
     Args:
         bank: an empty bank on the frozen base.
         experiments: experiments to train.
-        waves: names of the experiments that train together.
+        waves: for each wave, the names of the experiments that train together.
         initial: tensors of the adapters that experiments start from, by experiment.
         train_set, eval_set: encoded rows; the second may be empty.
         shared: the settings that all experiments share.
@@ -47,8 +47,8 @@ class Setup:
         retain_set: rows to measure forgetting on; may be empty.
         stop: set by a signal.
         num_others: number of experiments of the run that are not among these.
-        pass_tokens: most tokens that the micro-batches of several experiments may have in one pass.
-        pass_limit: most tokens of any pass, as predicted to fit in memory; None for no limit.
+        pass_tokens: maximum number of tokens of several experiments in one pass.
+        pass_limit: maximum number of tokens of any pass, as predicted to fit in memory; None for no limit.
         ranks: the processes that train together.
         pause: called after every step; returns whether to save and return early, so that the caller may
             exchange experiments in the state before it continues training.
@@ -79,7 +79,7 @@ class Setup:
 
     @property
     def can_fail_alone(self) -> bool:
-        """Whether an experiment may fail because its adapter does not fit: not on one of several ranks."""
+        """Whether an experiment may fail alone for lack of memory: if there are others, and one process."""
         return not self.has_one_experiment and self.ranks.size == 1
 
     @property
@@ -91,7 +91,7 @@ class Setup:
     def waits_once(self) -> bool:
         """Whether to query the device once per step, not after each update, for the updates' results.
 
-        Until the query, every adapter is stored twice, which has no benefit on a CPU.
+        Until the query, every adapter is stored twice; on a CPU, this would have no benefit.
         """
         return self.bank.base.device.type == "cuda"
 

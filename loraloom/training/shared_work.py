@@ -32,13 +32,13 @@ Value = TypeVar("Value")
 def shared_step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
     """Compute the losses of one step as `step_losses` does, each rank on its slices of the micro-batches.
 
-    The gradients are summed over all ranks, in one flat tensor per adapter.
+    Losses and gradients are summed over all ranks; the gradients of a parameter group are one flat tensor.
 
     Args:
         engine, trainees, plans: as in `step_losses`.
 
     Raises:
-        PassTooLargeError: a pass does not fit in a rank's memory; the error names the same one on all ranks.
+        PassTooLargeError: a pass does not fit in a rank's memory; the error has the same pass on all ranks.
         SignalReceivedError: a signal arrived at a rank between two passes.
         TrainingError: the ranks have diverged.
     """
@@ -73,7 +73,8 @@ def rank_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
 def shared_eval_losses(engine: Engine, *arguments: Any, **options: Any) -> dict[str | None, float]:
     """Compute the loss of each adapter as `eval_losses` does, each rank on some of the batches.
 
-    Each row's loss comes from one rank, and the batches are those of one process, so the figures are equal.
+    The batches are those that a single process would compute, and each row's loss comes from one rank, so
+    the losses equal those of a single process.
 
     Args:
         engine: the training.
@@ -88,7 +89,7 @@ def shared_eval_losses(engine: Engine, *arguments: Any, **options: Any) -> dict[
 
 
 def shared_answers(engine: Engine, *arguments: Any, **options: Any) -> dict[str | None, list[list[int]]]:
-    """Answer rows as `answer` does, each rank some of the batches.
+    """Generate answers as `answer` does, each rank for some of the batches.
 
     Args:
         engine: the training.
@@ -105,7 +106,7 @@ def shared_answers(engine: Engine, *arguments: Any, **options: Any) -> dict[str 
 
 
 def _together(engine: Engine, compute: Callable[[], Value]) -> Value:
-    """Compute on each rank; a signal or a lack of memory on one of them applies to all.
+    """Compute a value on each rank; a signal or a lack of memory on one of them stops all of them.
 
     Raises:
         SignalReceivedError: a signal arrived at a rank.
@@ -149,7 +150,7 @@ def _standing(engine: Engine, trainees: Sequence[Trainee]) -> list[Any]:
 
 
 def _digest(tensor: Tensor) -> Tensor:
-    """Return the sum of a tensor's bits as integers, which differs unless changes cancel exactly."""
+    """Return the sum of a tensor's values read as int32, which changes with them unless changes cancel."""
     return tensor.detach().view(torch.int32).sum(dtype=torch.int64)
 
 

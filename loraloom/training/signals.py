@@ -65,7 +65,7 @@ class StopRequest:
 
 
 class AgreedStop(StopRequest):
-    """A request to stop that all ranks of a training have agreed on, so that they stop after the same step.
+    """A request to stop that all ranks of a training agree on, so that they stop after the same step.
 
     Args:
         own: the request to this process.
@@ -85,7 +85,7 @@ class AgreedStop(StopRequest):
         """Set the request if any rank was asked to stop.
 
         Args:
-            signal_numbers: for each rank, None if it was not asked to stop, 0 if a program asked.
+            signal_numbers: for each rank, the signal that arrived; 0 if a program asked, None if nothing did.
         """
         asked = [number for number in signal_numbers if number is not None]
         self.is_agreed = self.is_agreed or bool(asked)
@@ -108,8 +108,8 @@ def stop_on_signals(
 
     Args:
         stop: the caller's own token; then no handler is installed, and the caller handles signals.
-        leaves_at_once: whether the first signal ends the command, until the request is changed, because
-            loading a large base takes longer than users wait for a process to end.
+        leaves_at_once: whether the first signal ends the command, until `leaves_at_once` of the request is
+            set to False, because loading a large base takes longer than users wait for a process to end.
         early: what happened in that case, for the user.
 
     Raises:

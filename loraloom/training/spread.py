@@ -32,7 +32,7 @@ class WaveOwner(Protocol):
 
     @property
     def most_together(self) -> int:
-        """Maximum number of experiments in training at once, on all workers together."""
+        """The maximum number of experiments in training at once, on all workers together."""
 
     def settle(self, lane: Lane) -> None:
         """Remove ended experiments from a lane that is at home, and write them to the run."""
@@ -41,10 +41,10 @@ class WaveOwner(Protocol):
         """Return whether some experiments are not in any lane yet."""
 
     def fill(self, lane: Lane, number: int) -> None:
-        """Add experiments to a lane at home until it has the given number, or no more are left."""
+        """Add experiments to a lane at home until it has the given number, or none are left."""
 
     def recipe_text(self, lane: Lane) -> str:
-        """Return a recipe that has the experiments of a lane."""
+        """Return a recipe that has the experiments of a lane, as YAML."""
 
     def breaks_of(self, lane: Lane) -> Mapping[str, Sequence[int]]:
         """Return the steps at which each experiment of a lane is judged."""
@@ -53,7 +53,7 @@ class WaveOwner(Protocol):
         """Return the share of an experiment's steps that is left."""
 
     def train_here(self, lane: Lane) -> None:
-        """Train a lane in this process until a break, or until `Spread.must_return`."""
+        """Train a lane in this process until a break, or until `Spread.must_return` returns True."""
 
     def stopped(self, signal_number: int) -> None:
         """End the command: a stop was requested, and everything is saved.
@@ -194,7 +194,7 @@ class Spread:
     def _lane_for(self, capacity: int, other_than: Lane | None = None) -> Lane | None:
         """Return a lane at home, filled to a worker's share; None if there is nothing to train."""
         home = [lane for lane in self.lanes if lane.is_home and lane is not other_than]
-        # Waiting experiments have priority; `main` is this process's own.
+        # A lane with experiments has priority; a lane at home without any is `main`, which is kept.
         lane = next((lane for lane in home if lane.names), None) or next(iter(home), None)
         if lane is None:
             if not self._can_add():
@@ -221,7 +221,7 @@ class Spread:
             self.lanes.divide(largest, self._movable(largest)[::2])
 
     def _call_back(self) -> None:
-        """Recall the lane with the most to share, if an idle worker would otherwise have nothing."""
+        """Recall the lane with the most to share if an idle worker would otherwise have nothing to train."""
         busy = [lane for lane in self.lanes if not lane.is_home]
         if self._can_add() or any(lane.is_recalled for lane in busy):
             return

@@ -29,7 +29,7 @@ class SpreadTraining:
         setup: setup as for `loop.train`; its bank is empty.
         state: state before the first step, or from a checkpoint; changed in place.
         source: source of workers.
-        trains_here: whether this process trains experiments too, as many together as planned.
+        trains_here: whether this process trains experiments too, at most as many at once as the largest wave.
         report: called with every event.
     """
 
@@ -70,7 +70,7 @@ class SpreadTraining:
 
     @property
     def most_together(self) -> int:
-        """The number of all experiments."""
+        """The number of all experiments, because all may train at once."""
         return len(self.setup.experiments)
 
     def settle(self, lane: Lane) -> None:
@@ -100,11 +100,11 @@ class SpreadTraining:
             state.tensors[name] = SlotTensors(current=dict(self.setup.initial.get(name, {})))
 
     def recipe_text(self, lane: Lane) -> str:
-        """Return the run's recipe."""
+        """Return the run's recipe, as YAML."""
         return self.setup.run.recipe_file.read_text(encoding="utf-8")
 
     def breaks_of(self, lane: Lane) -> dict[str, Sequence[int]]:
-        """Return nothing: no experiment is judged before its end."""
+        """Return no steps, because no experiment is judged before its end."""
         return {}
 
     def share_left(self, name: str, step: int) -> float:
@@ -113,7 +113,7 @@ class SpreadTraining:
         return 1 - step / timetable.total_steps
 
     def train_here(self, lane: Lane) -> None:
-        """Train a lane in this process until one of its experiments ends, or it is wanted back."""
+        """Train a lane in this process until one of its experiments ends, or the lane is wanted back."""
 
         def is_break(state: TrainingState) -> bool:
             return any(own.has_ended for own in state.progress.values()) or self.spread.must_return(lane)
@@ -127,7 +127,7 @@ class SpreadTraining:
             self.spread.end(stop.signal_number)
 
     def stopped(self, signal_number: int) -> None:
-        """End the training, which can be resumed.
+        """Save everything and end the training, which can be resumed.
 
         Raises:
             Interrupted: always.

@@ -21,14 +21,15 @@ class Progress:
     """The progress of one experiment.
 
     Args:
-        status: `stopped` is early stopping; `failed` does not affect the others.
+        status: `stopped` is early stopping; `failed` does not affect other experiments.
         step: number of optimizer steps taken, which is the number of the next one, from 0.
         reason: why it ended, if it did not simply finish.
         best_step, best_metric: step and metric of the evaluation whose adapter is the best so far.
-        evaluations_without_improvement: their number, for early stopping.
-        forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
-        retain_loss: the loss after the increase.
-        retain_pairs: loss and increase of each pair of languages.
+        evaluations_without_improvement: number of evaluations since the last improvement, for early stopping.
+        forgetting: increase of the loss on `data.retain` over the base's, in nats per token; None if it was
+            not measured, which is done when the experiment ends.
+        retain_loss: loss on `data.retain` with the adapter, in nats per token; None like `forgetting`.
+        retain_pairs: loss and increase for each pair of languages.
     """
 
     status: Status = "waiting"
@@ -68,11 +69,11 @@ class SlotTensors:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on simultaneous computation after memory ran out; None if it has not.
+    """Limits on what is computed at once after memory ran out; None for no limit.
 
     Args:
-        pass_tokens: source and target tokens of one training pass.
-        eval_rows: rows of one batch of an evaluation, those of all its adapters together.
+        pass_tokens: maximum number of source and target tokens of one training pass.
+        eval_rows: maximum number of rows of one evaluation batch, all its adapters together.
     """
 
     pass_tokens: int | None = None
@@ -97,8 +98,8 @@ class TrainingState:
         progress, tensors: progress and tensors of each experiment.
         limits: limits by the step from which each applies. They determine the order of sums, and thus the
             last bits, so a resume applies them again.
-        unfinished: experiments that must still be evaluated after the last step, or leave, because a signal
-            arrived in between.
+        unfinished: experiments whose evaluation after the last step, or whose end, is still to come; a
+            checkpoint lists them if a signal arrived in between.
     """
 
     tick: int
@@ -118,7 +119,7 @@ class TrainingState:
         return all(progress.has_ended for progress in self.progress.values())
 
     def limits_at(self, step: int, planned: int | None = None) -> Limits:
-        """Return the limits of a step of the run (from 1), including a planned limit of passes."""
+        """Return the limits of a step of the run (from 1); `planned` is one more limit on pass tokens."""
         return reduce(
             Limits.narrowed, (own for since, own in self.limits.items() if since <= step), Limits(planned)
         )

@@ -49,7 +49,7 @@ class StagedPass:
 
     Args:
         signature: see `StaticPasses.stage`.
-        shape: passes of one shape share a graph.
+        shape: sizes of the pass; passes with equal sizes share a graph.
         batch: the batch, on the CPU.
         host: int64, the values of all tensors, one after another; pinned for a GPU.
     """
@@ -61,7 +61,7 @@ class StagedPass:
 
 
 def rounded_width(length: int) -> int:
-    """Return the width of a row for a number of tokens: at most an eighth more, and always even."""
+    """Round a number of tokens up to the width of a row: by at most an eighth, or to an even number."""
     step = max(2, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 
@@ -80,7 +80,7 @@ class StaticPasses:
 
     Args:
         bank: bank with the adapters attached.
-        records: replay CUDA graphs; otherwise each pass is computed directly.
+        records: whether to record and replay CUDA graphs; otherwise each pass is computed directly.
     """
 
     def __init__(self, bank: AdapterBank, records: bool = True) -> None:
@@ -100,7 +100,7 @@ class StaticPasses:
             owners: as in `losses`.
 
         Returns:
-            float32 [spans], on the device.
+            The losses of the spans, float32 [spans], on the device.
         """
         ahead, self._ahead = self._ahead, None
         if ahead is None or ahead.signature != signature:
@@ -135,7 +135,7 @@ class StaticPasses:
             owners: an object for each span, which differs if the span's adapter differs.
 
         Returns:
-            float32 [spans], on the device.
+            The losses of the spans, float32 [spans], on the device.
         """
         is_same = len(owners) == len(self._owners)
         if not (is_same and all(a is b for a, b in zip(owners, self._owners, strict=True))):

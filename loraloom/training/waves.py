@@ -1,6 +1,6 @@
 """Waves, and the workers that train them: the messages between a driver and a worker.
 
-A *lane* is a lineage of training state: experiments that train together in one bank (`lanes.py`). A *wave* is
+A *lane* is a group of experiments that train together in one bank, with their state (`lanes.py`). A *wave* is
 one task of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
 alone writes the run, gives waves to workers (`pool.py`); `loraloom/workers/` has the workers.
 """
@@ -28,8 +28,8 @@ class Wave:
         recipe: YAML of a recipe that has the experiments, with paths relative to the run's.
         files: the checkpoint to train from, as `checkpoint.state_files` yields it; its experiments are the
             wave's.
-        breaks: experiment -> steps at which the wave returns, because the experiment is to be judged.
-        num_others: experiments of the run that are not in this wave.
+        breaks: for each experiment, the steps at which the wave returns, because it is to be judged.
+        num_others: number of experiments of the run that are not in this wave.
     """
 
     number: int
@@ -39,17 +39,17 @@ class Wave:
     num_others: int = 0
 
     def packed(self) -> bytes:
-        """Return all fields as one piece of bytes."""
+        """Return all fields as one byte string."""
         breaks = {name: list(steps) for name, steps in self.breaks.items()}
         head = {"number": self.number, "recipe": self.recipe, "breaks": breaks, "num_others": self.num_others}
         return packed({HEAD: json.dumps(head).encode(), **self.files})
 
     @classmethod
     def unpacked(cls, content: bytes) -> Wave:
-        """Return the wave in a piece that `packed` returned.
+        """Return the wave in bytes that `packed` returned.
 
         Raises:
-            ValueError: the piece is truncated or something else.
+            ValueError: the bytes are truncated, or are not a wave.
         """
         head, files = _opened(content)
         return cls(head["number"], head["recipe"], files, head["breaks"], head["num_others"])
@@ -75,16 +75,16 @@ class Update:
     problem: str = ""
 
     def packed(self) -> bytes:
-        """Return all fields as one piece of bytes."""
+        """Return all fields as one byte string."""
         head = {"kind": self.kind, "number": self.number, "event": self.event, "problem": self.problem}
         return packed({HEAD: json.dumps(to_data(head)).encode(), **self.files})
 
     @classmethod
     def unpacked(cls, content: bytes) -> Update:
-        """Return the update in a piece that `packed` returned.
+        """Return the update in bytes that `packed` returned.
 
         Raises:
-            ValueError: the piece is truncated or something else.
+            ValueError: the bytes are truncated, or are not an update.
         """
         head, files = _opened(content)
         return cls(head["kind"], head["number"], head["event"], files, from_data(head["problem"]))
@@ -103,24 +103,24 @@ class Worker(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in messages: `node3, process 4711`."""
+        """The worker's name in messages, such as `node3, process 4711`."""
 
     @property
     def capacity(self) -> int:
-        """The number of experiments that fit in its memory together."""
+        """The largest number of experiments that fit in the worker's memory together."""
 
     @property
     def loss(self) -> str:
-        """Why the worker was lost; empty if it was not."""
+        """The reason why the worker was lost; empty if it was not."""
 
     def start(self, wave: Wave) -> None:
-        """Send a wave to the worker, which has none."""
+        """Send a wave to the worker, which must not have one."""
 
     def updates(self) -> Sequence[Update]:
         """Return the worker's updates since the last call, in order."""
 
     def recall(self) -> None:
-        """Request the worker's wave back after the present step."""
+        """Ask the worker to return its wave after the current step."""
 
     def dismiss(self) -> None:
         """Ask the worker to end."""
@@ -156,11 +156,11 @@ class NoWorkers:
         return ()
 
     def remarks(self) -> Sequence[str]:
-        """Return nothing."""
+        """Return no notes."""
         return ()
 
     def why_none(self) -> str:
-        """Return nothing, because nothing waits for workers."""
+        """Return no reason, because nothing waits for workers."""
         return ""
 
     def close(self) -> None:

@@ -114,7 +114,9 @@ def test_a_lost_workers_lane_is_at_its_last_checkpoint_and_late_words_are_ignore
     assert not own.lane.is_home  # the words of the first wave were not taken for those of the second
     assert [type(event) for event in own.log].count(WarningNote) == 1
     assert any(
-        "to be continued elsewhere after step 9" in str(e.message) for e in own.log if isinstance(e, Note)
+        "training will continue elsewhere after step 9" in str(e.message)
+        for e in own.log
+        if isinstance(e, Note)
     )
 
 
@@ -154,7 +156,9 @@ def test_a_worker_that_fails_is_not_asked_again(tmp_path: Path) -> None:
             return "all have left"
 
     own.pool.source = Nobody()
-    with pytest.raises(TrainingError, match="no worker is left; everything trained is kept: all have left"):
+    with pytest.raises(
+        TrainingError, match="everything trained so far is saved, but no worker is left: all have left"
+    ):
         own.pool.wait()
 
 

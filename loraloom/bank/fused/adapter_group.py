@@ -70,7 +70,7 @@ class AdapterGroup:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Copy the current weights of the adapters."""
+        """Copy the adapters' current weights into the group."""
         for number, (parameters, root) in enumerate(zip(self._parameters, self._roots, strict=True)):
             if (flat := run_of(parameters)) is not None:
                 torch.mul(flat, root, out=self._weights[number])

@@ -36,7 +36,7 @@ class _Update(NamedTuple):
     dropout: HashedDropout | None
 
     def own(self, x: Tensor) -> Tensor:
-        """Return its rows of x, [adapters, tokens of each, features]."""
+        """Return the group's rows of x, [adapters, tokens of each, features]."""
         return x[self.start : self.stop].view(len(self.part.A), -1, x.shape[-1])
 
 
@@ -172,7 +172,7 @@ class FusedPass:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Open a pass that is computed in this way; on leaving it, the adapters get their gradients."""
+        """Open a pass that this object computes; on leaving it, the adapters get their gradients."""
         base = self._bank.base
         for group in self._groups:
             group.group.refresh()
@@ -203,7 +203,7 @@ class _GroupInRows:
 
 
 def _joined(bank: AdapterBank, rows: Rows) -> list[tuple[int, list[str], int]]:
-    """Join spans whose adapters fit in one group: number of the first span, their slots, all their rows."""
+    """Join spans whose adapters fit in one group: return first span, slots and number of rows of each."""
     joined: list[tuple[int, list[str], int]] = []
     for number, (slot, num_rows) in enumerate(zip(rows.slots, rows.num_rows, strict=True)):
         if slot is None:
@@ -221,7 +221,7 @@ def ordinals_of(batch: Batch, side: Side, width: int, first: Sequence[int] | Non
     """Number each token among its adapter's own tokens of the micro-batch, in the examples' order.
 
     Args:
-        batch: the batch, in the processor's memory.
+        batch: the batch, on the CPU.
         side: source or target tokens.
         width: width of the rows.
         first: for each span, number of tokens of its micro-batch in earlier slices.

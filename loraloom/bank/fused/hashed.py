@@ -32,13 +32,13 @@ def signed(word: int) -> int:
 
 
 def pass_seed(draws: Draws, slot: str) -> tuple[int, int]:
-    """Return two words, as int32, for one adapter in one pass."""
+    """Return the two 32-bit words that seed one adapter's dropout in one pass, as int32."""
     return _words(seed_for(draws.seeds[slot], "dropout", draws.steps[slot], draws.micro_batch))
 
 
 @cache  # an entry for each linear of the model
 def module_salt(name: str) -> tuple[int, int]:
-    """Return two words, as int32, for one module."""
+    """Return the two 32-bit words that stand for a module's name in a hash, as int32."""
     return _words(seed_for(0, "module", name))
 
 
@@ -47,7 +47,7 @@ def _words(seed: int) -> tuple[int, int]:
 
 
 def threshold(p: float) -> int:
-    """Return the least value of 16 random bits that keeps an element: p to the nearest 1/65,536."""
+    """Return the least value of 16 random bits that keeps an element; p is rounded to 1/65,536."""
     return min(round(p * ONE), ONE - 1)
 
 
@@ -68,7 +68,7 @@ def kept(
         ordinals: integers [adapters, tokens], the number of each token among its adapter's own.
         seeds: int32 [adapters, 2], from `pass_seed`.
         salt: from `module_salt`.
-        thresholds: int32 [adapters].
+        thresholds: int32 [adapters], from `threshold`.
         num_features: number of features of the module's input.
 
     Returns:
@@ -105,6 +105,6 @@ class HashedDropout:
     salt: tuple[int, int]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Set dropped elements to 0, [adapters, tokens, features] → the same."""
+        """Set dropped elements to 0, [adapters, tokens, features] → the same shape."""
         mask = kept(self.ordinals, self.seeds, self.salt, self.thresholds, x.shape[-1])
         return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))

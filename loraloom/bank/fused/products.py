@@ -1,4 +1,4 @@
-"""The three products of a low-rank update; on a GPU, those with dropout are Triton's (`product_kernels.py`).
+"""The three products of a low-rank update; `product_kernels.py` computes those with dropout on a GPU.
 
 With x [adapters, tokens, features], its dropout d, and a factor F [adapters, r, features] (A itself, or B
 transposed), the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …, and the backward pass, for g = ∂loss/∂y,
@@ -31,7 +31,7 @@ def down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Ten
 
 
 def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None = None) -> None:
-    """Write lowᵀ dropout(x), the gradient of a factor.
+    """Write lowᵀ dropout(x), the gradient of a factor, to `into`.
 
     Args:
         x: [adapters, tokens, features], contiguous.
@@ -56,14 +56,14 @@ def spread(
     dropout: HashedDropout | None = None,
     before: Tensor | None = None,
 ) -> None:
-    """Write before + dropout(low F).
+    """Write before + dropout(low F) to `into`.
 
     Args:
         low: [adapters, tokens, r], contiguous.
         factor: [adapters, r, features].
         into: [adapters, tokens, features], contiguous.
         dropout: dropout of the result, without its scaling; none by default.
-        before: a tensor of the shape of `into`, which may be the same one; zero by default.
+        before: a tensor of the shape of `into`, or `into` itself; zero by default.
     """
     if by_triton(low) and (dropout is not None or before is not None):
         from loraloom.bank.fused import product_kernels as kernels

@@ -1,11 +1,12 @@
-"""PiSSA and OLoRA: LoRA whose A and B start as the leading part of W, which W then lacks.
+"""PiSSA and OLoRA: LoRA whose A and B start as the leading part of W, so that only the rest is frozen.
 
-PEFT takes s B₀ A₀ out of W. A base that others share cannot change, so an adapter has a frozen negative twin:
+PEFT subtracts s B₀ A₀ from W. Here adapters share the base, so each has a frozen negative twin instead:
 
     W' = W + s (B A + B₋ A₋)    with    A₋ = A₀ and B₋ = -B₀
 
 In files, the adapter is plain LoRA of rank 2r, with the twin's rows next to its own, as PEFT converts it
-(`path_initial_model_for_weight_conversion`). Dropout is on the input of A alone, because W is not dropped.
+(`path_initial_model_for_weight_conversion`). Dropout applies to the input of A alone, because that of W is
+not dropped.
 
 Source: PiSSA: Meng et al., 2024, https://arxiv.org/abs/2404.02948; OLoRA: Büyükakyüz, 2024,
 https://arxiv.org/abs/2406.01775.
@@ -54,7 +55,7 @@ class TwinPart:
 
     @property
     def whole(self) -> LowRank:
-        """Both as one product of rank 2r."""
+        """The adapter and its twin as one product of rank 2r."""
         A = torch.cat([self.own.A.detach(), self.twin.A.detach()])
         B = torch.cat([self.own.B.detach(), self.twin.B.detach()], dim=1)
         A, B = (nn.Parameter(tensor, requires_grad=False) for tensor in (A, B))
@@ -81,7 +82,7 @@ class TwinPart:
 
 
 class BaseStart(Lora):
-    """PiSSA and OLoRA as a kind of adapter; each method as described in `UpdateKind`."""
+    """PiSSA and OLoRA as a kind of adapter; `UpdateKind` documents each method."""
 
     tensor_names = ("lora_A", "lora_B", TWIN_A, TWIN_B)
 
@@ -108,7 +109,7 @@ class BaseStart(Lora):
                 where=module,
                 found=f"r {settings.r}",
                 allowed=Message("at most {most}", most=most),
-                fix=Message("Lower lora.r, or set another rank for this module in lora.rank_pattern."),
+                fix=Message("Lower lora.r, or set a lower rank for this module in lora.rank_pattern."),
             )
         A, B = _leading_part(settings, linear.dense().float(), seed_for(seed, "start", module))
         return {"lora_A": A, "lora_B": B, TWIN_A: A.clone(), TWIN_B: -B}
@@ -122,7 +123,7 @@ class BaseStart(Lora):
         return TwinPart(LowRank(A, B, scaling, dropout), LowRank(twin_a, twin_b, scaling, dropout=0.0))
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> TwinStack:
-        """Put the adapters side by side, and their twins."""
+        """Put the adapters of a linear side by side, and their twins."""
         return TwinStack(updates, product_dtype(dtype, next(iter(updates.values())).own.A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
@@ -132,7 +133,7 @@ class BaseStart(Lora):
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Return plain LoRA of rank 2r, of the same scale."""
+        """Return settings and tensors of plain LoRA of rank 2r with the same scaling."""
         factor = 2**0.5 if settings.use_rslora else 2
         plain = settings.model_copy(
             update={
@@ -154,7 +155,7 @@ class BaseStart(Lora):
 
 
 class TwinStack(LoraStack):
-    """The adapters of one linear, and their twins; each method as described in `Stack`."""
+    """The adapters of one linear, and their twins; `Stack` documents each method."""
 
     def __init__(self, updates: Mapping[str, TwinPart], dtype: torch.dtype) -> None:
         super().__init__({slot: update.own for slot, update in updates.items()}, dtype)

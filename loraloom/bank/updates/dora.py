@@ -1,6 +1,6 @@
 """DoRA: W' = diag(m / ‖W + s B A‖) (W + s B A), whose rows have the trained lengths m.
 
-The norms of the rows are constants to the gradient, as in section 4.3 of the paper and in PEFT.
+The gradient treats the norms of the rows as constants, as in section 4.3 of the paper and in PEFT.
 
 Source: Liu et al., 2024, https://arxiv.org/abs/2402.09353.
 """
@@ -26,7 +26,7 @@ MAGNITUDE = "lora_magnitude_vector"
 
 
 class Dora(Lora):
-    """DoRA as a kind of adapter; each method as described in `UpdateKind`."""
+    """DoRA as a kind of adapter; `UpdateKind` documents each method."""
 
     tensor_names = ("lora_A", "lora_B", MAGNITUDE)
 
@@ -48,7 +48,7 @@ class Dora(Lora):
         return DoraPart(A, B, magnitude, settings.scaling, dropout=float(settings.lora_dropout))
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return A, B and the magnitudes in one group; with LoRA+, the magnitudes are in that of B."""
+        """Return A, B and the magnitudes in one group; with LoRA+, B and the magnitudes in a second one."""
         return low_rank_groups(settings, with_b=(MAGNITUDE,))
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> DoraStack:
@@ -74,5 +74,5 @@ class Dora(Lora):
         return {**super().peft_values(settings), "use_dora": True}
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
-        """Read LoRA's settings."""
+        """Read LoRA's settings, and set `use_dora`."""
         return super().settings_of(config, target_modules).model_copy(update={"use_dora": True})

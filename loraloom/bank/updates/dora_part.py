@@ -20,7 +20,7 @@ class DoraPart:
         B: [out, r], float32, trained; zero at the start.
         magnitude: [out], float32, trained: the length of each row of W + ΔW.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: dropout of the input, including that of the base's product, while training.
+        dropout: dropout probability in training of the input, including that of the base's product.
     """
 
     A: nn.Parameter
@@ -71,7 +71,7 @@ class DoraPart:
 
 @torch.no_grad()
 def row_norms(linear: FrozenLinear, down: Tensor, up: Tensor, scaling: float) -> Tensor:
-    """Compute the norms of the rows of W + s B A without that sum, float32 [out].
+    """Compute the norms of the rows of W + s B A without forming that sum, float32 [out].
 
     ‖wᵢ + s bᵢ A‖² = ‖wᵢ‖² + 2 s bᵢ · (W Aᵀ)ᵢ + s² bᵢ (A Aᵀ) bᵢᵀ, which needs a product of width r only.
 

@@ -29,7 +29,7 @@ from loraloom.base.frozen_linear import FrozenLinear
 
 @dataclass(frozen=True)
 class _Weights:
-    """An adapter's weights as a pass computes with them.
+    """An adapter's weights in the form that a pass uses.
 
     Args:
         A, B: the adapter's A and B, in the dtype of the products.
@@ -73,11 +73,11 @@ class _DoraSpan:
         return 1 if self.kept is None else 1 / (1 - self.update.dropout)
 
     def own(self, x: Tensor) -> Tensor:
-        """Return its rows of x, [tokens, features]."""
+        """Return the span's rows of x, [tokens, features]."""
         return x[self.start : self.stop].reshape(-1, x.shape[-1])
 
     def drop(self, x: Tensor) -> Tensor:
-        """Set dropped inputs to 0, [tokens, in] → the same."""
+        """Set dropped inputs to 0, [tokens, in] → the same shape."""
         return x if self.kept is None else x * self.kept.view(torch.uint8).to(x.dtype).view_as(x)
 
     def base_product(self, dropped: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class _DoraSpan:
         return (dropped.to(weight.dtype) @ weight.T).to(dropped.dtype) * self.input_scaling
 
     def compute(self, x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Overwrite its rows of `out`; return A d and z, both [tokens, …].
+        """Overwrite the span's rows of `out`; return A d, [tokens, r], and z, [tokens, out].
 
         Args:
             x, y: input and output of the frozen linear.
@@ -112,7 +112,7 @@ class _DoraSpan:
 
 
 class DoraStack:
-    """The DoRA adapters of one linear; each method as described in `Stack`.
+    """The DoRA adapters of one linear; `Stack` documents each method.
 
     Args:
         updates: the adapters' parts by slot, in the order of attachment.
@@ -138,13 +138,13 @@ class DoraStack:
         return [], []
 
     def group(self, spans: Sequence[Span]) -> list[Span]:
-        """Return the spans of its adapters, each by itself."""
+        """Return the spans of the stack's adapters; each is computed by itself."""
         return [span for span in spans if span.slot in self._updates]
 
     def add(
         self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Span], draw: Draw | None
     ) -> Tensor:
-        """Compute the rows of each adapter from x and y."""
+        """Compute the output of the linear in the rows of each adapter."""
         y = linear.product(x) if y is None else y
         spans = [self._span(linear, x, span, draw) for span in groups]
         if spans and torch.is_grad_enabled():
@@ -212,7 +212,7 @@ def _backward(
     into_x: Tensor | None,
     into_y: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of A, B and the magnitudes; write those of its rows of x and y."""
+    """Return the gradients of A, B and the magnitudes; write those of the span's rows of x and y."""
     weights, place = span.weights, slice(span.start, span.stop)
     own = span.own(upstream).to(low.dtype)
     scaled = own * weights.factors.to(low.dtype)  # ∂z

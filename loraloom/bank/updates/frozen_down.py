@@ -1,7 +1,7 @@
 """Low-rank products whose A is frozen: y + s · B A dropout(x), without keeping x.
 
 For g = ∂loss/∂output, ∂B = s · gᵀ (A d) needs A d alone, which is r wide, and ∂x needs the mask alone. So
-what autograd keeps for each token falls from `in` to r numbers, and to the mask.
+autograd keeps r numbers and the mask for each token, instead of `in` numbers.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def kind_of(settings: LoraSettings) -> UpdateKind:
 
 
 def num_weights(settings: LoraSettings, targets: Iterable[Target], *, trained: bool = False) -> int:
-    """Count the weights of an adapter in some linears, or only those that are `trained`."""
+    """Count the weights of an adapter in some linears; with `trained`, only those that are trained."""
     kind = kind_of(settings)
     ends = kind.tensor_names
     if trained:

@@ -22,7 +22,7 @@ from loraloom.recipe import LoraSettings
 
 
 class Lora:
-    """LoRA as a kind of adapter; each method as described in `UpdateKind`."""
+    """LoRA as a kind of adapter; `UpdateKind` documents each method."""
 
     tensor_names: tuple[str, ...] = ("lora_A", "lora_B")
 
@@ -33,7 +33,7 @@ class Lora:
     def start(
         self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
     ) -> dict[str, Tensor]:
-        """Draw A uniformly in ±1/√in, and set B to zero, as PEFT does.
+        """Draw A uniformly between -1/√in and 1/√in, and set B to zero, as PEFT does.
 
         This is the rule of He et al. with a = √5, the default of `nn.Linear`.
         """
@@ -67,7 +67,7 @@ class Lora:
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Name A and B as the weights of linears."""
+        """Return A and B under the names of the weights of linears."""
         return settings, {f"{name}.weight": tensor for name, tensor in tensors.items()}
 
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:

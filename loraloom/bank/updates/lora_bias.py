@@ -1,7 +1,7 @@
 """LoRA whose B has a trained bias: y + s (B A x + b), PEFT's `lora_bias`.
 
-b starts at zero, and neither dropout nor weight decay reaches it. It merges into the bias of a linear; a
-linear without one, as all in the T5 family are, cannot take it.
+b starts at zero, and neither dropout nor weight decay reaches it. It merges into the bias of a linear; it
+cannot be merged into a linear without a bias, such as those of the T5 family.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BiasedPart:
 
 
 class LoraBias(Lora):
-    """LoRA with a trained bias as a kind of adapter; each method as described in `UpdateKind`."""
+    """LoRA with a trained bias as a kind of adapter; `UpdateKind` documents each method."""
 
     tensor_names = ("lora_A", "lora_B", BIAS)
 
@@ -85,7 +85,7 @@ class LoraBias(Lora):
         return BiasedPart(LowRank(A, B, settings.scaling, float(settings.lora_dropout)), bias)
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return A and B as LoRA has them, and b at the rate of B, without weight decay."""
+        """Return A and B in LoRA's groups, and b in one with the rate of B and no weight decay."""
         rate = float(settings.loraplus_lr_ratio or 1)
         return (*low_rank_groups(settings), ParameterGroup((BIAS,), rate_factor=rate, decays=False))
 
@@ -101,7 +101,7 @@ class LoraBias(Lora):
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Name A and B as the weights of linears, and b as the bias of one."""
+        """Return A and B under the names of the weights of linears, and b under that of a bias."""
         biases = {name for name in tensors if name.endswith(f".{BIAS}")}
         settings, named = super().in_peft(settings, {n: t for n, t in tensors.items() if n not in biases})
         return settings, {**named, **{n.removesuffix(BIAS) + IN_FILES: tensors[n] for n in sorted(biases)}}
@@ -111,12 +111,12 @@ class LoraBias(Lora):
         return {**super().peft_values(settings), "lora_bias": True}
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
-        """Read LoRA's settings."""
+        """Read LoRA's settings, and set `lora_bias`."""
         return super().settings_of(config, target_modules).model_copy(update={"lora_bias": True})
 
 
 class BiasedStack(LoraStack):
-    """The adapters of one linear; each method as described in `Stack`."""
+    """The adapters of one linear; `Stack` documents each method."""
 
     def __init__(self, updates: Mapping[str, BiasedPart], dtype: torch.dtype) -> None:
         super().__init__({slot: update.low_rank for slot, update in updates.items()}, dtype)

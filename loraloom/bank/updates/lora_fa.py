@@ -5,8 +5,8 @@ With A frozen, the gradient of ΔW is nearest to that of full fine-tuning if B m
     g (A Aᵀ)⁻¹ / s²
 
 where g is the gradient of B. The optimizer gets this instead of g, after clipping, as in PEFT's
-`create_lorafa_optimizer`; that one multiplies in bfloat16 and has an AdamW of its own, with epsilon 1e-6,
-which it adds before the correction of the bias. Here the product is in float32 and AdamW is torch's.
+`create_lorafa_optimizer`, which multiplies in bfloat16 and uses its own AdamW, with an epsilon of 1e-6 that
+is added before bias correction. Here the product is in float32 and AdamW is torch's.
 
 Source: Zhang et al., 2023, https://arxiv.org/abs/2308.03303.
 """
@@ -32,7 +32,7 @@ RIDGE = 1e-8
 
 
 class LoraFa(Lora):
-    """LoRA-FA as a kind of adapter; each method as described in `UpdateKind`. Its files are plain LoRA."""
+    """LoRA-FA as a kind of adapter; `UpdateKind` documents each method. Its files are plain LoRA."""
 
     def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> Update:
         """Make the part of an adapter, and freeze A."""
@@ -40,7 +40,7 @@ class LoraFa(Lora):
         return super().make(settings, tensors)
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return B alone."""
+        """Return a single group with B."""
         return (ParameterGroup(("lora_B",)),)
 
     def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None]:
@@ -69,7 +69,7 @@ class LoraFa(Lora):
 
 
 class LoraFaStack(LoraStack):
-    """The LoRA-FA adapters of one linear; each method as described in `Stack`."""
+    """The LoRA-FA adapters of one linear; `Stack` documents each method."""
 
     def add(
         self,

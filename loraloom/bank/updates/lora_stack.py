@@ -1,8 +1,8 @@
 """LoRA in a pass: the adapters of a linear side by side, and y + s · B A dropout(x) for all of them.
 
-A and B are padded, cast and laid out for batched products when other adapters are attached, and copied into
-when a pass opens. So no linear stacks or casts anything, and the tensors have the same addresses in every
-pass. A single adapter in the dtype of the products is used directly, without a copy.
+Tensors for batched products, padded and in their dtype, are allocated when the attached adapters change, and
+filled when a pass opens. So no linear stacks or casts anything, and the tensors have the same addresses in
+every pass. A single adapter in the dtype of the products is used directly, without a copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SpanGroup(NamedTuple):
     """Spans that follow one another and are computed together, with the same number of rows each.
 
     Args:
-        first, last: the numbers of their adapters, which follow one another too, among the stack's.
+        first, last: numbers of their first and last adapters, which follow one another too, in the stack.
         spans: the spans, in order.
     """
 
@@ -38,12 +38,12 @@ class SpanGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class _StackedFactors:
-    """A and B of adapters of near ranks as one pair of tensors.
+    """A and B of adapters of similar ranks as one pair of tensors.
 
     Args:
         A: [adapters, r, in], where r is the largest rank.
         B: [adapters, out, r].
-        first: the number of its first adapter among the stack's.
+        first: number of its first adapter in the stack.
     """
 
     A: Tensor
@@ -52,7 +52,7 @@ class _StackedFactors:
 
 
 class LoraStack:
-    """The LoRA adapters of one linear; each method as described in `Stack`.
+    """The LoRA adapters of one linear; `Stack` documents each method.
 
     Args:
         updates: the adapters' parts by slot, in the order of attachment.
@@ -72,7 +72,7 @@ class LoraStack:
         self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return the places to copy into, and the parameters; a version is autograd's count of changes."""
+        """Return the tensors to copy into, and the parameters; a version is autograd's count of changes."""
         found: Copies = [], []
         for slot in self._copied.keys() & owners:
             versions = [source._version for source in self._copied[slot][1]]
@@ -83,7 +83,7 @@ class LoraStack:
         return found
 
     def group(self, spans: Sequence[Span]) -> list[SpanGroup]:
-        """Group spans of the same size that follow one another, if their adapters do and have near ranks."""
+        """Group consecutive spans of equal size whose adapters are consecutive too, and of similar ranks."""
         groups: list[SpanGroup] = []
         for span in spans:
             if (number := self._slots.get(span.slot)) is None:
@@ -189,7 +189,7 @@ def _kept(x: Tensor, own: SpanGroup, updates: Sequence[LowRank], draw: Draw) -> 
 
 
 def _near_ranks(ranks: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the first and last of adapters that follow one another and whose ranks are near."""
+    """Divide adapters into runs of similar ranks; return the first and last number of each run."""
     found: list[tuple[int, int]] = []
     for number, r in enumerate(ranks):
         if found:

@@ -20,7 +20,7 @@ class LowRank:
         A: [r, in], float32, trained.
         B: [out, r], float32, trained; zero at the start.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: dropout of the input of A while training.
+        dropout: dropout probability of the input of A in training.
     """
 
     A: nn.Parameter
@@ -54,7 +54,7 @@ class LowRank:
         return float(self.scaling * max(square, 0.0) ** 0.5)
 
     def norm_bound(self) -> float:
-        """Compute s · ‖A‖ ‖B‖, an upper bound of ‖s B A‖."""
+        """Compute s · ‖A‖ ‖B‖, an upper bound on ‖s B A‖."""
         return self.scaling * float(self.A.detach().norm()) * float(self.B.detach().norm())
 
     def delta_bias(self) -> None:

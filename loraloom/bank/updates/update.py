@@ -34,7 +34,7 @@ class Draw(Protocol):
     """A function that draws which inputs of a linear are kept, for the rows of one adapter."""
 
     def __call__(self, slot: str, p: float, shape: torch.Size) -> Tensor:
-        """Return bool of the shape [rows, len, in], False with probability p."""
+        """Return a bool tensor of this shape, [rows, len, in], False with probability p."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Update(Protocol):
         """Compute ‖ΔW‖, the Frobenius norm."""
 
     def norm_bound(self) -> float:
-        """Bound the size of the terms that `delta` sums, to which its rounding is relative."""
+        """Compute an upper bound on the norm of what `delta` sums; its rounding error is relative to this."""
 
     def delta_bias(self) -> Tensor | None:
         """Compute what merging adds to the bias of the linear, [out], float32; None if nothing."""
@@ -135,7 +135,7 @@ class UpdateKind(Protocol):
     def start(
         self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
     ) -> dict[str, Tensor]:
-        """Draw the tensors of a fresh adapter, which adds nothing yet; a function of seed and module name."""
+        """Draw the tensors of a fresh adapter, which adds nothing yet, from seed and module name."""
 
     def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> Update:
         """Make the part of an adapter in a linear, from tensors with the names of `shapes`."""
