@@ -113,10 +113,10 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     """Refuse an adapter that is not of a known kind on plain linears.
 
     Returns:
-        Its kind.
+        The kind of the adapter.
 
     Raises:
-        AdapterError: the file is not of a LoRA adapter, uses unsupported features, or has unknown keys.
+        AdapterError: it is not a LoRA adapter, uses unsupported features, or has unknown keys.
     """
     kind = kind_of_config(config)
     if kind is None:

@@ -33,7 +33,7 @@ class _Wide(NamedTuple):
 
     Args:
         A, B: [in, columns], and [columns, out] times the scaling.
-        columns: the owners of the columns: slots and ranks.
+        columns: slot and rank of each adapter, in the order of its columns.
         own_a, own_b: [1 + adapters, in, r] and [1 + adapters, r, out], where r is the largest rank; the
             first is the base's, of zeros.
     """
@@ -46,7 +46,7 @@ class _Wide(NamedTuple):
 
 
 class _Groups(NamedTuple):
-    """The rows of a batch by adapter, the same number for each; spare places hold any row.
+    """The rows of a batch by adapter, the same number for each; spare places hold row 0.
 
     Args:
         first, stop: the adapters, as places in `own_a`.
@@ -63,7 +63,7 @@ class _Groups(NamedTuple):
 
 
 class WideProducts:
-    """The adapters of a bank, laid out for decoding; to be made again if an adapter or their number changes.
+    """The adapters of a bank, laid out for decoding; valid until an adapter changes, joins or leaves.
 
     Args:
         bank: the bank, with the adapters attached.

@@ -128,7 +128,7 @@ def test_what_is_not_exact_is_refused(mt5: Base, tiny: Callable[[str], Path], tm
     held = load_file(tmp_path / "loha" / WEIGHTS)
     held.pop(sorted(held)[0])
     save_file(held, tmp_path / "loha" / WEIGHTS)
-    with pytest.raises(AdapterError, match="1 are missing, and 0 are too many"):
+    with pytest.raises(AdapterError, match="1 are missing, and 0 do not belong to it"):
         read_adapter(tmp_path / "loha", mt5)
 
 
