@@ -184,7 +184,7 @@ class AdapterBank:
         return kind_of(self._settings[slot]).gradient_change(self.parts(slot))
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
-        """Return `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32, not copied."""
+        """Return an adapter's tensors, such as `<module>.lora_A` [r, in], by name; float32, not copied."""
         named = {
             f"{name}.{end}": parameter
             for name, part in self.parts(slot).items()

@@ -86,10 +86,10 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
 
 
 def check_mergeable(bank: AdapterBank, slot: str) -> None:
-    """Refuse an adapter that adds what the weights of its base cannot contain.
+    """Refuse an adapter that adds biases to linears of its base that have none.
 
     Raises:
-        ModelError: the adapter adds biases to linears that have none.
+        ModelError: the adapter cannot be merged.
     """
     parts = bank.parts(slot)
     biased = [target for target in bank.available if target.name in parts]

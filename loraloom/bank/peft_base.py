@@ -113,7 +113,7 @@ def _counted(own: Mapping[str, int], has: Mapping[str, int]) -> tuple[str, str]:
 
 
 def is_same_name(named: str, other: str) -> bool:
-    """Return whether two names may mean the same model: hub names, folders of that name, hub snapshots.
+    """Return whether two names may mean the same model: hub names, paths of folders, hub snapshots.
 
     >>> is_same_name("google/mt5-small", "/models/mt5-small/")
     True

@@ -141,7 +141,8 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
         written = config.get("peft_version")
         raise AdapterError(
             Message(
-                "sets {unknown}, which is unknown and may change what it computes", unknown=quoted(unknown[0])
+                "sets {unknown}, which is unknown and may change what the adapter computes",
+                unknown=quoted(unknown[0]),
             ),
             where=where,
             found=Message("written by PEFT {written}", written=str(written)[:20]) if written else "",

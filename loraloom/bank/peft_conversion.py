@@ -105,7 +105,8 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
         if key not in known and value not in (None, False, {}, []):
             raise AdapterError(
                 Message(
-                    "sets {unknown}, which is unknown and may change what it computes", unknown=quoted(key)
+                    "sets {unknown}, which is unknown and may change what the adapter computes",
+                    unknown=quoted(key),
                 ),
                 where=where,
             )

@@ -84,7 +84,7 @@ def check_complete(
             ),
             where=where,
             found=min(surplus),
-            fix=Message("Add them to target_modules in adapter_config.json if they belong to it."),
+            fix=Message("Add them to target_modules in adapter_config.json if they belong to the adapter."),
         )
     if not named.unmatched:
         return []
@@ -122,7 +122,10 @@ def _check_others(
     excluded = _excluded(config.get("exclude_modules"), found, where)
     if left := sorted(set(found) - set(excluded)):
         raise AdapterError(
-            Message("its target_modules names a module that LoRALoom does not adapt and has no tensors for"),
+            Message(
+                "its target_modules names a module that LoRALoom does not adapt, and for which the adapter "
+                "has no tensors"
+            ),
             where=where,
             found=left[0],
             fix=Message(

@@ -60,7 +60,8 @@ class TensorMerge:
         if len(self._linears) < self.num_linears:
             raise ModelError(
                 Message(
-                    "two adapted linears of this base share one weight, so it is not merged shard by shard"
+                    "two adapted linears of this base share one weight, so the base cannot be merged "
+                    "shard by shard"
                 ),
                 where=targets[0].name,
                 fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),

@@ -64,7 +64,7 @@ class TiedHead(WrappedTable):
         return logits
 
     def losses_of(self, batch: Batch, frozen: TokenLosses) -> TokenLosses:
-        """Return the function for the losses of a batch's labels, like `objective.token_losses`.
+        """Return a function that computes the losses of a batch's labels, with the arguments of `frozen`.
 
         Args:
             batch: the batch, whose parts follow one another.

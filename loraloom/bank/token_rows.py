@@ -67,7 +67,7 @@ class WrappedTable(nn.Module):
     Args:
         base: the frozen module.
         name: its path in the model.
-        tables: the tables of the bank.
+        tables: the trained rows of the bank's adapters.
     """
 
     def __init__(self, base: nn.Module, name: str, tables: OwnedRows) -> None:

@@ -96,7 +96,7 @@ class WideProducts:
 
 
 class RowProducts:
-    """The linears of passes over rows with the same owners; `FusedLinear` of a pass.
+    """The linears of passes over rows with the same owners, as a `FusedLinear` for `open_pass`.
 
     Args:
         wide: the adapters of each linear that has any.
@@ -142,7 +142,7 @@ class RowProducts:
         return [0 if slot is None else places.get(slot, 0) for slot in self._slots]
 
     def _grouped(self, wide: _Wide, device: torch.device) -> _Groups | None:
-        """Return the rows by adapter; None if this saves less than half of the arithmetic."""
+        """Return the rows by adapter; None without any, or if it saves less than half of the arithmetic."""
         if wide.columns not in self._groups:
             self._groups[wide.columns] = _groups_of(self._places(wide), wide, device)
         return self._groups[wide.columns]

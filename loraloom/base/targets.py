@@ -40,7 +40,7 @@ class Target:
 
     @property
     def linear(self) -> FrozenLinear:
-        """The access to its sizes and weights."""
+        """The linear as a `FrozenLinear`, to read its sizes and weights."""
         return frozen_linear(self.module)
 
     @property

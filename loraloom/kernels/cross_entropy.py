@@ -1,4 +1,4 @@
-"""Cross-entropy of labels over a large vocabulary, with its gradient, whose logits are never stored.
+"""Cross-entropy of labels over a large vocabulary, with its gradient, without storing all logits.
 
 The gradient of a token's loss with respect to its hidden state h is
 
