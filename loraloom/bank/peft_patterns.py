@@ -45,6 +45,9 @@ def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str
         modules: the modules that it has tensors for.
         where: its folder, for messages.
 
+    Returns:
+        For `rank_pattern` and `alpha_pattern`, a dict from a module's name, escaped, to its value.
+
     Raises:
         AdapterError: a pattern is not a mapping, or a key is invalid or takes too long to match.
     """

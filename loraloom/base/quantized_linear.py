@@ -105,7 +105,11 @@ class QuantizedLinear(nn.Module):
         return float(self.dense().float().norm())
 
     def add_(self, delta: Tensor) -> None:
-        """Refuse: the sum would be rounded to the few values of the quantized weights."""
+        """Refuse a change of the weights: it would be rounded to the few values that they can have.
+
+        Raises:
+            AssertionError: always.
+        """
         raise AssertionError("an adapter is merged into the original weights, never into quantized ones")
 
 

@@ -76,7 +76,7 @@ def test_the_articles_adapter_is_taken_as_peft_takes_it_and_the_unmatched_name_i
     adapter = read_adapter(folder, mt5)
     note, _ = adapter.notes
     assert "`wi` in its target_modules matches no linear of this base" in note
-    assert "it adapts 28 of 36 linears" in note
+    assert "and adapts 28 of 36 linears" in note
     assert len(adapter.settings.target_modules) == 28
     torch.testing.assert_close(logits_of(mt5, folder), said, rtol=1e-5, atol=1e-5 * float(said.abs().max()))
 
