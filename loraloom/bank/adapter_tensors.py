@@ -26,7 +26,7 @@ class AdapterTensors(NamedTuple):
 
 
 def split_tensors(tensors: Mapping[str, Tensor]) -> AdapterTensors:
-    """Sort the tensors of an adapter."""
+    """Sort the tensors of an adapter into those of linears, of norms, and of rows of the embeddings."""
     found = AdapterTensors({}, {}, {})
     for name, tensor in tensors.items():
         end = name.rpartition(".")[2]

@@ -58,7 +58,7 @@ class AdapterBank:
 
     @property
     def current_pass(self) -> AdapterPass | None:
-        """The pass that this thread or task has opened with `rows`."""
+        """The pass that this thread or task has opened with `rows`; None if there is none."""
         return self.base.current_pass.get()
 
     @property
@@ -100,7 +100,7 @@ class AdapterBank:
             AdapterError: `tensors` do not match these targets and this rank.
             BankError: the base is in use, or another bank has adapters on it.
         """
-        with self._change(Message("an adapter cannot be attached while the rows of a pass are set")):
+        with self._change(Message("an adapter cannot be attached while a pass is open")):
             self._attach(slot, settings, seed, tensors)
 
     def _attach(
@@ -134,7 +134,7 @@ class AdapterBank:
         Raises:
             BankError: the base is in use.
         """
-        with self._change(Message("an adapter cannot be dropped while the rows of a pass are set")):
+        with self._change(Message("an adapter cannot be dropped while a pass is open")):
             del self._settings[slot]
             self.beside.drop(slot)
             for name, linear in list(self._wrapped.items()):
@@ -154,7 +154,7 @@ class AdapterBank:
     def place_of(self, name: str) -> str:
         """Return the part of the model that a linear is in: `encoder`, `decoder` or `cross`."""
         place = self.base.family.place(name)
-        assert place is not None, f"{name} is no linear of a layer"
+        assert place is not None, f"{name} is not a linear of a layer"
         return place.part
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
@@ -184,7 +184,7 @@ class AdapterBank:
         return kind_of(self._settings[slot]).gradient_change(self.parts(slot))
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
-        """Return `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32, not copied."""
+        """Return an adapter's tensors, such as `<module>.lora_A` [r, in], by name; float32, not copied."""
         named = {
             f"{name}.{end}": parameter
             for name, part in self.parts(slot).items()
@@ -197,10 +197,10 @@ class AdapterBank:
         """Overwrite an adapter with tensors as from `tensors()`.
 
         Raises:
-            AdapterError: the tensors do not belong to this adapter.
+            AdapterError: tensors are missing, or do not belong to this adapter.
             BankError: the base is in use.
         """
-        with self._change(Message("an adapter cannot be overwritten while the rows of a pass are set")):
+        with self._change(Message("an adapter cannot be overwritten while a pass is open")):
             self._load(slot, tensors)
 
     def _load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
@@ -209,7 +209,8 @@ class AdapterBank:
             differing = sorted(own.keys() ^ tensors.keys())
             raise AdapterError(
                 Message(
-                    "{num_differing} tensors do not belong to this adapter", num_differing=len(differing)
+                    "{num_differing} tensors are missing or do not belong to this adapter",
+                    num_differing=len(differing),
                 ),
                 where=slot,
                 found=differing[0],
@@ -251,7 +252,7 @@ class AdapterBank:
         Raises:
             BankError: the base is in use.
         """
-        refusal = Message("an adapter cannot be read while the rows of a pass are set")
+        refusal = Message("an adapter cannot be read while a pass is open")
         with self._change(refusal), self._unwrapped():
             yield self.base
 

@@ -1,4 +1,4 @@
-"""What adapters train beyond linears: rows of embeddings (`token_rows.py`) and norms (`trained_norms.py`)."""
+"""What adapters train beside linears: embedding rows (`token_rows.py`), norms (`trained_norms.py`)."""
 
 from __future__ import annotations
 

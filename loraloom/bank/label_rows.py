@@ -1,4 +1,4 @@
-"""Label rows of a batch, padded to a rounded number so that the host does not wait for the device.
+"""Positions of a batch's labels, padded to a rounded number; the host does not wait for the device.
 
 `objective.span_losses` finds the labels on the device, and the host must wait to learn how many there are.
 Here they are found before the batch is copied there, and padded to a rounded number.
@@ -30,7 +30,7 @@ class LabelRows:
         positions: int64 [n], in the flattened labels; 0 for padding.
         labels: int64 [n]; 0 for padding.
         spans: int64 [n], the index of the span that each belongs to; for padding, the number of spans.
-        places: int64 [rows · len], the label row of each position; -1 if it has no label.
+        places: int64 [rows · len], the index of each position in `positions`; -1 if it has no label.
     """
 
     positions: Tensor
@@ -46,7 +46,7 @@ def rounded(num_labels: int) -> int:
 
 
 def find_label_rows(batch: Batch) -> LabelRows:
-    """Find the label rows of a batch on the processor."""
+    """Find the positions of the labels of a batch, on the processor."""
     labels = batch.labels.reshape(-1)
     found = (labels != IGNORED).nonzero()[:, 0]
     num, num_spans = len(found), len(batch.num_labels)
@@ -82,7 +82,7 @@ def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
     Args:
         base: the base, with the adapters attached.
         batch: the batch, on the device.
-        rows: its label rows from `find_label_rows`, on the device.
+        rows: the positions of its labels, from `find_label_rows`, on the device.
     """
     hidden = hidden_states(base, batch)
     states = _Take.apply(hidden.reshape(-1, hidden.shape[-1]), rows.positions, rows.places)  # type: ignore[no-untyped-call]

@@ -31,10 +31,10 @@ class MergeReport:
     """Result of a merge.
 
     Args:
-        modules: names of the linears that changed.
+        modules: the linears that changed, by name.
         replaced: vectors of norms that were replaced.
-        update_norm: ‖ΔW‖ over all that changed, in the Frobenius norm.
-        largest_error: largest error of any of them relative to its weights, in steps of float32.
+        update_norm: the Frobenius norm ‖ΔW‖ over all that changed.
+        largest_error: largest error of a merged linear relative to its weights, in steps of float32.
     """
 
     modules: dict[str, FrozenLinear]
@@ -86,10 +86,10 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
 
 
 def check_mergeable(bank: AdapterBank, slot: str) -> None:
-    """Refuse an adapter that adds what the weights of its base cannot contain.
+    """Refuse an adapter that adds biases to linears of its base that have none.
 
     Raises:
-        ModelError: the adapter adds biases to linears that have none.
+        ModelError: the adapter cannot be merged.
     """
     parts = bank.parts(slot)
     biased = [target for target in bank.available if target.name in parts]
@@ -118,7 +118,7 @@ def random_signs(linear: FrozenLinear) -> Tensor:
 
 
 def times(weight: Tensor, vectors: Tensor) -> Tensor:
-    """Compute a weight [out, in] times some vectors, float64 [out, n], a few rows of it at a time."""
+    """Multiply a weight [out, in] by vectors [in, n], float64 [out, n], a few of its rows at a time."""
     rows = max(1, WEIGHTS_TOGETHER // weight.shape[1])
     return torch.cat([part.double() @ vectors for part in weight.split(rows)])
 
@@ -159,7 +159,7 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
 
     Returns:
         The change of the merged weights by rounding, relative to the change by the adapter,
-        ‖rounding‖ / ‖ΔW‖: above 1, the adapter is mostly lost.
+        ‖rounding‖ / ‖ΔW‖: above 1, the adapter is mostly lost; 0 if it changes nothing.
     """
     changed = [*(linear.dense() for linear in merged.modules.values()), *merged.replaced]
     ours = {tensor.data_ptr() for tensor in changed}

@@ -1,4 +1,4 @@
-"""The logits of rows that belong to adapters, which may have rows of the head of their own."""
+"""The logits of a batch whose rows belong to adapters, which may have trained rows of the head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def owned_logits(base: Base, states: Tensor, slots: Sequence[str | None]) -> Ten
     Args:
         base: the base, with the adapters attached.
         states: the decoder's states, [rows, d].
-        slots: the owner of each row.
+        slots: the adapter of each row; None for the base.
     """
     head = output_head(base)
     logits = all_logits(head, states)

@@ -27,7 +27,7 @@ LAYER = re.compile(r"(?:\w+\.)*?(encoder|decoder)\.(?:text_model\.)?[^.]+\.(\d+)
 
 
 def portable_name(name: str) -> str:
-    """Return a model's name without a path of this machine: a hub name, or the last part of a folder."""
+    """Return a model's name without this machine's paths: a hub name, or the last part of a path."""
     is_path = Path(name).is_absolute() or name.startswith((".", "~")) or Path(name).is_dir()
     return Path(name).name if is_path else name
 
@@ -60,7 +60,7 @@ def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> Non
 def unverified(
     config: Mapping[str, Any], origin: Mapping[str, Any], modules: Sequence[str], base: Base, where: str
 ) -> list[str]:
-    """Note that an adapter's base cannot be verified without a fingerprint, and any sign of another base.
+    """Return notes on an adapter without a fingerprint, whose base cannot be verified; [] if it has one.
 
     Args:
         config: its adapter_config.json.
@@ -79,7 +79,7 @@ def unverified(
     if not isinstance(named, str) or not named.strip():
         said = Message("names no base")
     elif is_same_name(named, base.name):
-        said = Message("names {shown} as its base, as here", shown=_shown(named))
+        said = Message("names {shown} as its base, which matches the base used here", shown=_shown(named))
     else:
         said = Message("was made for {shown}, but is used with {ours}", shown=_shown(named), ours=ours)
     return [
@@ -89,7 +89,7 @@ def unverified(
 
 
 def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str]:
-    """Note if an adapter has fewer layers, which PEFT's list of full paths (all-linear) does not reveal."""
+    """Return a note if an adapter has fewer layers, which a list of full paths (all-linear) does not show."""
     own = num_layers(modules)
     has = num_layers(target.name for target in linears(base.model, base.family))
     if all(count == has.get(stack) for stack, count in own.items()):
@@ -113,7 +113,7 @@ def _counted(own: Mapping[str, int], has: Mapping[str, int]) -> tuple[str, str]:
 
 
 def is_same_name(named: str, other: str) -> bool:
-    """Return whether two names may mean the same model: hub names, folders of that name, hub snapshots.
+    """Return whether two names may mean the same model: hub names, paths of folders, hub snapshots.
 
     >>> is_same_name("google/mt5-small", "/models/mt5-small/")
     True

@@ -113,10 +113,10 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     """Refuse an adapter that is not of a known kind on plain linears.
 
     Returns:
-        Its kind.
+        The kind of the adapter.
 
     Raises:
-        AdapterError: the file is not of a LoRA adapter, uses unsupported features, or has unknown keys.
+        AdapterError: it is not a LoRA adapter, uses unsupported features, or has unknown keys.
     """
     kind = kind_of_config(config)
     if kind is None:
@@ -141,7 +141,8 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
         written = config.get("peft_version")
         raise AdapterError(
             Message(
-                "sets {unknown}, which is unknown and may change what it computes", unknown=quoted(unknown[0])
+                "sets {unknown}, which is unknown and may change what the adapter computes",
+                unknown=quoted(unknown[0]),
             ),
             where=where,
             found=Message("written by PEFT {written}", written=str(written)[:20]) if written else "",

@@ -2,8 +2,9 @@
 
 PEFT computes the ΔW of each linear, whose singular value decomposition gives a product B A. PEFT's own
 `convert_to_lora` is meant for an approximation: it takes one rank for all linears, or a share of the energy,
-which in float32 ends at singular values of about 3e-4 of the largest. Here every singular value counts that
-is larger than rounding errors, so each linear has the rank of its ΔW: up to r² for LoHa, full for FourierFT.
+which in float32 ends at singular values of about 3e-4 of the largest. Here every singular value
+larger than rounding errors is kept, so each linear has the rank of its ΔW: up to r² for LoHa, the full rank
+for FourierFT.
 
 A kind is listed if ΔW is all that it does, and if the conversion was measured to be exact
 (`tests/bank/test_peft_conversion.py`).
@@ -55,15 +56,15 @@ MOST_VALUES = 2**28
 SEEDS = {"proj_seed", "projection_prng_key", "projection_seed", "random_loc_seed", "random_seed"}
 # Singular values below this share of the largest are rounding errors of ΔW.
 SMALLEST_SHARE = 4 * torch.finfo(torch.float32).eps
-# Where the adapter goes and how it is found: decided here, because expressions of a file are not trusted.
+# Which linears the adapter is for: decided here, because a file's regular expressions are not trusted.
 DECIDED_HERE = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", *PATTERNS}
 # PEFT would look for a configuration under this name, on the hub too.
 NOT_FOLLOWED = "base_model_name_or_path"
-# Accepted keys of PEFT's other patterns (`n_frequency_pattern`): of an expression's signs, only dots.
+# Accepted keys of PEFT's other patterns (`n_frequency_pattern`): plain names, with dots.
 PLAIN_KEY = re.compile(r"[\w.]+")
 ADAPTER = "default"
 PREFIX = "base_model.model."
-_NO_SUM = Message("PEFT does not express it as a change of the weights")
+_NO_SUM = Message("PEFT cannot express this adapter as a change of the weights")
 
 
 def is_converted(config: Mapping[str, Any]) -> bool:
@@ -94,8 +95,8 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
     """Refuse configurations that PEFT would interpret differently from how they are written.
 
     Raises:
-        AdapterError: the file has unknown keys, trains more than ΔW, or has an unreasonable size or an
-            expression that PEFT would run.
+        AdapterError: PEFT does not know the kind, or the file has unknown keys, trains more than ΔW, or has
+            an unreasonable size or a regular expression that PEFT would run.
     """
     known = {field.name for field in fields(_config_class(config, where))}
     if (config["peft_type"], config.get("init_weights")) == ("MISS", "bat"):
@@ -104,7 +105,8 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
         if key not in known and value not in (None, False, {}, []):
             raise AdapterError(
                 Message(
-                    "sets {unknown}, which is unknown and may change what it computes", unknown=quoted(key)
+                    "sets {unknown}, which is unknown and may change what the adapter computes",
+                    unknown=quoted(key),
                 ),
                 where=where,
             )
@@ -233,7 +235,7 @@ def _deltas(
         raise AdapterError(
             Message(
                 "its tensors are not those that its configuration describes: {num_missing} are missing, and "
-                "{num_surplus} are too many",
+                "{num_surplus} do not belong to it",
                 num_missing=len(missing),
                 num_surplus=len(surplus),
             ),

@@ -23,6 +23,9 @@ def check_place(folder: Path) -> None:
 
     PEFT saves an adapter that is not named `default` in a subfolder of that name, and Trainers save
     checkpoints in theirs; our runs store adapters in `adapters/`.
+
+    Raises:
+        AdapterError: the folder does not exist, or only its subfolders contain adapters.
     """
     if not folder.is_dir():
         what = (
@@ -31,7 +34,7 @@ def check_place(folder: Path) -> None:
             else Message("there is no such folder")
         )
         raise AdapterError(
-            what, where=str(folder), fix=Message("Name the folder that contains adapter_config.json.")
+            what, where=str(folder), fix=Message("Give the folder that contains adapter_config.json.")
         )
     if (folder / CONFIG).exists():
         return
@@ -47,9 +50,9 @@ def check_place(folder: Path) -> None:
             where=str(folder),
             found=", ".join(names[:SHOWN_SUBFOLDERS]) + (", …" if len(names) > SHOWN_SUBFOLDERS else ""),
             fix=(
-                Message("Name it: {below}", below=below[0])
+                Message("Give its path: {below}", below=below[0])
                 if len(names) == 1
-                else Message("Name one of them: {below}", below=below[0])
+                else Message("Give the path of one of them: {below}", below=below[0])
             ),
         )
 
@@ -58,13 +61,15 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     """Read a file that contains one JSON object.
 
     Raises:
-        AdapterError: the file is missing, or contains something else.
+        AdapterError: the file is missing, cannot be read, or contains something else.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdapterError(
-            Message("has no {name}", name=path.name), where=where, fix=Message("Name an adapter folder.")
+            Message("has no {name}", name=path.name),
+            where=where,
+            fix=Message("Give the path of an adapter folder."),
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(

@@ -2,8 +2,8 @@
 
 adapter_config.json        PEFT's LoraConfig
 adapter_model.safetensors  base_model.model.<module>.lora_A.weight [r, in], … lora_B.weight [out, r]
-loraloom.json              base and tokenizer it was trained with; PEFT ignores it
-README.md                  its model card, if any
+loraloom.json              the base and tokenizer it was trained with; PEFT ignores this file
+README.md                  the adapter's model card, if any
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     Args:
         folder: contains adapter_config.json and adapter_model.safetensors.
         base: verified against the fingerprints stored with the adapter, if any. Without it, an adapter of
-            another kind than LoRA is only checked: its form as LoRA may depend on the base.
+            another kind than LoRA is only checked, because its form as LoRA may depend on the base.
 
     Raises:
         AdapterError: the adapter is missing, damaged, of an unsupported kind, or belongs to another base.
@@ -228,7 +228,7 @@ def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, wh
 def _read_tensors(
     path: Path, ends: Sequence[str], to_save: Sequence[str], where: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Return tensors in linears and norms, by their names in the bank, and trained rows, as in the file."""
+    """Return tensors in linears and norms, by their names in the bank; trained rows by those in the file."""
     raw = read_weights(path, where)
     norms = take_norms(to_save, raw, where)
     rows = {name: raw.pop(name) for name in list(raw) if name.endswith(f".{ROWS_IN_FILES}")}

@@ -48,7 +48,7 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
         where: the adapter's folder, for messages.
 
     Raises:
-        AdapterError: a module of such a name is not a norm.
+        AdapterError: a tensor of such a module is not a vector, or not of floating-point values.
     """
     found, wanted = {}, set(names)
     for name in list(raw) if names else ():
@@ -136,13 +136,13 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
 
 
 def _whole_module(name: str, where: str) -> AdapterError:
-    """Return the error for a whole trained module that is not a norm, with a way to use the adapter."""
+    """Return the error for a fully trained module that is not a norm, with a way to use the adapter."""
     fix = MERGE_WITH_PEFT
     if name.rpartition(".")[2] in EMBEDDINGS:
         # Measured with peft 0.21: the merged model's tied copies are not the trained ones.
         fix = Message(
-            "PEFT does not merge {embeddings} correctly in this family either; train without it, and added "
-            "tokens with trainable_token_indices",
+            "PEFT does not merge {embeddings} correctly in this family either; train without it, and train "
+            "added tokens with trainable_token_indices",
             embeddings=printable(name),
         )
     return AdapterError(

@@ -1,7 +1,7 @@
 """rank_pattern and alpha_pattern in adapter_config.json, whose order PEFT does not keep.
 
-The first key that matches a module counts, and PEFT writes keys in alphabetical order: of two that match the
-same module, a different one counts after saving (findings/peft_sorts_patterns.sh).
+The first key that matches a module counts, and PEFT writes keys in alphabetical order: of two keys that match
+the same module, a different one may count after saving (findings/peft_sorts_patterns.sh).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PATTERNS = ("rank_pattern", "alpha_pattern")
 
 
 def written_patterns(settings: LoraSettings, modules: Sequence[str]) -> dict[str, object]:
-    """Return the patterns of an adapter such that their order does not matter.
+    """Return the patterns of an adapter, written so that the order of their keys does not matter.
 
     Args:
         settings: settings of the adapter.
@@ -41,12 +41,15 @@ def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str
     """Read the patterns of an adapter as one entry for each module that they concern.
 
     Args:
-        config: its adapter_config.json, whose expressions are not trusted.
+        config: its adapter_config.json, whose regular expressions are not trusted.
         modules: the modules that it has tensors for.
         where: its folder, for messages.
 
+    Returns:
+        For `rank_pattern` and `alpha_pattern`, a dict from a module's name, escaped, to its value.
+
     Raises:
-        AdapterError: a pattern is not a mapping, or a key is invalid or takes too long.
+        AdapterError: a pattern is not a mapping, or a key is invalid or takes too long to match.
     """
     found: dict[str, Any] = {}
     for name in PATTERNS:

@@ -33,7 +33,7 @@ class ModuleSelection:
 
     Args:
         modules: linears of the base.
-        unmatched: names of its list that match no linear.
+        unmatched: names in `target_modules` that match no linear.
     """
 
     modules: frozenset[str]
@@ -84,7 +84,7 @@ def check_complete(
             ),
             where=where,
             found=min(surplus),
-            fix=Message("Add them to target_modules in adapter_config.json if they belong to it."),
+            fix=Message("Add them to target_modules in adapter_config.json if they belong to the adapter."),
         )
     if not named.unmatched:
         return []
@@ -96,8 +96,8 @@ def check_complete(
     )
     return [
         Message(
-            "{where}: {shown}{more} in its target_modules matches no linear of this base, so it "
-            "has no such tensors; it adapts {num_own} of {num_available} linears",
+            "{where}: {shown}{more} in its target_modules matches no linear of this base, so the "
+            "adapter has no tensors for it and adapts {num_own} of {num_available} linears",
             where=where,
             shown=shown,
             more=more,
@@ -122,7 +122,10 @@ def _check_others(
     excluded = _excluded(config.get("exclude_modules"), found, where)
     if left := sorted(set(found) - set(excluded)):
         raise AdapterError(
-            Message("its target_modules names a module that LoRALoom does not adapt and has no tensors for"),
+            Message(
+                "its target_modules names a module that LoRALoom does not adapt, and for which the adapter "
+                "has no tensors"
+            ),
             where=where,
             found=left[0],
             fix=Message(
@@ -141,7 +144,8 @@ def named_modules(
         layer: which number in a path is that of the layer, `first` or `last`.
 
     Raises:
-        AdapterError: a value is not a list or expression, takes too long, or no linear is left.
+        AdapterError: a value is neither a list nor a regular expression, takes too long to match, or
+            leaves no linear.
     """
     named = config.get("target_modules")
     excluded = set(_excluded(config.get("exclude_modules"), available, where))
@@ -172,7 +176,7 @@ def _ends(name: str) -> list[str]:
 
 
 def _names(values: Any) -> set[str]:
-    """Return a list of names; empty if it is anything else."""
+    """Return the names in a list; empty if the value is not a list of names."""
     is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
     return set(values) if is_list else set()
 
@@ -208,10 +212,10 @@ def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, laye
 
 
 def match_untrusted(pattern: str, names: Sequence[str], key: str, where: str) -> list[str]:
-    """Return the names that an expression of an adapter's configuration matches.
+    """Return the names that a regular expression in an adapter's configuration fully matches.
 
     Raises:
-        AdapterError: the expression is too long, invalid, or takes too long.
+        AdapterError: the regular expression is too long or invalid, or takes too long to match.
     """
     expression = _compiled(pattern, key, where)
     return [name for name in names if _match(expression, name, key, where)]
@@ -229,7 +233,7 @@ def _compiled(pattern: str, key: str, where: str) -> Any:
 
 
 def _match(expression: Any, name: str, key: str, where: str) -> Any:
-    """Match an untrusted expression for at most a second, because it may take years (`(a+)+`)."""
+    """Match an untrusted regular expression for at most a second; some take years (`(a+)+`)."""
     try:
         return expression.fullmatch(name, timeout=SECONDS_FOR_AN_EXPRESSION)
     except TimeoutError:

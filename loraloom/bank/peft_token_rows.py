@@ -1,8 +1,9 @@
 """Trained rows of the embeddings in an adapter's folder: `trainable_token_indices` and its tensors.
 
 If the head is tied, PEFT has them once, for the table that encoder, decoder and head share. If not, PEFT
-would take the forced flag of the T5 family for tied weights, and change the head as well; so a folder names
-the tables of encoder and decoder instead (`{"embed_tokens": […]}`), and has the rows for each.
+would change the head as well, because transformers loads `tie_word_embeddings: true` for the T5 family
+whatever its files contain; so an adapter's folder names the tables of encoder and decoder
+(`{"embed_tokens": […]}`), with rows for each.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ def read_rows(
 
     Args:
         config: adapter_config.json.
-        in_files: the tensors of trained rows by their names there, without PEFT's prefix.
+        in_files: the tensors of trained rows by their names in the file, without PEFT's prefix.
         base: base of the adapter; without it, the name of the rows lacks the path of the table.
         where: the adapter's folder, for messages.
 
     Returns:
-        The token ids, ascending, and the rows in their order, as in `AdapterBank.tensors`.
+        The token ids, ascending, and the rows in their order, as in `AdapterBank.tensors`; None and {} if
+        the adapter has none.
 
     Raises:
         AdapterError: ids or rows are missing or invalid, or they are not those of this base's tables.

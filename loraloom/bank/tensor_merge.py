@@ -1,4 +1,4 @@
-"""Merging of an adapter tensor by tensor: the base stays as it is, and one merged tensor exists at a time."""
+"""Merging of an adapter tensor by tensor: the base is unchanged, one merged tensor exists at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TensorMerge:
         slot: the adapter.
 
     Attributes:
-        num_linears: linears that the adapter changes.
+        num_linears: number of linears that the adapter changes.
         largest_error: largest error of a merged linear so far, in steps of float32.
 
     Raises:
@@ -60,7 +60,8 @@ class TensorMerge:
         if len(self._linears) < self.num_linears:
             raise ModelError(
                 Message(
-                    "two adapted linears of this base share one weight, so it is not merged shard by shard"
+                    "two adapted linears of this base share one weight, so the base cannot be merged "
+                    "shard by shard"
                 ),
                 where=targets[0].name,
                 fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),
@@ -131,7 +132,7 @@ class TensorMerge:
 
 
 def names_by_place(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
-    """Return the names that each tensor has, by its place in memory."""
+    """Return the names that each tensor has, by its address in memory."""
     found: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         found.setdefault(tensor.data_ptr(), []).append(name)

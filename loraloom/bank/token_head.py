@@ -1,7 +1,7 @@
 """An output head that is tied to the embeddings, with each adapter's trained rows in it.
 
 The losses of an adapter with trained rows are computed over the frozen head without these tokens, whose
-logits a bias pushes far below all others, and over its own rows; the two sums of exponentials are then one:
+logits a bias pushes far below all others, and over its own rows; the two sums of exponentials are then added:
 
     log Σ exp = logaddexp( log Σ over other tokens, log Σ over trained tokens )
 
@@ -30,11 +30,11 @@ NO_LABEL = -1
 
 
 class TiedHead(WrappedTable):
-    """A replacement for the head: its logits, including those of the trained rows of each row's adapter."""
+    """A replacement for a tied head, which computes logits with the trained rows of each adapter."""
 
     @property
     def bias(self) -> Tensor | None:
-        """The base's bias."""
+        """The base's bias; None if it has none."""
         return self.base.bias  # type: ignore[return-value]
 
     @property
@@ -54,7 +54,7 @@ class TiedHead(WrappedTable):
     def own_logits(
         self, head: OutputHead, states: Tensor, logits: Tensor, slots: Sequence[str | None]
     ) -> Tensor:
-        """Replace the logits of trained tokens in rows of these owners, float32 [rows, vocabulary]."""
+        """Replace the logits of trained tokens in adapters' rows, in place; float32 [rows, vocabulary]."""
         for slot in sorted({slot for slot in slots if slot in self.rows and slot is not None}):
             own = self.rows[slot]
             numbers = [row for row, each in enumerate(slots) if each == slot]
@@ -64,7 +64,7 @@ class TiedHead(WrappedTable):
         return logits
 
     def losses_of(self, batch: Batch, frozen: TokenLosses) -> TokenLosses:
-        """Return the function for the losses of a batch's labels, like `objective.token_losses`.
+        """Return a function that computes the losses of a batch's labels, with the arguments of `frozen`.
 
         Args:
             batch: the batch.

@@ -2,7 +2,7 @@
 
 An adapter has rows of its own in place of the base's. Encoder and decoder look tokens up in one table, so the
 same rows serve both; if the output head is tied to the table, they are rows of the head too
-(`token_head.py`). A row starts as the base's and is trained whole, as in PEFT, with weight decay.
+(`token_head.py`). A row starts as the base's and is trained in full, as in PEFT, with weight decay.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class OwnedRows(Protocol):
     rows: dict[str, TokenRows]
 
     def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
-        """Return the adapters of the open pass that have trained rows, and their rows of the batch."""
+        """Return the trained rows of the open pass's adapters, each with the adapter's rows of the batch."""
 
 
 class WrappedTable(nn.Module):
@@ -67,7 +67,7 @@ class WrappedTable(nn.Module):
     Args:
         base: the frozen module.
         name: its path in the model.
-        tables: the tables of the bank.
+        tables: the trained rows of the bank's adapters.
     """
 
     def __init__(self, base: nn.Module, name: str, tables: OwnedRows) -> None:
@@ -81,7 +81,7 @@ class WrappedTable(nn.Module):
 
 
 class BankEmbedding(WrappedTable):
-    """A replacement for a table of embeddings: the table, with the trained rows of each row's adapter."""
+    """A replacement for a table of embeddings, which also looks tokens up in each adapter's trained rows."""
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up tokens, int64 [rows, …] → [rows, …, d]."""
@@ -108,7 +108,7 @@ def row_shapes(base: Base, settings: LoraSettings) -> dict[str, tuple[int, int]]
     """Return name and shape of the trained rows of an adapter; empty if it has none.
 
     Raises:
-        AdapterError: a token is not in the vocabulary, or the base has no table that both stacks use.
+        AdapterError: a token is not in the vocabulary, or this base's embeddings cannot be trained.
     """
     ids: Sequence[int] = settings.trainable_token_indices or ()
     if not ids:

@@ -1,4 +1,4 @@
-"""The modules of a base that look tokens up in its embeddings, replaced while adapters have trained rows."""
+"""The modules that use a base's embeddings, replaced while adapters have trained rows of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loraloom.text.message import Message
 
 
 class TokenTables:
-    """The trained rows of a bank's adapters, and the modules that look tokens up in them.
+    """The trained rows of a bank's adapters, and the modules that use them.
 
     Args:
         base: its embeddings and its tied head are replaced while an adapter has trained rows.
@@ -37,7 +37,7 @@ class TokenTables:
             tensors: tensors of the adapter, with its rows; by default they start as the base's.
 
         Raises:
-            AdapterError: a token is not in the vocabulary, or the base has no such table.
+            AdapterError: as in `row_shapes`, or rows have a different shape or are not finite.
         """
         shapes = row_shapes(self.base, settings)
         for name, shape in shapes.items():
@@ -64,12 +64,12 @@ class TokenTables:
 
     @property
     def weight(self) -> Tensor:
-        """The table, [vocabulary, d]."""
+        """The table of embeddings, [vocabulary, d]."""
         return self.base.model.get_input_embeddings().weight.detach()  # type: ignore[no-any-return]
 
     @property
     def name(self) -> str:
-        """The path of the table, which is its name in PEFT."""
+        """The path of the table of embeddings, which is its name in PEFT."""
         return table_name(self.base)
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
@@ -87,7 +87,7 @@ class TokenTables:
             self._put(name, module)
 
     def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
-        """Return the adapters of the open pass that have trained rows, and their rows of the batch."""
+        """Return the trained rows of the open pass's adapters, each with the adapter's rows of the batch."""
         owned = owned_rows(self.base, num_rows, module)
         return [(self.rows[slot], rows) for slot, rows in owned if slot in self.rows]
 

@@ -1,4 +1,4 @@
-"""The most probable next token: of all logits, or of the few words that a screen in int8 leaves.
+"""The most probable next token: of all logits, or of the few tokens that a screen in int8 leaves.
 
 Greedy decoding computes one product with the whole vocabulary per token, of which only the largest entry is
 used. The screen computes that product in int8, which a CPU with VNNI does about twice as fast as in bfloat16,
@@ -6,8 +6,9 @@ and bounds its error. With W the head, h a state, q(·) what int8 keeps of them,
 
     |W_v · h − q(W_v) · q(h)|  ≤  ‖W_v − q(W_v)‖ ‖h‖ + ‖q(W_v)‖ ‖h − q(h)‖        (Cauchy–Schwarz, twice)
 
-so a word whose upper bound is below another word's lower bound cannot win. Of 250,112 words, about twenty are
-left; their logits are computed from W itself, as `AllLogits` computes all of them. The token is the same.
+so a token whose upper bound is below another one's lower bound cannot win. Of 250,112 tokens, about twenty
+are left; their logits are computed from W itself, as `AllLogits` computes all of them. Both choose the same
+token.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from loraloom.base.loading import Base
 from loraloom.kernels.output_head import OutputHead, all_logits, finish_logits
 
 TILE_WORDS = 16_384
-# Words of a block; only the maxima of blocks are kept, and only blocks that can win are searched.
+# Tokens of a block; only the maxima of blocks are kept, and only blocks that can win are searched.
 BLOCK_WORDS = 128
 ROUNDED_AT_ONCE = 256
 ZERO_POINT = 128  # states are stored as uint8, because VNNI multiplies uint8 by int8
@@ -34,17 +35,17 @@ ZERO_POINT = 128  # states are stored as uint8, because VNNI multiplies uint8 by
 FLOAT_SLACK = 1e-5
 # Making a screen takes the time that it saves over about a thousand tokens, whatever the head's size.
 MIN_TOKENS = 4_096
-# Smaller heads are computed in less time than a search for words that can win takes.
+# Smaller heads are computed in less time than a search for tokens that can win takes.
 MIN_WEIGHTS = 2**23
 TINY = torch.finfo(torch.float32).tiny
-# An int8 for each weight; for each word, its scale in float32 and its zero point in int64.
+# An int8 for each weight; for each token, its scale in float32 and its zero point in int64.
 WEIGHT_BYTES, WORD_BYTES = 1, 4 + 8
 # Share of the free memory that a screen may take; the rest is for caches and logits.
 USABLE_SHARE = 0.5
 
 
 class TopToken(Protocol):
-    """The index of the largest logit."""
+    """A way to find the index of the largest logit."""
 
     def of(self, hidden: Tensor) -> Tensor:
         """Return the index for each row, int64 [rows]; of equal logits, the first.
@@ -71,13 +72,13 @@ class AllLogits:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Neighbouring words of the vocabulary in int8.
+    """The head's rows for consecutive token ids, in int8.
 
     Args:
-        packed: the words' rows of the head, laid out for oneDNN.
-        scales: scale of each word, float32 [words].
-        zeros: int64 [words]; symmetric, so all 0.
-        bias: float32 [words]; None if the head has none.
+        packed: these rows of the head, laid out for oneDNN.
+        scales: scale of each token, float32 [tokens].
+        zeros: zero point of each token, int64 [tokens]; all 0.
+        bias: float32 [tokens]; None if the head has none.
     """
 
     packed: Tensor
@@ -89,7 +90,7 @@ class _Tile:
 class Screen:
     """The index of the largest logit, without most of the logits.
 
-    A bias is added to the screen's logits. A soft cap is monotone, so only the words that remain need it.
+    A bias is added to the screen's logits. A soft cap is monotone, so only the tokens that remain need it.
 
     Args:
         head: head of the base, on a CPU. Its int8 copy takes a byte for each weight.
@@ -153,11 +154,11 @@ class Screen:
         return bound
 
     def _best(self, scaled: Tensor, rows: Tensor, words: Tensor) -> Tensor:
-        """Return the word with the largest logit of each row, among words that can have it.
+        """Return the token with the largest logit of each row, among the tokens that can have it.
 
         Args:
             scaled: states [rows, d], times the head's scale.
-            rows, words: int64 [n].
+            rows, words: row and token id of each candidate, int64 [n].
         """
         vocabulary = len(self.head.weight)
         products = (scaled[rows].float() * self.head.weight[words].float()).sum(1).to(scaled.dtype)
@@ -203,7 +204,7 @@ def screen_bytes(base: Base, num_tokens: int) -> int:
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Round words to int8: the result, the scale of each, and the norms of the lost and the kept part.
+    """Round rows of the head to int8; return them, their scales, and the norms of what is lost and kept.
 
     Computed in parts that stay in the cache, because each weight takes a dozen operations.
     """
@@ -222,12 +223,12 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _words_above(tiles: list[Tensor], rows: Tensor, blocks: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
-    """Return row and word of the approximate logits that are large enough, among some blocks.
+    """Return row and token id of the approximate logits that are large enough, among some blocks.
 
     Args:
-        tiles: approximate logits, [rows, words] each.
+        tiles: approximate logits, [rows, tokens] each.
         rows, blocks: int64 [n].
-        enough: the logit that a word of each block needs, float32 [n, 1].
+        enough: the logit that a token of each block needs, float32 [n, 1].
     """
     found_rows, found_words = [], []
     within = torch.arange(BLOCK_WORDS)
@@ -248,7 +249,7 @@ def _words_above(tiles: list[Tensor], rows: Tensor, blocks: Tensor, enough: Tens
 
 
 def _block_maxima(values: Tensor) -> Tensor:
-    """Return the largest of each block of neighbours, [rows, words] → [rows, blocks]."""
+    """Return the largest value of each block of neighbours, [rows, tokens] → [rows, blocks]."""
     rows, words = values.shape
     whole = words // BLOCK_WORDS * BLOCK_WORDS
     maxima = values[:, :whole].view(rows, -1, BLOCK_WORDS).amax(2)
@@ -262,7 +263,7 @@ def _pack(words: Tensor) -> Tensor:
 
 
 def _product(stored: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
-    """Compute (stored - 128) · words, times the scale of each word, float32 [rows, words]."""
+    """Compute (stored - 128) · packed, times the scale of each token, float32 [rows, tokens]."""
     return torch.ops.onednn.qlinear_pointwise(  # type: ignore[no-any-return]
         stored, 1.0, ZERO_POINT, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )

@@ -1,8 +1,8 @@
-"""Norms that an adapter has copies of, trained whole: PEFT's `modules_to_save`, for norms alone.
+"""Norms that an adapter copies and trains in full: PEFT's `modules_to_save`, limited to norms.
 
 A norm treats each token by itself and has a vector or two, so each adapter's copy computes the rows of that
-adapter, and the base's computes all others. The copy of a linear or of the embeddings would be a product or a
-table for each adapter, in addition to the base's.
+adapter, and the base's computes all others. A copy of a linear would cost one more product per adapter,
+and a copy of the embeddings one more table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TrainedNorm:
     """An adapter's copy of one norm.
 
     Args:
-        norm: a copy of the base's, whose vectors are not used.
+        norm: a copy of the base's norm, whose own vectors are not used.
         parameters: the vectors used instead, `weight` and `bias` if it has one: float32, trained.
     """
 
@@ -45,7 +45,7 @@ class TrainedNorm:
         return functional_call(self.norm, own, (x,))  # type: ignore[no-any-return]
 
     def delta_norms(self, base: nn.Module) -> tuple[float, float]:
-        """Compute the norms of the change and of what the base's norm scales by and adds."""
+        """Compute the norms of the vectors' change, and of the factors and bias of the base's norm."""
         before = {end: parameter.detach().float() for end, parameter in base.named_parameters()}
         changes = [parameter.detach() - before[end] for end, parameter in self.parameters.items()]
         size = [_scale(base), before["bias"]] if "bias" in before else [_scale(base)]
@@ -119,7 +119,7 @@ class TrainedNorms:
 
         Raises:
             TargetError: a name matches nothing, or something that is not a norm.
-            AdapterError: ranks share the base.
+            AdapterError: the base is divided among ranks.
         """
         if not settings.modules_to_save:
             return {}

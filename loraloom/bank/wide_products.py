@@ -33,7 +33,7 @@ class _Wide(NamedTuple):
 
     Args:
         A, B: [in, columns], and [columns, out] times the scaling.
-        columns: the owners of the columns: slots and ranks.
+        columns: slot and rank of each adapter, in the order of its columns.
         own_a, own_b: [1 + adapters, in, r] and [1 + adapters, r, out], where r is the largest rank; the
             first is the base's, of zeros.
     """
@@ -46,7 +46,7 @@ class _Wide(NamedTuple):
 
 
 class _RowsByAdapter(NamedTuple):
-    """The rows of a batch by adapter, the same number for each; spare places hold any row.
+    """The rows of a batch by adapter, the same number for each; spare places hold row 0.
 
     Args:
         first, stop: the adapters, as places in `own_a`.
@@ -63,7 +63,7 @@ class _RowsByAdapter(NamedTuple):
 
 
 class WideProducts:
-    """The adapters of a bank, laid out for decoding; to be made again if an adapter or their number changes.
+    """The adapters of a bank, laid out for decoding; valid until an adapter changes, joins or leaves.
 
     Args:
         bank: the bank, with the adapters attached.
@@ -96,7 +96,7 @@ class WideProducts:
 
 
 class RowProducts:
-    """The linears of passes over rows with the same owners; `FusedLinear` of a pass.
+    """The linears of passes over rows with the same owners, as a `FusedLinear` for `open_pass`.
 
     Args:
         wide: the adapters of each linear that has any.
@@ -142,7 +142,7 @@ class RowProducts:
         return [0 if slot is None else places.get(slot, 0) for slot in self._slots]
 
     def _sorted_rows(self, wide: _Wide, device: torch.device) -> _RowsByAdapter | None:
-        """Return the rows by adapter; None if this saves less than half of the arithmetic."""
+        """Return the rows by adapter; None without any, or if it saves less than half of the arithmetic."""
         if wide.columns not in self._by_adapter:
             self._by_adapter[wide.columns] = _sort_rows(self._places(wide), wide, device)
         return self._by_adapter[wide.columns]

@@ -1,4 +1,4 @@
-"""The linears that an adapter's settings name: `target_modules`, limited to the layers that they list."""
+"""The linears that an adapter's settings name: `target_modules`, limited to `layers_to_transform`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _in_layers(matches: Sequence[Match], layers: Sequence[int], patterns: Sequen
 
 
 def _check_keys(settings: LoraSettings, targets: Sequence[Target]) -> None:
-    """Refuse keys that match nothing, or only what an earlier key matches; PEFT ignores them."""
+    """Refuse pattern keys that are the first match for no targeted linear; PEFT ignores such keys."""
     problems = []
     for name in ("rank_pattern", "alpha_pattern"):
         keys = list(getattr(settings, name))

@@ -28,8 +28,8 @@ class AnswerText:
 
     Args:
         tokenizer: a transformers tokenizer.
-        controls: ids of padding, end, start, and of what surrounds every text.
-        languages: the languages of a base whose rows carry codes; the codes are among the controls.
+        controls: ids of the padding, end and start tokens, and of the tokens that surround every text.
+        languages: the languages of the base, if its rows carry their codes, which are among the controls.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AnswerText:
         return list(self.tokenizer.batch_decode(shown, skip_special_tokens=False))
 
     def special_in(self, ids: Iterable[int]) -> list[str]:
-        """List the names of special tokens among some ids that are kept in answers."""
+        """List the names of the special tokens among some ids, without controls and the unknown token."""
         special = set(self.tokenizer.all_special_ids) | set(self._sentinels)
         found = sorted((special & set(ids)) - self._controls - {self.tokenizer.unk_token_id})
         return [self._sentinels.get(id) or str(self.tokenizer.convert_ids_to_tokens(id)) for id in found]

@@ -14,7 +14,7 @@ OWN_STATUS = Path("/proc/self/status")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the available memory of a device."""
+    """Return the memory that this process can still get on a device, in bytes."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
@@ -24,14 +24,14 @@ def free_bytes(device: torch.device) -> int:
 
 
 def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
-    """Return the memory that the limits of a container leave; None if there are no limits.
+    """Return the bytes that the limits of a container leave; None if there are no limits.
 
     psutil only knows the machine's memory, and a process that exceeds its container's limit is killed without
     a message.
 
     Args:
         root: mount point of control groups of version 2.
-        own: the file that names the groups of this process.
+        own: the file that names the control groups of this process.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, "Memory Interface Files".
     """
@@ -48,7 +48,7 @@ def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | 
 
 
 def _left(folder: Path) -> int | None:
-    """Return the memory that a group's limit leaves; file pages that the kernel can drop count as free."""
+    """Return the bytes that a group's limit leaves, droppable file pages included; None without a limit."""
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())
@@ -60,21 +60,21 @@ def _left(folder: Path) -> int | None:
 
 
 def used_bytes(device: torch.device) -> int:
-    """Return the memory that this process uses now."""
+    """Return the memory that this process uses on a device now, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_used_bytes(device: torch.device) -> int:
-    """Return the peak memory of this process so far."""
+    """Return the peak memory of this process on a device so far, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return peak_process_bytes()
 
 
 def peak_process_bytes() -> int:
-    """Return the peak memory of this process so far, in the machine's own memory.
+    """Return how much of the machine's main memory this process has used at most so far, in bytes.
 
     `ru_maxrss` is only used if the kernel has no better figure, because a process inherits it from the one
     that started it, such as a notebook.

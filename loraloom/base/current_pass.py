@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Entry:
-    """A pass in some context; it is emptied when the pass ends, because the context may outlive it."""
+    """A holder of a pass, emptied when the pass ends, because a context may keep the holder longer."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -50,7 +50,7 @@ class CurrentPass(Generic[T]):
 
 
 class _Recomputation:
-    """The passes of a forward pass, set again while a part of it is recomputed."""
+    """The passes that were set during a forward pass, set again while a part of it is recomputed."""
 
     def __init__(self, entries: _Entries) -> None:
         self._entries = {current: _Entry(entry.value) for current, entry in entries.items()}

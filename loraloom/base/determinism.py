@@ -27,8 +27,8 @@ NUM_TOKENS = 4
 def freeze(model: PreTrainedModel, family: Family) -> None:
     """Turn off the gradients of the base, and everything random in it.
 
-    It stays in train mode because transformers recomputes activations only in that mode; without anything
-    random, both modes compute the same.
+    The base stays in train mode because transformers recomputes activations only in that mode; without
+    anything random, both modes compute the same.
     """
     model.requires_grad_(False)
     for module in model.modules():

@@ -19,6 +19,9 @@ SMALL_MODEL_PARAMETERS = 50_000_000
 def choose_device(wanted: str) -> Choice:
     """Choose the device to compute on.
 
+    Args:
+        wanted: the recipe's `device`: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
     Raises:
         ModelError: the requested device is not available.
     """
@@ -64,14 +67,14 @@ def choose_device(wanted: str) -> Choice:
 
 
 def rank_device(wanted: str, launch: Launch) -> str:
-    """Return the device of a rank: its own if there are several GPUs, whichever the recipe or run names.
+    """Return the device of a rank: its own GPU, whatever index the recipe or run names; or `wanted`.
 
     Args:
         wanted: as in `choose_device`.
         launch: how this process was started.
 
-    Some schedulers show each process a single GPU, different for each, which is then the rank's own
-    whatever its number.
+    Some schedulers show each process only one GPU, a different one for each process; then the rank uses
+    this GPU, whatever its local rank is.
 
     Raises:
         ModelError: the machine has more ranks than GPUs.
@@ -131,7 +134,7 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the dtype in which adapters of a linear of some dtype are computed: on a processor float32.
+    """Return the dtype in which a linear's adapters are computed: float32 on a processor, else `dtype`.
 
     A product in bfloat16 takes oneDNN 0.04 ms at a shape that it has seen and 0.5 to 1 ms at a new one, and
     nearly every batch brings new lengths; in float32, on the parameters themselves, any shape takes 0.06 ms.

@@ -16,7 +16,7 @@ SAMPLES_PER_TENSOR = 4096
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Hash every weight's name, shape and 4,096 of its values, as bfloat16.
+    """Hash the name and shape of every weight, and a sample of its values, rounded to bfloat16.
 
     Settings are not included. Rounding first makes the hash the same for every dtype that the weights are
     loaded in; sampling makes it cheap.

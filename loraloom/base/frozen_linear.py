@@ -39,7 +39,7 @@ class FrozenLinear(Protocol):
         """Compute y, [rows, len, in] → [rows, len, out]."""
 
     def operands(self) -> tuple[Tensor, Tensor | None] | None:
-        """Return W and b if y is their product by torch; None if it is computed in another way."""
+        """Return W and b if y is torch's plain `linear(x, W, b)`; None if y is computed in another way."""
 
     def dense(self) -> Tensor:
         """Return W as a plain matrix, [out, in]; it may be the weight itself, so it must not be modified."""
@@ -87,14 +87,14 @@ class PlainLinear:
         return y
 
     def operands(self) -> tuple[Tensor, Tensor | None] | None:
-        """Return weight and bias; None for a subclass or a module with hooks: y may be something else."""
+        """Return W and b; None for a subclass, hooks or a replaced `forward`, whose y may be different."""
         module = self.module
         hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
         is_plain = type(module) is nn.Linear and not any(hooks) and "forward" not in module.__dict__
         return (module.weight, module.bias) if is_plain else None
 
     def dense(self) -> Tensor:
-        """Return the weight itself, [out, in]; if ranks share it, its parts together."""
+        """Return the weight itself, [out, in]; gathered, if it is divided among ranks."""
         return whole(self.module.weight.detach())
 
     @torch.no_grad()
@@ -117,11 +117,11 @@ KINDS: dict[type[nn.Module], Callable[[Any], FrozenLinear]] = {
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Return whether a module is a linear that can be accessed here."""
+    """Return whether a module is a linear that `frozen_linear` gives access to."""
     return isinstance(module, tuple(KINDS))
 
 
 def frozen_linear(module: nn.Module) -> FrozenLinear:
-    """Return the access to a linear of the base."""
+    """Return the `FrozenLinear` of a module for which `is_linear` holds."""
     kind = next(KINDS[each] for each in type(module).__mro__ if each in KINDS)
     return kind(module)

@@ -1,4 +1,4 @@
-"""The generation settings in a base's files, without which transformers does not load its weights."""
+"""Check of a base's generation settings: if they are invalid, transformers does not load its weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GENERATION = "generation_config.json"
 
 
 def check_generation(path: str, name: str) -> None:
-    """Refuse generation settings that transformers rejects, because it does not load the weights either.
+    """Refuse generation settings that transformers rejects, because it then loads no weights either.
 
-    For example, it rejects several answers per row without beams (transformers 5.23).
+    For example, transformers rejects several answers per row without beams (transformers 5.23).
 
     Raises:
-        ModelError: transformers rejects them.
+        ModelError: transformers rejects the settings.
     """
     file = GENERATION if file_beside(path, GENERATION) is not None else CONFIG
     try:
@@ -30,7 +30,7 @@ def check_generation(path: str, name: str) -> None:
             GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
     except Exception as error:  # of any type: the settings are at fault
         raise ModelError(
-            Message("transformers rejects the generation settings in its {file}", file=file),
+            Message("transformers rejects the generation settings in the base's {file}", file=file),
             where=name,
             found=describe_source(error),
             fix=Message(

@@ -1,6 +1,6 @@
-"""The files of a model on the hub at one revision: `owner/name@revision` becomes a folder of the hub's cache.
+"""The files of a hub model at one revision: `owner/name@revision` becomes a folder of the hub's cache.
 
-Everything after that reads this folder, so that config, tokenizer and weights are of one commit.
+Everything is then read from this folder, so that config, tokenizer and weights are of one commit.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/([0-9a-f]{40})$")
 
 
 def snapshot_of(name: str, *, allow_bin_weights: bool) -> str:
-    """Return the folder of a pinned hub model, downloaded if it is not in the cache; other names unchanged.
+    """Return the folder of a pinned hub model, downloaded if it is not cached; other names unchanged.
 
     Args:
         name: a folder, a hub name, or `owner/name@revision`.
-        allow_bin_weights: download .bin weights if there are no others.
+        allow_bin_weights: whether to download .bin weights if there are no others.
 
     Raises:
         ModelError: the repository or revision does not exist, has only .bin weights that are not allowed, or
@@ -69,10 +69,10 @@ def _download(name: str, repository: str, revision: str, *, allow_bin_weights: b
         fix = Message("Check the name; for a private model, log in with `hf auth login`.")
     except RevisionNotFoundError:
         what = Message("the hub has no revision `{revision}` of this model", revision=revision)
-        fix = Message("Name a branch, a tag, a commit, or a pull request such as refs/pr/1.")
+        fix = Message("Give a branch, a tag, a commit, or a pull request such as refs/pr/1.")
     except LocalEntryNotFoundError:
         what = Message("the hub cannot be reached, and this revision is not in the local cache")
-        fix = Message("Go online once, or name a local folder, or `starter`.")
+        fix = Message("Go online once, or give a local folder or `starter`.")
     except (OSError, ValueError) as error:  # a full disk, an invalid name
         what = Message("cannot be loaded from the hub ({found})", found=describe_source(error))
         fix = Message("A hub name has the form owner/name, or owner/name@revision.")

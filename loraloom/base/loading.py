@@ -1,4 +1,4 @@
-"""Loading of a base model and its tokenizer: frozen, on a device, in a dtype, with the reasons of choices."""
+"""Loading of a base model and its tokenizer: frozen, on a device, in a dtype, with the reasons."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Base:
         model: in train mode with every dropout at 0, so that activation checkpointing works.
         tokenizer: its tokenizer.
         family: the family of its architecture.
-        head_is_tied: whether head and embedding are one tensor, read from the weights.
+        head_is_tied: whether output head and decoder embeddings are one tensor, judging by the weights.
         model_dropout: dropout probability in its config.
         fingerprint: fingerprint of the weights, independent of the dtype they are loaded in.
         tokenizer_fingerprint: fingerprint of the vocabulary.
-        choices: device, dtype and, if its linears are quantized, the scheme, with the reasons.
-        notes: settings in its files that are not applied.
+        choices: `device`, `dtype` and, if its linears are quantized, `quantization`, with the reasons.
+        notes: what users should know, such as settings in its files that are not applied.
         languages: the languages whose codes its rows carry; None if they carry none.
         commit: the commit of its files on the hub; None for a folder.
         is_sharded: whether ranks share its weights, so that all of them must compute the same passes.
@@ -102,7 +102,7 @@ class Base:
 
     @property
     def frame(self) -> Frame:
-        """What surrounds its texts."""
+        """The decoder's first input, and whether sources end in EOS."""
         return Frame(self.start_token_id, self.family.ends_sources)
 
     @property
@@ -113,7 +113,7 @@ class Base:
 
     @cached_property
     def dimensions(self) -> Dimensions:
-        """Its sizes."""
+        """The sizes of the model."""
         return self.family.dimensions(self.model.config)
 
     @property
@@ -137,7 +137,7 @@ class Base:
         return int(self.model.config.decoder_start_token_id)
 
     def decoder_start(self, target_lang: str) -> DecoderStart:
-        """Return what an answer begins with; `target_lang` is a code, if the base has languages."""
+        """Return what an answer begins with; `target_lang` is a language code, unused without languages."""
         start = self.start_token_id
         return self.languages.decoder_start(target_lang, start) if self.languages else DecoderStart(start)
 
@@ -153,12 +153,12 @@ class Base:
 
     @property
     def head_weight(self) -> torch.Tensor:
-        """The weight of the output head, [vocabulary, d]; if ranks share it, all of them must read this."""
+        """The weight of the output head, [vocabulary, d]; if it is divided, all ranks must read it."""
         return whole(self.head.weight)
 
     @cached_property
     def head_bias(self) -> torch.Tensor | None:
-        """The bias of its logits, [vocabulary]; None if it is zero, as in most of BART's models."""
+        """The bias of its logits, [vocabulary]; None without one, or if it is zero, as in most BARTs."""
         name = self.family.head_bias
         bias = getattr(self.model, name).reshape(-1) if name else None
         return None if bias is None or not bool(bias.any()) else bias
@@ -174,16 +174,16 @@ def load_base(
     recipe: Recipe | None = None,
     is_sharded: bool = False,
 ) -> Base:
-    """Load a folder, a hub name, or the embedded starter; freeze it.
+    """Load a base from a folder, from the hub or the embedded starter, and freeze it.
 
     Args:
         name: `starter`, a folder, or a hub name, which a revision may follow (`owner/name@revision`).
-        dtype: `auto`, `float32`, `bfloat16`, or `stored`: its weights are its own files, read-only.
+        dtype: `auto`, `float32`, `bfloat16`, or `stored`: the weights are mapped files, read-only.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        quantization: `none`, or how to quantize the linears of its layers (`base/quantization.py`).
-        allow_bin_weights: load .bin weights, weights-only, if there are no others.
-        recipe: the recipe that it is loaded for, if any.
-        is_sharded: divide its weights among the ranks of the training, which have joined.
+        quantization: `none`, or the scheme for the linears of its layers (`base/quantization.py`).
+        allow_bin_weights: whether to load .bin weights, weights-only, if there are no others.
+        recipe: the recipe that the base is loaded for, if any.
+        is_sharded: whether to divide its weights among the ranks of the training, which have joined.
 
     Raises:
         ModelError: the model cannot be found, would run code, has an unsupported architecture, lacks weights
@@ -260,7 +260,7 @@ def load_base(
 
 
 def model_path(name: str, *, allow_bin_weights: bool) -> str:
-    """Return the folder of a model, or its hub name if it includes no revision.
+    """Return the folder of a model, or its hub name if that includes no revision.
 
     Args:
         name, allow_bin_weights: as in `load_base`.
@@ -276,7 +276,7 @@ def model_path(name: str, *, allow_bin_weights: bool) -> str:
 
 
 def _read_config(path: str, name: str) -> Any:
-    """Read the config, without a start token that only transformers fills in: opus-mt's 58100, BART's 2."""
+    """Read the config with the start token of its file; transformers fills in 2 for BART if none is set."""
     stated = read_config(path, name)
     check_supported(stated, name)
     try:

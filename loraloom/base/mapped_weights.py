@@ -1,4 +1,4 @@
-"""A base whose weights are the pages of its own safetensors files, which the kernel can drop at any time.
+"""A base whose weights are pages of its safetensors files, which the kernel can drop at any time.
 
 Such a base takes no memory that could run out, whatever its size. Its tensors are read-only: transformers
 loads files through safetensors, which maps them as modifiable, and Linux refuses such a mapping of a file
@@ -91,9 +91,9 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def count_weights(files: list[Path]) -> Counter[str]:
-    """Count the weights of files by their dtypes, as torch names them; integers do not count.
+    """Count the weights in files by dtype, as torch names it; integer tensors are left out.
 
-    A dtype that is not read here, such as float8, has the name that it has in the file.
+    A dtype that this module cannot read, such as float8, keeps its name from the file.
     """
     found: Counter[str] = Counter()
     for file in files:
@@ -107,10 +107,10 @@ def count_weights(files: list[Path]) -> Counter[str]:
 
 
 def choose_stored_dtype(path: str, name: str) -> Choice:
-    """Choose the dtype of a base's files.
+    """Choose the one dtype that all weights in a base's files have.
 
     Raises:
-        ModelError: its files cannot be its weights: not safetensors, damaged, or of several dtypes.
+        ModelError: the files are not safetensors, are damaged, or have weights of several dtypes.
     """
     files = weight_files(path)
     if not files:
@@ -148,7 +148,7 @@ def mapped_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
 
 
 def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family) -> PreTrainedModel:
-    """Load a model whose weights are its files, read-only: a change of one in place ends the process.
+    """Load a model whose weights are its mapped files: changing one in place ends the process.
 
     Args:
         path: folder or hub name.
@@ -183,7 +183,7 @@ def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family
 
 
 def is_mapped(tensor: Tensor) -> bool:
-    """Return whether a tensor of a mapped model is in its files, and not computed by the model itself."""
+    """Return whether a tensor of a mapped model lies in a file, instead of being computed on loading."""
     return not tensor.untyped_storage().resizable()
 
 

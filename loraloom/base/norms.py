@@ -22,7 +22,8 @@ def is_norm(module: nn.Module) -> bool:
 def text_modules(model: nn.Module, family: Family) -> dict[str, nn.Module]:
     """Return the modules that text passes through, by path; a module with two paths is there twice.
 
-    Others get no gradient: PEFT's optimizer skips them, and one for a flat tensor would decay them.
+    Other modules get no gradient: PEFT's optimizer skips them, whereas one over a flat tensor of all
+    parameters would decay them.
     """
     of_images = tuple(f"{part}." for part in family.parts_for_images)
     found = model.named_modules(remove_duplicate=False)
@@ -30,7 +31,7 @@ def text_modules(model: nn.Module, family: Family) -> dict[str, nn.Module]:
 
 
 def ends_in(path: str, names: Collection[str]) -> bool:
-    """Return whether a path ends in one of the names, of which an adapter's folder may have a million."""
+    """Return whether a path ends in one of some names, quickly even for a set of a million names."""
     return any(path[place:] in names for place in range(len(path)))
 
 

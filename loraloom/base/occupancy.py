@@ -24,7 +24,7 @@ class Occupancy:
     """The thread that uses a base, and whether a pass is open; a second user is refused at once.
 
     Each pass belongs to its own thread (`current_pass.py`), but a second thread still could not run one at
-    the same time: it would attach and drop adapters, or set eval mode, during the first.
+    the same time: it would attach and drop adapters, or set eval mode, during the first thread's pass.
     """
 
     def __init__(self) -> None:

@@ -124,7 +124,7 @@ def require_package(quantization: str) -> None:
     """Refuse a quantization whose package is not installed, before anything is loaded.
 
     Raises:
-        ModelError: names the package, and how to install it.
+        ModelError: the package is not installed.
     """
     if quantization == UNQUANTIZED:
         return
@@ -140,7 +140,7 @@ def require_package(quantization: str) -> None:
 def quantize(
     model: PreTrainedModel, family: Family, quantization: str, dtype: torch.dtype, device: torch.device
 ) -> Choice:
-    """Quantize the linears of a model's layers in place, and bring everything else to a dtype.
+    """Quantize the linears of a model's layers in place, and convert everything else to a dtype.
 
     Args:
         model: frozen, on a processor, in the dtype of its files.
@@ -162,10 +162,10 @@ def quantize(
     ]
     if not chosen:
         raise ModelError(
-            Message("has no linear that can be quantized in this way"),
+            Message("the base has no linear that can be quantized in this way"),
             where="quantization",
             found=quantization,
-            fix=Message("Remove it, or choose another one."),
+            fix=Message("Remove `quantization`, or choose another one."),
         )
     squares = norms = 0.0
     for target in chosen:
@@ -188,7 +188,7 @@ def quantize(
             version=metadata.version(scheme.package),
             num_linears=len(chosen),
             error=percent(math.sqrt(squares / norms)) if norms else "0",
-            left=Message(", and not {left}", left=", ".join(left)) if left else "",
+            left=Message("; not quantized: {left}", left=", ".join(left)) if left else "",
         ),
     )
 
@@ -207,7 +207,7 @@ def _in_dtype(linear: Any, dtype: torch.dtype) -> nn.Linear:
 
 
 def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, float]:
-    """Return ‖W − W'‖² and ‖W‖².
+    """Return ‖W − W'‖² and ‖W‖², where W' is the quantized weight.
 
     Raises:
         ModelError: the weights are not finite, or differ too much from the originals.
@@ -242,7 +242,7 @@ def _in_groups(weights: Tensor, size: int) -> Tensor:
 
 
 def _cast_others(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Bring what is not quantized to a dtype; buffers that no file has stay as they were computed."""
+    """Convert all that is not quantized to a dtype, except buffers that are computed, not stored in files."""
     inside = {id(part) for each in quantized_linears(model).values() for part in each.modules()}
     for module in model.modules():
         if id(module) in inside:

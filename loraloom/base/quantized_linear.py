@@ -1,4 +1,4 @@
-"""A frozen linear whose weights are quantized: the module of bitsandbytes or torchao, and its exact gradient.
+"""A frozen linear with quantized weights: a module of bitsandbytes or torchao, with an exact gradient.
 
 The library's own module computes y. Its own backward pass is not used, because of what it keeps until then:
 torchao's int8 keeps the weights in the dtype of x, which loses what quantizing saved; bitsandbytes' int8
@@ -27,8 +27,8 @@ class Scheme:
         dense: the package's module, and a dtype → its weight as a plain matrix, [out, in].
         stored_bytes: the package's module → the bytes of its weight, scales included.
         group_size: number of weights that share a scale; 0 for a whole row.
-        largest_error: largest error of a weight, relative to the largest weight of its group.
-        cpu_widths: on a processor, only linears whose number of inputs is a multiple of it are quantized.
+        largest_error: largest allowed error of a weight, relative to the largest weight of its group.
+        cpu_widths: on a processor, only linears whose number of inputs is a multiple of this are quantized.
     """
 
     package: str
@@ -105,7 +105,11 @@ class QuantizedLinear(nn.Module):
         return float(self.dense().float().norm())
 
     def add_(self, delta: Tensor) -> None:
-        """Refuse: the sum would be rounded to the few values of the quantized weights."""
+        """Refuse a change of the weights: it would be rounded to the few values that they can have.
+
+        Raises:
+            AssertionError: always.
+        """
         raise AssertionError("an adapter is merged into the original weights, never into quantized ones")
 
 

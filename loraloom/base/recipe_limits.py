@@ -1,4 +1,4 @@
-"""Settings of a recipe that a model of its base's family cannot fulfil: refused before weights are loaded."""
+"""Refusal of recipe settings that the base's family cannot fulfil, before weights are loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loraloom.text.message import Message
 
 
 def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None:
-    """Refuse lengths beyond a model's positions, and what cannot be computed for a family.
+    """Refuse lengths beyond a model's positions, and base dropout in a family that cannot seed it.
 
     Raises:
         RecipeError: lists every such setting.
@@ -41,7 +41,9 @@ def check_recipe_languages(recipe: Recipe, family: Family, languages: Languages 
                     title=family.title,
                 ),
                 where=f"data.{key}",
-                fix=Message("Remove it; a task that names the languages belongs in data.source_prefix."),
+                fix=Message(
+                    "Remove it; an instruction that names the languages belongs in data.source_prefix."
+                ),
             )
             for key in LANGUAGE_KEYS
             if key in data.model_fields_set and getattr(data, key) not in (None, {}, 1)

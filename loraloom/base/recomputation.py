@@ -40,7 +40,7 @@ def recomputes_activations(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
-    """Keep activations temporarily, whatever is set."""
+    """Keep activations during a `with` block, whatever is set."""
     enabled = recomputes_activations(model)
     recompute_activations(model, False)
     try:

@@ -1,9 +1,9 @@
-"""Attention of training passes on a processor, where the backward pass of torch's fused attention is slow.
+"""Attention of training passes on a processor, where torch's fused attention has a slow backward pass.
 
 Five rows of 52 tokens in bfloat16, six heads of 64, one thread: torch's `scaled_dot_product_attention` takes
 0.8 ms forward and 7.4 ms backward, ten times the time of its products. Here scores are computed in float32 by
-plain products, and again in the backward pass, so no more is kept than by the fused kernel. float32
-products are those of a library that compiles no kernel for every new length, as oneDNN does for bfloat16.
+plain products, and again in the backward pass, so no more is kept than by the fused kernel. Unlike
+oneDNN for bfloat16, the library that computes float32 products compiles no kernel for every new length.
 
 It is also more exact. T5 does not divide its scores, which reach 586 in the starter, and torch's kernel keeps
 the logarithm of a row's sum in float32. Near 586 this is exact to 3e-5, and so is its backward pass. So
@@ -37,7 +37,7 @@ _SUMS: Any = WeakTensorKeyDictionary()
 
 
 def use_row_attention(model: PreTrainedModel) -> None:
-    """Make a model use this file's attention if gradients are on, it is on a processor and has SDPA."""
+    """Make a model that is on a processor and uses SDPA compute its training passes with this attention."""
     # transformers 5.17 sets this only in the model, not in its two stacks, which have separate configs.
     stacks = [model, model.get_encoder(), model.get_decoder()]
     names = {stack.config._attn_implementation for stack in stacks}
@@ -47,7 +47,7 @@ def use_row_attention(model: PreTrainedModel) -> None:
 
 
 class _RowAttention(torch.autograd.Function):
-    """softmax(s q kᵀ + bias) v for [rows · heads, len, size], all float32."""
+    """softmax(s q kᵀ + bias) v, computed in float32 over [rows · heads, len, size]."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
@@ -83,7 +83,7 @@ def _blocks(bias: Tensor) -> Iterator[slice]:
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, scaling: float) -> Tensor:
-    """Compute the weights of all keys, [rows · heads, queries, keys]."""
+    """Compute the attention weights of all keys, [rows · heads, queries, keys]."""
     scores = torch.baddbmm(bias, q, k.mT, alpha=scaling)
     return torch.softmax(scores, -1, out=scores)
 

@@ -52,11 +52,11 @@ _SOON_BUILT = 10_000_000
 
 
 def read_config(path: str, name: str) -> dict[str, Any]:
-    """Read config.json after verifying that it does nothing but describe an architecture.
+    """Read config.json, and refuse a folder whose files would run code or refer elsewhere.
 
     Args:
         path: a folder, or a hub name.
-        name: its name in messages.
+        name: name of the model in messages.
 
     Raises:
         ModelError: the file cannot be found or read, or a file would run code or refer elsewhere.
@@ -68,7 +68,7 @@ def read_config(path: str, name: str) -> dict[str, Any]:
             Message("its config cannot be loaded"),
             where=name,
             found=describe_source(error),
-            fix=Message("Without a connection to the hub, name a local folder, or `starter`."),
+            fix=Message("Without a connection to the hub, give a local folder or `starter`."),
         ) from None
     values = _read_object(Path(str(file)), name)
     tokenizer = read_beside(path, TOKENIZER_CONFIG, name)
@@ -87,7 +87,7 @@ def read_config(path: str, name: str) -> dict[str, Any]:
                 ),
                 where=name,
                 fix=Message(
-                    "Name the base itself, and the adapter in lora.init_adapter; or merge the two first."
+                    "Give the base itself, and the adapter as lora.init_adapter; or merge the two first."
                 ),
             )
         )
@@ -97,7 +97,7 @@ def read_config(path: str, name: str) -> dict[str, Any]:
 
 
 def check_sizes(num_weights: int, path: str, name: str) -> None:
-    """Refuse a config of a model far larger than its files, because it would be built before they are read.
+    """Refuse a config far larger than the model's files: the model is built before they are read.
 
     Args:
         num_weights: estimated number of weights that the config describes.
@@ -121,13 +121,13 @@ def check_sizes(num_weights: int, path: str, name: str) -> None:
 
 
 def describe_source(error: BaseException) -> str:
-    """Describe the type of an exception and its message on one line."""
+    """Describe an exception on one line, by its type and its message."""
     text = one_line(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def file_beside(path: str, file: str) -> Path | None:
-    """Find another file of the same folder or hub model; None if it does not exist."""
+    """Return the path of a file in a model's folder or on the hub; None if it does not exist."""
     found = cached_file(
         path, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )
@@ -135,7 +135,7 @@ def file_beside(path: str, file: str) -> Path | None:
 
 
 def read_beside(path: str, file: str, name: str) -> dict[str, Any]:
-    """Read another JSON file of the same folder or hub model; {} if it does not exist.
+    """Read a JSON file in a model's folder or on the hub; {} if it does not exist.
 
     Raises:
         ModelError: the file cannot be read, or is not a JSON object.
@@ -203,7 +203,7 @@ def _config_problems(values: Mapping[str, object], name: str) -> Iterator[Proble
 
 
 def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Yield a config and the configs within it: of an encoder, a decoder, a tower for images."""
+    """Yield a config and the configs within it: of an encoder, a decoder, a vision tower."""
     yield values
     for value in values.values():
         if isinstance(value, dict):
@@ -271,7 +271,7 @@ def _index_problems(path: str, index: str, name: str) -> Iterator[Problem]:
         yield _outside(index, name)
     elif not all(shard.endswith(INDEXES[index]) for shard in shards.values()):
         yield Problem(
-            Message("{index} names files that are not weights of that kind", index=index),
+            Message("{index} names files that are not weights of the expected kind", index=index),
             where=name,
             allowed=Message("files ending in {indexes}", indexes=joined(" or ", INDEXES[index])),
         )
@@ -286,7 +286,7 @@ def _outside(file: str, name: str) -> Problem:
 
 
 def is_plain_name(value: Any) -> bool:
-    """Return whether a value is a plain file name in this folder, and not a path."""
+    """Return whether a value is the plain name of a file, not a path."""
     return (
         isinstance(value, str) and re.fullmatch(r"[\w.\-]+", value) is not None and not value.startswith(".")
     )

@@ -81,7 +81,7 @@ def _layers(model: PreTrainedModel, family: Family) -> list[Any]:
 
 
 def _gathered_product(head: nn.Linear, states: Tensor) -> Tensor:
-    """Compute a head whose weight is gathered by the embeddings alone."""
+    """Compute a tied head, whose weight is divided as part of the embeddings and gathered here."""
     return F.linear(states, whole(head.weight), head.bias)
 
 

@@ -34,13 +34,10 @@ _CALLED = {
     "prophetnet": "ProphetNet",
     "switch_transformers": "SwitchTransformers",
 }
-# Why some model types are not supported, and what to name instead.
+# Why some model types are not supported, and what to use instead.
 _EXPERTS = (
-    Message(
-        "sends each token to an expert of its own, where a linear no longer sees which example the "
-        "token is from"
-    ),
-    Message("Name a model without experts, for example google/flan-t5-base."),
+    Message("routes each token to an expert, where a linear no longer sees which example the token is from"),
+    Message("Choose a model without experts, for example google/flan-t5-base."),
 )
 _WHY_NOT = {
     "longt5": (
@@ -48,7 +45,7 @@ _WHY_NOT = {
             "attends in blocks of a row, in which LoRALoom cannot yet keep examples apart or predict memory"
         ),
         Message(
-            "Name a T5, for example google/flan-t5-base: its positions are relative, so it reads "
+            "Choose a T5 model, for example google/flan-t5-base: its positions are relative, so it reads "
             "long texts too."
         ),
     ),
@@ -80,7 +77,7 @@ _OTHER_TASKS = {
 _T5_LIKE = ("t5", "mt5", "umt5")
 _LARGEST_WIDTH = 2**20  # beyond reason; a rule for widths would overflow
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # model types that may appear in a message
-_INSTEAD = Message("Name an encoder-decoder, for example google/flan-t5-base.")
+_INSTEAD = Message("Choose an encoder-decoder, for example google/flan-t5-base.")
 
 
 def locate(name: str) -> str:
@@ -185,7 +182,7 @@ def t5_width(name: str) -> int | None:
 
 
 def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool) -> tuple[str, str]:
-    """Explain why a model cannot be trained and what to do; "" if it can."""
+    """Return why a model cannot be trained, and what to do; "" and "" if it can be trained."""
     if any(entry.endswith("EncoderModel") for entry in architectures):
         return Message(
             "{architectures} is an encoder without a decoder, which cannot generate answers",
@@ -239,10 +236,10 @@ def _what_it_is(path: Path) -> str:
 
 
 def _what_to_name(path: Path) -> str:
-    """Explain what to name instead of a folder without config.json."""
+    """Suggest what to give instead of a folder without config.json."""
     if (path / ADAPTER_CONFIG).is_file():
         return Message(
-            "Name the base in model_name_or_path, and this folder in lora.init_adapter to train it further."
+            "Set model_name_or_path to the base, and lora.init_adapter to this folder to train it further."
         )
     inside = sorted(entry.parent.name for entry in path.glob(f"*/{CONFIG}"))
     if inside:
@@ -250,12 +247,12 @@ def _what_to_name(path: Path) -> str:
             "Name one of its subfolders that contains a model: {inside}.", inside=", ".join(inside[:5])
         )
     return Message(
-        "Name a folder in transformers' layout, with {config}, the weights and the tokenizer.", config=CONFIG
+        "Give a folder in transformers' layout, with {config}, the weights and the tokenizer.", config=CONFIG
     )
 
 
 def _base_of(path: Path) -> str:
-    """Return the base that an adapter names, if it is a short plain text."""
+    """Return the base that an adapter names; "" if there is none, or if it is not short printable text."""
     try:
         base = json.loads((path / ADAPTER_CONFIG).read_bytes())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

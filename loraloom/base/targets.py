@@ -1,4 +1,4 @@
-"""Resolution of target names to linears. A name that matches nothing is an error, never a smaller adapter.
+"""Resolution of target names to linears; a name that matches nothing is an error.
 
 PEFT adapts what it finds and raises an error only if *nothing* matches, so one wrong name in a list goes
 unnoticed (measured with peft 0.21 and the names of T5 1.0 on mT5: 28 of 36 linears, silently).
@@ -40,7 +40,7 @@ class Target:
 
     @property
     def linear(self) -> FrozenLinear:
-        """The access to its sizes and weights."""
+        """The linear as a `FrozenLinear`, to read its sizes and weights."""
         return frozen_linear(self.module)
 
     @property
@@ -56,7 +56,7 @@ class Match:
     Args:
         pattern: as written.
         targets: the linears.
-        own_name: the model's name for them, if the pattern is a name from other families.
+        own_name: the model's name for them, if the pattern is a name from other families; otherwise "".
     """
 
     pattern: str
@@ -75,7 +75,7 @@ def linears(model: nn.Module, family: Family) -> list[Target]:
 
 
 def other_linears(model: nn.Module, family: Family) -> list[str]:
-    """List every linear outside of the layers: the output head, or the linears of a tower for images."""
+    """List every linear outside of the layers: the output head, or the linears of a vision tower."""
     found = (name for name, module in model.named_modules() if is_linear(module))
     return [name for name in found if not family.is_in_layer(name)]
 
@@ -214,7 +214,7 @@ def _no_match(
             "Set target_modules: [{meant}], or {all_linear}.", meant=", ".join(meant), all_linear=ALL_LINEAR
         )
         if near
-        else Message("Set {all_linear}.", all_linear=ALL_LINEAR)
+        else Message("Set target_modules: {all_linear}.", all_linear=ALL_LINEAR)
     )
     return Problem(
         Message(
@@ -258,7 +258,7 @@ def target_setting(adapted: Sequence[str], available: Sequence[Target]) -> str:
     """Return the shortest value of `lora.target_modules` that matches exactly these linears, as YAML.
 
     Returns:
-        `all-linear`, a list of names' ends, an expression over whole layers, or a list of whole paths.
+        `all-linear`, a list of ends of names, a regular expression for whole layers, or a list of paths.
     """
     chosen = set(adapted)
     if chosen == {target.name for target in available}:
@@ -272,7 +272,7 @@ def target_setting(adapted: Sequence[str], available: Sequence[Target]) -> str:
 
 
 def _expression_for(names: set[str]) -> str:
-    """Return an expression of the layers' paths and the last names of `encoder.layers.0.mlp.up`, …."""
+    """Return a regular expression for linears of some layers, such as `encoder.layers.0.mlp.up`."""
     split = [found.groups() for found in (re.match(r"(.+?\.\d+)\.(.+)", name) for name in names) if found]
     levels = zip(*(layer.split(".") for layer, _ in split), strict=False)
     between = r"\..*\." if all("." in within for _, within in split) else r"\.(?:.*\.)?"

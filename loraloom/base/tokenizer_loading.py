@@ -124,13 +124,13 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | None, name: str) -> None:
-    """Refuse a tokenizer without padding or end, or with more tokens than the model has embeddings.
+    """Refuse a tokenizer without a padding or end token, or with more tokens than embeddings.
 
     Args:
-        start: the token that answers begin with, which is then set in the model's config.
+        start: the token that answers begin with, which is set in the model's config; None is refused.
 
     Raises:
-        ModelError: the model cannot be used with it.
+        ModelError: the model cannot be used with this tokenizer.
     """
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:

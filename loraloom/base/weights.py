@@ -1,4 +1,4 @@
-"""Reading of a base's weights by transformers, which must be complete and not pickled."""
+"""Loading of a base's weights by transformers: complete, and from pickles only if that is allowed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_weights(
         name: name of the base, for messages.
         dtype: dtype of the weights; `auto` for that of the files, which are then mapped to memory.
         family: family of the model.
-        allow_bin_weights: load .bin weights, weights-only, if there are no others.
+        allow_bin_weights: whether to load .bin weights, weights-only, if there are no others.
 
     Raises:
         ModelError: the weights cannot be loaded, or some are missing.

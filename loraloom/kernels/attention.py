@@ -63,7 +63,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, n
     Args:
         q: [rows, queries, heads · size], contiguous; not scaled, as in T5.
         k, v: [rows, keys, heads · size], contiguous.
-        bias: [1, heads, queries, keys], frozen; none by default.
+        bias: [1, heads, queries, keys], frozen; or None.
         mask: bool [rows, 1, queries, keys], contiguous.
         num_heads: number of heads in the last dimension.
 

@@ -1,12 +1,12 @@
-"""Cross-entropy of labels over a large vocabulary, with its gradient, whose logits are never stored.
+"""Cross-entropy of labels over a large vocabulary, with its gradient, without storing all logits.
 
 The gradient of a token's loss with respect to its hidden state h is
 
     ∂/∂h ( log Σ_v exp(W_v h) − W_y h )  =  Σ_v softmax(W h)_v W_v  −  W_y
 
 This is an attention of h over the rows of W, minus one row, and is computed as attention is: one vocabulary
-tile after another, each tile of W read once for both products, loss and gradient in the same sweep. The
-logits of 250,112 tokens are never stored, only a tile of them.
+tile after another, each tile of W read once for both products, loss and gradient in the same sweep. Of the
+logits of 250,112 tokens, only a tile is stored at a time.
 
 On a processor, the sweep of a plain head subtracts the label's logit within the first product (`_sweep`). A
 head with a bias or a cap, label smoothing, extreme logits (`full_sweep.py`) and GPUs (`sweep_in_place.py`)
@@ -42,9 +42,9 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 
     Args:
         hidden: the decoder's last states at label positions, [n, d].
-        labels: int64 [n]; -1 for none, allowed only with a bias: log Σ exp alone is computed.
-        head: frozen; gradients flow to `hidden` only, and only once.
-        smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; by default none.
+        labels: int64 [n]; -1 for no label, allowed only if the head has a bias: the result is log Σ exp.
+        head: frozen; gradients flow to `hidden` only, without second derivatives.
+        smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; None for none.
 
     Returns:
         float32 [n].
@@ -96,7 +96,7 @@ class _TokenLoss(torch.autograd.Function):
 def _block_losses(
     hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None, smoothing: Tensor | None
 ) -> Tensor:
-    """Compute the losses float32 [n] of a block of rows by the sweep that suits them; see `full_sweep`."""
+    """Compute the losses of a block of rows, float32 [n], by the sweep that suits them; see `full_sweep`."""
     if smoothing is None and head.bias is None and head.softcap is None:
         if by_triton(hidden):
             return sweep_in_place(hidden, labels, head.weight, head.scale, gradient)
@@ -107,7 +107,7 @@ def _block_losses(
 
 
 def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None) -> Tensor | None:
-    """Compute the losses float32 [n] of a block of rows, for a head without bias, cap and smoothing.
+    """Compute the losses of a block of rows, float32 [n], without bias, cap and smoothing.
 
     With y for a row's label and s for the sum over all v ≠ y of exp(W_v h − W_y h),
 
@@ -115,7 +115,7 @@ def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | 
 
     so nothing cancels, however certain a model is of its labels. The first product subtracts W_y h, in the
     head's dtype, before it rounds: a tile needs no maximum and no float32; r makes up for what that dtype
-    lost. None if another logit is so much larger that the sums might overflow.
+    lost. The result is None if another logit is so much larger that the sums might overflow.
     """
     scaled = hidden * head.scale if head.scale != 1.0 else hidden
     label_rows = head.weight[labels].float()

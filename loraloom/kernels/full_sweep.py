@@ -25,11 +25,11 @@ def full_sweep(
 
     Args:
         hidden: [n, d].
-        labels: int64 [n]; -1 for none, if the head has a bias.
+        labels: int64 [n]; -1 for no label, allowed only if the head has a bias.
         head: frozen.
         gradient: overwritten with ∂loss/∂hidden, [n, d], if given.
         smoothing: float32 [n], label smoothing of each row; None for none.
-        tile_columns: words of the vocabulary whose logits are computed at once.
+        tile_columns: number of vocabulary entries whose logits are computed at once.
 
     Returns:
         float32 [n].

@@ -42,7 +42,7 @@ def _backward(upstream, gate, value, into_gate, into_value, size, BLOCK: tl.cons
 
 
 def gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
-    """Compute `gate.gated_gelu`."""
+    """Compute `gated_gelu.gated_gelu`."""
     gate, value = gate.contiguous(), value.contiguous()
     out = torch.empty_like(gate)
     _forward[(triton.cdiv(gate.numel(), BLOCK),)](gate, value, out, gate.numel(), BLOCK=BLOCK)

@@ -66,12 +66,12 @@ class Group:
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply two matrices, or two batches of equally many."""
+    """Multiply two matrices, or two batches of the same number of matrices."""
     return torch.mm(left, right) if left.dim() == 2 else torch.bmm(left, right)
 
 
 def _mask(kept: Tensor, x: Tensor) -> Tensor:
-    """Return 0 for inputs that are dropped and 1 for others, in shape and dtype of a group's rows `x`."""
+    """Return 0 for inputs that are dropped and 1 for others, in the shape and dtype of a group's rows `x`."""
     # By way of bytes, because on a CPU a product with bool takes thirty times as long.
     return kept.view(torch.uint8).to(x.dtype).view_as(x)
 

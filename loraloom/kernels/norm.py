@@ -77,7 +77,7 @@ def norm_and_keep(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Compute the normed rows, and the inverse of each row's root mean square, float32 [rows]."""
+    """Compute the normalized rows, and the inverse of each row's root mean square, float32 [rows]."""
     if by_triton(x):
         from loraloom.kernels import norm_kernels
 
@@ -100,7 +100,7 @@ def plain_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def plain_norm_backward(upstream: Tensor, kept: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
-    """Compute the gradient of x, from that of its norm and that of x itself."""
+    """Compute the gradient of x, from those of its norm and of the residual connection."""
     g, scale = upstream.float() * weight.float(), inverse.view(*x.shape[:-1], 1)
     normed = x.float() * scale
     mean = (g * normed).mean(-1, keepdim=True)

@@ -76,7 +76,7 @@ def test_the_articles_adapter_is_taken_as_peft_takes_it_and_the_unmatched_name_i
     adapter = read_adapter(folder, mt5)
     note, _ = adapter.notes
     assert "`wi` in its target_modules matches no linear of this base" in note
-    assert "it adapts 28 of 36 linears" in note
+    assert "and adapts 28 of 36 linears" in note
     assert len(adapter.settings.target_modules) == 28
     torch.testing.assert_close(logits_of(mt5, folder), said, rtol=1e-5, atol=1e-5 * float(said.abs().max()))
 
@@ -257,10 +257,10 @@ def test_an_embedding_that_peft_does_not_merge_rightly_gets_no_such_advice(made:
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        (["style"], r"in 1 of its subfolders \(found: style\)\. Name it: .*/style"),
-        (["b", "a"], r"in 2 of its subfolders \(found: a, b\)\. Name one of them: .*/a"),
+        (["style"], r"in 1 of its subfolders \(found: style\)\. Give its path: .*/style"),
+        (["b", "a"], r"in 2 of its subfolders \(found: a, b\)\. Give the path of one of them: .*/a"),
         (["adapters/main"], r"found: adapters/main"),
-        (["checkpoint-5"], r"Name it: .*/checkpoint-5"),
+        (["checkpoint-5"], r"Give its path: .*/checkpoint-5"),
     ],
 )
 def test_adapters_in_named_subfolders_are_named(

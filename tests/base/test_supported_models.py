@@ -47,9 +47,9 @@ def test_another_encoder_decoder_is_not_supported_yet(
     [
         ("longt5", "LongT5ForConditionalGeneration", "LongT5 is an encoder-decoder that LoRALoom does not"),
         ("longt5", "LongT5ForConditionalGeneration", "yet: it attends in blocks of a row"),
-        ("longt5", "LongT5ForConditionalGeneration", "Name a T5, for example google/flan-t5-base"),
-        ("switch_transformers", "SwitchTransformersForConditionalGeneration", "to an expert of its own"),
-        ("nllb-moe", "NllbMoeForConditionalGeneration", "Name a model without experts"),
+        ("longt5", "LongT5ForConditionalGeneration", "Choose a T5 model, for example google/flan-t5-base"),
+        ("switch_transformers", "SwitchTransformersForConditionalGeneration", "each token to an expert"),
+        ("nllb-moe", "NllbMoeForConditionalGeneration", "Choose a model without experts"),
     ],
 )
 def test_why_a_known_one_is_not_supported_is_said(model_type: str, architecture: str, said: str) -> None:

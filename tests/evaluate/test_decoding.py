@@ -109,7 +109,7 @@ def test_settings_that_transformers_refuses_are_named_and_not_the_weights(tmp_pa
     with pytest.raises(ModelError) as caught:
         load_base(str(folder), device="cpu")
     said = str(caught.value)
-    assert f"rejects the generation settings in its {place}" in said
+    assert f"rejects the generation settings in the base's {place}" in said
     assert "num_return_sequences" in said
     assert f"Remove them from {place}" in said
     assert "weights" not in said

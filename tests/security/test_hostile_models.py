@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "an index upwards": (indexed(f"../outside-{WEIGHTS}"), OUTSIDE),
     "an index to an absolute path": (indexed("/etc/passwd"), OUTSIDE),
-    "an index to a pickle": (indexed("pickled.bin"), "not weights of that kind"),
+    "an index to a pickle": (indexed("pickled.bin"), "not weights of the expected kind"),
     "an index to numbers": (indexed({"shared.weight": 7}), OUTSIDE),
     "an index without a map": (indexed(["pickled.bin"]), "no `weight_map`"),
     "an index of nothing": (indexed({}), "no `weight_map`"),
