@@ -80,7 +80,7 @@ Part = Annotated[float | int | str | list[str], BeforeValidator(_part)]
 
 
 def _delimiter(value: Any) -> Any:
-    """Parse one character; a tab may be spelled out, because it is hard to type and to see."""
+    """Parse a separator of one character; a tab may be spelled out, as it is hard to type and to see."""
     if value in ("tab", "\\t", "\t"):
         return "tab"
     if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
@@ -260,7 +260,8 @@ class DataSettings(LocatedSection):
     hub_split: str = Field(
         default="train",
         description=Message(
-            "Split of a hub dataset to read; for a saved DatasetDict, the split for data.train."
+            "Split of a hub dataset to read; for a saved DatasetDict, the split for data.train and "
+            "data.retain."
         ),
     )
 
