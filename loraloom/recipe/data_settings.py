@@ -211,7 +211,7 @@ class DataSettings(LocatedSection):
         default="context",
         description=Message(
             "What to cut from a source that is too long: `context`, the oldest history first, then "
-            "the longest context, never the question; `right`, its end."
+            "the longest context, and the question last; `right`, the source's end."
         ),
     )
     encoding: str = Field(default="utf-8", description=Message("Character encoding of text files."))
