@@ -20,7 +20,7 @@ def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequenc
     """Return the problem of a file without an example to train on.
 
     Args:
-        num_empty, num_bad: number of dropped rows.
+        num_empty, num_bad: number of empty and of invalid rows that were dropped.
         why: what else was skipped, each reason with its count.
     """
     if not num_empty and not num_bad:
@@ -34,7 +34,7 @@ def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequenc
         )
     counts = [
         Message("{count} were {what}", count=count, what=what)
-        for count, what in ((num_empty, "empty"), (num_bad, "bad"))
+        for count, what in ((num_empty, "empty"), (num_bad, "invalid"))
         if count
     ]
     what = counts[0] if len(counts) == 1 else joined(" and ", counts)
@@ -88,7 +88,7 @@ def describe_empty(count: int) -> str:
 
 
 def describe_entries(num_entries: int, entry: str, num_rows: int) -> str:
-    """Describe how many rows conversations or articles yielded."""
+    """Describe how many rows the conversations or articles of a file yielded."""
     rows = counted(num_rows, "row")
     if entry == "article":
         return Message.counting(

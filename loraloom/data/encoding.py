@@ -38,8 +38,8 @@ class EncodedExample:
     """One example as token ids, unpadded.
 
     Args:
-        input_ids: int32 [source_len], EOS last, or next to last before a language's code, if the model's
-            sources have one.
+        input_ids: int32 [source_len]; if the model's sources end in EOS, it is last, or next to last
+            before a language's code.
         labels: int32 [target_len], EOS last, or next to last before a language's code.
     """
 
@@ -100,7 +100,7 @@ class EncodedSet(Sequence[EncodedExample]):
         return np.diff(self._target_starts)
 
     def num_tokens(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Count the tokens of some examples, source and target together."""
+        """Count the tokens of each of some examples, source and target together."""
         chosen = np.asarray(rows, dtype=np.int64)
         return self.source_lengths[chosen] + self.target_lengths[chosen]
 
@@ -110,7 +110,7 @@ class EncodedSet(Sequence[EncodedExample]):
         return self._sources, self._source_starts, self._targets, self._target_starts
 
     def side_lengths(self, rows: Sequence[int]) -> dict[Literal["source", "target"], list[int]]:
-        """Count the tokens of some examples, for each side."""
+        """Count the tokens of each of some examples, separately for source and target."""
         return {"source": self.source_lengths[rows].tolist(), "target": self.target_lengths[rows].tolist()}
 
     @property
@@ -122,7 +122,12 @@ class EncodedSet(Sequence[EncodedExample]):
         return found
 
     def without_end(self, eos_token_id: int, codes: Iterable[int] = ()) -> npt.NDArray[np.int64]:
-        """Return the numbers of targets that end neither in EOS nor in EOS followed by one of some codes."""
+        """Return the numbers of the examples whose target ends neither in EOS nor in EOS and a code.
+
+        Args:
+            eos_token_id: token id of EOS.
+            codes: token ids of the codes of languages.
+        """
         known, found = list(codes), [np.zeros(0, np.int64)]
         for start in range(0, len(self), _PIECE):
             starts = self._target_starts[start : start + _PIECE + 1]
@@ -157,10 +162,10 @@ def encode(
     Args:
         examples: examples with `source`, `parts`, `response` and languages.
         tokenizer: a transformers tokenizer.
-        max_source_length, max_target_length: number of tokens to keep, including EOS and a code.
-        truncation: what to remove from a source that is too long.
-        languages: languages of a base whose rows carry codes; each row's own are among them.
-        frame: frame of the base.
+        max_source_length, max_target_length: largest number of tokens, including EOS and a language's code.
+        truncation: what to remove from a source that is too long, as `data.source_truncation`.
+        languages: languages of a multilingual base, including those of every row; None for other bases.
+        frame: the tokens around texts, as the base expects them.
 
     Raises:
         DataError: the tokenizer has no EOS token.
@@ -188,7 +193,11 @@ def encode_sources(
     languages: Languages | None = None,
     frame: Frame = USUAL,
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
-    """Tokenize sources to at most `limit` ids each, never cutting EOS, and return what was cut from each."""
+    """Tokenize sources to at most `limit` ids each, never cutting EOS.
+
+    Returns:
+        The ids of each source, and its cuts: uint8 [rows], one bit for each kind of piece.
+    """
     sources = SourceIds(rows, tokenizer, limit, truncation, languages, frame)
     return list(sources), sources.all_cuts
 
@@ -207,10 +216,10 @@ def encode_texts(
 
     Args:
         texts: sources, or targets if `as_target`.
-        limit: number of tokens to keep of each.
-        languages: languages of a base whose rows carry codes.
-        codes: code of each text; empty for texts without codes.
-        frame: frame of the base.
+        limit: largest number of tokens of a text, including EOS and a language's code.
+        languages: languages of a multilingual base; None for other bases.
+        codes: language code of each text; empty for texts without codes.
+        frame: the tokens around texts, as the base expects them.
     """
     ids = TokenIds(
         texts, tokenizer, limit, as_target=as_target, languages=languages, codes=codes, frame=frame

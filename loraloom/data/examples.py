@@ -52,8 +52,8 @@ class Examples:
 
     Args:
         examples: the examples, in file order.
-        layout: layout of its rows, for users.
-        notes: what was accepted but the user should know about: unused columns, dropped rows.
+        layout: name of the layout of its rows, for messages.
+        notes: notes for the user on what was accepted: unused columns, dropped rows.
         dropped: number of empty exchanges that `data.on_empty: drop` dropped.
         sha256: sha256 of the file's bytes; for a hub dataset, of its rows.
         bad: rows that `data.on_invalid: drop` dropped.
@@ -80,7 +80,8 @@ def read_examples(
     Args:
         path, shown_as: as in `read_rows`.
         settings: `columns`, `labels`, `roles`, `answer_weights`, `context_columns`, `source_prefix`,
-            `conversation_history`, `stringify`, `on_empty`, `on_invalid` and what `read_rows` uses.
+            `conversation_history`, `stringify`, `on_empty`, `on_invalid`, the settings of languages, and
+            what `read_rows` uses.
         groups: groups of the files read before, if several belong together; the caller then calls
             `in_groups` after the last file.
         sink: receives the examples instead of the result, which then has none; requires `groups`.
@@ -120,6 +121,9 @@ def examples_of(
         to_answer: whether the rows are to be answered: a question at the end of a conversation is then an
             example with an empty response.
         with_answers: whether to read answers; otherwise every response is empty.
+
+    Raises:
+        DataError: lists every problem of the rows, and those in `findings`.
     """
     own = SourceGroups()
     kept: list[Example] = []
@@ -222,7 +226,7 @@ class _Reading:
             self._findings.raise_problems()
 
     def notes(self) -> list[str]:
-        """Return what was accepted but the user should know about."""
+        """Return notes for the user on what was accepted."""
         template = self._template
         notes: list[str] = [Message("{path} was read as {name}", path=self._shown_as, name=self.layout.name)]
         notes += self._of_file(self._unused.notes())

@@ -34,7 +34,7 @@ class FieldReader:
         self._names_columns = names_columns
 
     def __call__(self, row: Row, field: Field) -> str:
-        """Return the field as text; "" if a problem was reported, or if it is optional and missing."""
+        """Return the field as text; "" if a problem was reported, or if it has no value and needs none."""
         value = field.value
         if isinstance(value, str):
             return self._checked(row, field.name, value)
@@ -104,12 +104,13 @@ class FieldReader:
             return ""
         if isinstance(field.value, list):
             return Message(
-                "Write one row for each, or name one in `data.columns`: {value}.",
+                "Write one row for each element, or choose one in `data.columns`: {value}.",
                 value=quoted(f"{field.name}[0]"),
             )
         if isinstance(field.value, dict):
             return Message(
-                "Name the value inside it in `data.columns`: {value}.", value=quoted(f"{field.name}.KEY")
+                "Give the path of the value inside it in `data.columns`: {value}.",
+                value=quoted(f"{field.name}.KEY"),
             )
         return Message("Write the column as text.")
 

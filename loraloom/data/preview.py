@@ -47,9 +47,9 @@ class Preview:
         num_entries: number of first rows that are conversations or articles, which yield several examples.
         num_later_turns: number of examples in the first rows that are later turns of a conversation.
         source, response: lengths in the first rows.
-        languages: pairs of languages that the first rows state, as they name them; "" if they do not.
+        languages: pairs of languages that the first rows state, as they name them; "" for an unstated one.
         lengths: source and response length of each example in the first rows, in characters.
-        notes: what was accepted but the user should know about.
+        notes: notes for the user on what was accepted.
     """
 
     columns: list[str]
@@ -68,7 +68,7 @@ class Preview:
 
 
 def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> Preview:
-    """Read the first rows of a data file and count all of them.
+    """Summarize a data file from its first rows, and count all its rows, or estimate their number.
 
     Args:
         path: the file.

@@ -14,7 +14,7 @@ def read_retained(settings: DataSettings) -> PartContents | None:
     """Read the rows of `data.retain`; None if the recipe names none.
 
     Args:
-        settings: the recipe's `data`; layout and column mapping are recognised for this file separately.
+        settings: the recipe's `data`, whose `columns` and `source_prefix` do not apply to these rows.
 
     Raises:
         DataError: the file is unusable.

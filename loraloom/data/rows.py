@@ -51,7 +51,8 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
 
     Args:
         path: the file; ignored if `shown_as` is a hub dataset, `hub:owner/name`.
-        settings: `encoding`, `on_invalid`, `hub_config` and `hub_split` are used.
+        settings: `encoding`, `delimiter`, `quoting`, `number_format`, `columns` (to find the rows of JSON),
+            `on_invalid`, `hub_config` and `hub_split` are used.
         shown_as: the name that rows and messages carry, as written by the user.
 
     Yields:

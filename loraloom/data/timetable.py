@@ -1,4 +1,4 @@
-"""The timetable of an experiment: the rows and learning rate of each step, when to evaluate and save."""
+"""The timetable of an experiment: each step's rows and learning rate, and when to evaluate and save."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Moment = Literal["eval", "save"]
 
 @dataclass(frozen=True)
 class Timetable:
-    """The rows and learning rates of an experiment's steps, which depend on its own settings alone.
+    """The rows and learning rates of an experiment's steps, which no other experiment influences.
 
     Args:
-        experiment: its settings.
-        num_examples: training rows.
+        experiment: settings of the experiment.
+        num_examples: number of training rows.
 
     Source: steps are counted as in transformers' Trainer; the last step of an epoch may be smaller.
     """
@@ -73,7 +73,7 @@ def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> fl
     Args:
         settings: settings of the experiment.
         step: the step, from 0.
-        total_steps: steps of the whole training.
+        total_steps: number of steps of the whole training.
 
     Source: transformers' get_scheduler; with warm-up the first step has a rate of 0, as there.
     """

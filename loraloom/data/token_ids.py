@@ -47,8 +47,9 @@ class Frame:
     """The tokens around the texts of a model, if its tokenizer alone does not decide them.
 
     Args:
-        start_token_id: the decoder's first input. Gemma's tokenizers begin every text with it; it is removed
-            from targets, because the model would otherwise learn to begin answers with two of them.
+        start_token_id: the decoder's first input, which is removed from targets that begin with it; None to
+            remove nothing. Gemma's tokenizers begin every text with this token, and a model that is trained
+            on such targets learns to begin answers with two of them.
         ends_sources: whether a source ends in EOS, as every target does.
     """
 
@@ -148,9 +149,10 @@ def fit_sources(
     Args:
         rows: the sources.
         whole: tokens of each source, untruncated.
-        limit, truncation: as in `encode`.
+        limit: largest number of tokens of a source.
+        truncation: as in `encode`.
         tokenize: converts texts to tokens, like those in `whole`.
-        ends: whether these end in EOS.
+        ends: whether the sources end in EOS.
 
     Returns:
         The tokens of each source and its cuts, uint8 [rows], one bit for each kind of piece.

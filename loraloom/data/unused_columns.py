@@ -19,7 +19,7 @@ FEWEST_CHARACTERS = 100  # mean length of a passage
 
 
 class UnusedColumns:
-    """Counts the columns that no example uses.
+    """Collects the columns that no example uses.
 
     Args:
         layout: layout of the rows.

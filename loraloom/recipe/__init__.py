@@ -1,7 +1,8 @@
 """Recipes: what to do, as settings and as YAML.
 
-`settings` defines names, defaults, bounds and help, `schema` combines them; `reading` and `writing` convert
-from and to YAML. The other files are steps of reading, described in their first lines.
+`settings` and the files named after the other sections define names, defaults, bounds and help, and `schema`
+combines them; `reading` and `writing` convert from and to YAML. The first line of every other file says what
+it is for.
 """
 
 from loraloom.recipe.data_settings import DataSettings

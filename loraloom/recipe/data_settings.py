@@ -80,7 +80,7 @@ Part = Annotated[float | int | str | list[str], BeforeValidator(_part)]
 
 
 def _delimiter(value: Any) -> Any:
-    """Parse one character; a tab may be spelled out, because it is hard to type and to see."""
+    """Parse a separator of one character; a tab may be spelled out, as it is hard to type and to see."""
     if value in ("tab", "\\t", "\t"):
         return "tab"
     if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
@@ -211,7 +211,7 @@ class DataSettings(LocatedSection):
         default="context",
         description=Message(
             "What to cut from a source that is too long: `context`, the oldest history first, then "
-            "the longest context, never the question; `right`, its end."
+            "the longest context, and the question last; `right`, the source's end."
         ),
     )
     encoding: str = Field(default="utf-8", description=Message("Character encoding of text files."))
@@ -260,7 +260,8 @@ class DataSettings(LocatedSection):
     hub_split: str = Field(
         default="train",
         description=Message(
-            "Split of a hub dataset to read; for a saved DatasetDict, the split for data.train."
+            "Split of a hub dataset to read; for a saved DatasetDict, the split for data.train and "
+            "data.retain."
         ),
     )
 

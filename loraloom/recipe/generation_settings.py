@@ -13,7 +13,7 @@ from loraloom.text.message import Message, joined
 
 
 class GenerationSettings(Section):
-    """How answers are generated; names as in transformers' GenerationConfig."""
+    """Settings of generation; names as in transformers' GenerationConfig."""
 
     max_new_tokens: Count = Field(
         default=256,
@@ -60,7 +60,7 @@ class GenerationSettings(Section):
 
     @model_validator(mode="after")
     def _nothing_ignored(self) -> Self:
-        """Refuse settings that transformers would ignore, and with which it then fails to save a model."""
+        """Refuse settings that transformers ignores in generation, but that make it fail to save a model."""
         if not self.do_sample:
             ignored = [key for key in ("temperature", "top_k", "top_p") if getattr(self, key) is not None]
             if ignored:
@@ -68,7 +68,7 @@ class GenerationSettings(Section):
                     Message(
                         "would be ignored: decoding is {detail} while do_sample is false. Set "
                         "do_sample: true, or remove {ignored}",
-                        detail=(Message("greedy") if self.num_beams == 1 else Message("by beams")),
+                        detail=(Message("greedy") if self.num_beams == 1 else Message("by beam search")),
                         ignored=joined(" and ", ignored),
                     ),
                     ignored[0],

@@ -10,7 +10,7 @@ from loraloom.text.visible import quoted, shown_value
 
 
 def not_a_section(section: str, node: Node) -> Problem:
-    """Return the problem of a section with a single value."""
+    """Return the problem of a section that has a single value instead of settings."""
     return Problem(
         Message("`{path}` must be a mapping of settings", path=section),
         node.where,
@@ -35,7 +35,7 @@ def not_experiments(node: Node) -> Problem:
 def not_an_experiment(name: str, node: Node) -> Problem:
     """Return the problem of an experiment that is not a mapping."""
     return Problem(
-        Message("experiment {name} must be a mapping of what differs", name=quoted(name)),
+        Message("experiment {name} must be a mapping of the settings that differ", name=quoted(name)),
         node.where,
         found=shown_value(node.plain),
         fix=Message("Write `{{training: {{learning_rate: 1.0e-4}}}}`, or `{{}}` for no difference."),
@@ -43,11 +43,11 @@ def not_an_experiment(name: str, node: Node) -> Problem:
 
 
 def unknown_key(section: str, key: str, experiment: Path, where: str, *, suggests: bool) -> Problem:
-    """Return the problem of a key that means nothing in `section` ("" for the top).
+    """Return the problem of a key that means nothing in `section` ("" for the top level).
 
     Args:
-        section, key, experiment, where: the key and its place; the path of an experiment is empty outside
-            of experiments.
+        section, key, where: the key and its place.
+        experiment: path of the experiment that contains the key; empty outside of experiments.
         suggests: whether to look for the nearest known key.
     """
     in_section = (section, key) if section else (key,)

@@ -11,12 +11,12 @@ import math
 from loraloom.text.message import Message
 
 WIDTH = 256
-RATE = 0.0024  # there, with r 16, lora_alpha 32, all linears and batches of 8, which are what `init` writes
+RATE = 0.0024  # at WIDTH, with what `init` writes: r 16, lora_alpha 32, all linears, batches of 8
 PER_WIDTH = 0.75  # what the best rate is multiplied by if the width doubles
 
 
 def suggested_rate(width: int) -> float:
-    """Return the rule's learning rate, to two digits.
+    """Return the rule's learning rate, to two significant digits.
 
     Args:
         width: d_model. The rule was fitted at 64 to 256; below 256, the rate at 256 is returned.
@@ -25,9 +25,9 @@ def suggested_rate(width: int) -> float:
 
 
 def rate_remark(width: int) -> str:
-    """Return a remark on where such a learning rate comes from."""
+    """Return the remark that a learning rate comes from the rule."""
     return Message(
         "By a rule for T5-like models, from d_model {width} (docs/learning_rate.md); "
-        "`loraloom check RECIPE --find-lr` tries eight on your rows.",
+        "`loraloom check RECIPE --find-lr` tries eight rates on your rows.",
         width=width,
     )

@@ -46,7 +46,7 @@ def _token_indices(value: list[int] | None) -> list[int] | None:
     """Sort token ids; refuse repeated ones."""
     if value and len(set(value)) < len(value):
         twice = min(token for token in value if value.count(token) > 1)
-        raise ValueError(Message("has {twice} twice; name each token id once", twice=twice))
+        raise ValueError(Message("has {twice} twice; list each token id once", twice=twice))
     return sorted(value) if value else None
 
 
@@ -54,7 +54,7 @@ TokenIndices = Annotated[list[Annotated[Count, Field(ge=0)]] | None, AfterValida
 
 
 def _init_lora_weights(value: Any) -> Any:
-    """Parse the start of A and B: True is PEFT's default."""
+    """Parse the kind of initial values of A and B; True is PEFT's default."""
     if value in (True, None, "default", "true", "True"):
         return True
     text = value.lower() if isinstance(value, str) else ""
@@ -220,5 +220,5 @@ class LoraSettings(Section):
 
     @property
     def scaling(self) -> float:
-        """Factor of B A."""
+        """The factor by which B A is multiplied."""
         return float(self.lora_alpha) / (self.r**0.5 if self.use_rslora else self.r)

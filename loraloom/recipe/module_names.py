@@ -27,7 +27,7 @@ from loraloom.text.visible import quoted
 
 ALL_LINEAR = "all-linear"
 SCOPES = ("encoder", "decoder", "cross")
-# Only in `(?:` may an expression contain a colon after letters: `decoder:(?:q|v)`.
+# Only in `(?:` may a regular expression contain a colon after letters: `decoder:(?:q|v)`.
 _SCOPED = re.compile(r"\s*([A-Za-z_]\w*)\s*:(.*)", re.DOTALL)
 _NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 # The number of a layer is the first in a path, as in PEFT since 0.17: layers.1.experts.0 is of layer 1.
@@ -54,7 +54,7 @@ def parse_target(text: str) -> TargetName:
     """Parse one target, ignoring spaces around its parts.
 
     Raises:
-        ValueError: its prefix is not a part of a model; the text does not contain the setting's name.
+        ValueError: its prefix is not a part of a model; the message does not contain the setting's name.
     """
     scoped = _SCOPED.fullmatch(text)
     if scoped is None:
@@ -70,14 +70,14 @@ def parse_target(text: str) -> TargetName:
 
 
 def read_target_modules(value: Any) -> str | list[str]:
-    """Normalize the value of `target_modules`: a list of names, or `all-linear` or an expression.
+    """Normalize the value of `target_modules`: a list of names, `all-linear`, or a regular expression.
 
     Args:
         value: value from YAML or an adapter's configuration.
 
     Raises:
-        ValueError: the value has another type, names nothing, or is an invalid expression; the text does not
-            contain the setting's name.
+        ValueError: the value has another type, names nothing, or is an invalid regular expression; the
+            message does not contain the setting's name.
     """
     if isinstance(value, str):
         parts = [parse_target(part) for part in value.split(",") if part.strip()]
@@ -107,10 +107,10 @@ def _expression(value: str) -> str:
 
 
 def _check_expressions(expressions: Iterable[str]) -> None:
-    """Check keys of a pattern.
+    """Check that texts are valid regular expressions.
 
     Raises:
-        ValueError: a key is not a regular expression; the text does not contain the setting's name.
+        ValueError: a key is not a regular expression; the message does not contain the setting's name.
     """
     for expression in expressions:
         try:
@@ -130,7 +130,7 @@ def read_pattern(value: Any) -> Any:
     """Read a mapping from module names to numbers.
 
     Raises:
-        ValueError: the value is not such a mapping; the text does not contain the setting's name.
+        ValueError: the value is not such a mapping; the message does not contain the setting's name.
     """
     if value is None:
         return {}
@@ -158,7 +158,7 @@ def read_layer_names(value: Any) -> Any:
 
 
 def is_norm_name(name: str) -> bool:
-    """Return whether a name in `modules_to_save` can be that of a norm: all families have "norm" in it."""
+    """Return whether a name in `modules_to_save` can be a norm's: in all families it contains "norm"."""
     return "norm" in name.lower()
 
 
@@ -166,7 +166,7 @@ def read_modules_to_save(value: Any) -> list[str] | None:
     """Normalize the value of `modules_to_save`: a list of names of norms.
 
     Raises:
-        ValueError: the value has another type, or names a module that cannot be trained whole.
+        ValueError: the value has another type, or names a module other than a norm.
     """
     names = [value] if isinstance(value, str) else value or None
     if names is None:
@@ -177,7 +177,7 @@ def read_modules_to_save(value: Any) -> list[str] | None:
     if others:
         raise ValueError(
             Message(
-                "has {name}, but only norms can be trained whole, because adapters share the base's other "
+                "has {name}, but only norms can be trained in full, because adapters share the base's other "
                 "weights; use trainable_token_indices for tokens, and target_modules for linears",
                 name=quoted(others[0]),
             )
@@ -203,7 +203,7 @@ def _matches(key: str, module: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _plain_name(key: str) -> str | None:
-    """Return the name that a key without special characters matches; None for other expressions."""
+    """Return the name that a key without special characters matches; None for other regular expressions."""
     return key.replace("\\.", ".") if re.fullmatch(r"(\w|\\\.)*", key) else None
 
 
@@ -212,7 +212,7 @@ def layer_of(module: str, patterns: Sequence[str]) -> int | None:
 
     Args:
         module: its name.
-        patterns: names that may precede the number; any name if empty.
+        patterns: regular expressions for the name that precedes the number; any name if empty.
 
     >>> layer_of("encoder.layers.3.q", ())
     3

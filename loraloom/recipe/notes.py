@@ -29,7 +29,7 @@ def identical_experiments(recipe: Recipe, tree: SettingsTree, name: str) -> list
 
 def no_selection(tree: SettingsTree, name: str) -> Note:
     """Return the note on a recipe without eval rows."""
-    what = Message("`data.eval` is 0, so no checkpoint is selected and each adapter is the last one")
+    what = Message("`data.eval` is 0, so no checkpoint is selected and each adapter is that of the last step")
     return Note(what, tree.where(("data", "eval"), name), is_warning=True)
 
 
@@ -79,7 +79,7 @@ def _refused(said: str, given: Setting, reason: str, fix: str, allowed: tuple[An
 
 
 def _script_value(value: Any) -> Any:
-    """Convert `None`, `False` and `'true'`, as Python and quotes leave them."""
+    """Convert texts that stand for None, false or true, such as Python's `None` or a quoted `'true'`."""
     words = {"none": None, "null": None, "false": False, "true": True}
     return words.get(value.lower(), value) if isinstance(value, str) and value != "none" else value
 

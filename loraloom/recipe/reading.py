@@ -64,14 +64,14 @@ class Reading:
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe's file; its relative paths start from the file's folder.
+    """Read a recipe from a file; its relative paths start from the file's folder.
 
     Args:
         path: the file, or the name of a built-in recipe, e.g. `article`.
         sets: `key=value` options, which replace values in the file.
 
     Raises:
-        RecipeError: the file cannot be read, or lists everything that is wrong with it.
+        RecipeError: the file cannot be read or is not a valid recipe; lists everything that is wrong.
     """
     return read_recipe_with_notes(path, sets).recipe
 
@@ -79,7 +79,7 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
 def read_recipe_with_notes(
     path: Path | str, sets: Sequence[str] = (), *, resumed: Path | None = None
 ) -> Reading:
-    """Read a recipe like `read_recipe`, and return its notes.
+    """Read a recipe like `read_recipe`, and return it with its notes.
 
     Args:
         path, sets: as in `read_recipe`.
@@ -104,7 +104,7 @@ def read_run_recipe(path: Path) -> Recipe:
     """Read the recipe.yaml of a run; a setting newer than the run has the value it had then.
 
     Raises:
-        RecipeError: the file cannot be read, or lists everything that is wrong with it.
+        RecipeError: the file cannot be read or is not a valid recipe; lists everything that is wrong.
     """
     return read_recipe_with_notes(path, resumed=path).recipe
 
@@ -130,7 +130,7 @@ def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
-    """Parse a recipe like `parse_recipe`, from the working directory, and return its notes."""
+    """Read a recipe like `parse_recipe`, and return it with its notes."""
     return Reading(*_understand(text, name, sets))
 
 
@@ -208,7 +208,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _stated(path: Path) -> dict[tuple[str, ...], Any]:
-    """Return the settings in a recipe's file by canonical path; none if it is not a recipe."""
+    """Return the settings in a recipe's file by canonical path; empty if it is not a recipe."""
     name = printable(str(path), 200)
     try:
         root, _ = compose(_decode(_read_bytes(path), name), name)
@@ -276,6 +276,6 @@ def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
 
 
 def _line(problem: Problem) -> tuple[bool, int]:
-    """Sort problems by line of the file, with those of options last."""
+    """Return the sort key of a problem: by line of the file, with problems of options last."""
     line = re.search(r":(\d+)$", problem.where)
     return (problem.where.startswith("--set"), int(line[1]) if line else 0)

@@ -1,4 +1,4 @@
-"""Present locations, on this machine, of the files and folders that a recipe names.
+"""The locations, on this machine, of the files and folders that a recipe names.
 
 A recipe keeps names as the user wrote them, so that a run contains no path of this machine; code that opens
 a file asks the recipe's `Locations` where it is.
@@ -77,7 +77,7 @@ class LocatedSection(Section):
 
     @property
     def locations(self) -> Locations:
-        """Locations of the names in it; by default relative to the working directory."""
+        """Locations of the names in this section; by default relative to the working directory."""
         return Locations() if self._locations is None else self._locations
 
     @property

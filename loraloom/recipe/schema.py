@@ -65,7 +65,7 @@ class Experiment:
 
 
 class Recipe(LocatedSection):
-    """What to do, as one document."""
+    """A recipe as one document: the base, the data, and the adapters to train."""
 
     model_name_or_path: str = Field(
         description=Message(
@@ -118,7 +118,7 @@ class Recipe(LocatedSection):
 
     @property
     def first_device(self) -> str:
-        """The device of the process that has the run."""
+        """The device of the main process, which writes the run."""
         return self.devices[0] if self.devices else self.device
 
     @field_validator("devices")

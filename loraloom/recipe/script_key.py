@@ -1,4 +1,4 @@
-"""A key of another script: the meaning of its values, and which of them are met anyway."""
+"""A key of another script: its meaning, and the values that describe what happens anyway."""
 
 from __future__ import annotations
 

@@ -283,5 +283,5 @@ _row("use_cache", ANY_VALUE, Message("generation always uses caches, and trainin
 _row(
     "pad_token_id eos_token_id bos_token_id decoder_start_token_id",
     ANY_VALUE,
-    Message("the base model's own are used"),
+    Message("the base model's own token ids are used"),
 )

@@ -35,7 +35,7 @@ SECTION_EXAMPLES = {
 
 
 def canonical_path(section: str, key: str) -> Path | None:
-    """Return the canonical path of a key in `section` ("" for the top), or None if the key is unknown.
+    """Return the canonical path of a key in `section` ("" for the top level); None for an unknown key.
 
     >>> canonical_path("", "lr"), canonical_path("lora", "lr"), canonical_path("", "fp16")
     (('training', 'learning_rate'), ('training', 'learning_rate'), None)
@@ -70,7 +70,7 @@ FILES = frozenset(path for path, info in FIELDS.items() if info.annotation in _F
 
 
 def field_path(path: Path) -> Path:
-    """Return the setting that a path in a recipe belongs to, inside an experiment or below the setting.
+    """Return the setting that a path in a recipe belongs to, even in an experiment or below the setting.
 
     >>> field_path(("experiments", "slow", "training", "eval_steps"))
     ('training', 'eval_steps')
@@ -81,7 +81,7 @@ def field_path(path: Path) -> Path:
 
 
 def keys_of(section: str) -> list[str]:
-    """List the keys of a section; "" is the top."""
+    """List the keys of a section; "" is the top level."""
     if section:
         return [path[1] for path in FIELDS if path[0] == section and len(path) == 2]
     return list(Recipe.model_fields)

@@ -76,7 +76,7 @@ Trackers = Annotated[list[TrackerName], BeforeValidator(_trackers)]
 
 
 class TrainingSettings(Section):
-    """How an adapter is trained; names as in transformers' TrainingArguments."""
+    """Settings of training; names as in transformers' TrainingArguments."""
 
     learning_rate: Number = Field(default=3e-4, gt=0, le=10, description=Message("Peak learning rate."))
     num_train_epochs: Number = Field(
@@ -99,7 +99,9 @@ class TrainingSettings(Section):
     )
     adam_beta1: Number = Field(default=0.9, ge=0, lt=1, description=Message("AdamW's first decay rate."))
     adam_beta2: Number = Field(default=0.999, ge=0, lt=1, description=Message("AdamW's second decay rate."))
-    adam_epsilon: Number = Field(default=1e-8, gt=0, le=1, description=Message("AdamW's denominator floor."))
+    adam_epsilon: Number = Field(
+        default=1e-8, gt=0, le=1, description=Message("Added to the denominator of AdamW's update.")
+    )
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description=Message("Decay of the learning rate after warm-up.")
     )

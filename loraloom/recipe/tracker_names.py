@@ -1,4 +1,4 @@
-"""Names of experiment trackers, as `training.report_to` has them; `loraloom/trackers/` writes to them."""
+"""Names of experiment trackers, as in `training.report_to`; `loraloom/trackers/` writes to them."""
 
 from __future__ import annotations
 

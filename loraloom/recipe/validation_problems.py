@@ -111,7 +111,7 @@ def _what(detail: ErrorDetails) -> str:
 
 
 def _choices(expected: str) -> str:
-    """Convert pydantic's `'no', 'steps' or 'epoch'` to a list of keys."""
+    """Convert pydantic's `'no', 'steps' or 'epoch'` to a list of choices."""
     return expected.replace(" or ", ", ").replace("'", "`")
 
 
@@ -174,6 +174,6 @@ def _fix(detail: ErrorDetails, setting: Path) -> str:
             json_schema_extra=info.json_schema_extra[DEFAULT_FROM],
         )
     if info.default is None:
-        return Message("Remove it to disable it.")
+        return Message("Remove the setting to disable it.")
     default = shown_value(info.default)
     return Message("The default is {default}.", default=default)

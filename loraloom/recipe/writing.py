@@ -96,8 +96,8 @@ def write_settings(recipe: Recipe, comments: Mapping[tuple[str, ...], str]) -> s
 
     Args:
         recipe: the recipe.
-        comments: the comment of each setting to write, by its canonical path; of those inside
-            `data.columns` and the like, the first counts.
+        comments: the comment of each setting to write, by its canonical path; of several comments inside
+            one setting, such as `data.columns`, the first is written.
     """
     said: dict[tuple[str, ...], str] = {}
     for path, comment in comments.items():
@@ -214,9 +214,8 @@ def commented_recipe(
         data: contents of `data`: at least `train`.
         layout: layout that was recognised, for a comment.
         size: amount of data, for a comment.
-        max_source_length: tokens that nearly every source fits in.
-        max_target_length: tokens that nearly every target fits in.
-        learning_rate, num_train_epochs: used instead of the defaults.
+        max_source_length, max_target_length: numbers of tokens that nearly every source or target fits in.
+        learning_rate, num_train_epochs: used, like the lengths, instead of the defaults; None for these.
         rate_remark: where the learning rate is from, for a comment.
 
     Returns:

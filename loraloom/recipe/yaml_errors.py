@@ -11,7 +11,12 @@ from loraloom.text.message import Message
 
 
 def syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> RecipeError:
-    """Convert an error of PyYAML to one with the line, what was found and a fix."""
+    """Convert an error of PyYAML to one with the place, the problem and, if it is known, a fix.
+
+    Args:
+        error: the error.
+        place: returns the place of a line, from 1, for messages.
+    """
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     problem: str = error.problem or Message("not readable")

@@ -1,4 +1,4 @@
-"""YAML text to a tree of plain values that knows the line of each value.
+"""Conversion of YAML text to a tree of plain values that knows the line of each value.
 
 The tree is built here from PyYAML's event stream, for three reasons. Every message can name a line. Only
 text, numbers, true, false, null, lists and mappings are ever constructed, so reading is safe whatever the
@@ -46,7 +46,7 @@ class Node:
     Args:
         value: text, a number, true, false or null; a list of nodes; or a mapping of nodes.
         where: `recipe.yaml:9`, or the option that contains it.
-        text: spelling of a plain scalar before it became a number, true or false.
+        text: a plain scalar as written, even if its value is a number, true or false; None for other values.
         size: number of values in it, including itself and with aliases expanded.
         plain: the value without places.
     """

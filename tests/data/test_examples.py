@@ -55,8 +55,8 @@ def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):
 @pytest.mark.parametrize(
     ("value", "fix"),
     [
-        (["a", "b"], "Write one row for each, or name one in `data.columns`: `response[0]`."),
-        ({"text": "a"}, "Name the value inside it in `data.columns`: `response.KEY`."),
+        (["a", "b"], "Write one row for each element, or choose one in `data.columns`: `response[0]`."),
+        ({"text": "a"}, "Give the path of the value inside it in `data.columns`: `response.KEY`."),
         (["a", {"b": 1}], "Write one row for each"),
     ],
 )

@@ -152,7 +152,7 @@ class TestRestore:
         write_lines(folder / "more.jsonl", good_rows(2))
         settings = DataSettings(train=["data", "more.jsonl"], eval=6)
         message = refusal(restored, saved, settings.in_folder(folder))
-        assert "split.json: is a split of other files" in message
+        assert "split.json: is a split of files other than the recipe's" in message
         assert "`more.jsonl`" in message
 
 

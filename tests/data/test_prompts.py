@@ -78,7 +78,7 @@ def test_pairs_of_a_known_task_are_asked_as_in_training(prompts):
 
 def test_what_could_be_asked_in_two_ways_is_not_guessed(prompts):
     message = refusal(prompts, [{"question": "q", "context": "c"}])
-    assert "the question is ambiguous" in message
+    assert "its rows have no answer column, so it is unclear which column is the question" in message
     assert prompts([{"question": "q", "context": "c", "answers": None}]) == [
         ("question: q\ncontext: c", None, 1)
     ]

@@ -212,7 +212,7 @@ class TestRestore:
 
     def test_other_files_are_refused(self, saved, tmp_path):
         settings = DataSettings(train="train.jsonl")
-        assert "split.json: is a split of other files" in refusal(
+        assert "split.json: is a split of files other than the recipe's" in refusal(
             restored, saved, settings.in_folder(tmp_path)
         )
 

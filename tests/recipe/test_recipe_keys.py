@@ -215,7 +215,7 @@ load_in_8bit: None
         ("bias: all", "`bias: all` is refused: only A and B are trained. Leave it out, or write none."),
         (
             "modules_to_save: [lm_head]",
-            "`lora.modules_to_save` has `lm_head`, but only norms can be trained whole",
+            "`lora.modules_to_save` has `lm_head`, but only norms can be trained in full",
         ),
         ("load_in_4bit: true", "`quantization` specifies how the base is quantized"),
         ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),
@@ -248,7 +248,8 @@ def test_what_is_seldom_meant_is_a_warning() -> None:
     notes = read("eval_size: 0\nexperiments:\n  a: {r: 8}\n  b: {r: 16}\n  c: {lr: 3e-4}\n").notes
     assert [str(note) for note in notes if note.is_warning] == [
         "recipe.yaml:7: experiment `c` is identical to `b`",
-        "recipe.yaml:3: `data.eval` is 0, so no checkpoint is selected and each adapter is the last one",
+        "recipe.yaml:3: `data.eval` is 0, so no checkpoint is selected and each adapter is that of the last "
+        "step",
     ]
 
 

@@ -184,7 +184,7 @@ def test_settings_that_do_not_go_together_point_at_the_setting(line: str, messag
         ("a: {dtype: float32}", "`experiments.a.dtype` cannot be changed by an experiment"),
         ("a: {eval_steps: 5}", "recipe.yaml:5: `experiments.a.training.eval_steps` has no effect while"),
         ("a: {eval_strategy: steps}", "recipe.yaml:5: `experiments.a.training.eval_strategy` is `steps`"),
-        ("a: 5", "recipe.yaml:5: experiment `a` must be a mapping of what differs (found: 5)"),
+        ("a: 5", "recipe.yaml:5: experiment `a` must be a mapping of the settings that differ (found: 5)"),
         ("base: {}", "recipe.yaml:5: `experiments.base` is not a valid name for an experiment"),
         ("../x: {}", "is not a valid name for an experiment"),
         (
@@ -253,7 +253,7 @@ def test_an_experiments_values_are_read_like_the_recipes() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("experiments: {'[key]': {r: 1}}", "`experiments.[key]` is not a valid name of an experiment"),
+        ("experiments: {'[key]': {r: 1}}", "`experiments.[key]` is not a valid name for an experiment"),
         ("rank_pattern: {'[key]': 0}", "`lora.rank_pattern.[key]` must be at least 1 (found: 0)"),
         ("data.language_codes: {'[key]': 1}", "`data.language_codes.[key]` must be text (found: 1)"),
         ("data.columns: {'[key]': x}", "unknown key `data.columns.[key]`. Allowed: `instruction`, `input`"),

@@ -123,7 +123,7 @@ def test_modules_to_save_are_norms_and_others_are_left_out_at_their_line(tmp_pat
     report = checked(tmp_path, text)
     assert "modules_to_save" not in report.recipe
     (found,) = [each for each in report.findings if each.check == "recipe" and each.level == "note"]
-    assert "`lm_head`, but only norms can be trained whole" in str(found.message)
+    assert "`lm_head`, but only norms can be trained in full" in str(found.message)
     assert found.where == line_of(text, "modules_to_save")
 
 

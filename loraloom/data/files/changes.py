@@ -39,10 +39,12 @@ def check_unchanged(
     named = sorted(name for name in new if not files[name].found_by)
     if gone or named:
         raise DataError(
-            Message("is a split of other files"),
+            Message("is a split of files other than the recipe's"),
             where=shown_as,
             found=shown_names(gone) if gone else shown_names(list(saved)),
-            allowed=Message("the recipe's: {shown_names}", shown_names=shown_names(named or list(files))),
+            allowed=Message(
+                "the recipe's files: {shown_names}", shown_names=shown_names(named or list(files))
+            ),
         )
     on_disk = {name: files[name].path for name in saved if not name.startswith(HUB_PREFIX)}
     for name, path in on_disk.items():

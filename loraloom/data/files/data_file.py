@@ -16,11 +16,11 @@ class DataFile:
     """One file that contains rows.
 
     Args:
-        name: name in messages, rows and split.json: as written by the user; for a file below a folder or
-            pattern, that name and the rest of the path.
+        name: name in messages, rows and split.json: as written by the user; for a file that a folder or
+            pattern matched, the folder as written and the rest of the path.
         path: its location; ignored for a hub dataset.
-        found_by: the folder or pattern that matched it, whose other files may change; "" for a file that
-            is named explicitly.
+        found_by: the folder or pattern that matched it, to which files may be added later; "" for a file
+            that is named explicitly.
     """
 
     name: str

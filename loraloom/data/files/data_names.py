@@ -29,7 +29,7 @@ def is_on_disk(name: str, locations: Locations) -> bool:
 
 
 def name_of(value: str | Sequence[str]) -> str:
-    """Return a short name for the data of a recipe: `rows` of `rows.json.gz`, `shop` of `shop/*.csv`."""
+    """Return a short name for the data of a recipe: `rows` for `rows.json.gz`, `shop` for `shop/*.csv`."""
     first = value if isinstance(value, str) else value[0]
     first = first.rpartition(":")[2]
     *folders, last = Path(first).parts or ("",)

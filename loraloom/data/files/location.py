@@ -52,7 +52,7 @@ class DataLocation:
 
     Args:
         files: the files, in reading order.
-        notes: what was skipped but the user should know about.
+        notes: which files were used or skipped, for the user.
     """
 
     files: list[DataFile] = field(default_factory=list)
@@ -73,7 +73,7 @@ def locate(
         key: one of these, or prompts; decides what `starter` and a saved DatasetDict stand for.
         value: a file, folder, pattern, hub dataset or `starter`; or a list of these.
         locations: locations of the recipe's names.
-        split: the split of a saved DatasetDict to use for `data.train`.
+        split: the split of a saved DatasetDict to use for `data.train` and `data.retain`.
         is_checked: whether to refuse files that do not belong together; not needed for an existing split.
 
     Raises:
@@ -135,7 +135,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
         found=Message("{entry}, which is {resolve}", entry=quoted(entry), resolve=folder.resolve()),
         allowed=", ".join(FORMATS),
         fix=Message(
-            "Subfolders are not searched; name {shown_below}.",
+            "Subfolders are not searched; use {shown_below} instead.",
             shown_below=joined(" or ", _shown_below(entry, inside)),
         )
         if inside
@@ -149,15 +149,13 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
     own = next((name for name in wanted if name in splits), None)
     if own is None:
         raise DataError(
-            Message(
-                "the saved DatasetDict has no split {map} for it", map=joined(" or ", map(quoted, wanted))
-            )
+            Message("the saved DatasetDict has no split {map}", map=joined(" or ", map(quoted, wanted)))
             if wanted
             else Message("a saved DatasetDict contains several splits"),
             where=where_named(key),
             found=Message("{entry} with {shown_names}", entry=quoted(entry), shown_names=shown_names(splits)),
             fix=Message(
-                "Name the folder of a split: {shown_below}.",
+                "Use the folder of one split: {shown_below}.",
                 shown_below=joined(" or ", _shown_below(entry, splits)),
             ),
         )

@@ -28,7 +28,7 @@ class PartContents:
         examples: the examples, in the order of the files and of their rows.
         sha256: sha256 of each file, by its name.
         dropped: invalid rows that were dropped, by their file's name; only files that have any.
-        notes: what was accepted but the user should know about.
+        notes: notes for the user on what was accepted.
     """
 
     examples: Sequence[Example]
@@ -125,7 +125,11 @@ def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Pr
 
 
 def read_parts(located: Mapping[Part, DataLocation], settings: DataSettings) -> dict[Part, PartContents]:
-    """Read every part, or raise an error with every problem of every file."""
+    """Read every part.
+
+    Raises:
+        DataError: lists every problem of every file.
+    """
     read: dict[Part, PartContents] = {}
     problems: list[Problem] = []
     for part, own in located.items():

@@ -25,9 +25,10 @@ _PART_WORDS = {
 
 
 def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | None:
-    """Return the problem of files of several parts, such as train.jsonl and test.jsonl, used as one.
+    """Return the problem of files of several parts, such as train.jsonl and test.jsonl, used as one part.
 
-    Otherwise a model would be trained on the rows that it is evaluated on.
+    A model trained on all of them would see the rows that it is evaluated on. None if the names do not
+    indicate several parts.
 
     Args:
         names: the files that a folder or pattern matched.
@@ -47,10 +48,11 @@ def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | Non
     parts = sorted(of_part.items(), key=lambda each: list(_PART_WORDS.values()).index(each[0]))
     lines = [f"{part}: {own[0]}" if len(own) == 1 else f"{part}: {own[:3]}" for part, own in parts]
     return Problem(
-        Message("the names of its files suggest several parts"),
+        Message("the names of its files suggest several parts of a dataset"),
         where=where,
         found=quoted(entry),
         fix=Message(
-            "Name the files of each part, such as `{lines}`; to use all, list them.", lines="`, `".join(lines)
+            "Give each part its own files, such as `{lines}`; to use all files here, list them.",
+            lines="`, `".join(lines),
         ),
     )

@@ -28,14 +28,14 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
 
     Args:
         settings: the run's `data`.
-        given: the folder that replaces the one where the data was, or one of its files.
+        given: the folder that replaces the one where the data was, or one of the run's data files.
         sha256: sha256 of each file, by its name, as recorded in the run.
 
     Returns:
         Names in the recipe -> their current location; names that were not found are missing.
 
     Raises:
-        DataError: `given` does not exist, or is a file that could be any of several.
+        DataError: `given` does not exist, or is a file and it is unclear which of the run's files it was.
     """
     entries = data_entries(settings)
     if given.is_dir():
@@ -47,7 +47,7 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
             where=f"{OPTION} {given}",
             found=Message("nothing at {absolute}", absolute=given.absolute()),
             fix=Message(
-                "Name the file or folder where the run's data is now: {shown_names}.",
+                "Give the file or folder where the run's data ({shown_names}) is now.",
                 shown_names=shown_names(entries),
             ),
         )
@@ -61,7 +61,7 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
             where=f"{OPTION} {given}",
             found=Message("sha256 {own}", own=own),
             allowed=shown_names([f"{name} ({sha256[name][:12]})" for name in files] or entries),
-            fix=Message("Name the folder where the run's data is now."),
+            fix=Message("Give the folder where the run's data is now."),
         )
     return dict.fromkeys(chosen, given.absolute())
 
@@ -77,7 +77,10 @@ def data_entries(settings: DataSettings) -> list[str]:
 
 
 def _below(given: Path, entry: str, sha256: Mapping[str, str]) -> Path | None:
-    """Find the longest tail of a path that exists below a folder; the folder itself if it has its files."""
+    """Find the longest tail of a path that exists below a folder, or the folder with the path's files.
+
+    None if neither exists.
+    """
     path = Path(entry).expanduser()
     parts = [part for part in path.parts if part not in (path.anchor, "..")]
     has_magic = [glob.has_magic(part) for part in parts]

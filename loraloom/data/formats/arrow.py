@@ -19,7 +19,11 @@ _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Read the rows of an .arrow file, in Arrow's stream or file format, one batch at a time."""
+    """Read the rows of an .arrow file, in Arrow's stream or file format, one batch at a time.
+
+    Raises:
+        DataError: pyarrow is not installed, or the file is damaged or incomplete.
+    """
     try:
         import pyarrow as arrow
     except ImportError as error:

@@ -66,7 +66,7 @@ def exact_columns(schema: arrow.Schema, shown_as: str, findings: Findings) -> di
     if classes:
         findings.notes.append(
             Message(
-                "{shown_as}: class labels were read as their names: {shown_names}",
+                "{shown_as}: class labels were read as names in these columns: {shown_names}",
                 shown_as=shown_as,
                 shown_names=shown_names(classes),
             )
@@ -75,7 +75,7 @@ def exact_columns(schema: arrow.Schema, shown_as: str, findings: Findings) -> di
 
 
 def exact_row(values: Mapping[str, object], exact: Mapping[str, Convert]) -> dict[str, object]:
-    """Apply `exact_columns` to a row."""
+    """Apply the converters that `exact_columns` returned to a row."""
     return {name: exact[name](value) if name in exact else value for name, value in values.items()}
 
 

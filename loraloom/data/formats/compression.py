@@ -38,7 +38,7 @@ def data_suffix(path: Path | str) -> str:
 
 
 def data_stem(path: Path | str) -> str:
-    """Return a file's name without its format suffixes: `rows` of `rows.json.gz`."""
+    """Return a file's name without its format suffixes: `rows` for `rows.json.gz`."""
     path = Path(path)
     return Path(path.stem).stem if compression_of(path) else path.stem
 
@@ -62,8 +62,8 @@ def open_data(path: Path, shown_as: str) -> Iterator[tuple[BinaryIO, Callable[[]
         have been read.
 
     Raises:
-        DataError: the compression of the file is not the one in its name, or the body of the `with`
-            statement reads data that is damaged or missing.
+        DataError: the file cannot be read, its compression is not the one in its name, or the body of the
+            `with` statement reads data that is damaged or missing.
     """
     compression = compression_of(path)
     try:

@@ -24,7 +24,7 @@ def sep_line(line: str) -> str | None:
 
 
 def separated_by(mark: str) -> str:
-    """Name the separator in a sentence: `semicolons`."""
+    """Return the plural name of a separator, for a sentence: `semicolons`."""
     return _NAMES.get(mark, f"`{mark}`")
 
 

@@ -83,7 +83,7 @@ class Header:
             self._num_spanning += 1
 
     def notes(self, shown_as: str) -> list[str]:
-        """Return notes on what was accepted but the user should know about; call it after the last row."""
+        """Return notes for the user on what was accepted; complete only after the last row."""
         num_empty = len(self._cells) - len(self.names) - self._num_leading * self._has_index
         notes: list[str] = []
         if self._has_index:
@@ -118,7 +118,7 @@ class Header:
         if len(self._like_rows) > self._num_spanning:
             notes.append(
                 Message(
-                    "{shown_as}: rows over several lines, each of which could be a row of its own: "
+                    "{shown_as}: rows over several lines, although each line could be a separate row: "
                     "{num__like_rows}, the first on line {like_rows} (set `data.quoting: none` if "
                     "the double quotes are part of the text)",
                     shown_as=shown_as,
@@ -131,7 +131,8 @@ class Header:
     def _of_other_length(self, cells: list[str], number: int, where: str, fix: str) -> Problem:
         if len(cells) == len(self._cells) + 1 and _WHOLE_NUMBER.fullmatch(cells[0]):
             fix = Message(
-                "{fix} If the rows begin with a number (R's row names), name that column in the header.",
+                "{fix} If the rows begin with a number (R's row names), add a name for this column to the "
+                "header.",
                 fix=fix,
             )
         return Problem(

@@ -9,7 +9,7 @@ _NOT_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff]")
 
 
 def bad_character(text: str) -> tuple[str, int] | None:
-    """Return the name, for a message, and the position, from 1, of the first invalid character."""
+    """Return the first invalid character, as named in messages, and its position from 1; None if none."""
     found = _NOT_TEXT.search(text)
     return (_name(found.group()), found.start() + 1) if found else None
 

@@ -26,7 +26,7 @@ _JSON_TYPES = {
 
 
 def type_name(value: Any) -> str:
-    """Name the type of a JSON value, for messages."""
+    """Return the name of a JSON value's type, for messages."""
     return _JSON_TYPES.get(type(value), Message("a number"))
 
 

@@ -35,8 +35,8 @@ def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arran
         columns: the columns that the recipe names.
 
     Raises:
-        DataError: the arrangement is unknown, or the object is truncated. If rows can be read before
-            the break, nothing is raised yet: reading finds the break again, after the rows' own problems.
+        DataError: the arrangement is unknown, or the object is truncated or not JSON. If rows precede the
+            error, nothing is raised yet: reading finds the error again, after the problems of these rows.
     """
     members: list[Member] = []
     broken: DataError | None = None
@@ -64,7 +64,7 @@ def rows_of_object(
     Args:
         cursor: at the object's beginning.
         found: the result of `survey`.
-        shown_as, findings: as for every reader.
+        shown_as, findings: as in `rows_of_list`.
         columns: the columns that the recipe names.
 
     Raises:
@@ -154,7 +154,7 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
 
 
 def _survey_list(cursor: JsonCursor, key: str, members: list[Member]) -> None:
-    """Add the member for a list, counting its elements one by one, up to the break of a broken one."""
+    """Add the member for a list, counting its elements one by one, up to the first error if there is one."""
     cursor.skip()
     kind = _KINDS.get(cursor.peek(), "values")
     length = 0

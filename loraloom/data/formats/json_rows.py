@@ -38,7 +38,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
         Rows whose `line` is the line on which their object begins.
 
     Raises:
-        DataError: the text is truncated or not JSON. With one object a line, reading continues
+        DataError: the text is truncated or not JSON. With one object per line, reading continues
             after an invalid line and the problems are in `findings`.
     """
     columns = settings.columns.values()
@@ -75,7 +75,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
 
 
 def _head(chunks: Iterator[str]) -> tuple[str, bool]:
-    """Return the piece that shows the file's shape: its first two lines if they are not too long."""
+    """Return enough of a file's beginning to show its shape, and whether that is the whole file."""
     pieces: list[str] = []
     num_chars = newlines = 0
     for chunk in chunks:
@@ -96,7 +96,7 @@ def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collect
     rest = rest.lstrip(WHITESPACE)
     first_value, second_value = _whole_value(first), _whole_value(rest.partition("\n")[0])
     if isinstance(first_value, list) and isinstance(second_value, list):
-        raise nameless(location(shown_as, 1))  # one list a line
+        raise nameless(location(shown_as, 1))  # one list per line
     if isinstance(first_value, dict):
         is_table = whole and not rest and _is_table(first_value, named, columns)
         return "object" if is_table else "lines"
@@ -115,7 +115,7 @@ def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collect
     if named == "lines" and not (ended and opened.endswith(("{", "[", ","))):
         return "lines"  # nothing shows that the first line is more than an invalid row
     if opened.endswith("["):
-        return "object"  # {"data": [ followed by one row a line
+        return "object"  # {"data": [ followed by one row per line
     return "lines" if not body or rows_follow else "object"
 
 
@@ -131,7 +131,7 @@ def _is_table(value: Mapping[str, object], named: Shape, columns: Collection[str
         return columns_only or (kinds.count("rows") > 1 and not is_talk)
     if named == "list":
         return True
-    # In a file of one object a line, a line is a row unless that is nearly impossible.
+    # In a file with one object per line, a line is a row unless that is nearly impossible.
     if found.kind == "list":
         return all(member.kind not in ("scalar", "empty") for member in members)
     return found.kind != "columns" or (all(member.length > 1 for member in members) and len(members) > 1)

@@ -53,11 +53,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """Location of the rows.
+    """The arrangement of the rows in an object.
 
     Args:
-        kind: one of the kinds above.
-        key: key of the list.
+        kind: as named at the top of this module; `stream` for objects one after another.
+        key: key of the list; "" for the other kinds.
         note: what the user should know about the arrangement, to follow the file's name.
     """
 
@@ -98,7 +98,7 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
         return None  # a single row
     by_key = {member.key: member for member in members}
     if _is_split(by_key):
-        return Arrangement("split", Message('was read as pandas writes it with orient="split"'))
+        return Arrangement("split", Message('was read as a table that pandas wrote with orient="split"'))
     if members and all(member.kind == "object" for member in members):
         return _of_objects(members, columns)
     lists = [member for member in members if member.kind in _LISTS]
@@ -116,7 +116,7 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
 
 
 def refusal(members: Sequence[Member], where: str) -> DataError:
-    """Return the error for an object without an arrangement: its contents and what to write instead."""
+    """Return the error for an object whose rows are not found: what it contains and what to write instead."""
     lists = [member for member in members if member.kind in _LISTS]
     tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
     first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
@@ -218,7 +218,7 @@ def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
     ]
     if others:
         note = Message(
-            "{note}; not read: {others} (to use one, save it as a file, as for `data.eval`)",
+            "{note}; not read: {others} (to use one, for example as `data.eval`, save it as a separate file)",
             others=joined(", ", others),
             note=note,
         )

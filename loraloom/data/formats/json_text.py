@@ -51,7 +51,8 @@ class StrictDecoder:
     Infinity are decoded as floats, because whether they matter depends on the column.
 
     Args:
-        keep_written: whether to decode numbers that Python would spell differently as `WrittenNumber`.
+        keep_written: whether to decode numbers that Python may spell differently (decimals, -0) as
+            `WrittenNumber`.
     """
 
     def __init__(self, *, keep_written: bool = True) -> None:

@@ -21,7 +21,11 @@ _HUB_NAMES = ("hub:owner/name", "hub:owner/name@revision")
 
 
 def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Read the rows of a .parquet file, one batch at a time."""
+    """Read the rows of a .parquet file, one batch at a time.
+
+    Raises:
+        DataError: pyarrow is not installed, or the file is damaged or incomplete.
+    """
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -50,7 +54,7 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
 
 
 def parquet_bytes(path: Path) -> int:
-    """Return the uncompressed bytes of a .parquet file's rows, by its footer; 0 if that cannot be read."""
+    """Return the uncompressed size in bytes of a .parquet file's rows, by its footer; 0 if unreadable."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -64,7 +68,7 @@ def parquet_bytes(path: Path) -> int:
 
 
 def hub_bytes(shown_as: str, settings: DataSettings) -> int:
-    """Return the bytes of a hub dataset's rows; 0 if it does not state them, or cannot be loaded."""
+    """Return the size in bytes of a hub dataset's rows; 0 if it is unknown or the dataset does not load."""
     try:
         dataset = _load_hub(shown_as.removeprefix(HUB_PREFIX), settings, shown_as)
     except DataError:
@@ -74,7 +78,11 @@ def hub_bytes(shown_as: str, settings: DataSettings) -> int:
 
 
 def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Read the rows of a hub dataset, `hub:owner/name[@revision]`; the hub library caches it."""
+    """Read the rows of a hub dataset, `hub:owner/name[@revision]`; the hub library caches it.
+
+    Raises:
+        DataError: the name is invalid, `datasets` is not installed, or the dataset cannot be loaded.
+    """
     name = shown_as.removeprefix(HUB_PREFIX)
     if not is_hub_name(name):
         raise DataError(

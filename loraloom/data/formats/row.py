@@ -76,7 +76,7 @@ class Findings:
     """Notes and problems found while reading a file.
 
     Args:
-        notes: what was accepted but the user should know about.
+        notes: notes for the user on what was accepted.
         bytes_read: how many bytes of the file on disk have been read.
         num_rows: number of rows that the file declares, if its format does so.
         on_invalid: `data.on_invalid`; with `drop`, a row with a problem is dropped, and the file is not
@@ -115,7 +115,7 @@ class Findings:
         return row in self._dropped
 
     def refuse(self, problem: Problem, row: float = math.inf) -> None:
-        """Count a problem and keep it unless there are too many already.
+        """Count a problem, and keep it unless there are too many; `on_invalid: drop` drops its row instead.
 
         Args:
             problem: what is wrong.
@@ -150,7 +150,7 @@ def location(path: str, line: int | None = None, column: int | None = None) -> s
 
 
 def shown_names(names: list[str]) -> str:
-    """Format columns' names for a message, the first dozen of them."""
+    """Format names for a message: the first dozen, and the number of the others."""
     listed = ", ".join(quoted(name) for name in names[:SHOWN_NAMES])
     return (
         Message("{listed} and {num_names} more", listed=listed, num_names=len(names) - SHOWN_NAMES)

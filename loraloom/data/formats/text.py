@@ -74,7 +74,7 @@ def text_lines(chunks: Iterable[str]) -> Iterator[str]:
 
 
 def numbered_lines(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[tuple[int, str]]:
-    """Yield every line of a text file, blank ones too, with its number, from 1, and without its line break.
+    """Yield the number, from 1, and the text without line break of every line of a text file.
 
     Args:
         path, encoding, shown_as, findings: as in `text_chunks`.

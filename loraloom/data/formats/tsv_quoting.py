@@ -1,4 +1,4 @@
-r"""Detection of whether double quotes in a tab-separated file are quoting, as in CSV, or text.
+r"""Detection of whether double quotes in a tab-separated file enclose cells, as in CSV, or are text.
 
 Plain TSV has no quoting: `"Hi," he said` is a cell as written. pandas and R write TSV with CSV's
 quoting. Read the wrong way, cells lose their quotes or rows merge, although no row looks wrong.
@@ -60,7 +60,7 @@ class _Plain:
 
 
 class _Csv:
-    """Statistics of a file when cells are quoted, strictly by RFC 4180."""
+    """Statistics of a file when quotes enclose cells, strictly by RFC 4180."""
 
     def __init__(self, delimiter: str) -> None:
         self.num_bad = 0
@@ -102,7 +102,7 @@ def is_quoted(lines: Iterable[str], delimiter: str) -> bool | None:
 
     Returns:
         None if no cell begins with a double quote, so that both readings are the same. If both
-        readings fit equally well, True only if the quotes are as a CSV writer leaves them.
+        readings fit equally well, True only if the quotes are as a CSV writer would write them.
     """
     plain, quoted = _Plain(), _Csv(delimiter)
     for line in lines:
@@ -120,13 +120,13 @@ def is_quoted(lines: Iterable[str], delimiter: str) -> bool | None:
 
 
 def _is_written_as_csv(plain: _Plain, *, fits: bool) -> bool:
-    """Return whether quotes are as a CSV writer leaves them, for a file that can be read both ways.
+    """Return whether quotes are as a CSV writer would write them, for a file that can be read both ways.
 
     Quotes around a few texts prove nothing, because they may be quotations.
 
     Args:
         plain: statistics of the file when quotes are read as text.
-        fits: whether every row fits when they are not.
+        fits: whether every row is valid when quotes are read as in CSV.
     """
     if plain.header_quoted or (plain.doubled and fits):
         return True

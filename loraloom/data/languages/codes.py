@@ -26,7 +26,7 @@ class DecoderStart(NamedTuple):
 
     Args:
         start_token_id: the decoder's first input.
-        forced_token_id: the answer's first token, if it is not the model's to choose.
+        forced_token_id: the answer's first token; None if the model chooses it.
     """
 
     start_token_id: int
@@ -38,7 +38,7 @@ class LanguagesOfAdapter(TypedDict):
 
     Args:
         languages: pairs of codes of source and target.
-        decoder_starts: as in `DecoderStart`, for the code of each target.
+        decoder_starts: code of each target -> start_token_id and forced_token_id of `DecoderStart`.
     """
 
     languages: list[list[str]]
@@ -46,7 +46,7 @@ class LanguagesOfAdapter(TypedDict):
 
 
 class HasLanguages(Protocol):
-    """A row whose languages are known; each is "" if they are not."""
+    """A row with the languages of its source and answer; each is "" if unknown."""
 
     @property
     def source_lang(self) -> str:
@@ -84,7 +84,7 @@ class Languages:
 
         Args:
             code: code of the language.
-            start_token_id: first token of this base's answers that do not begin with a code.
+            start_token_id: the decoder's first input, if the code is not.
         """
         if self.begins_target:
             return DecoderStart(start_token_id, self.codes[code])
@@ -105,7 +105,7 @@ class Languages:
         }
 
     def pair_of(self, input_ids: Sequence[int], labels: Sequence[int]) -> tuple[str, str] | None:
-        """Return the codes of a row's source and target; None if it has none."""
+        """Return the codes of a row's source and target; None unless it has both."""
         names = {token: code for code, token in self.codes.items()}
         source, target = (0 if first else -1 for first in (self.begins_source, self.begins_target))
         found = names.get(int(input_ids[source])), names.get(int(labels[target]))
@@ -119,7 +119,7 @@ class Languages:
 def encoded_rows_of_pairs(
     rows: Iterable[tuple[Sequence[int], Sequence[int]]], languages: Languages
 ) -> dict[str, list[int]]:
-    """Return the numbers of the rows of each pair of languages, by the codes in source and labels."""
+    """Map the name of each pair of languages to the numbers of its rows, by the codes in their tokens."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         pair = languages.pair_of(*row)
@@ -141,7 +141,7 @@ def pair_name(row: HasLanguages) -> str:
 
 
 def rows_of_pairs(rows: Sequence[HasLanguages]) -> dict[str, list[int]]:
-    """Return the numbers of the rows of each pair of languages, the largest pair first."""
+    """Map the name of each pair of languages to the numbers of its rows, the largest pair first."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         found.setdefault(pair_name(row), []).append(number)

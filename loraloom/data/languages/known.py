@@ -31,7 +31,7 @@ def check_languages(
         to_answer: whether options of a command, not a recipe, state the languages.
 
     Raises:
-        DataError: each unknown language once.
+        DataError: lists each unknown language once.
     """
     if languages is None:
         return
@@ -66,8 +66,8 @@ def _problems(
                 fix=option
                 if to_answer
                 else Message(
-                    "Set data.{side}_lang to its code (for example {example}), or "
-                    "data.{side}_lang_column to the column that has it.",
+                    "Set data.{side}_lang to the language's code (for example {example}), or "
+                    "data.{side}_lang_column to the column that contains it.",
                     side=side,
                     example=example,
                 ),
@@ -77,7 +77,7 @@ def _problems(
             problem = unknown_language(name, languages, where=where, in_data=not to_answer)
             near = suggest(name, languages.codes)
             if to_answer and near:
-                fix = Message("If it is {near}, give --{side}-lang {near}.", near=near, side=side)
+                fix = Message("If you mean {near}, give --{side}-lang {near}.", near=near, side=side)
                 problem = replace(problem, fix=fix)
             yield problem
 
@@ -90,7 +90,7 @@ def unknown_language(name: str, languages: Languages, *, where: str, in_data: bo
             be corrected.
     """
     near = suggest(name, languages.codes)
-    fix = Message("Use a code that its tokenizer has.")
+    fix = Message("Use a code that the base's tokenizer has.")
     if near and in_data:
         fix = Message(
             "Did you mean {near}? If the data uses {shown}, set data.language_codes: {{{name}: {near}}}.",

@@ -1,4 +1,4 @@
-"""Other names of languages: the code of a tokenizer that is probably meant by a code it does not have.
+"""Suggestions for language codes that a tokenizer does not have: the code that is probably meant.
 
 NLLB calls German `deu_Latn`, mBART `de_DE`, M2M100 `de`. A near match is only suggested, never used.
 """

@@ -1,4 +1,4 @@
-"""The languages of a file's rows: from the recipe, from columns, or from the keys of translation pairs."""
+"""The languages of a file's rows: from the recipe, from columns, or from keys of translation pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loraloom.text.visible import quoted
 
 @dataclass(frozen=True)
 class _Side:
-    """The source of the language of one side: a fixed name, or else a column."""
+    """The origin of one side's language: a fixed name, or else a column."""
 
     fixed: str = ""
     column: str = ""
@@ -97,8 +97,8 @@ class RowLanguages:
         if wanted[0] != wanted[1] and found == wanted[::-1]:
             raise DataError(
                 Message(
-                    "the recipe's languages are {source} and {target}, but its pairs are read from "
-                    "{keys} to {keys_2}",
+                    "the recipe's languages are {source} and {target}, but the translation pairs are read "
+                    "from {keys} to {keys_2}",
                     source=source,
                     target=target,
                     keys=quoted(keys[0]),

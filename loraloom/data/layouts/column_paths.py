@@ -49,7 +49,7 @@ def column_of(values: Values, name: str) -> str:
 
 
 def names_in(sample: Sequence[Values]) -> list[str]:
-    """List the columns of some rows in order of first appearance; objects as the paths inside them."""
+    """List the columns of some rows in order of first appearance; an object as the paths inside it."""
     return list(dict.fromkeys(name for values in sample for name in _leaves(values, "")))
 
 

@@ -169,7 +169,7 @@ def _one_question(questions: list[Field]) -> Field:
 
 
 def conversation_of_any_column(values: Values) -> Layout | None:
-    """Recognise conversations in a column of any other name, unless a row has two such columns."""
+    """Recognise conversations in a column of any name but `history`, unless a row has two such columns."""
     columns = [(column, keys_of_turns(entries)) for column, entries in values.items() if column != "history"]
     found = [(column, keys) for column, keys in columns if keys is not None and keys in _SPOKEN[:2]]
     return conversation_layout(*found[0]) if len(found) == 1 else None

@@ -65,7 +65,7 @@ class Exchange:
 
     @property
     def asked_name(self) -> str:
-        """The name of the blank field if there is no question; of labelled texts, all are required."""
+        """The field to report if the question is blank: the first blank labelled text, or the instruction."""
         labelled = [field for field in (self.instruction, *self.inputs) if field.label]
         blank = [field.name for field in labelled if not str(field.value or "").strip()]
         return blank[0] if blank else self.instruction.name

@@ -131,7 +131,11 @@ def _first_answer(name: str, value: Any, notes: LayoutNotes) -> Field:
 
 
 def _label(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) -> Field:
-    """Return a class by its name in `data.labels` if there is one, otherwise as written in the file."""
+    """Return a label as a field: a number by its name in `data.labels`, if set; otherwise as written.
+
+    Raises:
+        Flaw: `data.labels` has no name for the number.
+    """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if options.labels and (is_number or (isinstance(value, str) and value.strip().isdigit())):
         number = int(value) if float(value).is_integer() else -1
@@ -139,7 +143,7 @@ def _label(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) ->
             raise Flaw(
                 Message("`{name}` is a number for which `data.labels` has no name", name=name),
                 Message(
-                    "It contains {num_labels} names, for numbers from 0 to {last}.",
+                    "`data.labels` contains {num_labels} names, for numbers from 0 to {last}.",
                     num_labels=len(options.labels),
                     last=len(options.labels) - 1,
                 ),

@@ -35,14 +35,14 @@ class LayoutNotes:
             self.unknown_roles[role] = (first, where, count + 1)
 
     def notes(self) -> list[str]:
-        """Return what was accepted but the user should know about."""
+        """Return notes for the user on what was accepted."""
         notes: list[str] = [
             Message("{count:,} {what}", count=count, what=what) for what, count in sorted(self.what.items())
         ]
         keys = self.unused_keys
         if keys:
             shown = [
-                Message("{key} (in {count:,})", key=quoted(key), count=count)
+                Message("{key} ({count:,})", key=quoted(key), count=count)
                 for key, count in keys.most_common(SHOWN_NAMES)
             ]
             more = (
@@ -51,7 +51,11 @@ class LayoutNotes:
                 else ""
             )
             notes.append(
-                Message("unused keys inside turns: {shown} turns{more}", shown=joined(", ", shown), more=more)
+                Message(
+                    "unused keys inside turns, each with its number of turns: {shown}{more}",
+                    shown=joined(", ", shown),
+                    more=more,
+                )
             )
         return notes
 

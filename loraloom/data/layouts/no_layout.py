@@ -40,13 +40,13 @@ class NoLayoutError(DataError):
 def no_layout_error(
     what: str, found: str, where: str, example: tuple[str, str], allowed: str = ""
 ) -> NoLayoutError:
-    """Return the error, with the lines to write in a recipe, for two columns as an example."""
+    """Return a `NoLayoutError` with the lines to write in a recipe, for two example columns."""
     problem = Problem(what, where=where, found=found, allowed=allowed, fix=_lines_to_write(*example))
     return NoLayoutError(problem, example)
 
 
 def shown_columns(found: list[str], where: str) -> str:
-    """Name the columns; for a table whose first line may be a row, not a header, give only their number."""
+    """List the columns; for a table whose first line may be a row, not a header, give only their number."""
     are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
     if has_header(where) and not are_names:
         count = (

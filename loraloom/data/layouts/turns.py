@@ -36,7 +36,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnReading:
-    """State while the turns of a conversation are read.
+    """The options for reading the turns of a conversation, and the notes on them.
 
     Args:
         roles: each known role, in lower case -> its speaker.
@@ -50,7 +50,7 @@ class TurnReading:
 
     @classmethod
     def of(cls, options: LayoutOptions, notes: LayoutNotes) -> TurnReading:
-        """Create the initial state from a recipe's options."""
+        """Take the settings for reading turns from a recipe's options."""
         return cls(role_names(options.roles), options.answer_weights, notes)
 
 
@@ -120,7 +120,7 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
         marks[key] = bool(value)
     if len(set(marks.values())) > 1:
         shown = joined(" and ", (f"`{key}: {str(mark).lower()}`" for key, mark in marks.items()))
-        raise Flaw(f"`{place}` contains contradicting marks {shown}", "Keep the intended one.")
+        raise Flaw(f"`{place}` contains contradictory marks {shown}", "Keep the intended one.")
     return all(marks.values())
 
 

@@ -73,7 +73,7 @@ def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> No
 
 
 def kept_values(row: Row, names: Sequence[str]) -> dict[str, object]:
-    """Return a row's values in some columns as JSON values; None if a value is missing."""
+    """Return a row's values in some columns as JSON values, by output name; None for a missing value."""
     return {output_name(name): _plain(row.values.get(name)) for name in names}
 
 

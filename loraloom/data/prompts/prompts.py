@@ -221,7 +221,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
     """Return the answer's column if the rows lack it; None if they have it.
 
     Raises:
-        DataError: the rows match no known layout even with an answer.
+        DataError: even with an answer, the rows match no known layout, or several with different questions.
     """
     if not rows:
         return None
@@ -239,7 +239,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
         if len(ways) > 1:
             columns = joined(" or ", (f"`{column}`" for column in ways.values()))
             raise DataError(
-                Message("its rows have no answers, and without that column the question is ambiguous"),
+                Message("its rows have no answer column, so it is unclear which column is the question"),
                 where=shown_as,
                 fix=Message(
                     "Add the answer column of the training rows ({columns}), filled with null.",
@@ -253,7 +253,10 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
 def _ways_to_ask(
     sample: Sequence[Mapping[str, object]], options: LayoutOptions, shown_as: str
 ) -> dict[tuple[tuple[str, str], ...], str]:
-    """Map the ways to read rows without answers that use the most texts to the answer column each needs."""
+    """Map each way to read rows without answers to the answer column that it needs.
+
+    Only the ways that use the most texts of a row are returned.
+    """
     ways: dict[tuple[tuple[str, str], ...], str] = {}
     for column in RESPONSES:
         answered = [{**values, column: STAND_IN} for values in sample]

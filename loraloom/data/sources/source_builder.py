@@ -100,13 +100,13 @@ class SourceMaker:
 
 
 def check_holes(template: SourceTemplate, layout: Layout, sample: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a template that names a column that no row has.
+    """Refuse a template that names a column that no row has, or the answer's column.
 
     Args:
         sample: values of the file's first rows.
 
     Raises:
-        DataError: a placeholder names no column, or the column of the answer.
+        DataError: a placeholder names no column, or that of the answer.
     """
     holes = layout.holes
     if holes is None:

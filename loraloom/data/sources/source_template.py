@@ -16,7 +16,7 @@ _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 
 class SourceTemplate:
-    """`translate: ` is a prefix; `translate: {text}` is a template; `{{` and `}}` are braces.
+    """A prefix (`translate: `) or a template (`translate: {text}`), where `{{` and `}}` are braces.
 
     Args:
         text: the recipe's `data.source_prefix`.
@@ -91,7 +91,7 @@ def _unescaped(part: str) -> str:
 
 
 def describe_unasked(column: str) -> Message:
-    """Describe that a template leaves out the question's own column."""
+    """Return the note on a template without the question's column."""
     return Message(
         "data.source_prefix is a template without {column}, whose text is therefore in no source",
         column=quoted(column),

@@ -58,7 +58,7 @@ def truncate_all(
 
     Args:
         rows: pieces of each source, and the number of tokens of its whole text, which exceeds `limit`.
-        limit: number of tokens to keep, including EOS.
+        limit: largest number of tokens of a source, including EOS.
         tokenize: converts texts to token ids, EOS last, without truncation.
     """
     searches = [truncate(pieces, num_tokens, limit) for pieces, num_tokens in rows]
@@ -203,7 +203,7 @@ def _bits(pieces: Iterable[Piece]) -> int:
 
 
 def describe_truncation(cuts: npt.NDArray[np.uint8]) -> str:
-    """Describe what was cut in how many rows: `the history in 12, the question itself in 1`; "" if nothing.
+    """Describe what was cut, in how many rows: `the history in 12, the input in 1`; "" if nothing was.
 
     Args:
         cuts: [rows], one bit for each kind of piece.

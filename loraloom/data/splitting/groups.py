@@ -43,7 +43,7 @@ class SourceGroups:
         self._holders: dict[bytes, list[RowId]] = {}
 
     def join(self, row: RowId, sources: Iterable[str]) -> None:
-        """Record a row's sources and join the row with an earlier one that has the same ones."""
+        """Record a row's sources, and join the row with an earlier one that has the same sources."""
         keys = frozenset(map(source_key, sources))
         if not keys:
             return
@@ -61,8 +61,8 @@ class SourceGroups:
         """Join the rows that share a turn, after all rows are recorded.
 
         Returns:
-            The keys of the shared turns, which would join a group larger than the share `LARGEST` of
-            all questions.
+            The keys of the shared turns, each of which would form a group larger than the share `LARGEST`
+            of all rows (rows with the same sources count once).
         """
         for key, rows in self._holders.items():
             if key in self._alone:
@@ -92,7 +92,7 @@ class SourceGroups:
 
 
 def choose_parts(sizes: Sequence[int] | npt.NDArray[np.integer], wanted: Sequence[int]) -> list[list[int]]:
-    """Choose whole groups for several parts, one part after another, and leave some over.
+    """Choose whole groups for several parts, one part after another, and leave some groups over.
 
     Args:
         sizes: number of rows of each group, in a random order.

@@ -89,7 +89,11 @@ def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name:
 def split_rows(
     examples: Sequence[Example], wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
 ) -> dict[Part, Sequence[Example]]:
-    """Take the rows of the held-out parts from the training file, by whole groups."""
+    """Take the rows of the held-out parts from the training file, by whole groups.
+
+    Raises:
+        DataError: there are too few groups to give every part a row.
+    """
     from loraloom.data.stored.example_file import StoredExamples
 
     if isinstance(examples, StoredExamples):

@@ -52,7 +52,7 @@ class Split:
     Args:
         train, eval, test: in file order; `eval` and `test` may be empty.
         files: name of each file, as written by the user -> its sha256.
-        notes: what was accepted but the user should know about.
+        notes: notes for the user on what was accepted.
         dropped: invalid rows that `data.on_invalid: drop` dropped, by their file's name.
     """
 
@@ -71,7 +71,7 @@ class Split:
         return isinstance(self.train, StoredExamples)
 
     def record(self, *, as_ids: bool = False) -> SplitRecord:
-        """Return the contents of split.json: files and rows of each part, with `as_ids` as if in memory."""
+        """Return the contents of split.json; with `as_ids`, stored rows are listed by id, not in ranges."""
         dropped: list[DroppedRowRecord] = [
             (name, row.number, row.where, row.why) for name, rows in self.dropped.items() for row in rows
         ]
@@ -103,7 +103,7 @@ class Split:
         is_own: bool = False,
         progress: Progress = in_silence,
     ) -> Split:
-        """Restore the split that `record` describes, from the same files.
+        """Restore a split from its split.json and the data files that were split.
 
         Args:
             saved: contents of split.json.
@@ -139,7 +139,7 @@ class Split:
 
 
 def stored_because(settings: DataSettings) -> Message | None:
-    """Return why the rows of a recipe will be kept in files; None if in memory, or if files are missing."""
+    """Return why a recipe's rows will be kept in files; None if in memory, or if the data is unusable."""
     try:
         return storage_reason(settings, locate_parts(settings))
     except DataError:

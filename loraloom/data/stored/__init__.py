@@ -1,1 +1,1 @@
-"""Rows in files: data larger than memory, read through memory maps, with the same results as in memory."""
+"""Rows in files, for data larger than memory: read through memory maps, with the same results."""

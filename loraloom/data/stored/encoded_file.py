@@ -53,7 +53,7 @@ class StoredEncodedSet(EncodedSet):
 
     Args:
         folder: the files.
-        keep: an object that removes a temporary folder when nothing refers to it.
+        keep: an object that removes the folder when nothing refers to the object; None to keep the folder.
     """
 
     def __init__(self, folder: Path, keep: object = None) -> None:
@@ -73,7 +73,7 @@ class StoredEncodedSet(EncodedSet):
 
     @property
     def is_temporary(self) -> bool:
-        """Whether the files are removed when nothing refers to them."""
+        """Whether the files are removed when no object uses them any more."""
         return self._keep is not None
 
     @cached_property

@@ -49,7 +49,7 @@ class ExampleFile:
         names: as `ExampleWriter.flush` returned them.
         identity: a digest of the files' content.
         is_own: whether this process may write files next to them.
-        keep: an object that removes a temporary folder when nothing refers to it.
+        keep: an object that removes the folder when nothing refers to the object; None to keep the folder.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ _CHUNK = 4096
 
 
 class ExampleWriter:
-    """A list of examples that only grows, and whose examples are in files.
+    """A list of examples that is only appended to, and that keeps them in files.
 
     It also replaces the recorder of row groups, which are computed from the files at the end.
 

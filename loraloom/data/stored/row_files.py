@@ -1,4 +1,4 @@
-"""Reading of data files into files of examples, file by file, so that an interrupted reading can be resumed.
+"""Reading of data files into files of examples, one by one, so that it can be resumed if interrupted.
 
 rows/train/   the files of `example_file.py`, and `part.json`: what was read, after every data file
 rows/eval/    likewise, if data.eval names files
@@ -59,7 +59,7 @@ class _ReadFiles:
 
     Args:
         settings: a digest of the settings of reading.
-        sha256, notes, dropped: of each file, by name.
+        sha256, notes, dropped: sha256, notes and dropped rows of each file, by its name.
         writer: progress of the files of examples.
         sums: sha256 of the files of examples, once everything is read.
     """

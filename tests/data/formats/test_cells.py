@@ -120,7 +120,7 @@ def test_class_labels_are_read_by_their_names_and_noted(parquet):
 
     read = parquet([1, 0, 1], arrow.int64(), NO_YES, stringify=False)
     assert answers(read) == ["yes", "no", "yes"]
-    assert any("class labels were read as their names: `response`" in note for note in read.notes)
+    assert any("class labels were read as names in these columns: `response`" in note for note in read.notes)
     with pytest.raises(DataError, match="row 2: `response` is null"):  # -1 is no label
         parquet([1, -1], arrow.int64(), NO_YES)
 

@@ -332,7 +332,7 @@ def test_rows_that_quotes_may_have_melted_together_are_noted(noted):
     melted = 'q,r\na,"open\nb,close"\nc,d\n'
     values, notes = noted("a.csv", melted)
     assert values[0] == {"q": "a", "r": "open\nb,close"}  # so CSV says
-    assert "could be a row of its own: 1, the first on line 2" in notes
+    assert "although each line could be a separate row: 1, the first on line 2" in notes
     assert [row["r"] for row in noted("a.csv", melted, quoting="none")[0]] == ['"open', 'close"', "d"]
     spanning = 'q,r\na,"one\ntwo"\nb,"one, two,\nthree"\nc,"x\ny,z"\n'
     assert noted("a.csv", spanning)[1] == ""

@@ -41,5 +41,5 @@ def test_rows_to_answer_are_told_the_options() -> None:
     with pytest.raises(DataError) as raised:
         check_languages([row("de", "")], NLLB, "base", to_answer=True)
     source, target = map(str, raised.value.problems)
-    assert source.endswith("If it is deu_Latn, give --source-lang deu_Latn.")
+    assert source.endswith("If you mean deu_Latn, give --source-lang deu_Latn.")
     assert target.endswith("Give --target-lang CODE, for example deu_Latn.")

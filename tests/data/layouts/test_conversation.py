@@ -163,7 +163,7 @@ def test_a_mark_of_a_pair_counts_too(load):
     [
         (
             {"weight": 0, "train": True},
-            "`messages[1]` contains contradicting marks `weight: false` and `train: true`",
+            "`messages[1]` contains contradictory marks `weight: false` and `train: true`",
         ),
         ({"weight": 0.5}, "`messages[1].weight` must be 0 or 1"),
         ({"loss": "no"}, "`messages[1].loss` must be 0 or 1"),
@@ -180,7 +180,8 @@ def test_keys_inside_turns_that_are_not_used_are_counted(load):
         ("assistant", "a", {"reasoning_content": "because", "weight": 1, "tool_calls": []}),
     )
     notes = load([row] * 3).notes
-    assert "data.jsonl: unused keys inside turns: `images` (in 3), `reasoning_content` (in 3) turns" in notes
+    unused = "unused keys inside turns, each with its number of turns: `images` (3), `reasoning_content` (3)"
+    assert f"data.jsonl: {unused}" in notes
 
 
 def test_an_answer_that_only_calls_a_tool_leaves_the_question_open(load):
