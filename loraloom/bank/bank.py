@@ -63,7 +63,7 @@ class AdapterBank:
 
     @property
     def available(self) -> Sequence[Target]:
-        """Every linear an adapter could target."""
+        """All linears that an adapter could target."""
         return self._available
 
     def settings(self, slot: str) -> LoraSettings:

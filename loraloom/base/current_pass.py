@@ -31,7 +31,7 @@ class CurrentPass(Generic[T]):
     """The pass that is running over one base, if any."""
 
     def get(self) -> T | None:
-        """Return the pass of this thread or task; None outside of one."""
+        """Return the pass of this thread or task; None if no pass is open."""
         entries = _ENTRIES.get(None)
         entry = entries.get(self) if entries else None
         return entry.value if entry is not None else None

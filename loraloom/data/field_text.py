@@ -20,13 +20,13 @@ FILL = Message("Fill it in, or set `data.on_empty: drop`.")
 
 
 class FieldReader:
-    """Reads the fields of one file's rows as text.
+    """Reader of the fields of one file's rows as text.
 
     Args:
         settings: `stringify`, `number_format` and `on_empty` are used.
         findings: receives the problems.
-        names_columns: whether `data.columns` can name values inside a field; it cannot inside a turn, where
-            the user must change the data.
+        names_columns: whether `data.columns` can name values inside a field. False inside a turn: the user
+            must change the data there.
     """
 
     def __init__(self, settings: DataSettings, findings: Findings, *, names_columns: bool) -> None:

@@ -19,7 +19,7 @@ FEWEST_CHARACTERS = 100  # mean length of a passage
 
 
 class UnusedColumns:
-    """Collects the columns that no example uses.
+    """Collector of the columns that no example uses.
 
     Args:
         layout: layout of the rows.

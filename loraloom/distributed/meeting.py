@@ -71,7 +71,7 @@ class Meeting:
         return self.posted(f"ended/{rank}") is not None
 
     def need_no_more(self) -> None:
-        """Record that this rank, which has left a reason, will not look for another rank's."""
+        """Record that this rank has stated its reason for leaving, and will not read those of others."""
         self.post(f"read/{self.launch.rank}", True)
 
     def needs_no_more(self, rank: int) -> bool:

@@ -17,7 +17,7 @@ from loraloom.run.documents.comparison import (
 from loraloom.text.message import Message
 from loraloom.text.units import percent
 
-# Below this, an adapter's ΔW is lost in the precision of W (float32 has seven digits).
+# Below this, an adapter's ΔW is too small for the precision of W (float32 has seven digits).
 UNMOVED = 1e-6
 
 
@@ -99,7 +99,7 @@ def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
 
 
 def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
-    """State that all answers of an experiment are blank, or the same to different questions; else "".
+    """Return a clause if all answers of an experiment are blank, or the same to different questions; else "".
 
     Args:
         texts: the answers of each of its seeds.
@@ -177,7 +177,7 @@ def sentence(
 def _unchanged(name: str, total: float, loss: str, where: str, alike: str) -> str:
     """Describe an experiment whose answers all equal the base's."""
     how = (
-        Message("its ΔW is lost in the precision of W")
+        Message("its ΔW is too small for the precision of W")
         if total < UNMOVED
         else Message("‖ΔW‖ is {total:.2g} of ‖W‖", total=total)
     )

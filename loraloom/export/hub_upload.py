@@ -127,7 +127,7 @@ def _about_existing(existing: Any, files: Sequence[HubFile]) -> str:
     there = {sibling.rfilename for sibling in existing.siblings or []}
     ours = {file.path for file in files}
     return Message(
-        "the repository exists: {num_replaced} of its files are replaced, {num_kept} are kept as they are",
+        "the repository exists: {num_replaced} of its files will be replaced and {num_kept} will be kept",
         num_replaced=len(there & ours),
         num_kept=len(there - ours),
     )

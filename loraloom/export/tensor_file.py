@@ -1,7 +1,7 @@
-"""Writing of a safetensors file piece by piece, to the same bytes as safetensors' own `save_file`.
+"""Writing of a safetensors file piece by piece, byte for byte as safetensors' own `save_file` does.
 
 8 bytes: length of the header, little endian
-header:  JSON, {name: {dtype, shape, data_offsets}}, filled with spaces to a multiple of 8
+header:  JSON, {name: {dtype, shape, data_offsets}}, padded with spaces to a multiple of 8
 tensors: of the widest dtype first, then by name
 
 Source: https://github.com/huggingface/safetensors#format

@@ -80,7 +80,7 @@ class Plan:
         together = (
             Message("all experiments fit in memory together")
             if len(self.waves) == 1
-            else Message("fewer waves would not fit in memory")
+            else Message("larger waves would not fit in memory")
         )
         return Message(
             "{together}: {wave_bytes} in addition to the base, {free_bytes} free",

@@ -35,7 +35,7 @@ def not_experiments(node: Node) -> Problem:
 def not_an_experiment(name: str, node: Node) -> Problem:
     """Return the problem of an experiment that is not a mapping."""
     return Problem(
-        Message("experiment {name} must be a mapping of the settings that differ", name=quoted(name)),
+        Message("experiment {name} must be a mapping of the settings that it changes", name=quoted(name)),
         node.where,
         found=shown_value(node.plain),
         fix=Message("Write `{{training: {{learning_rate: 1.0e-4}}}}`, or `{{}}` for no difference."),

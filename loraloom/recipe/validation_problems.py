@@ -150,7 +150,7 @@ def _fix_of_kind(detail: ErrorDetails, setting: Path) -> str:
         default = info.default if info is not None and isinstance(info.default, str) else ""
         example = _TEXTS.get(setting) or default or Message("a text")
         return Message(
-            "Write a single text, as in `{setting}: {example}`.", setting=".".join(setting), example=example
+            "Write one text, as in `{setting}: {example}`.", setting=".".join(setting), example=example
         )
     below = SECTION_EXAMPLES.get(".".join(setting))
     return (

@@ -27,7 +27,7 @@ _WIDTH = 100
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes plain YAML that our reader (YAML 1.2) and PyYAML (1.1) read alike."""
+    """Dumper of plain YAML that our reader (YAML 1.2) and PyYAML (1.1) read alike."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -106,12 +106,12 @@ def stretched(*children: Markup) -> Markup:
 
 
 def on_box(x: float, y: float) -> str:
-    """Format a point for `stretched` from shares of the plot, measured from the lower left."""
+    """Format a point for `stretched`: fractions of the plot's width and height, from its lower left."""
     return f"{1000 * x:.1f},{1000 * (1 - y):.1f}"
 
 
 def colour(number: int) -> str:
-    """Return the classes of an experiment's colour: eight colours, and dashes for the next eight."""
+    """Return the CSS classes of an experiment's line: eight colours, then the same eight with dashes."""
     return f"c{number % NUM_COLOURS}" + (" dashed" if number // NUM_COLOURS % 2 else "")
 
 

@@ -31,7 +31,7 @@ class Point:
 
     Args:
         x: a number, or a name; the same kind for all points of a chart.
-        y: None if there is no result, which is drawn as a cross at the worse edge.
+        y: the figure. None if there is none: a cross is drawn at the edge where the worst figures are.
         label: text of its tooltip.
         look: `best` has a ring; `weak` is hollow, for a trial that was stopped early.
     """

@@ -176,7 +176,7 @@ class Facts:
 
     @cached_property
     def sources(self) -> list[Call]:
-        """Calls that make sources."""
+        """The calls that tokenize sources."""
         return [each.call for each in self.tokenizations if each.is_source]
 
     @cached_property

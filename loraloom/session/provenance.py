@@ -159,7 +159,9 @@ def _devices(material: Material, plan: Plan) -> dict[str, Choice]:
 
 
 def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
-    """Read a run's recipe, whose paths start from the folder that the run was started in, and its provenance.
+    """Read a run's recipe and its provenance.
+
+    Paths in the recipe are relative to the folder that the run was started in.
 
     Raises:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.

@@ -115,7 +115,7 @@ class SharedPasses(Passes):
     def losses(
         self, slots: Sequence[Slot], examples: EncodedSet, *, batch_size: int
     ) -> npt.NDArray[np.float64]:
-        """Compute losses on all ranks."""
+        """Compute the loss of each example with each slot, on all ranks."""
         order: dict[str, Any] = {
             "slots": list(slots),
             "rows": [[each.input_ids.tolist(), each.labels.tolist()] for each in examples],

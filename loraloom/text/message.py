@@ -228,7 +228,7 @@ def _value_to_data(value: Value) -> object:
 
 
 def from_data(data: object, depth: int = 0) -> str:
-    """Return the message in a document: an object as `to_data` makes it, or text from older versions.
+    """Return the message in a document: an object made by `to_data`, or text of an older version.
 
     Raises:
         ValueError: the data is neither.

@@ -34,8 +34,8 @@ class PassInputs(NamedTuple):
 
     Args:
         batch: the batch, on the CPU.
-        rows: the owners of its rows, with draws.
-        per_label: factor of a label's loss, for each span.
+        rows: the owner of each row, and what the random draws depend on.
+        per_label: for each span, the factor by which the loss of a label is multiplied.
     """
 
     batch: Batch

@@ -39,7 +39,7 @@ def read_token(file: Path) -> str:
         ) from error
     if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
         raise RecipeError(
-            Message("other users may read the token file"),
+            Message("other users can read the token file"),
             where=where,
             found=stat.filemode(mode),
             fix=Message("Run `chmod 600 {file}`.", file=str(file)),

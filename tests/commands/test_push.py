@@ -167,7 +167,7 @@ def test_files_of_others_are_kept_and_visibility_is_never_widened(compared: Path
     assert sent["is_private"]
     assert hub.repositories["me/mine"].is_private
     assert hub.repositories["me/mine"].files["notes.txt"] == b"mine"
-    assert "1 of its files are replaced, 1 are kept as they are" in str(notes[-1].message)
+    assert "1 of its files will be replaced and 1 will be kept" in str(notes[-1].message)
     hub.repositories["me/open"] = Repository(is_private=False)
     with pytest.raises(RunError, match="this repository exists and is public"):
         push(compared, "me/open", base_model="google/mt5-small", sends=True)

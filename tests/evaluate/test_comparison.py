@@ -52,7 +52,7 @@ def sentence(name: str, total: float = 0.01) -> str:
 
 def test_an_adapter_that_did_nothing_is_said_to_have_done_nothing() -> None:
     assert sentence("idle", 1e-8).startswith("idle did nothing: no answer differs")
-    assert "lost in the precision of W" in sentence("idle", 1e-8)
+    assert "too small for the precision of W" in sentence("idle", 1e-8)
     assert "‖ΔW‖ is 0.01 of ‖W‖" in sentence("idle", 0.01)
 
 

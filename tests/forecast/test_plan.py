@@ -150,7 +150,7 @@ def test_the_reason_says_what_is_needed_and_what_is_free(mt5: Base) -> None:
     together = make_plan(experiments(2), mt5, ROWS, budget=2**30).reason
     assert together == "all experiments fit in memory together: 3.1 MiB in addition to the base, 1.0 GiB free"
     assert make_plan(experiments(2), mt5, ROWS, budget=0).reason.startswith(
-        "fewer waves would not fit in memory"
+        "larger waves would not fit in memory"
     )
 
 

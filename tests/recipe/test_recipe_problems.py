@@ -184,7 +184,10 @@ def test_settings_that_do_not_go_together_point_at_the_setting(line: str, messag
         ("a: {dtype: float32}", "`experiments.a.dtype` cannot be changed by an experiment"),
         ("a: {eval_steps: 5}", "recipe.yaml:5: `experiments.a.training.eval_steps` has no effect while"),
         ("a: {eval_strategy: steps}", "recipe.yaml:5: `experiments.a.training.eval_strategy` is `steps`"),
-        ("a: 5", "recipe.yaml:5: experiment `a` must be a mapping of the settings that differ (found: 5)"),
+        (
+            "a: 5",
+            "recipe.yaml:5: experiment `a` must be a mapping of the settings that it changes (found: 5)",
+        ),
         ("base: {}", "recipe.yaml:5: `experiments.base` is not a valid name for an experiment"),
         ("../x: {}", "is not a valid name for an experiment"),
         (

@@ -142,11 +142,11 @@ def test_names_of_files_are_compared_with_their_folder() -> None:
     [
         (
             "model: [a]",
-            "must be text (found: a list). Write a single text, as in `model_name_or_path: starter`.",
+            "must be text (found: a list). Write one text, as in `model_name_or_path: starter`.",
         ),
         (
             "model:",
-            "must be text (found: nothing). Write a single text, as in `model_name_or_path: starter`.",
+            "must be text (found: nothing). Write one text, as in `model_name_or_path: starter`.",
         ),
         ("data: {train: {a: b}}", "Write it as in `data.train: data.json`"),
         ("data: {train: a.json, source_prefix: [a]}", 'as in `data.source_prefix: "summarize: "`.'),

@@ -192,7 +192,7 @@ def test_a_token_file_is_private_long_and_one_word(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
     file.chmod(0o644)
-    with pytest.raises(RecipeError, match="other users may read"):
+    with pytest.raises(RecipeError, match="other users can read"):
         read_token(file)
     file.chmod(0o600)
     assert read_token(file) == TOKEN

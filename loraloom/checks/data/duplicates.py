@@ -79,7 +79,7 @@ def check_duplicates(view: DataView) -> list[Finding]:
         fix = Message("Remove them, unless they should count more than others.")
         findings.append(Finding("warning", "duplicates", places(copies.later), message, fix))
     if again.num:
-        what = Message("rows have the source of an earlier row but a different response")
+        what = Message("rows have the same source as an earlier row but a different response")
         message = Message(
             "{share} {what} ({pairs})", share=share(again.num, num_rows), what=what, pairs=_pairs(again)
         )

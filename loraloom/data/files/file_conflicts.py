@@ -13,7 +13,7 @@ from loraloom.text.visible import quoted
 
 
 def files_of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
-    """Return a problem for each folder or pattern whose files are several parts, by their names."""
+    """Return a problem for each folder or pattern whose file names suggest several parts of a dataset."""
     found: dict[str, list[str]] = {}
     for file in files:
         if file.found_by:

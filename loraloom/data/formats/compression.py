@@ -101,7 +101,7 @@ def _check_magic(head: bytes, compression: str, shown_as: str) -> None:
         )
     raise DataError(
         Message(
-            "is not compressed with {compression}, although its name says so", compression=compression[1:]
+            "is not compressed with {compression}, although its name says it is", compression=compression[1:]
         ),
         where=shown_as,
         fix=Message(

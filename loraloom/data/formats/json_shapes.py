@@ -92,7 +92,7 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
 
     Args:
         members: members of the object, in order.
-        columns: the columns that the recipe names, which distinguish columns from labels.
+        columns: the names of columns in the recipe, by which columns are told from labels.
     """
     if any(member.key in CONVERSATION_COLUMNS and member.kind == "rows" for member in members):
         return None  # a single row

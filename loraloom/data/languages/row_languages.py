@@ -24,7 +24,7 @@ class _Side:
 
 
 class RowLanguages:
-    """Reads the languages of one file's rows.
+    """Reader of the languages of one file's rows.
 
     Args:
         settings: `source_lang`, `target_lang`, their columns, and `language_codes`.

@@ -134,10 +134,10 @@ class Jobs:
         return found
 
     def _already_running(self, kind: str, run: str) -> Job | None:
-        """Return the process that already does the same work on a run.
+        """Return the running process that does this kind of work on a run; None if there is none.
 
         Raises:
-            RunError: another process works on the run.
+            RunError: a process is doing another kind of work on the run.
         """
         newest = self.of_run(run) if run else None
         if newest is None or newest.status != "running":
