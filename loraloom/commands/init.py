@@ -128,7 +128,9 @@ def _given(named: Sequence[str], model: str, columns: Sequence[str], sets: Seque
             ]
         )
     text = json.dumps({"model_name_or_path": model, "data": {"train": list(named)}})
-    recipe = parse_recipe(text, name="init", sets=[*sets, *(f"data.columns.{part}" for part in each)])
+    recipe = parse_recipe(
+        text, name=Message("init"), sets=[*sets, *(f"data.columns.{part}" for part in each)]
+    )
     elsewhere = recipe.model_fields_set - {"model_name_or_path", "data"}
     if elsewhere:
         raise RecipeError(

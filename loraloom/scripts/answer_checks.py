@@ -104,7 +104,7 @@ def dropout_in_answers(facts: Facts) -> Iterator[Finding]:
     """Find answers generated right after training, with dropout still on."""
     script = facts.script
     trained = _first(facts, "train", facts.trainer)
-    if trained is None or facts.setting("eval_strategy", "no") != "no":
+    if trained is None or facts.setting("eval_strategy", Message("no")) != "no":
         return
     between = script.calls_of("eval", "evaluate", "predict", "from_pretrained", "merge_and_unload")
     for call in generations(facts):

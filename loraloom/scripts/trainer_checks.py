@@ -16,8 +16,8 @@ def strategies(facts: Facts) -> Iterator[Finding]:
     """Find combinations of strategies that the Trainer refuses, or that never evaluate."""
     if facts.arguments is None:
         return
-    evaluates = str(facts.setting("eval_strategy", facts.setting("evaluation_strategy", "no")))
-    saves = str(facts.setting("save_strategy", "steps"))
+    evaluates = str(facts.setting("eval_strategy", facts.setting("evaluation_strategy", Message("no"))))
+    saves = str(facts.setting("save_strategy", Message("steps")))
     if facts.is_on("load_best_model_at_end") and saves != "best":
         yield from _best_checkpoint(facts, evaluates, saves)
     if facts.trainer is None:

@@ -167,7 +167,9 @@ def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.
     """
     recipe = read_run_recipe(run.recipe_file)
-    return recipe, read_provenance(run, recipe)
+    provenance = read_provenance(run, recipe)
+    # Again, because a provenance.json that could not be read for a moment has left the recipe without it.
+    return recipe.in_folder(Path(provenance.folder)), provenance
 
 
 def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:

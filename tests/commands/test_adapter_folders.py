@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused_before_the_base_is_loaded(
         compare(f"base={adapters / 'first'}")
     with pytest.raises(RecipeError, match="nothing is trained, so lora cannot be set"):
         compare(adapters / "first", sets=["lora.r=4"])
-    with pytest.raises(DataError, match="rows are needed"):
+    with pytest.raises(DataError, match="needs rows"):
         compare(adapters / "first", data=None)
     with pytest.raises(LoRALoomError, match="JSON file"):
         compare(adapters / "first", out=tmp_path / "kept.csv")
@@ -176,7 +176,7 @@ def test_the_command_line_takes_them_in_place_of_a_run(
     assert ended.code == 0, ended.stderr
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     for argv, said in (
-        (("compare", *given, "--split", "eval"), "--split requires a run"),
+        (("compare", *given, "--split", "eval"), "--split can be used with a run only"),
         (("compare", "run", *given), "--adapter cannot be combined with RUN"),
         (("predict", "--adapter", adapters / "first", "rows.jsonl"), "--adapter requires --base"),
         (("compare",), "give a run, or --base FOLDER and --adapter FOLDER"),

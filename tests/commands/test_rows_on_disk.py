@@ -212,7 +212,7 @@ class TestEndingEarly:
         with pytest.raises(ModelError):
             train(wrong, report=notes.append)
         assert list((tmp_path / "runs").iterdir()) == []
-        assert "reads the data again; with --out, it would reuse them" in str(notes[-1].message)  # type: ignore[attr-defined]
+        assert "rows are kept for reuse only if --out is given" in str(notes[-1].message)  # type: ignore[attr-defined]
 
     def test_an_encoding_of_a_range_test_ends_at_once_and_leaves_nothing(
         self, two_files: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
