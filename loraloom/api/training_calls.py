@@ -106,6 +106,7 @@ def find_learning_rate(
     recipe: AnyRecipe,
     *,
     out: Path | str | None = None,
+    allowed: Collection[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> RangeTest:
@@ -114,16 +115,18 @@ def find_learning_rate(
     Args:
         recipe: the recipe; its learning rate is not used.
         out: the folder to create; by default a new one below `runs/`.
+        allowed: names of data checks whose errors become warnings.
         report: called with every step.
         stop: if it is set, nothing is left behind.
 
     Raises:
-        LoRALoomError: recipe, data or base is unusable, or there are no eval rows.
+        LoRALoomError: recipe, data or base is unusable, a check of the data finds an error, or there are no
+            eval rows.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.find_lr import find_learning_rate as find
 
-    return find(read(recipe, report), out=as_path(out), report=report, stop=token(stop))
+    return find(read(recipe, report), out=as_path(out), allowed=allowed, report=report, stop=token(stop))
 
 
 def train(

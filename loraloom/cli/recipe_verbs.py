@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,7 +142,7 @@ def check(
             print_findings(findings, show_all=show_all)
         has_errors = any(finding.level == "error" for finding in findings)
         if (find_lr or (deep and split.eval)) and not has_errors:
-            tried = _range_test(settings, out, split, findings, display)
+            tried = _range_test(settings, out, split, display, findings=findings)
             document["range_test"], rate = tried.to_json(), tried.suggestion
         if as_json:
             print_json(document)
@@ -186,12 +187,7 @@ def find_lr(
     with displayed(as_json) as display:
         settings = read(recipe, sets, display)
         split = split_recipe_data(settings, allow, display)
-        from loraloom.checks.finding import raise_errors
-        from loraloom.session.data_checks import check_data
-
-        findings = check_data(settings, split, allow).findings
-        raise_errors(findings)
-        found = _range_test(settings, out, split, findings, display)
+        found = _range_test(settings, out, split, display, allowed=allow)
         if as_json:
             print_json(found.to_json())
         rate = found.suggestion
@@ -205,15 +201,19 @@ def _range_test(
     recipe: Recipe,
     out: Path | None,
     split: Split,
-    findings: list[Finding],
     display: Display,
+    *,
+    findings: Sequence[Finding] | None = None,
+    allowed: Collection[str] = (),
 ) -> RangeTest:
     """Try eight learning rates, show the results, and return them."""
     with importing():
         from loraloom.commands.find_lr import find_learning_rate
     from loraloom.console import print_range_test
 
-    found = find_learning_rate(recipe, out=out, split=split, findings=findings, report=display)
+    found = find_learning_rate(
+        recipe, out=out, split=split, findings=findings, allowed=allowed, report=display
+    )
     display.close()
     if not display.is_quiet:
         print_range_test(found)

@@ -46,7 +46,13 @@ from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.answering_ranks import ALONE, AnsweringRanks
 from loraloom.session.locations import Relocation, relocated
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
+
+_OPTIMISTIC = Message(
+    "these rows also selected the checkpoints, so the figures are optimistic; rows under `data.test` would "
+    "select nothing"
+)
 
 
 def compare(
@@ -176,7 +182,8 @@ def _compare(
     )
     controls = control_names(loaded.base.tokenizer)
     of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
-    for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):
+    of_choice = _OPTIMISTIC if what == "eval" else ""
+    for said in filter(None, (of_choice, describe_cuts("", cuts, limit), of_controls)):
         report(Note(message=said))
     targets = target_ids(loaded, rows)
     judged = [number for number, target in enumerate(targets) if target]

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loraloom.checks.finding import Finding
+from loraloom.checks.finding import Finding, raise_errors
 from loraloom.data.example import Example
 from loraloom.data.ownership import BASE
 from loraloom.data.splitting.split import Split, split_examples
@@ -30,6 +30,7 @@ from loraloom.run.events import Evaluation, Event, Note, Report, quiet
 from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
+from loraloom.session.data_checks import check_data
 from loraloom.session.material import load_recipe_base, prepare
 from loraloom.session.outcome import experiment_outcome, run_outcome
 from loraloom.session.repair import record_finished
@@ -52,7 +53,8 @@ def find_learning_rate(
     *,
     out: Path | None = None,
     split: Split | None = None,
-    findings: Sequence[Finding] = (),
+    findings: Sequence[Finding] | None = None,
+    allowed: Collection[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> RangeTest:
@@ -62,12 +64,14 @@ def find_learning_rate(
         recipe: its data, base, adapter and batch size are used, but not its learning rate.
         out: the folder to create; by default a new one below `runs/`.
         split: the recipe's data, if it is already split.
-        findings: findings of earlier checks, to store in the run.
+        findings: findings of earlier checks, to store in the run; by default the data is checked here.
+        allowed: names of data checks whose errors become warnings.
         report: called with every step.
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
-        LoRALoomError: the recipe, the data or the base is unusable, or there are no eval rows.
+        LoRALoomError: the recipe, the data or the base is unusable, a check of the data finds an error, or
+            there are no eval rows.
         Interrupted: a stop was requested. In either case nothing is left.
     """
     split = split or split_examples(recipe.data)
@@ -77,6 +81,9 @@ def find_learning_rate(
             where="data.eval",
             fix=Message("Set data.eval: 0.1."),
         )
+    if findings is None:
+        findings = check_data(recipe, split, allowed).findings
+        raise_errors(findings)
     own = recipe.resolved_experiments[0]
     tried = _recipe_of_rates(recipe, own)
     try:

@@ -17,7 +17,7 @@ from loraloom.commands.find_lr import NUM_STEPS, RATES, find_learning_rate, sugg
 from loraloom.commands.report import render_report
 from loraloom.commands.train import train
 from loraloom.console import print_range_test
-from loraloom.errors import DataError, Interrupted, RunError
+from loraloom.errors import CheckError, DataError, Interrupted, RunError
 from loraloom.recipe.reading import read_recipe
 from loraloom.report.content import read_content
 from loraloom.run.documents.range_test import FORMAT, RangeTest, RateResult
@@ -68,6 +68,22 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[float], Rec
         )
 
     return make
+
+
+def test_a_data_error_ends_it_before_the_base_is_loaded_unless_it_is_allowed(
+    recipe: Callable[[float], Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = [{"instruction": f"question {n}", "response": "the same"} for n in range(40)]
+    (tmp_path / "rows.json").write_text(json.dumps(alike), encoding="utf-8")
+
+    def load(*words: object) -> None:
+        raise AssertionError("the base is loaded")
+
+    monkeypatch.setattr("loraloom.commands.find_lr.load_recipe_base", load)
+    with pytest.raises(CheckError, match="the same response"):
+        find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
+    with pytest.raises(AssertionError, match="the base is loaded"):
+        find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates", allowed=["alike"])
 
 
 def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
