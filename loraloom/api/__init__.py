@@ -18,10 +18,9 @@ commands, because parts of the package have the commands' names: `run_search`, `
 from __future__ import annotations
 
 from loraloom.api.answer_calls import compare, predict
+from loraloom.api.check_calls import check, check_script
 from loraloom.api.run_calls import card, merge, push, runs, write_export, write_report
 from loraloom.api.training_calls import (
-    check,
-    check_script,
     demo,
     find_learning_rate,
     init,

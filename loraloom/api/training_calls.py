@@ -1,4 +1,4 @@
-"""Functions that lead to a run: init, check, find-lr, train, search, demo."""
+"""Functions that lead to a run: init, find-lr, train, search, demo."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from loraloom.api.arguments import AnyRecipe, as_path, read, token
 from loraloom.recipe import Recipe
 from loraloom.results import (
-    CheckResult,
     CompareResult,
     DemoResult,
-    ScriptResult,
     SearchResult,
     TrainResult,
     TrialResult,
@@ -58,48 +56,6 @@ def init(
     named = [data] if isinstance(data, Path | str) else list(data)
     pairs = [f"{role}={column}" for role, column in (columns or {}).items()]
     return init_recipe([Path(each) for each in named], model, columns=pairs, sets=sets, report=report)
-
-
-def check(
-    recipe: AnyRecipe,
-    *,
-    deep: bool = False,
-    allowed: Collection[str] = (),
-    report: Report = quiet,
-    stop: StopRequest | None = None,
-) -> CheckResult:
-    """Run every check on a recipe, without training.
-
-    Args:
-        recipe: the recipe to check.
-        deep: whether to also train on one batch until it is memorized, which takes a while.
-        allowed: names of checks whose errors become warnings.
-        report: called with notes.
-        stop: checked between parts of the work.
-
-    Raises:
-        LoRALoomError: recipe, data or base cannot be read.
-        Interrupted: `stop` was set.
-    """
-    from loraloom.commands.check import examine
-
-    found = examine(read(recipe, report), allowed=allowed, deep=deep, report=report, stop=token(stop))
-    return CheckResult(tuple(found.findings), tuple(found.batch))
-
-
-def check_script(script: Path | str) -> ScriptResult:
-    """Read a script or notebook for PEFT and the Trainer, and report what will go wrong in it.
-
-    Args:
-        script: a .py or .ipynb file; it is neither run nor imported.
-
-    Raises:
-        LoRALoomError: the file cannot be read, is not Python, or trains no model.
-    """
-    from loraloom.scripts.script_report import check_script as read_script
-
-    found = read_script(Path(script))
-    return ScriptResult(tuple(found.findings), found.recipe)
 
 
 def find_learning_rate(

@@ -123,11 +123,9 @@ def check(
         document: dict[str, object] = {}
         rate: float | None = None
         if data_only:
-            from loraloom.session.code_checks import check_codes
-            from loraloom.session.data_checks import check_data
+            from loraloom.session.data_only import check_data_only
 
-            of_data = check_data(settings, split, allow, loads_tokenizer=True)
-            findings = [*of_data.findings, *of_data.without_tokens, *check_codes(settings, of_data.seen)]
+            findings = check_data_only(settings, split, allow)
         else:
             with importing():
                 from loraloom.commands.check import examine

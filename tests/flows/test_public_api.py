@@ -140,6 +140,22 @@ def test_results_are_typed_and_cannot_be_changed(trained: TrainResult, tmp_path:
             value.run = Path()  # type: ignore[union-attr]
 
 
+def test_the_data_alone_is_checked_as_on_the_command_line(
+    recipe: loraloom.Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*words: object) -> None:
+        raise AssertionError("the base is loaded")
+
+    monkeypatch.setattr("loraloom.session.material.load_recipe_base", load)
+    found = loraloom.check(recipe, data_only=True)
+    names = {finding.check for finding in found.findings}
+    assert {"leakage", "duplicates", "alike"} <= names
+    assert "gradients" not in names
+    assert found.batch == ()
+    with pytest.raises(TypeError, match="cannot be combined with data_only"):
+        loraloom.check(recipe, data_only=True, deep=True)
+
+
 def test_a_search_and_a_range_test_from_a_program(recipe: loraloom.Recipe, tmp_path: Path) -> None:
     alone = recipe.revised({"experiments": {}})
     space = {"training.learning_rate": [1e-5, 0.01]}
