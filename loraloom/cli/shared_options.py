@@ -170,3 +170,6 @@ Allow = Annotated[
         help=Message("Continue despite errors from this check, and record that in the run; can be repeated."),
     ),
 ]
+Sampler = Annotated[
+    str | None, typer.Option(help=Message("How to choose trials: tpe (by default), random or grid."))
+]

@@ -17,6 +17,7 @@ from loraloom.cli.shared_options import (
     OnRay,
     RayCpus,
     RecipeOrNone,
+    Sampler,
     SendFiles,
     Sets,
     ToResume,
@@ -170,7 +171,7 @@ def search(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help=Message("Number of adapters to train."))] = None,
-    sampler: Annotated[str, typer.Option(help=Message("How to choose trials: tpe, random or grid."))] = "tpe",
+    sampler: Sampler = None,
     halving: Annotated[
         bool, typer.Option("--halving", help=Message("Stop the worse half of the trials early."))
     ] = False,
@@ -198,7 +199,7 @@ def search(
     """Try many settings of a recipe in one pass, and find the best."""
     if join is not None:
         given = {"RECIPE": recipe, "--space": space, "--trials": trials, "--halving": halving, "--set": sets}
-        given |= {"--sampler": sampler != "tpe", "--out": out, "--resume": resume, "--allow": allow}
+        given |= {"--sampler": sampler, "--out": out, "--resume": resume, "--allow": allow}
         given |= {"--ray": ray, "--ray-cpus": ray_cpus, "--send-files": send_files}
         _join(join, [name for name, value in given.items() if value], base, data, as_json)
         return
@@ -216,9 +217,8 @@ def search(
         from loraloom.search.request import make_request
         from loraloom.search.space_file import read_space
 
-        request = make_request(
-            settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
-        )
+        values = read_space(space, settings)
+        request = make_request(settings, values, num_trials=trials, sampler=sampler, halving=halving)
         split = None if resume else split_for_run(settings, allow, display)
         from loraloom.console import print_table
         from loraloom.search.trial_table import table

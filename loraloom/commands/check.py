@@ -16,6 +16,7 @@ from loraloom.session.data_checks import check_data
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material, run_model_checks
 from loraloom.session.resource_plan import predict_recipe_resources
+from loraloom.session.threads import restored_threads, set_threads
 from loraloom.text.message import Message
 from loraloom.trackers.feed import require_trackers
 from loraloom.training.signals import StopRequest
@@ -76,8 +77,20 @@ def examine(
     Raises:
         Interrupted: `stop` was set, which is checked between parts of the work.
     """
+    with restored_threads():
+        set_threads({}, recipe.devices)  # as the training, whose time is predicted
+        return _examine(recipe, split, allowed, deep, report, StopRequest() if stop is None else stop)
+
+
+def _examine(
+    recipe: Recipe,
+    split: Split | None,
+    allowed: Collection[str],
+    deep: bool,
+    report: Report,
+    stop: StopRequest,
+) -> CheckReport:
     require_trackers(recipe)
-    stop = StopRequest() if stop is None else stop
     split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     of_data = check_data(recipe, split, allowed)

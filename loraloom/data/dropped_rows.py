@@ -33,18 +33,14 @@ def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequenc
             fix=NOTHING_LEARNT if why else Message("Check that this is the intended file."),
         )
     counts = [
-        Message("{count} were {what}", count=count, what=what)
-        for count, what in ((num_empty, "empty"), (num_bad, "invalid"))
+        Message.counting("{count:,} was {what}", "{count:,} were {what}", count=count, what=what)
+        for count, what in ((num_empty, Message("empty")), (num_bad, Message("invalid")))
         if count
     ]
     what = counts[0] if len(counts) == 1 else joined(" and ", counts)
     fix = Message("Set `data.on_invalid: error` to see them.") if num_bad else ""
     return Problem(
-        (
-            Message("no rows are left: all {what}", what=what)
-            if len(counts) == 1
-            else Message("no rows are left: {what}", what=what)
-        ),
+        Message("no rows are left: {what}", what=what),
         where=shown_as,
         fix=fix,
     )

@@ -6,6 +6,7 @@ from loraloom.report.training_view import group_of
 from loraloom.run.documents.comparison import BASE_NAME, Comparison, Difference, Movement
 from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import filled, rendered
+from loraloom.text.message import Message
 from loraloom.text.units import figure
 from loraloom.training.adapter_card import table
 
@@ -53,12 +54,10 @@ def comparison_lines(comparison: Comparison, name: str) -> list[str]:
     lines += ["", *(f"- {key}: {rendered(signature)}" for key, signature in signatures)] if signatures else []
     if (moved := models[name].movement) is not None:
         lines += ["", movement_line(moved)]
-    on_what = (
-        filled("Computed on {num_rows} prompts.", num_rows=comparison.num_rows)
-        if comparison.what == "prompts"
-        else filled("Computed on {num_rows} {what} rows.", num_rows=comparison.num_rows, what=comparison.what)
+    num = Message.counting(
+        "{count:,} {what} row", "{count:,} {what} rows", count=comparison.num_rows, what=comparison.what
     )
-    return [*lines, "", on_what]
+    return [*lines, "", filled("Computed on {rows}.", rows=num)]
 
 
 def _interval(difference: Difference | None) -> tuple[str, str]:

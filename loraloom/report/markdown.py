@@ -19,6 +19,7 @@ from loraloom.run.documents.range_test import RangeTest
 from loraloom.text import units
 from loraloom.text.catalogue import filled, rendered
 from loraloom.text.message import Message
+from loraloom.text.units import counted
 from loraloom.text.visible import visible
 
 SHOWN_ROWS = 3
@@ -249,7 +250,7 @@ def _prompts(asked: ComparisonView, content: Content) -> str:
     if more > 0:
         command = f"`loraloom report {content.path} --compare {asked.name} --format csv`"
         parts.append(
-            filled("{num_prompts:,} more prompts; {command} writes them.", num_prompts=more, command=command)
+            filled("{rows} more: {command} writes them.", rows=counted(more, "row"), command=command)
         )
     return "\n\n".join(parts)
 

@@ -57,13 +57,14 @@ class Request:
 
 
 def make_request(
-    recipe: Recipe, space: Space, *, num_trials: int, sampler: str = "tpe", halving: bool = False
+    recipe: Recipe, space: Space, *, num_trials: int, sampler: str | None = None, halving: bool = False
 ) -> Request:
-    """Validate a request.
+    """Validate a request; the sampler is tpe by default.
 
     Raises:
         RecipeError: lists everything that is wrong with it.
     """
+    sampler = sampler or "tpe"
     problems = [*_recipe_problems(recipe), *_option_problems(num_trials, sampler), *_unjudged(space)]
     if sampler == "grid":
         problems += _grid_problems(space)

@@ -41,7 +41,7 @@ def refusal_to_join(run: Run) -> RunError | None:
     if on_ray:
         what = Message("is trained on a Ray cluster, so other processes cannot join it")
     elif read_provenance(run).search is None and not is_spread(run, read_run_recipe(run.recipe_file), None):
-        what = Message("is a training run, which no other process can join")
+        what = Message("is a training run in a single process, which no other process can join")
     else:
         return None
     return RunError(

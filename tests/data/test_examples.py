@@ -94,7 +94,7 @@ def test_empty_rows_are_dropped_when_the_recipe_says_so_and_counted(load):
     assert len(examples.examples) == 20
     assert examples.examples[10].row == 14
     assert any("3 empty rows dropped" in note for note in examples.notes)
-    assert "no rows are left: all 3 were empty" in refusal(load, bad, on_empty="drop")
+    assert "no rows are left: 3 were empty" in refusal(load, bad, on_empty="drop")
     assert "`response` is missing" in refusal(load, with_bad({"instruction": "q"}), on_empty="drop")
 
 

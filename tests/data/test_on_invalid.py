@@ -117,10 +117,10 @@ def test_what_would_take_other_rows_along_is_still_an_error(split, name, content
 
 def test_a_file_of_bad_rows_alone_is_an_error(split):
     message = refusal(split, "data.jsonl", '{"instruction": "a"\n' * 3)
-    assert "data.jsonl: no rows are left: all 3 were invalid" in message
+    assert "data.jsonl: no rows are left: 3 were invalid" in message
     rows = '{"instruction": "a", "response": 1}\n{"instruction": "b", "response": ""}\n'
     message = refusal(split, "data.jsonl", rows, on_empty="drop")
-    assert "no rows are left: 1 were empty and 1 were invalid" in message
+    assert "no rows are left: 1 was empty and 1 was invalid" in message
 
 
 def test_the_setting_is_named_once_where_it_would_help(split, around):

@@ -109,9 +109,7 @@ def test_a_page_holds_many_prompts_and_says_where_the_others_are(tmp_path: Path)
     assert f"问题 {MOST_PROMPTS} " not in page.words
     assert f"--compare many shows all {num}" in page.words
     markdown = render_markdown(read_content(run.folder))
-    assert (
-        f"{num - 10} more prompts; `loraloom report run --compare many --format csv` writes them." in markdown
-    )
+    assert f"{num - 10} rows more: `loraloom report run --compare many --format csv` writes them." in markdown
 
 
 def test_markdown_and_json_have_them_too(tmp_path: Path) -> None:
