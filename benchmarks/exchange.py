@@ -28,7 +28,7 @@ from loraloom.run.folder import create_run
 from loraloom.training.checkpoint import state_files
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import Progress, SlotTensors, TrainingState
-from loraloom.training.waves import Update, Wave, Worker
+from loraloom.training.waves import Wave, Worker, WorkerMessage
 from loraloom.workers.beats import replace_quickly
 from loraloom.workers.file_post import FilePost
 from loraloom.workers.file_workers import FileWorkers
@@ -54,15 +54,15 @@ def work(folder: Path, steps: int, step_seconds: float, num: int, found: Queue[d
         for step in range(steps):
             began = time.perf_counter()
             for _ in range(num):
-                post.send(Update("event", wave.number, event=step_event(step)))
+                post.send(WorkerMessage("event", wave.number, event=step_event(step)))
             if step == steps // 2:
-                post.send(Update("checkpoint", wave.number, files=wave.files))
+                post.send(WorkerMessage("checkpoint", wave.number, files=wave.files))
             post.is_recalled()
             seconds += time.perf_counter() - began
             time.sleep(step_seconds)
             waited += step_seconds
         began = time.perf_counter()
-        post.send(Update("end", wave.number, files=wave.files))
+        post.send(WorkerMessage("end", wave.number, files=wave.files))
         seconds += time.perf_counter() - began
     found.put({"worker_share": seconds / (seconds + waited)})
     post.close()
@@ -79,12 +79,12 @@ def drive(worker: Worker, files: dict[str, bytes], num_waves: int) -> dict[str, 
         while not is_back:
             time.sleep(POLL_SECONDS)
             at, used = time.perf_counter(), time.process_time()
-            updates = worker.updates()
+            messages = worker.messages()
             wall, cpu = wall + time.perf_counter() - at, cpu + time.process_time() - used
             assert not worker.loss, worker.loss
-            num_events += sum(update.kind == "event" for update in updates)
-            num_checkpoints += sum(update.kind == "checkpoint" for update in updates)
-            is_back = any(update.kind == "end" for update in updates)
+            num_events += sum(message.kind == "event" for message in messages)
+            num_checkpoints += sum(message.kind == "checkpoint" for message in messages)
+            is_back = any(message.kind == "end" for message in messages)
     total = time.perf_counter() - begun
     return {
         "seconds_per_wave": total / num_waves,

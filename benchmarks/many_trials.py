@@ -30,7 +30,7 @@ from loraloom.search.request import make_request
 from loraloom.search.space_file import parse_space
 from loraloom.training.checkpoint import read_state, state_files
 from loraloom.training.signals import StopRequest
-from loraloom.training.waves import NoWorkers, Update, Wave, WorkerSource
+from loraloom.training.waves import NoWorkers, Wave, WorkerMessage, WorkerSource
 from loraloom.workers.file_post import FilePost
 from loraloom.workers.file_workers import FileWorkers
 from loraloom.workers.ray_options import RayOptions
@@ -47,7 +47,7 @@ RECIPE = {
 }
 
 
-def trained(wave: Wave) -> Update:
+def trained(wave: Wave) -> WorkerMessage:
     """Return a wave at its first break, or at its end."""
     state = read_state(wave.files, Path())
     recipe = parse_recipe(wave.recipe, name="recipe.yaml")
@@ -58,7 +58,7 @@ def trained(wave: Wave) -> Update:
         progress.best_step, progress.best_metric = progress.step, abs(math.log10(rates[name]) + 3.5)
         if progress.step >= 100:
             progress.status = "done"
-    return Update("end", wave.number, files=dict(state_files(state)))
+    return WorkerMessage("end", wave.number, files=dict(state_files(state)))
 
 
 class StubWorker:
@@ -74,7 +74,7 @@ class StubWorker:
         """Take a wave."""
         self._wave = wave
 
-    def updates(self) -> Sequence[Update]:
+    def messages(self) -> Sequence[WorkerMessage]:
         """Return the wave, if there is one."""
         wave, self._wave = self._wave, None
         return () if wave is None else [trained(wave)]

@@ -29,7 +29,7 @@ from loraloom.run.events import Event, Note
 from loraloom.search.request import make_request
 from loraloom.search.space_file import parse_space
 from loraloom.training.pool import WavePool
-from loraloom.training.waves import Update
+from loraloom.training.waves import WorkerMessage
 from loraloom.workers.ray_options import RayOptions
 
 SPACE = "lr: {low: 1.0e-4, high: 3.0e-3, log: true}\nlora:\n  r: [4, 8]\n"
@@ -88,12 +88,12 @@ class Watch:
             if id(worker) in self.last_end:
                 self.gaps += now - self.last_end.pop(id(worker))
 
-        def taking(pool: WavePool, worker: Any, update: Update) -> None:
-            if update.kind == "end" and id(worker) in self.sent:
+        def taking(pool: WavePool, worker: Any, message: WorkerMessage) -> None:
+            if message.kind == "end" and id(worker) in self.sent:
                 now = time.monotonic()
                 self.busy += now - self.sent.pop(id(worker))
                 self.last_end[id(worker)] = now
-            take(pool, worker, update)
+            take(pool, worker, message)
 
         with mock.patch.object(WavePool, "send", sending), mock.patch.object(WavePool, "_take", taking):
             yield

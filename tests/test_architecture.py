@@ -1,6 +1,6 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels | trackers → distributed → architectures
+    starter | text → errors → recipe → run → data | kernels | trackers → distributed → architectures
     → base | scripts → bank → evaluate → training → forecast → checks | report → search → export → session
     → comparison | workers → commands → serving → results → api → console | web → cli
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.base.frozen_linear import frozen_linear, is_linear
+from loraloom.run.digests import digest_of_json
 
 SAMPLES_PER_TENSOR = 4096
 
@@ -43,4 +43,4 @@ def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """Hash the vocabulary: the text of each id."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+    return digest_of_json(vocabulary)

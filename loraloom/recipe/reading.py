@@ -22,7 +22,7 @@ from loraloom.errors import Problem, RecipeError
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
 from loraloom.recipe.notes import identical_experiments, judge_script_keys, no_selection
 from loraloom.recipe.overrides import apply_overrides
-from loraloom.recipe.relative_paths import base_folder
+from loraloom.recipe.relative_paths import starting_folder
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.settings_tree import Note, Setting, SettingsTree, assign_keys
 from loraloom.recipe.typos import nearest
@@ -97,7 +97,7 @@ def read_recipe_with_notes(
     recipe, notes = _understand(text, name, sets, older, is_of_run=is_of_run)
     # A built-in recipe refers to the user's files, not to files inside the package.
     beside = resumed if is_shipped else file
-    return Reading(recipe if beside is None else recipe.in_folder(base_folder(beside)), notes)
+    return Reading(recipe if beside is None else recipe.in_folder(starting_folder(beside)), notes)
 
 
 def read_run_recipe(path: Path) -> Recipe:

@@ -40,7 +40,7 @@ class Locations:
         return self.data.get(name) or self.path_of(name)
 
 
-def base_folder(file: Path) -> Path:
+def starting_folder(file: Path) -> Path:
     """Return the file's own folder or, for a run's recipe.yaml, the folder that the run was started in.
 
     A run keeps the paths of its recipe as written, but is not itself in the folder they start from.

@@ -27,7 +27,7 @@ class Figure:
     higher_is_better: bool | None = None
 
 
-# In the order of the page. The first eight can have a difference with an interval.
+# In the order of the page. Those above `retain_loss` can have a difference with an interval.
 FIGURES: dict[str, Figure] = {
     "chrf": Figure("chrF", Message("character n-grams shared with the reference"), "score", True),
     "chrf_plus_plus": Figure(

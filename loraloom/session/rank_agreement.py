@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 
 from loraloom.distributed.ranks import Ranks
 from loraloom.errors import RunError
+from loraloom.run.digests import digest_of_json
 from loraloom.text.message import Message
 from loraloom.training.signals import AgreedStop, StopRequest
 
@@ -35,7 +34,7 @@ class Agreement:
             RunError: the value differs between ranks.
         """
         asked = self.stop.own.signal_number if self.stop.has_arrived else None
-        digest = hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
+        digest = digest_of_json(tokens)
         found = self.ranks.exchange([asked, digest])
         different = [str(rank) for rank, (_, own) in enumerate(found) if own != found[0][1]]
         if different:

@@ -26,7 +26,7 @@ from loraloom.run.events import (
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import tick_of
 from loraloom.training.lanes import MAIN, Lane, Lanes
-from loraloom.training.waves import Update, Wave, Worker, WorkerSource
+from loraloom.training.waves import Wave, Worker, WorkerMessage, WorkerSource
 
 # Polling remote workers is most of a driver's work, so it polls less often while nothing arrives.
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.02, 0.2
@@ -78,7 +78,7 @@ class WavePool:
         worker.start(wave)
 
     def attend(self) -> None:
-        """Accept new workers, and process all updates from workers since the last call."""
+        """Accept new workers, and process all messages from workers since the last call."""
         newcomers = self.source.newcomers()
         for remark in self.source.remarks():
             self.report(WarningNote(message=remark))
@@ -94,9 +94,9 @@ class WavePool:
                 )
             )
         for worker in list(self.workers):
-            for update in worker.updates():
+            for message in worker.messages():
                 self._wait_seconds = WAIT_SECONDS
-                self._take(worker, update)
+                self._take(worker, message)
             if worker in self.workers and worker.loss:
                 self._lose(worker, worker.loss)
 
@@ -138,18 +138,18 @@ class WavePool:
     def _lane_of(self, worker: Worker) -> Lane | None:
         return next((lane for lane in self.lanes if lane.worker is worker), None)
 
-    def _take(self, worker: Worker, update: Update) -> None:
+    def _take(self, worker: Worker, message: WorkerMessage) -> None:
         lane = self._lane_of(worker)
-        if update.kind == "failure":
-            self._lose(worker, update.problem)
-        elif lane is None or update.number != lane.number:
+        if message.kind == "failure":
+            self._lose(worker, message.problem)
+        elif lane is None or message.number != lane.number:
             return  # about a wave that this worker no longer has
-        elif update.kind == "event":
-            self._log(worker, lane, read_event(update.event))
+        elif message.kind == "event":
+            self._log(worker, lane, read_event(message.event))
         else:
-            tick, files = tick_of(update.files), dict(update.files)
+            tick, files = tick_of(message.files), dict(message.files)
             lane.num_losses, self.num_steps = 0, max(self.num_steps, tick)
-            if update.kind == "end":
+            if message.kind == "end":
                 lane.come_home(files)
             else:
                 path = lane.store(tick, files)

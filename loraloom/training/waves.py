@@ -24,7 +24,7 @@ class Wave:
     """One task of a lane.
 
     Args:
-        number: unique among the waves of this driver, so that late updates are recognised.
+        number: unique among the waves of this driver, so that late messages are recognised.
         recipe: YAML of a recipe that has the experiments, with paths relative to the run's.
         files: the checkpoint to train from, as `checkpoint.state_files` yields it; its experiments are the
             wave's.
@@ -56,7 +56,7 @@ class Wave:
 
 
 @dataclass(frozen=True)
-class Update:
+class WorkerMessage:
     """A worker's message about a wave.
 
     Args:
@@ -80,11 +80,11 @@ class Update:
         return packed({HEAD: json.dumps(to_data(head)).encode(), **self.files})
 
     @classmethod
-    def unpacked(cls, content: bytes) -> Update:
-        """Return the update in bytes that `packed` returned.
+    def unpacked(cls, content: bytes) -> WorkerMessage:
+        """Return the message in bytes that `packed` returned.
 
         Raises:
-            ValueError: the bytes are truncated, or are not an update.
+            ValueError: the bytes are truncated, or are not a message.
         """
         head, files = _opened(content)
         return cls(head["kind"], head["number"], head["event"], files, from_data(head["problem"]))
@@ -116,8 +116,8 @@ class Worker(Protocol):
     def start(self, wave: Wave) -> None:
         """Send a wave to the worker, which must not have one."""
 
-    def updates(self) -> Sequence[Update]:
-        """Return the worker's updates since the last call, in order."""
+    def messages(self) -> Sequence[WorkerMessage]:
+        """Return the worker's messages since the last call, in order."""
 
     def recall(self) -> None:
         """Ask the worker to return its wave after the current step."""

@@ -24,7 +24,7 @@ from loraloom.session.locations import Relocation
 from loraloom.text.message import Message, from_data
 from loraloom.text.visible import one_line
 from loraloom.training.pool import LOSSES_UNTIL_DIVIDED
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers.ray_actor import WaveActor
 from loraloom.workers.ray_options import RayOptions, not_installed
 from loraloom.workers.sent_files import files_to_send
@@ -36,7 +36,7 @@ EXPECTED_SECONDS = 120.0
 # before it fails, first together with others and then alone.
 MOST_LOSSES = 2 * LOSSES_UNTIL_DIVIDED + 2
 SECONDS_TO_CLOSE = 2.0
-THREADS = 4  # of an actor: to train, to report updates, and to be recalled
+THREADS = 4  # of an actor: to train, to report messages, and to be recalled
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class RayWorker:
         self._number = wave.number
         self._wave = self._actor.train.remote(wave.packed())
 
-    def updates(self) -> Sequence[Update]:
-        """Return the worker's updates since the last call."""
+    def messages(self) -> Sequence[WorkerMessage]:
+        """Return the worker's messages since the last call."""
         try:
             if self._asked is None:
                 self._asked = self._actor.news.remote()
@@ -83,13 +83,13 @@ class RayWorker:
         except self._ray.exceptions.RayError as error:
             self.loss = Message("its process or its node has ended ({kind})", kind=type(error).__name__)
             return ()
-        updates = [Update.unpacked(content) for content in told]
-        for update in updates:
-            if update.kind == "failure":
-                self.loss = update.problem
-            elif update.kind == "end":
+        messages = [WorkerMessage.unpacked(content) for content in told]
+        for message in messages:
+            if message.kind == "failure":
+                self.loss = message.problem
+            elif message.kind == "end":
                 self._source.forgive(self._slot)
-        return updates
+        return messages
 
     def recall(self) -> None:
         """Ask the worker to give its wave back after the present step."""

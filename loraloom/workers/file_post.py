@@ -17,7 +17,7 @@ from loraloom.run.patience import exists_patiently, read_bytes_patiently
 from loraloom.text.message import Message, said_by, to_data
 from loraloom.training.checkpoint import tick_of
 from loraloom.training.signals import StopRequest
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers.beats import BEAT_SECONDS, Beats, Listener, replace_quickly, silence_seconds
 from loraloom.workers.journal import DISMISSED, READY, RECALLED, REFUSED, Journal, ToldState
 from loraloom.workers.wave_files import DRIVER_BEAT, POLL_SECONDS, WORKER_BEAT, event_file
@@ -88,26 +88,26 @@ class FilePost:
             time.sleep(POLL_SECONDS)
         return None
 
-    def send(self, update: Update) -> None:
-        """Send an update to the driver; events are sent together.
+    def send(self, message: WorkerMessage) -> None:
+        """Send a message to the driver; events are sent together.
 
         Raises:
             RunError: the driver has ended or no longer uses this worker, or writing fails.
         """
-        if update.kind == "event":
-            self._events.append(json.dumps(to_data(update.event)).encode() + b"\n")
+        if message.kind == "event":
+            self._events.append(json.dumps(to_data(message.event)).encode() + b"\n")
             return
         self._flush()
         with self._journal_explained():
-            if update.kind == "failure":
-                self._journal.fail(to_data(update.problem))
+            if message.kind == "failure":
+                self._journal.fail(to_data(message.problem))
                 return
             self._num_told += 1
             name = f"told-{self._num_told:06d}"
-            replace_quickly(self.folder / name, packed(update.files))
+            replace_quickly(self.folder / name, packed(message.files))
             told = ToldState(name, self._num_event_bytes)
-            if update.kind == "end":
-                self._journal.end(tick_of(update.files), told)
+            if message.kind == "end":
+                self._journal.end(tick_of(message.files), told)
             else:
                 self._journal.add_checkpoint(told)
 

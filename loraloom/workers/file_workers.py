@@ -12,7 +12,7 @@ from loraloom.run.folder import Run
 from loraloom.run.packing import unpacked
 from loraloom.run.patience import read_bytes_patiently
 from loraloom.text.message import Message, from_data, said_by
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers.beats import Beats, Listener, replace_quickly, silence_seconds
 from loraloom.workers.journal import DISMISSED, READY, RECALLED, REFUSED, Journal
 from loraloom.workers.wave_files import (
@@ -44,7 +44,7 @@ class FileWorker:
         self.loss = ""
         self._journal, self._listener = journal, Listener(folder / WORKER_BEAT)
         self._polled, self._given, self._events = 0.0, -1, EventFile(folder, -1)
-        # Its updates are about the wave of this index, from which `_num_checkpoints` were read.
+        # Its messages are about the wave of this index, from which `_num_checkpoints` were read.
         self._at, self._num_checkpoints = 0, 0
         self._bring_back_earlier()
 
@@ -55,13 +55,13 @@ class FileWorker:
             replace_quickly(self.folder / name, wave.packed())
             self._given = self._journal.give(wave.number, name)
 
-    def updates(self) -> Sequence[Update]:
-        """Return the worker's updates since the last call."""
+    def messages(self) -> Sequence[WorkerMessage]:
+        """Return the worker's messages since the last call."""
         if time.monotonic() - self._polled < POLL_SECONDS:
             return ()
-        # Its end is checked first, so that its last updates are read.
+        # Its end is checked first, so that its last messages are read.
         silence = self._listener.silent_seconds
-        found: list[Update] = []
+        found: list[WorkerMessage] = []
         try:
             found.extend(self._told())
         except (OSError, ValueError) as error:
@@ -90,7 +90,7 @@ class FileWorker:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _bring_back_earlier(self) -> None:
-        """Recall the waves that an earlier driver gave to this worker, and remove its updates on them."""
+        """Recall the waves that an earlier driver gave to this worker, and remove its messages on them."""
         num_earlier = self._journal.num_waves
         if num_earlier == 0:
             return
@@ -102,8 +102,8 @@ class FileWorker:
             self._at += 1
         self._given = num_earlier - 1
 
-    def _told(self) -> Iterator[Update]:
-        """Yield the updates that were not read yet, and remove their files."""
+    def _told(self) -> Iterator[WorkerMessage]:
+        """Yield the messages that were not read yet, and remove their files."""
         while self._at <= self._given:
             # Read before the journal, which then contains every state that was sent before these events.
             size = self._events.read()
@@ -114,16 +114,16 @@ class FileWorker:
             for state in record.checkpoints[self._num_checkpoints :]:
                 self._num_checkpoints += 1
                 yield from self._events.take(state.num_event_bytes)
-                yield Update("checkpoint", record.number, files=self._content(state.file))
+                yield WorkerMessage("checkpoint", record.number, files=self._content(state.file))
             if record.status == "open":
                 yield from self._events.take(size)
                 return
             yield from self._events.take()
             if record.end is not None and record.status == "returned":
                 yield from self._events.take(record.end.num_event_bytes)
-                yield Update("end", record.number, files=self._content(record.end.file))
+                yield WorkerMessage("end", record.number, files=self._content(record.end.file))
             else:
-                yield Update("failure", record.number, problem=from_data(record.problem))
+                yield WorkerMessage("failure", record.number, problem=from_data(record.problem))
             self._events.remove()
             self._at, self._num_checkpoints = self._at + 1, 0
 

@@ -21,11 +21,11 @@ from loraloom.run.packing import unpacked
 from loraloom.run.scratch import ScratchFolder
 from loraloom.session.locations import Relocation
 from loraloom.text.message import Message, to_data
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers.worker_loop import train_wave
 from loraloom.workers.worker_material import WorkerMaterial, load_material, own_name
 
-# Seconds that a call of `news` waits for updates.
+# Seconds that a call of `news` waits for messages.
 PATIENCE_SECONDS = 1.0
 RUN, BASE, DATA = "run", "base", "data"
 
@@ -74,19 +74,19 @@ class WaveActor:
         return json.dumps({"name": name, "capacity": own.capacity, "device": own.device})
 
     def train(self, wave: bytes) -> None:
-        """Train a wave; `news` returns its updates."""
+        """Train a wave; `news` returns its messages."""
         assert self._material is not None
         opened = Wave.unpacked(wave)
         try:
             train_wave(self._material, opened, self._tell, lambda: self._recalled == opened.number)
         except LoRALoomError as error:
-            self._tell(Update("failure", opened.number, problem=error.as_message()))
+            self._tell(WorkerMessage("failure", opened.number, problem=error.as_message()))
         except Exception as error:  # a bug; the driver continues without this worker
             said = Message("{kind}: {error}", kind=type(error).__name__, error=error)
-            self._tell(Update("failure", opened.number, problem=said))
+            self._tell(WorkerMessage("failure", opened.number, problem=said))
 
     def news(self) -> list[bytes]:
-        """Return the updates since the last call; wait briefly if there are none."""
+        """Return the messages since the last call; wait briefly if there are none."""
         with self._news:
             if not self._told:
                 self._news.wait(PATIENCE_SECONDS)
@@ -102,9 +102,9 @@ class WaveActor:
         """Remove the files of this worker; Ray then ends its process."""
         self._scratch.remove()
 
-    def _tell(self, update: Update) -> None:
+    def _tell(self, message: WorkerMessage) -> None:
         with self._news:
-            self._told.append(update.packed())
+            self._told.append(message.packed())
             self._news.notify()
 
 

@@ -22,7 +22,7 @@ from loraloom.run.documents.document import JsonObject
 from loraloom.run.patience import POLL_SECONDS as PATIENT_POLL_SECONDS
 from loraloom.run.patience import SECONDS_FOR_A_FILE, despite_stalls
 from loraloom.text.message import Message
-from loraloom.training.waves import Update
+from loraloom.training.waves import WorkerMessage
 
 FOLDER = "workers"
 WORKER_BEAT, DRIVER_BEAT = "worker.beat", "driver.beat"
@@ -61,7 +61,7 @@ class EventFile:
             self._rest += despite_stalls(self._added)
         return self._num_taken + len(self._rest)
 
-    def take(self, until: int | None = None) -> list[Update]:
+    def take(self, until: int | None = None) -> list[WorkerMessage]:
         """Return the events that were read but not taken yet.
 
         Args:
@@ -78,7 +78,7 @@ class EventFile:
             return []
         self._num_taken, self._rest = self._num_taken + len(whole) + 1, self._rest[len(whole) + 1 :]
         events: list[JsonObject] = [json.loads(line) for line in whole.splitlines()]
-        return [Update("event", self.number, event=event) for event in events]
+        return [WorkerMessage("event", self.number, event=event) for event in events]
 
     def remove(self) -> None:
         """Remove the file, because the wave has ended."""

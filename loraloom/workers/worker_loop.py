@@ -18,7 +18,7 @@ from loraloom.training.loop import train
 from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers.worker_material import WorkerMaterial
 
 
@@ -28,8 +28,8 @@ class Post(Protocol):
     def receive(self) -> Wave | None:
         """Wait for a wave; None if the worker is dismissed."""
 
-    def send(self, update: Update) -> None:
-        """Send an update to the driver."""
+    def send(self, message: WorkerMessage) -> None:
+        """Send a message to the driver."""
 
     def is_recalled(self) -> bool:
         """Return whether the driver has recalled the wave."""
@@ -53,21 +53,21 @@ def train_waves(own: WorkerMaterial, post: Post) -> int:
         try:
             train_wave(own, wave, post.send, post.is_recalled)
         except LoRALoomError as error:
-            post.send(Update("failure", wave.number, problem=error.as_message()))
+            post.send(WorkerMessage("failure", wave.number, problem=error.as_message()))
             raise
         num_waves += 1
     return num_waves
 
 
 def train_wave(
-    own: WorkerMaterial, wave: Wave, send: Callable[[Update], None], is_recalled: Callable[[], bool]
+    own: WorkerMaterial, wave: Wave, send: Callable[[WorkerMessage], None], is_recalled: Callable[[], bool]
 ) -> None:
     """Train a wave until a break, the end of an experiment or a recall, and send its state.
 
     Args:
         own: base and rows of this worker.
         wave: the wave.
-        send: called with every update.
+        send: called with every message.
         is_recalled: called after every step; returns whether to give the wave back.
 
     Raises:
@@ -81,9 +81,9 @@ def train_wave(
         def report(event: Event) -> None:
             if isinstance(event, CheckpointSave):
                 files = with_limits(verify(run.checkpoints / event.path), of_lane)
-                send(Update("checkpoint", wave.number, files=files))
+                send(WorkerMessage("checkpoint", wave.number, files=files))
             else:
-                send(Update("event", wave.number, event=event.to_json()))
+                send(WorkerMessage("event", wave.number, event=event.to_json()))
 
         def must_return(state: TrainingState) -> bool:
             has_ended = any(progress.has_ended for progress in state.progress.values())
@@ -92,7 +92,7 @@ def train_wave(
         with device_errors_explained(run, Message("start the worker again")):
             train(replace(_setup(own, wave, run, state), pause=must_return), state, report)
         own.limits[0], state.limits = state.limits_at(state.tick + 1), of_lane
-        send(Update("end", wave.number, files=dict(state_files(state))))
+        send(WorkerMessage("end", wave.number, files=dict(state_files(state))))
 
 
 def _is_at_break(wave: Wave, state: TrainingState) -> bool:

@@ -96,7 +96,7 @@ def test_values_that_a_recipe_refuses_are_left_out_with_the_reason(tmp_path: Pat
         (
             "    num_train_epochs=2",
             '    num_train_epochs=-2,\n    optim="adafactor",\n    eval_steps=10,\n'
-            '    lr_scheduler_type="polynomial",\n    metric_for_best_model="rougeL"',
+            '    lr_scheduler_type="not_a_schedule",\n    metric_for_best_model="rougeL"',
         ),
         ("r=8", "r=8, init_lora_weights='loftq'"),
     )

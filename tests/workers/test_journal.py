@@ -15,7 +15,7 @@ from loraloom.run.folder import Run, create_run
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import state_files, tick_of
 from loraloom.training.signals import StopRequest
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers import file_workers, journal
 from loraloom.workers.beats import machine
 from loraloom.workers.file_post import FilePost
@@ -61,16 +61,16 @@ class Pair:
         assert not self.post.folder.parent.exists()
 
 
-def told(updates: list[Update]) -> list[tuple[str, int, int]]:
-    """Kind, wave, and step of each update."""
+def told(messages: list[WorkerMessage]) -> list[tuple[str, int, int]]:
+    """Kind, wave, and step of each message."""
     return [
         (each.kind, each.number, tick_of(each.files) if each.files else int(each.event.get("step", -1)))
-        for each in updates
+        for each in messages
     ]
 
 
-def event(number: int, step: int) -> Update:
-    return Update("event", number, event={"event": "step", "step": step})
+def event(number: int, step: int) -> WorkerMessage:
+    return WorkerMessage("event", number, event={"event": "step", "step": step})
 
 
 def test_what_is_told_arrives_once_and_in_order_and_leaves_no_file(run: Run) -> None:
@@ -79,12 +79,12 @@ def test_what_is_told_arrives_once_and_in_order_and_leaves_no_file(run: Run) -> 
         own.train(number)
         own.post.send(event(number, 6))
         own.post.send(event(number, 7))
-        own.post.send(Update("checkpoint", number, files=STATE))
+        own.post.send(WorkerMessage("checkpoint", number, files=STATE))
         own.post.send(event(number, 8))
-        own.post.send(Update("end", number, files=LATER))
+        own.post.send(WorkerMessage("end", number, files=LATER))
         expected = [("event", 6), ("event", 7), ("checkpoint", 7), ("event", 8), ("end", 9)]
-        assert told([*own.worker.updates()]) == [(kind, number, step) for kind, step in expected]
-        assert own.worker.updates() == []
+        assert told([*own.worker.messages()]) == [(kind, number, step) for kind, step in expected]
+        assert own.worker.messages() == []
         assert {each.name for each in own.post.folder.iterdir()} == {FILE, "driver.beat", "worker.beat"}
     own.leave()
 
@@ -103,16 +103,16 @@ def test_events_that_follow_a_checkpoint_are_not_read_before_it(
         size = plain(file)
         if file.number == 3 and own.post._events is not None and own.post._num_told == 0:
             own.post.send(event(3, 7))
-            own.post.send(Update("checkpoint", 3, files=STATE))
+            own.post.send(WorkerMessage("checkpoint", 3, files=STATE))
             own.post.send(event(3, 8))
             own.post._flush()
         return size
 
     monkeypatch.setattr(EventFile, "read", reading)
-    found = [*own.worker.updates(), *own.worker.updates()]
+    found = [*own.worker.messages(), *own.worker.messages()]
     assert told(found) == [("event", 3, 6), ("event", 3, 7), ("checkpoint", 3, 7), ("event", 3, 8)]
-    own.post.send(Update("end", 3, files=LATER))
-    assert told([*own.worker.updates()]) == [("end", 3, 9)]
+    own.post.send(WorkerMessage("end", 3, files=LATER))
+    assert told([*own.worker.messages()]) == [("end", 3, 9)]
     own.leave()
 
 
@@ -123,13 +123,13 @@ def test_a_wave_is_recalled_and_the_next_one_is_not(run: Run) -> None:
     own.worker.recall()
     time.sleep(0.1)
     assert own.post.is_recalled()
-    own.post.send(Update("end", 1, files=LATER))
-    assert told([*own.worker.updates()]) == [("end", 1, 9)]
+    own.post.send(WorkerMessage("end", 1, files=LATER))
+    assert told([*own.worker.messages()]) == [("end", 1, 9)]
     own.train(2)
     time.sleep(0.1)
     assert not own.post.is_recalled()
-    own.post.send(Update("end", 2, files=LATER))
-    own.worker.updates()
+    own.post.send(WorkerMessage("end", 2, files=LATER))
+    own.worker.messages()
     own.leave()
 
 
@@ -138,8 +138,8 @@ def test_a_failure_is_told_with_its_reason(run: Run) -> None:
     own.train(5)
     own.post.send(event(5, 6))
     problem = Message("the device {name} failed", name="cuda:1")
-    own.post.send(Update("failure", 5, problem=problem))
-    first, second = own.worker.updates()
+    own.post.send(WorkerMessage("failure", 5, problem=problem))
+    first, second = own.worker.messages()
     assert (first.kind, second.kind, second.number, second.problem) == ("event", "failure", 5, problem)
     assert isinstance(second.problem, Message)
     own.leave()
@@ -153,22 +153,22 @@ def test_a_worker_that_outlives_its_driver_gives_the_wave_back_to_the_next_one(
     own = Pair(run)
     own.train(7)
     own.post.send(event(7, 6))
-    own.post.send(Update("checkpoint", 7, files=STATE))
+    own.post.send(WorkerMessage("checkpoint", 7, files=STATE))
     if has_ended:
-        own.post.send(Update("end", 7, files=LATER))
+        own.post.send(WorkerMessage("end", 7, files=LATER))
     own.source._beats.stop()
     source = FileWorkers(run)
     (own.worker,) = source.newcomers()
     own.source = source
     if not has_ended:
         assert own.post.is_recalled()
-        own.post.send(Update("end", 7, files=LATER))
-    numbers = {update.number for update in own.worker.updates()}
+        own.post.send(WorkerMessage("end", 7, files=LATER))
+    numbers = {message.number for message in own.worker.messages()}
     assert numbers == (set() if has_ended else {7})  # which the pool knows to be of nobody
     own.train(8)
     assert not own.post.is_recalled()
-    own.post.send(Update("end", 8, files=LATER))
-    assert told([*own.worker.updates()]) == [("end", 8, 9)]
+    own.post.send(WorkerMessage("end", 8, files=LATER))
+    assert told([*own.worker.messages()]) == [("end", 8, 9)]
     own.leave()
 
 
@@ -186,14 +186,14 @@ def test_a_damaged_line_costs_only_its_worker(damage: bytes, run: Run) -> None:
         with pytest.raises(
             RunError, match="cannot be used to communicate with the process that writes the run"
         ):
-            own.post.send(Update("checkpoint", 1, files=STATE))
+            own.post.send(WorkerMessage("checkpoint", 1, files=STATE))
     own.worker.recall()  # after which nobody can read the line before
-    own.worker.updates()
+    own.worker.messages()
     assert "cannot be read" in own.worker.loss
     assert isinstance(own.worker.loss, Message)
     own.worker.dismiss()
-    other.post.send(Update("end", 2, files=LATER))
-    assert told([*other.worker.updates()]) == [("end", 2, 9)]
+    other.post.send(WorkerMessage("end", 2, files=LATER))
+    assert told([*other.worker.messages()]) == [("end", 2, 9)]
     own.post.close()
     other.leave()
 
@@ -221,15 +221,15 @@ def test_a_lock_that_a_killed_process_has_left_is_waited_for_but_not_for_long(
     lock = own.post.folder / f"{FILE}.lock"
     lock.touch()
     began = time.monotonic()
-    assert own.worker.updates() == []  # who reads does not wait
+    assert own.worker.messages() == []  # who reads does not wait
     assert not own.post.is_recalled()
     assert time.monotonic() - began < 1
     own.worker.recall()
     assert 2 < time.monotonic() - began < 10
     assert own.post._journal.noted("recalled") == 0
     assert not lock.exists()
-    own.post.send(Update("end", 1, files=LATER))
-    own.worker.updates()
+    own.post.send(WorkerMessage("end", 1, files=LATER))
+    own.worker.messages()
     own.leave()
 
 

@@ -22,7 +22,7 @@ from loraloom.training import passes
 from loraloom.training.checkpoint import read_state, state_files, with_limits
 from loraloom.training.passes import PassTooLargeError
 from loraloom.training.state import Limits, TrainingState
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers.worker_loop import train_wave
 from loraloom.workers.worker_material import WorkerMaterial, load_material
 from tests.search.small import run_search, write_recipe_file
@@ -51,17 +51,17 @@ def too_little(own: WorkerMaterial) -> tuple[int, int]:
     return int(usable / USABLE_SHARE), limit
 
 
-def wave_of(own: WorkerMaterial, run: Run, limits: dict[int, Limits]) -> list[Update]:
+def wave_of(own: WorkerMaterial, run: Run, limits: dict[int, Limits]) -> list[WorkerMessage]:
     """What a worker tells of a wave of all experiments, from their start on."""
     state = TrainingState.at_start([each.name for each in own.material.experiments])
     state.limits = limits
-    recipe, told = run.recipe_file.read_text(encoding="utf-8"), list[Update]()
+    recipe, told = run.recipe_file.read_text(encoding="utf-8"), list[WorkerMessage]()
     train_wave(own, Wave(1, recipe, dict(state_files(state))), told.append, lambda: False)
     return told
 
 
-def events_of(told: Sequence[Update]) -> list[Event | None]:
-    """The events among updates."""
+def events_of(told: Sequence[WorkerMessage]) -> list[Event | None]:
+    """The events among messages."""
     return [read_event(each.event) for each in told if each.kind == "event"]
 
 

@@ -15,7 +15,7 @@ from loraloom.run.events import Event, TrainStep, read_event
 from loraloom.session.locations import Relocation
 from loraloom.training.checkpoint import state_files
 from loraloom.training.state import TrainingState
-from loraloom.training.waves import Update, Wave
+from loraloom.training.waves import Wave, WorkerMessage
 from loraloom.workers.worker_loop import train_wave
 from loraloom.workers.worker_material import load_material
 from tests.search.small import write_recipe_file
@@ -46,7 +46,7 @@ def test_an_experiment_starts_from_the_adapter_of_its_wave(
         key.removeprefix("base_model.model.").replace(".weight", ""): value for key, value in tensors.items()
     }
     start.rename(tmp_path / "elsewhere")
-    worker, told = load_material(outcome.run, Relocation()), list[Update]()
+    worker, told = load_material(outcome.run, Relocation()), list[WorkerMessage]()
     text = outcome.run.recipe_file.read_text(encoding="utf-8")
     train_wave(worker, Wave(1, text, dict(state_files(state))), told.append, lambda: False)
     events = [read_event(each.event) for each in told if each.kind == "event"]

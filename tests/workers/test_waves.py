@@ -1,4 +1,4 @@
-"""Waves and updates as bytes, lanes on disk, and the workers that a pool loses."""
+"""Waves and messages as bytes, lanes on disk, and the workers that a pool loses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loraloom.training.pool import LOSSES_UNTIL_DIVIDED, WavePool
 from loraloom.training.signals import StopRequest
 from loraloom.training.spread import Spread
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
-from loraloom.training.waves import NoWorkers, Update, Wave
+from loraloom.training.waves import NoWorkers, Wave, WorkerMessage
 
 
 def state_of(tick: int = 7, **steps: int) -> TrainingState:
@@ -36,25 +36,25 @@ def test_waves_and_updates_are_the_same_after_a_journey() -> None:
     wave = Wave(3, "recipe", dict(state_files(state_of(a=2, b=4))), {"a": [2, 5]}, 7)
     assert Wave.unpacked(wave.packed()) == wave
     problem = Message("{name} is lost", name="x")
-    update = Update(
+    message = WorkerMessage(
         "failure", 3, event={"event": "note", "message": problem}, files={"f": b"\0"}, problem=problem
     )
-    again = Update.unpacked(update.packed())
+    again = WorkerMessage.unpacked(message.packed())
     assert (again.kind, again.number, again.files, again.problem) == ("failure", 3, {"f": b"\0"}, problem)
     assert isinstance(again.problem, Message)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 9, 40, -1])
 def test_what_is_truncated_is_refused(cut: int) -> None:
-    content = Update("end", 1, files=dict(state_files(state_of(a=1)))).packed()
+    content = WorkerMessage("end", 1, files=dict(state_files(state_of(a=1)))).packed()
     with pytest.raises(ValueError, match=r"\w"):
-        Update.unpacked(content[:cut])
+        WorkerMessage.unpacked(content[:cut])
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../events.jsonl", "slots/../../best.yaml"])
 def test_a_file_outside_of_the_checkpoint_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is outside"):
-        Update.unpacked(Update("end", 1, files={name: b"x"}).packed())
+        WorkerMessage.unpacked(WorkerMessage("end", 1, files={name: b"x"}).packed())
 
 
 @dataclass
@@ -65,17 +65,17 @@ class Stub:
     capacity: int = 4
     loss: str = ""
     waves: list[Wave] = field(default_factory=list)
-    said: list[Update] = field(default_factory=list)
+    said: list[WorkerMessage] = field(default_factory=list)
 
     def start(self, wave: Wave) -> None:
         self.waves.append(wave)
 
-    def updates(self) -> Sequence[Update]:
+    def messages(self) -> Sequence[WorkerMessage]:
         said, self.said = self.said, []
         return said
 
-    def update(self, kind: Any, files: Mapping[str, bytes] = {}, **more: Any) -> Update:
-        return Update(kind, self.waves[-1].number, files=files, **more)
+    def message(self, kind: Any, files: Mapping[str, bytes] = {}, **more: Any) -> WorkerMessage:
+        return WorkerMessage(kind, self.waves[-1].number, files=files, **more)
 
     def recall(self) -> None: ...
 
@@ -102,14 +102,14 @@ def test_a_lost_workers_lane_is_at_its_last_checkpoint_and_late_words_are_ignore
     own = Pooled(tmp_path / "run", state_of(a=2, b=2))
     worker = own.give(own.lane)
     later = dict(state_files(state_of(9, a=4, b=4)))
-    worker.said = [worker.update("checkpoint", later), worker.update("event", event=_step("a", 5))]
+    worker.said = [worker.message("checkpoint", later), worker.message("event", event=_step("a", 5))]
     own.pool.attend()
     assert own.lane.step_of("a") == 5
     worker.loss = "it was killed"
     own.pool.attend()
     assert (own.lane.is_home, own.lane.step_of("a"), own.lane.home_state.tick) == (True, 4, 9)
     second = own.give(own.lane)
-    second.said = [worker.update("end", dict(state_files(state_of(99, a=99, b=99))))]
+    second.said = [worker.message("end", dict(state_files(state_of(99, a=99, b=99))))]
     own.pool.attend()
     assert not own.lane.is_home  # the words of the first wave were not taken for those of the second
     assert [type(event) for event in own.log].count(WarningNote) == 1
@@ -138,7 +138,7 @@ def test_an_experiment_that_ends_workers_is_found_and_fails_alone(tmp_path: Path
     assert lanes["bad"].home_state.progress["bad"].status == "failed"
     assert "3 workers were lost" in lanes["bad"].home_state.progress["bad"].reason
     good = own.give(lanes["good"])
-    good.said = [good.update("end", dict(state_files(state_of(20, good=9))))]
+    good.said = [good.message("end", dict(state_files(state_of(20, good=9))))]
     own.pool.attend()
     assert lanes["good"].step_of("good") == 9
     assert [event.experiment for event in own.log if isinstance(event, ExperimentEnd)] == ["bad"]
@@ -146,7 +146,7 @@ def test_an_experiment_that_ends_workers_is_found_and_fails_alone(tmp_path: Path
 
 def test_a_worker_that_fails_is_not_asked_again(tmp_path: Path) -> None:
     own = Pooled(tmp_path / "run", state_of(a=2))
-    own.give(own.lane).said = [Update("failure", 0, problem=Message("the device failed"))]
+    own.give(own.lane).said = [WorkerMessage("failure", 0, problem=Message("the device failed"))]
     own.pool.attend()
     assert own.lane.is_home
     assert own.pool.workers == []
@@ -199,7 +199,7 @@ def test_what_a_worker_returns_at_a_stop_is_saved_in_the_lane_of_this_process_to
     worker = Stub()
     spread.pool.workers.append(worker)
     spread.pool.send(lanes[0], worker, "recipe", {}, 0)
-    worker.said = [worker.update("end", dict(state_files(state_of(9, a=4))))]
+    worker.said = [worker.message("end", dict(state_files(state_of(9, a=4))))]
     with pytest.raises(Interrupted):
         spread.end(15)
     found, _ = read_lanes(run, ["a"])

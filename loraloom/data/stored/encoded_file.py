@@ -8,7 +8,6 @@ rows/tokens-<digest>/   sources.bin, targets.bin: token ids, one example after a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -26,6 +25,7 @@ from loraloom.data.stored.example_file import StoredExamples
 from loraloom.data.stored.example_writer import PROGRESS_EVERY
 from loraloom.errors import DataError
 from loraloom.run.atomic import fsync_folder, replace_text
+from loraloom.run.digests import digest_of_json
 from loraloom.run.documents.document import to_json
 from loraloom.run.scratch import ScratchFolder
 from loraloom.text.message import Message
@@ -121,7 +121,7 @@ def encode_stored(
 
 def _digest(examples: StoredExamples, identity: Mapping[str, object]) -> str:
     own = {"rows": examples.file.identity, "numbers": sha256_of(examples.numbers.astype(np.uint32))}
-    return hashlib.sha256(json.dumps({**own, **identity}, sort_keys=True).encode()).hexdigest()
+    return digest_of_json({**own, **identity})
 
 
 def _read_state(folder: Path, digest: str) -> dict[str, Any]:

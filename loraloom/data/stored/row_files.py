@@ -7,7 +7,6 @@ rows/eval/    likewise, if data.eval names files
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from loraloom.data.stored.storage import Progress
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.atomic import fsync_folder, replace_text
+from loraloom.run.digests import digest_of_json
 from loraloom.run.documents.document import to_stored_json
 from loraloom.run.scratch import ScratchFolder
 from loraloom.text.message import Message, from_data
@@ -177,7 +177,7 @@ def _part_state(
 
 
 def _contents(folder: Path, state: _ReadFiles, is_own: bool, keep: object) -> PartContents:
-    identity = hashlib.sha256(json.dumps(state.sums, sort_keys=True).encode()).hexdigest()
+    identity = digest_of_json(state.sums)
     examples = ExampleFile(folder, state.writer, identity=identity, is_own=is_own, keep=keep)
     dropped = {name: rows for name, rows in state.dropped.items() if rows}
     notes = merge_notes([(name, own) for name, own in state.notes.items()])
@@ -261,8 +261,7 @@ def _ranks(records: npt.NDArray[Any], files: Sequence[str]) -> npt.NDArray[np.ui
 
 def reading_digest(settings: DataSettings) -> str:
     """Return a digest of the settings that decide which examples a file has."""
-    values = settings.model_dump(mode="json", exclude=_OF_LATER_STEPS)
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return digest_of_json(settings.model_dump(mode="json", exclude=_OF_LATER_STEPS))
 
 
 def _is_intact(folder: Path, state: _ReadFiles) -> bool:
