@@ -33,7 +33,7 @@ from loraloom.run.events import (
     WarningNote,
 )
 from loraloom.text.catalogue import rendered
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.units import duration
 from loraloom.text.visible import visible
 
@@ -218,8 +218,8 @@ class Display:
 
     @_show.register
     def _(self, event: Evaluation) -> None:
-        shown = {"epoch": event.epoch, **event.figures}
-        figures = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
+        epoch = Message("epoch {epoch:.4f}", epoch=event.epoch)
+        figures = joined("  ", (epoch, *(f"{key} {value:.4f}" for key, value in event.figures.items())))
         self.say(
             Message(
                 "{experiment}: step {experiment_step}  {figures}",
