@@ -37,7 +37,8 @@ class RowView:
 
     Args:
         place: how its length compares with the others.
-        where: its file and line.
+        where: its file and line, or the file alone if it has no lines.
+        row: number of the row in its file, from 1; a file may have all its rows on one line.
         encoder: tokens that the encoder reads.
         decoder: tokens that the decoder is given.
         labels: the token to predict at each decoder position; None if the loss ignores it (-100).
@@ -48,6 +49,7 @@ class RowView:
 
     place: Place
     where: str
+    row: int
     encoder: tuple[str, ...]
     decoder: tuple[str, ...]
     labels: tuple[str | None, ...]
@@ -103,9 +105,8 @@ def _view(
     labels = batch.labels[target].tolist()
     return RowView(
         place=place,
-        where=example.where
-        if example.line
-        else Message("{path}, row {row}", path=example.path, row=example.row),
+        where=example.where,
+        row=example.row,
         encoder=_tokens(base, batch.input_ids[source].tolist()),
         decoder=_tokens(base, batch.decoder_input_ids[target].tolist()),
         labels=tuple(None if label == IGNORED else _tokens(base, [label])[0] for label in labels),
@@ -163,7 +164,7 @@ def view_lines(view: RowView, width: int) -> list[str]:
             Message(
                 "{place} row, {where}: {source_tokens}, {target_tokens}, {num_counted} counted in the loss",
                 place=_PLACES_SHOWN[view.place],
-                where=view.where,
+                where=Message("{where}, row {row}", where=view.where, row=view.row),
                 source_tokens=_cut(
                     Message("{num_tokens} source tokens", num_tokens=sources), is_cut=view.is_cut[0]
                 ),

@@ -13,6 +13,7 @@ from loraloom.console.ending_text import ending_lines
 from loraloom.console.finding_text import summary
 from loraloom.console.plan_text import plan_lines
 from loraloom.console.streams import TEXT_WIDTH, Stderr
+from loraloom.console.wrapping import print_text
 from loraloom.run.documents.checks import LEVELS, Finding
 from loraloom.run.events import (
     AdapterExport,
@@ -33,7 +34,7 @@ from loraloom.run.events import (
     WarningNote,
 )
 from loraloom.text.catalogue import rendered
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.units import duration
 from loraloom.text.visible import visible
 
@@ -51,7 +52,7 @@ class Display:
     """
 
     def __init__(self, *, is_quiet: bool = False, is_silent: bool = False) -> None:
-        self.stderr = Stderr(stderr=True, highlight=False, soft_wrap=True)
+        self.stderr = Stderr(stderr=True, highlight=False)
         self.is_quiet, self.is_silent = is_quiet, is_silent
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -79,19 +80,19 @@ class Display:
                 self.say(finding.line, style="yellow")
 
     def say(self, message: str, *, style: str = "") -> None:
-        """Print a line on stderr, above the live line.
+        """Print a message on stderr, above the live line; one line unless a terminal is too narrow for it.
 
         Args:
             message: text or a message, which is rendered in the user's language.
             style: style of rich.
         """
-        target = self._live.console if self._live is not None else self.stderr
-        target.print(Text(visible(rendered(message)), style=style))
+        print_text(self.stderr, Text(visible(rendered(message)), style=style))
 
     def next_command(self, command: str) -> None:
-        """Print the command to run next, as the last line."""
+        """Print the command to run next, as the last line, which can be copied whole from a terminal."""
         if not self.is_quiet:
-            self.say(Message("Next: {command}", command=command), style="bold")
+            said = Text(visible(rendered(Message("Next: {command}", command=command))), style="bold")
+            self.stderr.print(said, soft_wrap=True)
 
     @singledispatchmethod
     def _show(self, event: Event) -> None:
@@ -218,8 +219,8 @@ class Display:
 
     @_show.register
     def _(self, event: Evaluation) -> None:
-        shown = {"epoch": event.epoch, **event.figures}
-        figures = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
+        epoch = Message("epoch {epoch:.4f}", epoch=event.epoch)
+        figures = joined("  ", (epoch, *(f"{key} {value:.4f}" for key, value in event.figures.items())))
         self.say(
             Message(
                 "{experiment}: step {experiment_step}  {figures}",
@@ -241,7 +242,7 @@ class Display:
         if self.stderr.is_terminal:
             end = "\n" if event.done >= event.total else ""
             said = Message("answered {done} of {total}", done=event.done, total=event.total)
-            self.stderr.print(f"\r{rendered(said)}", end=end)
+            self.stderr.print(f"\r{rendered(said)}", end=end, soft_wrap=True)
         elif event.done >= event.total or self._is_time():
             self.say(Message("answered {done} of {total}", done=event.done, total=event.total))
 
@@ -279,7 +280,7 @@ class Display:
                 BarColumn(bar_width=16),
                 TextColumn("{task.completed}/{task.total}"),
                 TextColumn("{task.fields[figures]}"),
-                console=Stderr(stderr=True, highlight=False),
+                console=self.stderr,
                 transient=True,
             )
             self._live.start()

@@ -13,7 +13,7 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
 from loraloom.console.streams import Stdout, text_width
-from loraloom.console.wrapping import BreakableText
+from loraloom.console.wrapping import BreakableText, print_text
 from loraloom.run.documents.checks import LEVELS
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
@@ -160,21 +160,17 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
-        stdout.print(Text(rendered(title)))
+        print_text(stdout, Text(rendered(title)))
     for row in comparison.rows[:shown_rows]:
         stdout.print()
-        stdout.print(Text(visible(row.source), style="bold"))
+        print_text(stdout, Text(visible(row.source), style="bold"))
         for names in comparison.models_of_groups.values():
             first = names[0]  # only one of several seeds; the report shows them all
             answer = row.answers[first] if row.answers[first].strip() else rendered(Message("(blank)"))
-            stdout.print(Text(visible(f"  {first}: {answer}")))
+            _print_answer(stdout, f"{first}: {answer}")
         if row.reference is not None:
-            stdout.print(
-                Text(
-                    visible(rendered(Message("  reference: {reference}", reference=row.reference))),
-                    style="dim",
-                )
-            )
+            said = Message("reference: {reference}", reference=row.reference)
+            _print_answer(stdout, rendered(said), style="dim")
     more = len(comparison.rows) - shown_rows
     if more > 0:
         stdout.print()
@@ -193,6 +189,11 @@ def _with_difference(text: str, key: str, group: str, pair: LanguagePair) -> str
         difference=signed(found.difference, 3 if key == "eval_loss" else 1),
         verdict=Message("not significant") if is_unclear else found.verdict,
     )
+
+
+def _print_answer(stdout: Stdout, text: str, style: str = "") -> None:
+    """Print a name and an answer; a terminal's further lines are indented more than the names."""
+    print_text(stdout, Text(visible(text), style=style), first="  ", indent="    ")
 
 
 def _print_paragraph(stdout: Stdout, text: str, style: str = "") -> None:

@@ -10,15 +10,18 @@ from rich.text import Text
 
 from loraloom.text.line_breaks import line_breaks
 
+TAB_WIDTH = 8
 
-def wrapped(text: Text, width: int) -> list[Text]:
+
+def wrapped(text: Text, width: int, *, breaks_words: bool = True) -> list[Text]:
     """Break a text into lines without white space at their ends.
 
     Args:
         text: text of one paragraph, with its styles.
         width: columns in a line; a Chinese character takes two.
+        breaks_words: whether a word that is longer than a line is broken.
     """
-    lines = list(text.divide(line_breaks(text.plain, max(width, 2))))
+    lines = list(text.divide(line_breaks(text.plain, max(width, 2), breaks_words=breaks_words)))
     for line in lines:
         line.rstrip()
     return lines
@@ -35,3 +38,27 @@ class BreakableText(Text):
     def wrap(self, console: Console, width: int, **options: Any) -> Lines:
         """Break each paragraph of the text."""
         return Lines(line for part in self.split("\n", allow_blank=True) for line in wrapped(part, width))
+
+
+def print_text(console: Console, text: Text, *, first: str = "", indent: str = "") -> None:
+    """Print a text: on a terminal in lines that fit it, otherwise unchanged.
+
+    A word that is longer than a line is left to the terminal to break, so that a path or an address can still
+    be copied from it.
+
+    Args:
+        console: where to print.
+        text: text of any number of paragraphs, with its styles.
+        first: what precedes the text.
+        indent: what precedes each further line of a terminal.
+    """
+    if console.is_terminal:
+        width = console.width - max(len(first), len(indent))
+        parts = text.split("\n", allow_blank=True)
+        for part in parts:
+            part.expand_tabs(TAB_WIDTH)
+        text, *more = [line for part in parts for line in wrapped(part, width, breaks_words=False)]
+    else:
+        more = []
+    further = (Text.assemble(indent if line else "", line) for line in more)
+    console.print(Text.assemble(first, text), *further, sep="\n", soft_wrap=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 from rich.cells import cell_len
 
@@ -9,6 +12,7 @@ from loraloom.base.loading import Base
 from loraloom.checks.batch_view import RowView, view_lines, view_rows
 from loraloom.data import row_packing
 from loraloom.data.encoding import encode
+from loraloom.data.example import Example
 from tests.checks.data_rows import examples
 
 PAIRS = [("好" * n, "学" * (n + 2)) for n in (9, 3, 30, 5, 12)]
@@ -21,7 +25,10 @@ def narrow_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def views(base: Base, *, packing: bool, limit: int = 100) -> list[RowView]:
-    rows = examples(PAIRS)
+    return views_of(base, examples(PAIRS), packing=packing, limit=limit)
+
+
+def views_of(base: Base, rows: Sequence[Example], *, packing: bool, limit: int = 100) -> list[RowView]:
     train_set = encode(rows, base.tokenizer, max_source_length=limit, max_target_length=limit)
     return view_rows(base, rows, train_set, limits=(limit, limit), packing=packing)
 
@@ -29,10 +36,10 @@ def views(base: Base, *, packing: bool, limit: int = 100) -> list[RowView]:
 @pytest.mark.parametrize("packing", [True, False])
 def test_each_row_is_whole_in_its_place(mt5: Base, packing: bool) -> None:
     found = views(mt5, packing=packing)
-    assert [(view.place, view.where) for view in found] == [
-        ("short", "data.jsonl:2"),
-        ("median", "data.jsonl:1"),
-        ("long", "data.jsonl:3"),
+    assert [(view.place, view.where, view.row) for view in found] == [
+        ("short", "data.jsonl:2", 2),
+        ("median", "data.jsonl:1", 1),
+        ("long", "data.jsonl:3", 3),
     ]
     for view, n in zip(found, (3, 9, 30), strict=True):
         sources, targets = view.num_tokens
@@ -63,6 +70,15 @@ def test_cut_rows_say_so_and_end_in_eos(mt5: Base) -> None:
     assert [view.is_cut for view in found] == [(False, False), (True, True), (True, True)]
     assert all(view.labels[view.num_tokens[1] - 1] == "</s>" for view in found)
     assert "8 source tokens (cut), 8 target tokens (cut)" in view_lines(found[2], 80)[0]
+
+
+@pytest.mark.parametrize(("line", "where"), [(1, "my.json:1"), (None, "my.json")])
+def test_rows_on_one_line_or_on_none_are_told_apart(mt5: Base, line: int | None, where: str) -> None:
+    rows = [replace(row, line=line) for row in examples(PAIRS, "my.json")]
+    found = views_of(mt5, rows, packing=False)
+    assert [view_lines(view, 80)[0].partition(": ")[0] for view in found] == [
+        f"{place} row, {where}, row {row}" for place, row in (("short", 2), ("median", 1), ("long", 3))
+    ]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
