@@ -67,7 +67,7 @@ def choose_device(wanted: str) -> Choice:
 
 
 def rank_device(wanted: str, launch: Launch) -> str:
-    """Return the device of a rank: its own GPU, whatever index the recipe or run names; or `wanted`.
+    """Return the device of a rank: its own GPU if a GPU is wanted, whatever its index; otherwise `wanted`.
 
     Args:
         wanted: as in `choose_device`.

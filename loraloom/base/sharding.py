@@ -25,7 +25,7 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
     """Divide the weights of a model's layers, embeddings and head among all ranks, in place.
 
     Args:
-        model: frozen; on a processor, from where each layer is moved to the device as it is divided.
+        model: the frozen model in the CPU's memory; each layer is moved to the device as it is divided.
         family: the family of its architecture.
         device: the device of the passes.
 

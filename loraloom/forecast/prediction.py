@@ -135,7 +135,7 @@ def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
 
 
 def predict_disk(setup: Setup) -> Disk:
-    """Predict the size of checkpoints: each adapter, its best so far, and two moments."""
+    """Predict the size of a checkpoint: adapters, their best states, and the optimizers' two moments."""
     counter = Counter(setup.bank, setup.train_set)
     size = sum(map(counter.checkpoint_bytes, setup.experiments))
     return Disk(size, setup.shared.save_total_limit, free_disk_bytes(setup.run.folder))

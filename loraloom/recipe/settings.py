@@ -1,7 +1,7 @@
 """The section `training` of a recipe: how an adapter is trained.
 
-Inside the sections the names are those of the field: `LoraConfig`'s in `lora`, `TrainingArguments`'
-in `training`, `GenerationConfig`'s in `generation`. The command line, the JSON Schema, the
+Settings are named as in the libraries that people know: as in `LoraConfig` in `lora`, `TrainingArguments`
+in `training` and `GenerationConfig` in `generation`. The command line, the JSON Schema, the
 commented recipe that `loraloom init` writes and the documentation are all generated from this file,
 `lora_settings.py`, `data_settings.py`, `generation_settings.py` and `schema.py`, which combines the sections.
 Messages state what a setting must be, without its name, which is added where they are shown.

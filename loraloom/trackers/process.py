@@ -102,7 +102,7 @@ class TrackerProcess:
         """Wait until the process has ended; kill it at the deadline.
 
         Returns:
-            A description of what the tracker has missed, or "".
+            Why the tracker has not received everything, or "" if it has.
         """
         try:
             code = self._process.wait(max(0.0, deadline - time.monotonic()))

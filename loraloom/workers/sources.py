@@ -24,7 +24,7 @@ def is_spread(run: Run, recipe: Recipe, ray: RayOptions | None) -> bool:
 
 
 def note_for_joiners(ray: RayOptions | None) -> str:
-    """Return the note for the lock of a run, which processes that want to join the run read."""
+    """Return the note to store in the lock of a run, for processes that want to join it."""
     return "" if ray is None else ON_RAY
 
 

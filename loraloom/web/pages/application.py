@@ -139,5 +139,5 @@ async def _http_error(request: Request, error: Exception) -> HTMLResponse:
 
 
 def _refusal_page(refusal: Refusal) -> tuple[bytes, str]:
-    """Write a refusal as plain text, because its reader may not see a page."""
+    """Return a refusal as plain text: a client that is refused may be a program or may not load pages."""
     return f"{refusal.message}\n".encode(), "text/plain; charset=utf-8"
