@@ -19,7 +19,7 @@ def user_language() -> AbstractContextManager[None]:
 
 
 def check_language() -> None:
-    """Refuse an unknown language in `LORALOOM_LANG`; an unknown one in the locale is no error.
+    """Refuse an unknown language in `LORALOOM_LANG`; an unknown one in the locale is not an error.
 
     Raises:
         LoRALoomError: `LORALOOM_LANG` names an unknown language.

@@ -79,7 +79,7 @@ def plan_passes(
         plans: the micro-batches of each trainee.
         examples: the train set.
         together: maximum number of tokens of several trainees in one pass; a single trainee may have more.
-        limit: maximum number of tokens of any pass but that of a single row; None if there is no limit.
+        limit: maximum number of tokens of any pass, except one of a single row; None if there is no limit.
         ranges: the slice of each micro-batch that this process computes; None for all of it.
     """
     most = together if limit is None else min(together, limit)
