@@ -35,7 +35,7 @@ def compare(
 
     Args:
         run: the run directory; None for adapters without a run.
-        adapters: folders of adapters in PEFT's format, with or without `NAME=` in front, for the base `base`.
+        adapters: folders of adapters in PEFT's format, each optionally as `NAME=FOLDER`, for the base `base`.
         split: the rows to answer; by default `test` if the run has test rows, else `eval`.
         prompts, prompts_file: other rows to answer instead, as text or in a file.
         experiments: experiments whose adapters answer; by default all.
@@ -127,7 +127,7 @@ def predict(
         stop: if it is set, the iterator raises `Interrupted`.
 
     Yields:
-        Answers in the order of the file, as they are generated, after run and file have been read.
+        The answers in the order of the file, each as soon as it is generated; run and file are read before.
 
     Raises:
         TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.

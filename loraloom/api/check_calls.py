@@ -1,4 +1,4 @@
-"""The verb `check`, of recipes and of scripts, as functions."""
+"""Functions that check recipes and scripts before a training: check, check_script."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def check(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CheckResult:
-    """Run every check on a recipe, without training.
+    """Check a recipe, its data and its base, without a training run.
 
     Args:
         recipe: the recipe to check.
         data_only: whether to check the data alone, without loading the base.
-        deep: whether to also train on one batch until it is memorized, which takes a while.
+        deep: whether to train on one batch too, until it is memorized, which takes a while.
         allowed: names of checks whose errors become warnings.
         report: called with notes.
         stop: checked between parts of the work.
@@ -51,7 +51,7 @@ def check(
 
 
 def check_script(script: Path | str) -> ScriptResult:
-    """Read a script or notebook for PEFT and the Trainer, and report what will go wrong in it.
+    """Check a script or notebook that trains with PEFT and the Trainer, and return what will go wrong.
 
     Args:
         script: a .py or .ipynb file; it is neither run nor imported.

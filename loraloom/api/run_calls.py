@@ -38,14 +38,14 @@ def merge(
         shard_by_shard: merge one tensor at a time, and verify the weights alone, without answers; by default
             only if memory does not hold the base.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
-            and rows for the proof.
+            and rows to verify with.
         sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
         report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
 
     Raises:
         TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
-        LoRALoomError: the run, adapter or base is unusable, `out` exists, or the proof failed.
+        LoRALoomError: the run, adapter or base is unusable, `out` exists, or the verification failed.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.merge import merge as run_merge
@@ -108,7 +108,7 @@ def write_export(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> ExportResult:
-    """Export an adapter to another program's format, and verify it with that program: `loraloom export`.
+    """Export an adapter to another program's format, and verify the export with that program.
 
     Args:
         run: the run directory; None for an adapter without a run.
@@ -119,8 +119,8 @@ def write_export(
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
-            and rows for the proof.
-        prompts: file of other rows for the proof, with or without known answers.
+            and rows to verify with.
+        prompts: file of other rows to verify with, whether or not their answers are known.
         sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
         report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
@@ -128,7 +128,7 @@ def write_export(
     Raises:
         TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
         LoRALoomError: the run, adapter or base is unusable, `out` exists, the format cannot contain the
-            model, a package is missing, or the proof failed.
+            model, a package is missing, or the verification failed.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.export import export, export_foreign
@@ -270,7 +270,7 @@ def write_report(
         run: the run directory; it may be unfinished.
         format: format of the file; `recipe` writes only the recommended recipe.
         out: the file; by default `report.*` in the run.
-        comparison: its name; by default the newest one on test rows, else on eval rows, else on prompts.
+        comparison: name of the comparison; by default the newest on test rows, else eval rows, else prompts.
         report: called with notes.
 
     Returns:

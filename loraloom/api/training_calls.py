@@ -36,12 +36,12 @@ def init(
     sets: Sequence[str] = (),
     report: Report = quiet,
 ) -> str:
-    """Examine data files and write a commented recipe for them.
+    """Examine data files, and return a commented recipe for them.
 
     Args:
         data: files or folders, as the recipe should name them.
         model: a folder, a hub name, or `starter`.
-        columns: role → column, if the columns are not recognised: `{"instruction": "question"}`.
+        columns: the column of each role, if the columns are not recognised: `{"instruction": "question"}`.
         sets: settings of `data`, each as `key=value`.
         report: called with notes.
 
@@ -66,7 +66,7 @@ def find_learning_rate(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> RangeTest:
-    """Train a recipe's first experiment for some steps at each of eight learning rates, in one pass.
+    """Train a recipe's first experiment for some steps at each of eight learning rates, all together.
 
     Args:
         recipe: the recipe; its learning rate is not used.
@@ -147,13 +147,13 @@ def run_search(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> SearchResult:
-    """Try many settings of a recipe in one pass, and find the best: the command `loraloom search`.
+    """Train many variants of a recipe together, and find the best: the command `loraloom search`.
 
     Args:
         recipe: the recipe that the space varies; it must have no experiments.
-        space: key → choices or range, `{"lora.r": [4, 8]}`; or a YAML file with these.
+        space: choices or a range for each key, such as `{"lora.r": [4, 8]}`; or a YAML file with these.
         trials: number of adapters to train.
-        sampler: how to choose trials.
+        sampler: how the settings of each trial are chosen.
         halving: whether to stop the worse half of the trials early.
         out: the run directory; by default a new one below `runs/`.
         resume: a run of the same search, or of fewer trials, to resume instead of a new one; if
@@ -219,7 +219,7 @@ def _new_request(
 def demo(
     *, out: Path | str | None = None, report: Report = quiet, stop: StopRequest | None = None
 ) -> DemoResult:
-    """Train an adapter on the embedded starter, compare it with the base, and write the report; offline.
+    """Train an adapter on the embedded starter, compare it with the base, and write the report, all offline.
 
     Args:
         out: the run directory; by default a new one below `runs/`.

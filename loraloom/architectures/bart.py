@@ -55,8 +55,8 @@ class Bart(Family):
     # Dropout is an argument of functions, not a module; layers may be skipped at random.
     random_attributes = ("dropout", "activation_dropout", "layerdrop")
     without_base_dropout = Message(
-        "its layers apply dropout in function calls, which have no module names from which a draw could be "
-        "repeated"
+        "its layers apply dropout in function calls, which have no module names to derive repeatable draws "
+        "from"
     )
     start: ClassVar[Literal["pad", "eos"]] = "eos"
     counts_positions = True
@@ -68,7 +68,7 @@ class Bart(Family):
         return self.sizes(config, config.vocab_size)
 
     def sizes(self, config: Any, vocab_size: int) -> Dimensions:
-        """Return the sizes that a config states, with this size of the vocabulary."""
+        """Return the sizes that a config states, with the given vocabulary size."""
         heads = config.encoder_attention_heads, config.decoder_attention_heads
         return Dimensions(
             vocab_size=vocab_size,
@@ -81,15 +81,15 @@ class Bart(Family):
         )
 
     def dropout(self, config: Any) -> float:
-        """Return the dropout probability of hidden states in a config; that of activations may differ."""
+        """Return the dropout probability that a config sets for hidden states; activations may differ."""
         return float(config.dropout)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
         """Leave `tie_word_embeddings` unchanged.
 
-        The flag concerns three tables: with `false` and a separate head, transformers would initialize the
-        embeddings of encoder and decoder randomly when the saved folder is loaded, because its files contain
-        only `shared`. With `true` it keeps a head that differs (transformers 5.23).
+        The flag ties three tables: the embeddings of encoder and decoder, and the head. With `false` and a
+        separate head, transformers would initialize both embeddings randomly when the saved folder is loaded,
+        because its files contain only `shared`. With `true` it keeps a head that differs (transformers 5.23).
         """
 
     def prepare(self, model: PreTrainedModel) -> None:

@@ -10,14 +10,13 @@ if TYPE_CHECKING:
 
 
 class DecoderSteps(Protocol):
-    """The state of a batch's rows between two tokens.
+    """The state of a batch between two tokens; a line is a row of the batch that is still being answered.
 
-    Each row is a line of the batch. Create the object and call `next_states` during `AdapterBank.rows` of the
-    same lines.
+    Create the object, and call `next_states`, within a `with AdapterBank.rows(...)` block for these lines.
     """
 
     def keep(self, lines: Tensor) -> None:
-        """Keep the lines with these indices, int64 [lines], in this order, and free the others."""
+        """Keep the lines with the given indices, int64 [lines], in this order, and drop the others."""
 
     def next_states(self, tokens: Tensor) -> Tensor:
         """Return the decoder's states after the newest token of each line, [lines, d_model].

@@ -48,7 +48,7 @@ class Dimensions:
 
     @property
     def widest(self) -> int:
-        """Maximum width of a layer's states."""
+        """Width of the widest states inside a layer: of a feed-forward, or of all heads together."""
         return max(*self.d_ff, *self.d_attention)
 
     @property

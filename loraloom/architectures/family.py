@@ -109,7 +109,7 @@ class Family(ABC):
         """Prepare a loaded model for its first pass; weights and their names are unchanged."""
 
     def state_first_position(self, model: PreTrainedModel) -> None:  # noqa: B027 (most state it rightly)
-        """Set each stack's `offset` to the number of its first position, for converters that read it."""
+        """Set each stack's `offset` to the row of its first position, for converters that read `offset`."""
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
         """Compute linears with the same input together during a `with` block (`bank/fused/fused_pass.py`)."""
@@ -136,7 +136,7 @@ class Family(ABC):
         return Place(layer["stack"], int(layer["layer"]), sublayer, self.projections[name])  # type: ignore[arg-type]
 
     def sides(self, place: Place) -> tuple[Side, ...]:
-        """Return the side of a linear's input tokens, once for each time that a pass uses it."""
+        """Return, for each time that a pass uses a linear, whether its inputs are source or target tokens."""
         return (place.side,)
 
     def is_in_layer(self, path: str) -> bool:
@@ -162,7 +162,7 @@ class Family(ABC):
         return "target", "source" if is_cross else "target"
 
     def silencers(self, path: str, others: Iterable[str]) -> list[str]:
-        """Return the linears that block every gradient to this one if their weights are all zero.
+        """Return the linears each of which, if its weights are all zero, blocks every gradient to this one.
 
         Args:
             path: path of a linear.
@@ -176,7 +176,7 @@ class Family(ABC):
         return [o for o, place in placed if place and place[:3] == own[:3] and place.role in factors]
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
-        """Explain why a name in a target list matches nothing, after a space; "" if there is nothing to say.
+        """Return a remark, beginning with a space, on why a target name matches nothing; "" for no remark.
 
         Args:
             name: the name as given.

@@ -34,7 +34,7 @@ class M2M100(Bart):
         return replace(super().dimensions(config), num_positions=None)
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """Return languages; targets begin with a code even in NLLB's legacy form: `generate` forces it."""
+        """Return the languages; targets begin with a code, which `generate` forces even in legacy NLLB."""
         return find_languages(tokenizer, name, begins_target=True)
 
     def state_first_position(self, model: PreTrainedModel) -> None:

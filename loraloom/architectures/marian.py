@@ -31,8 +31,8 @@ class Marian(Bart):
     def prepare(self, model: PreTrainedModel) -> None:
         """Make positions restart at each example of a packed row, and save them with the model.
 
-        transformers omits the positions from the files and computes sinusoids in their place, which loses
-        positions that were learned (as `annalog` has) and, for a folder in bfloat16, their rounding.
+        transformers omits the positions when it saves a model and computes sinusoids when it loads one. This
+        would lose learned positions (as in the model `annalog`) and, in a bfloat16 folder, their rounding.
         """
         super().prepare(model)
         model._keys_to_ignore_on_save = set()

@@ -1,4 +1,4 @@
-"""The place of a linear in an encoder-decoder: stack, layer, sublayer and role, and what silences it."""
+"""The place of a linear in an encoder-decoder, and the other linears that silence it if they are zero."""
 
 from __future__ import annotations
 

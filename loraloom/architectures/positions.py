@@ -21,7 +21,7 @@ _POSITIONS: ContextVar[Tensor | None] = ContextVar("positions", default=None)
 
 
 def restart_positions(table: nn.Embedding) -> None:
-    """Make a table of positions use those of `at_positions`; its weights and name are unchanged.
+    """Make a position table use the positions that `at_positions` sets; its weights and name are unchanged.
 
     Args:
         table: its `offset` is the row of position 0; without one, position 0 is the first row.
@@ -33,7 +33,10 @@ def restart_positions(table: nn.Embedding) -> None:
 def _ask_for_one(
     table: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Make the table look up one position: a packed row may have more tokens than the table has rows."""
+    """Reduce the table's own look-up to one position, since a packed row may be longer than the table.
+
+    `_answer` replaces the result.
+    """
     if _POSITIONS.get() is None:
         return None
     row = args[0]  # token ids, or their shape for Marian and Pegasus
@@ -48,7 +51,7 @@ def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
 
 
 def restart_sinusoids(table: nn.Module) -> None:
-    """Make a table of M2M100 use those of `at_positions`; padding has its own position and is not counted.
+    """Make M2M100's position table use the positions that `at_positions` sets, without counting padding.
 
     Args:
         table: a module with `weights` and `padding_idx`; it grows to the longest row that it has seen.

@@ -55,13 +55,13 @@ class T5(Family):
     forces_tied_flag = True
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Fuse norms, and on a GPU feed-forwards, whose kernel is Triton's."""
+        """Fuse the norms and, on a GPU, the gated feed-forwards, for which there is a Triton kernel."""
         from loraloom.architectures.t5_layers import fuse_layers, fuse_norms
 
         (fuse_layers if model.device.type == "cuda" else fuse_norms)(model)
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
-        """Compute q, k and v together, and so the two inner linears of the feed-forward (T5 and mT5)."""
+        """Compute q, k and v together, and the two inner linears of a feed-forward together (T5 and mT5)."""
         from loraloom.architectures.t5_layers import computing_layers
 
         return computing_layers(model, linears)
@@ -95,7 +95,7 @@ class T5(Family):
         return float(config.d_model**-0.5) if config.scale_decoder_outputs else 1.0
 
     def llama_cpp(self, config: Any) -> LlamaCpp:
-        """Return how llama.cpp computes T5 (read in its `src/models/t5.cpp`, of llama-cpp-python 0.3.36)."""
+        """Return how llama.cpp computes T5, according to `src/models/t5.cpp` in llama-cpp-python 0.3.36."""
         obstacles = []
         if config.relative_attention_max_distance != LLAMA_CPP_DISTANCE:
             obstacles.append(
@@ -119,7 +119,7 @@ class T5(Family):
         )
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Set `tie_word_embeddings`: transformers 5 forces `true`, for which CTranslate2 scales logits."""
+        """Set `tie_word_embeddings`; transformers 5 forces `true`, so that CTranslate2 would scale logits."""
         model.config.tie_word_embeddings = tied
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
@@ -157,7 +157,7 @@ class UMT5(T5):
         return float(config.d_model**-0.5) if is_scaled else 1.0
 
     def flag_scales_logits(self) -> bool:
-        """Return whether `tie_word_embeddings` decides the scaling, for which no separate flag exists."""
+        """Return whether `tie_word_embeddings` decides about scaling, because there is no separate flag."""
         from transformers import UMT5Config
 
         return not _has_own_scale(UMT5Config())

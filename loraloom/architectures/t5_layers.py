@@ -78,7 +78,7 @@ class Linears(Protocol):
     """A function that computes modules with the same input; see `bank/fused/fused_pass.py`."""
 
     def __call__(self, modules: Sequence[Any], x: Tensor, residual: Tensor | None = None) -> Sequence[Tensor]:
-        """Compute [rows, len, in] → [rows, len, out] of each; a residual requires a single module."""
+        """Compute [rows, len, in] → [rows, len, out] for each module; `residual` is for a single module."""
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def computing_layers(model: nn.Module, linears: Linears) -> Iterator[None]:
 
 
 def _self_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
-    """Return a forward like transformers' T5LayerSelfAttention with T5Attention, without a cache."""
+    """Return a `forward` for transformers' T5LayerSelfAttention that uses `linears` and no cache."""
     attention = layer.SelfAttention
 
     def forward(
@@ -119,7 +119,7 @@ def _self_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
 
 
 def _cross_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
-    """Return a forward like transformers' T5LayerCrossAttention with T5Attention, without a cache."""
+    """Return a `forward` for transformers' T5LayerCrossAttention that uses `linears` and no cache."""
     attention = layer.EncDecAttention
 
     def forward(
@@ -135,7 +135,7 @@ def _cross_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
 
 
 def _feed_forward(layer: Any, linears: Linears) -> Callable[[Tensor], Tensor]:
-    """Return a forward like transformers' T5LayerFF with T5DenseGatedActDense or T5DenseActDense."""
+    """Return a `forward` for transformers' T5LayerFF, gated or not, that uses `linears`."""
     dense = layer.DenseReluDense
 
     def forward(hidden_states: Tensor) -> Tensor:

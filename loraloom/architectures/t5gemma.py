@@ -91,15 +91,15 @@ class T5Gemma(Family):
         )
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
-        """Return the configs of the layers of encoder and decoder."""
+        """Return the configs of the encoder's and the decoder's layers."""
         return config.encoder, config.decoder
 
     def dropout(self, config: Any) -> float:
-        """Return the dropout probability of hidden states; that of attention may differ."""
+        """Return the dropout probability that a config sets for hidden states; attention may differ."""
         return float(config.dropout_rate)
 
     def softcap(self, config: Any) -> float | None:
-        """Return the soft cap of the logits, 30 in the published models."""
+        """Return the soft cap of the logits, 30 in the published models; None if there is none."""
         cap = config.decoder.final_logit_softcapping
         return None if cap is None else float(cap)
 
@@ -155,7 +155,7 @@ class T5Gemma(Family):
         return EncoderDecoderCache(DynamicCache(config=self.stack_configs(model.config)[1]), DynamicCache())
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Return the mask function of the encoder's layers with a window: whether a query sees a key."""
+        """Return the function that tells whether a query sees a key in the encoder's windowed layers."""
         from transformers.masking_utils import sliding_window_bidirectional_overlay
 
         return sliding_window_bidirectional_overlay(size)  # type: ignore[no-any-return]
@@ -174,7 +174,7 @@ class T5Gemma(Family):
         Args:
             mask: bool [rows, 1, len, len]; tokens of one example are adjacent.
             config: config of the stack.
-            window: from a window's size, makes a function of indices that tells whether a query sees a key.
+            window: the size of a window → a function of indices that tells whether a query sees a key.
             dtype: dtype of the states.
         """
         import torch
@@ -186,7 +186,7 @@ class T5Gemma(Family):
         return {kind: self._as_read(own, dtype) for kind, own in masks.items()}
 
     def _as_read(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return a mask as attention reads it: eager attention adds it, and booleans would add 0 and 1."""
+        """Return a mask as attention needs it: for eager attention, numbers that are added to the scores."""
         import torch
 
         if self.attention != "eager":
@@ -197,8 +197,8 @@ class T5Gemma(Family):
 class T5Gemma2(T5Gemma):
     """T5Gemma 2 (Zhang et al., 2025, https://arxiv.org/abs/2512.14856), for text only.
 
-    The decoder attends to its own tokens and to the source at once: its linears of keys and values read
-    target rows, then source rows. One table is the embedding of both stacks and the output head.
+    The decoder attends to its own tokens and to the source in one attention: its linears of keys and values
+    read target rows, then source rows. One table is the embedding of both stacks and the output head.
     """
 
     model_type = "t5gemma2"
@@ -211,7 +211,7 @@ class T5Gemma2(T5Gemma):
     parts_for_images = ("model.encoder.vision_tower", "model.encoder.multi_modal_projector")
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
-        """Return the configs of the layers of encoder and decoder."""
+        """Return the configs of the encoder's and the decoder's layers."""
         return config.encoder.text_config, config.decoder
 
     def sides(self, place: Place) -> tuple[Side, ...]:
@@ -224,10 +224,10 @@ class T5Gemma2(T5Gemma):
         return "" if tuple(suffixes) else Message(" (its decoder's self_attn attends to the source too)")
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Leave `tie_word_embeddings` unchanged: it also ties the embeddings, of which files have one."""
+        """Leave `tie_word_embeddings` unchanged: it also ties both embeddings, and files store only one."""
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
-        """Return the mask function of the encoder's layers with a window: whether a query sees a key."""
+        """Return the function that tells whether a query sees a key in the encoder's windowed layers."""
         from transformers.models.t5gemma2.modeling_t5gemma2 import sliding_window_mask_function
 
         return sliding_window_mask_function(size, is_causal=False)  # type: ignore[no-any-return]

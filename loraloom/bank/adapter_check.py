@@ -1,4 +1,4 @@
-"""Check that tensors belong to an adapter with given settings."""
+"""A check that tensors match the settings of an adapter."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def check_tensors(
 
     Args:
         slot: name of the adapter.
-        kind: its kind.
-        settings: its settings.
-        targets: the linears that it targets.
-        tensors: its tensors, named `<module>.lora_A`.
-        others: names and shapes of its tensors outside of these linears.
+        kind: kind of the adapter.
+        settings: settings of the adapter.
+        targets: the linears that the adapter targets.
+        tensors: the tensors to check, by name (`<module>.lora_A`).
+        others: names and shapes of the tensors that the adapter must have outside these linears.
 
     Raises:
         AdapterError: the names or shapes do not match, or a value is not finite.
@@ -45,18 +45,19 @@ def check_tensors(
     if missing or surplus:
         raise AdapterError(
             Message(
-                "the adapter lacks {num_missing} tensors, and has {num_surplus} too many for these targets",
+                "the adapter lacks {num_missing} tensors for these targets, and has {num_surplus} that do "
+                "not belong to them",
                 num_missing=len(missing),
                 num_surplus=len(surplus),
             ),
             where=slot,
             found=(surplus or missing)[0],
-            fix=Message("Set lora.target_modules to what the adapter was trained with."),
+            fix=Message("Set lora.target_modules to the modules that the adapter was trained on."),
         )
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
             raise AdapterError(
-                Message("the adapter has a different width or rank"),
+                Message("a tensor of the adapter does not have the shape that the base and the rank require"),
                 where=f"{slot}: {name}",
                 found=str(tuple(tensors[name].shape)),
                 allowed=str(shape),

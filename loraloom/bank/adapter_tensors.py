@@ -1,4 +1,4 @@
-"""The tensors of an adapter by what they are part of: linears, norms, or rows of the embeddings."""
+"""The tensors of an adapter, sorted by where they belong: linears, norms, or rows of the embeddings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from loraloom.bank.trained_norms import ENDS
 
 
 class AdapterTensors(NamedTuple):
-    """An adapter's tensors by their names in the bank.
+    """The tensors of an adapter by their names in the bank.
 
     Args:
-        in_linears: A, B and the other tensors that its kind has in a linear.
+        in_linears: A, B and any other tensors that the adapter's kind has in a linear.
         norms: trained norms.
         rows: trained rows of the embeddings.
     """
@@ -26,7 +26,7 @@ class AdapterTensors(NamedTuple):
 
 
 def split_tensors(tensors: Mapping[str, Tensor]) -> AdapterTensors:
-    """Sort the tensors of an adapter into those of linears, of norms, and of rows of the embeddings."""
+    """Sort the tensors of an adapter by where they belong: linears, norms, or rows of the embeddings."""
     found = AdapterTensors({}, {}, {})
     for name, tensor in tensors.items():
         end = name.rpartition(".")[2]
@@ -36,5 +36,5 @@ def split_tensors(tensors: Mapping[str, Tensor]) -> AdapterTensors:
 
 
 def adapted_linears(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the linears that an adapter's tensors are in."""
+    """Return the names of the linears for which an adapter has tensors, sorted."""
     return sorted({name.rpartition(".")[0] for name in split_tensors(tensors).in_linears})

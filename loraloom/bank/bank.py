@@ -1,4 +1,4 @@
-"""The bank: attaches adapters to a frozen base, reads and drops them; `linear.py` computes with them."""
+"""The bank: it attaches adapters to a base, reads them and drops them; `linear.py` computes with them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class AdapterBank:
         with bank.rows(Rows(("narrow", None), (4, 4))):
             ...  # rows 0–3 are the adapter's, 4–7 the base's
 
-    A base has one user at a time: a second thread, a second bank with adapters, and rows within rows are
-    refused. Two banks on two bases are independent, whatever their threads. A thread that calls the model
-    outside of `rows` gets the base alone, whatever rows another thread has set.
+    A base has one user at a time: a second thread, a second bank with adapters, and a pass within a pass are
+    refused. Two banks on two bases are independent, on one thread or several. A thread that calls the model
+    outside of `rows` gets the base alone, even while another thread has a pass open.
 
     Args:
         base: its linears are wrapped while an adapter targets them, and restored afterwards.
@@ -71,7 +71,7 @@ class AdapterBank:
         return self._settings[slot]
 
     def targets_of(self, settings: LoraSettings) -> tuple[Target, ...]:
-        """Return the linears that these settings target; wrapped ones as the plain linears they were.
+        """Return the linears that these settings target, as the base's own modules even if they are wrapped.
 
         Raises:
             TargetError: a name matches nothing.
@@ -85,15 +85,15 @@ class AdapterBank:
     ) -> None:
         """Attach an adapter.
 
-        A fresh one starts as PEFT's does: A uniform in ±1/√in (the rule of He et al. with a = √5, the
-        default of `nn.Linear`), B zero, so that it adds nothing yet. A is a function of the seed and the
+        A fresh LoRA adapter starts as PEFT's does: A uniform in ±1/√in (the rule of He et al. with a = √5,
+        the default of `nn.Linear`), B zero, so that it adds nothing yet. A is a function of the seed and the
         module's name: other targets or adapters do not change it.
 
         Args:
-            slot: its name.
-            settings: rank, scale, dropout and targets.
-            seed: seed of its experiment.
-            tensors: its A and B, as from `tensors()`, instead of fresh ones.
+            slot: name of the adapter.
+            settings: settings of the adapter, which also determine its kind.
+            seed: seed of the adapter's experiment.
+            tensors: the adapter's tensors, as returned by `tensors`; None for a fresh adapter.
 
         Raises:
             TargetError: a target name matches nothing.
@@ -146,7 +146,8 @@ class AdapterBank:
     def parts(self, slot: str) -> dict[str, Update]:
         """Return an adapter's part in each linear it targets, by the linear's name, in the model's order.
 
-        A norm over gradients sums in this order, so it must not depend on when other adapters were attached.
+        The norm of the gradients is summed in this order, so the order must not depend on when other adapters
+        were attached.
         """
         wrapped = ((target.name, self._wrapped.get(target.name)) for target in self._available)
         return {name: linear.updates[slot] for name, linear in wrapped if linear and slot in linear.updates}
@@ -194,7 +195,7 @@ class AdapterBank:
 
     @torch.no_grad()
     def load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite an adapter with tensors as from `tensors()`.
+        """Overwrite the tensors of an adapter with others of the same names, as `tensors` returns them.
 
         Raises:
             AdapterError: tensors are missing, or do not belong to this adapter.
@@ -225,7 +226,7 @@ class AdapterBank:
         follows: AdapterPass | None = None,
         fused: FusedLinear | None = None,
     ) -> AbstractContextManager[AdapterPass]:
-        """Open a pass: until it is left, the rows of this thread's batches belong to these owners.
+        """Open a pass: inside the `with` block, the rows of this thread's batches belong to these owners.
 
         Args:
             rows, follows, fused: as in `open_pass`.
@@ -237,7 +238,7 @@ class AdapterBank:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Exclude other threads between passes too: for work that takes many passes or sets the base's mode.
+        """Reserve the base for this thread during work that takes several passes or sets the base's mode.
 
         Raises:
             BankError: another thread is using the base.
@@ -247,7 +248,7 @@ class AdapterBank:
 
     @contextmanager
     def plain_base(self) -> Iterator[Base]:
-        """Yield the base with its own linears in place, to read an adapter against them.
+        """Yield the base with its own modules put back, so that an adapter can be read for it.
 
         Raises:
             BankError: the base is in use.

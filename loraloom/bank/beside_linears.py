@@ -1,4 +1,4 @@
-"""What adapters train beside linears: embedding rows (`token_rows.py`), norms (`trained_norms.py`)."""
+"""What adapters train outside linears: embedding rows (`token_rows.py`) and norms (`trained_norms.py`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BesideLinears:
         self.tables, self.norms = TokenTables(base), TrainedNorms(base)
 
     def shapes(self, settings: LoraSettings) -> dict[str, tuple[int, ...]]:
-        """Return the names and shapes of the tensors that an adapter trains here.
+        """Return the names and shapes of the tensors that an adapter trains outside linears.
 
         Raises:
             TargetError: a name in `modules_to_save` matches nothing, or something that is not a norm.
@@ -35,28 +35,28 @@ class BesideLinears:
         return {**row_shapes(self.base, settings), **self.norms.shapes(settings)}
 
     def attach(self, slot: str, settings: LoraSettings, tensors: Mapping[str, Tensor] | None) -> None:
-        """Add what an adapter trains here, starting from its tensors if given, otherwise from the base."""
+        """Add an adapter's trained rows and norms, from `tensors` if these are given, else from the base."""
         self.tables.attach(slot, settings, tensors)
         self.norms.attach(slot, settings, tensors)
 
     def drop(self, slot: str) -> None:
-        """Remove what an adapter has here."""
+        """Remove the trained rows and norms of an adapter."""
         self.tables.drop(slot)
         self.norms.drop(slot)
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """Return what an adapter trains here, by name in `AdapterBank.tensors`."""
+        """Return the trained rows and norms of an adapter, by their names in `AdapterBank.tensors`."""
         return {**self.tables.parameters(slot), **self.norms.parameters(slot)}
 
     def groups(
         self, slot: str, settings: LoraSettings
     ) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """Return what an adapter trains here in groups that the optimizer treats alike."""
+        """Return the trained rows and norms of an adapter, in groups that the optimizer treats alike."""
         rows = self.tables.parameters(slot)
         return [*([(GROUP, rows)] if rows else []), *self.norms.groups(slot, settings)]
 
     def wrap(self) -> None:
-        """Put the replacements in place."""
+        """Replace the base's embeddings and norms by the modules that contain the adapters' own."""
         self.tables.wrap()
         self.norms.wrap()
 

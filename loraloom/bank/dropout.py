@@ -1,7 +1,7 @@
 """The frozen base's own dropout, drawn from each experiment's seed like all other randomness.
 
-It is off unless a recipe sets `training.base_dropout`. The stock Trainer trains with the dropout in the
-model's config, which readers of LoRA papers do not expect, and which `recipes/article.yaml` keeps.
+It is off unless a recipe sets `training.base_dropout`. The stock Trainer trains with the dropout of the
+model's config, which readers of LoRA papers do not expect; `recipes/article.yaml` keeps that dropout.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _DROPOUT_OF: WeakKeyDictionary[nn.Module, _AttentionDropout] = WeakKeyDictionary
 
 
 class BaseDropout(nn.Module):
-    """A replacement for an `nn.Dropout` of the base; without draws it does nothing.
+    """A replacement for an `nn.Dropout` of the base; it does nothing in a pass without draws.
 
     Args:
         p: dropout probability.
-        name: its path in the model.
+        name: path of the module in the model.
         side: side that the tokens of its input belong to.
-        is_in_layer: whether it is used once per pass.
+        is_in_layer: whether the module is part of a layer, and so is used only once per pass.
         current_pass: the current pass of the base.
     """
 
@@ -82,9 +82,10 @@ class BaseDropout(nn.Module):
         return x * torch.cat(masks)
 
     def _use(self, running: AdapterPass) -> str:
-        """Return the name to draw a mask for: a stack drops its embeddings and its output with one module.
+        """Return the name that a mask is drawn for: the module's path, with the number of the use if needed.
 
-        Modules of a layer are used once per pass, and again, with the same mask, if the layer is recomputed.
+        A stack uses one module twice, for its embeddings and for its output, and each use has a mask of its
+        own. A module of a layer is used once per pass; a recomputed layer uses it again, with the same mask.
         """
         return self.name if self.is_in_layer else f"{self.name}#{running.count_use(self.name)}"
 
@@ -96,7 +97,7 @@ def attention_mask(
 
     Args:
         sides: sides that the tokens of the queries and of the keys belong to.
-        like: [rows, heads, queries, keys].
+        like: the attention weights, [rows, heads, queries, keys].
 
     Returns:
         A mask of this shape: 0 or 1 / (1 - p); 0 if a query and a key belong to different examples.
@@ -121,8 +122,8 @@ def attention_mask(
 def base_dropout(base: Base, p: float) -> Any:
     """Apply dropout with probability `p` inside the base, in passes that have draws.
 
-    Source of the positions: transformers' T5, which drops embeddings, attention weights, feed-forward
-    activations and every sub-layer's output.
+    Dropout applies where transformers' T5 has it: to embeddings, attention weights, feed-forward activations
+    and the output of every sub-layer.
     """
     if p == 0:
         yield

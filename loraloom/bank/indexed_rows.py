@@ -1,4 +1,4 @@
-"""Ownership of the rows of a batch in any order, as requests to a server arrive."""
+"""The owner of each row of a batch, in any order, such as that in which requests reach a server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from loraloom.data.ownership import BASE
 
 @dataclass(frozen=True)
 class IndexedRows:
-    """An adapter for each row, in any order; the form for serving.
+    """The owner of each row of a batch, in any order, as serving needs it.
 
     Args:
-        slots: the adapter of each row.
+        slots: the adapter of each row; None for the base.
         expansion: as in `Rows`.
     """
 
@@ -26,10 +26,10 @@ class IndexedRows:
         return frozenset(slot for slot in self.slots if slot is not BASE)
 
     def spans(self, num_rows: int, module: str) -> tuple[list[int], list[Span]]:
-        """List the rows of a batch that have an adapter, and their owners.
+        """Return the rows of a batch that have an adapter, and the span of each adapter among them.
 
         Returns:
-            The rows, in the order of the adapters' names; and the span of each adapter among them.
+            The rows, sorted by the names of their adapters; and the spans, as indices into these rows.
         """
         factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
         assert num_rows == len(self.slots) * factor, (

@@ -1,7 +1,7 @@
-"""Positions of a batch's labels, padded to a rounded number; the host does not wait for the device.
+"""Positions of a batch's labels, padded to a rounded number, so that the host need not wait for the device.
 
 `objective.span_losses` finds the labels on the device, and the host must wait to learn how many there are.
-Here they are found before the batch is copied there, and padded to a rounded number.
+Here the labels are found on the host, before the batch is copied to the device.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LabelRows:
     Args:
         positions: int64 [n], in the flattened labels; 0 for padding.
         labels: int64 [n]; 0 for padding.
-        spans: int64 [n], the index of the span that each belongs to; for padding, the number of spans.
+        spans: int64 [n], the index of the span of each label; for padding, the number of spans.
         places: int64 [rows · len], the index of each position in `positions`; -1 if it has no label.
     """
 
@@ -46,7 +46,7 @@ def rounded(num_labels: int) -> int:
 
 
 def find_label_rows(batch: Batch) -> LabelRows:
-    """Find the positions of the labels of a batch, on the processor."""
+    """Find the positions of the labels of a batch, on the CPU."""
     labels = batch.labels.reshape(-1)
     found = (labels != IGNORED).nonzero()[:, 0]
     num, num_spans = len(found), len(batch.num_labels)
@@ -61,7 +61,7 @@ def find_label_rows(batch: Batch) -> LabelRows:
 
 
 class _Take(torch.autograd.Function):
-    """States at label positions; its backward pass gathers too, so that it is deterministic."""
+    """The states at label positions, with a backward pass that gathers too and so is deterministic."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, positions: Tensor, places: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class _Take(torch.autograd.Function):
 
 
 def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
-    """Compute the summed loss of each span, float32 [spans], as `objective.span_losses` without smoothing.
+    """Compute the summed loss of each span, float32 [spans], like `objective.span_losses` without smoothing.
 
     Args:
         base: the base, with the adapters attached.

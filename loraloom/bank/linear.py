@@ -26,14 +26,14 @@ from loraloom.text.message import Message
 
 
 class BankLinear(nn.Module):
-    """A replacement for a linear of the base: the linear, plus each row's own adapter.
+    """A replacement for a linear of the base: its output, plus what each row's own adapter adds.
 
     Outside of `bank.rows(...)`, and for rows of the base, it computes the linear alone.
 
     Args:
-        base: the frozen linear; it owns its weights, this module owns none.
-        name: its path in the model; the random numbers of its adapters are functions of it.
-        sides: for each time that a pass uses it, the side that its input tokens belong to.
+        base: the frozen linear, which owns its weights; this module owns none.
+        name: path of the linear in the model; the random numbers of its adapters are functions of this path.
+        sides: for each use of the linear in a pass, the side that the input tokens belong to.
         current_pass: the current pass of the base.
     """
 
@@ -148,7 +148,7 @@ class AdapterPass:
         return self._num_uses[module] - 1
 
     def _add(self, linear: BankLinear, x: Tensor, y: Tensor | None, spans: Sequence[Span]) -> Tensor:
-        """Return y, or the linear's output if it is None, plus what the adapters of these spans add."""
+        """Return y plus what the adapters of these spans add; without y, start from the linear's output."""
         refresh(linear.stacks, self.rows.owners, only_if_changed=True)  # after a step within a pass
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
@@ -193,20 +193,20 @@ def open_pass(
     follows: AdapterPass | None = None,
     fused: FusedLinear | None = None,
 ) -> Iterator[AdapterPass]:
-    """Open a pass: until it is left, the rows of this thread's batches belong to these owners.
+    """Open a pass: inside the `with` block, the rows of this thread's batches belong to these owners.
 
-    The backward pass belongs inside too, because it may recompute activations.
+    The backward pass belongs inside the block too, because it may recompute activations.
 
     Args:
         base: the base, with the adapters attached.
-        wrapped: its linears that adapters target, by name.
+        wrapped: the base's linears that adapters target, by name.
         slots: the adapters.
         rows: the owner of each row of a batch.
-        follows: an earlier pass since which no adapter has changed, such as that of the previous token.
+        follows: an earlier pass, such as that of the previous token, if no adapter has changed since.
         fused: computes the linears; None if each is computed by its own stacks.
 
     Raises:
-        BankError: an owner has no adapter here, another thread is using the base, or a pass is open
+        BankError: an owner is not in this bank, another thread is using the base, or a pass is open
             already.
     """
     unknown = rows.owners - set(slots)

@@ -1,8 +1,8 @@
-"""W + ΔW: merging of an adapter into the weights, verified linear by linear.
+"""W + ΔW: merging an adapter into the weights, verified linear by linear.
 
 A product with random signs x verifies W' = W + ΔW without a second copy of either: for an error
 E = W' - W - ΔW, the expectation of ‖E x‖² is ‖E‖² (Hutchinson, 1989; the check of a product is
-Freivalds', 1977). So it detects a missing ΔW even if the logits are too coarse to show it.
+Freivalds', 1977). So a missing ΔW is detected even if the logits are too coarse to show it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MergeReport:
     Args:
         modules: the linears that changed, by name.
         replaced: vectors of norms that were replaced.
-        update_norm: the Frobenius norm ‖ΔW‖ over all that changed.
+        update_norm: the Frobenius norm ‖ΔW‖ over all weights that changed.
         largest_error: largest error of a merged linear relative to its weights, in steps of float32.
     """
 
@@ -118,7 +118,7 @@ def random_signs(linear: FrozenLinear) -> Tensor:
 
 
 def times(weight: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply a weight [out, in] by vectors [in, n], float64 [out, n], a few of its rows at a time."""
+    """Multiply a weight [out, in] by vectors [in, n], float64 [out, n], a few rows of it at a time."""
     rows = max(1, WEIGHTS_TOGETHER // weight.shape[1])
     return torch.cat([part.double() @ vectors for part in weight.split(rows)])
 
@@ -159,7 +159,7 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
 
     Returns:
         The change of the merged weights by rounding, relative to the change by the adapter,
-        ‖rounding‖ / ‖ΔW‖: above 1, the adapter is mostly lost; 0 if it changes nothing.
+        ‖rounding‖ / ‖ΔW‖: above 1, the adapter is mostly lost; 0 if the adapter changes nothing.
     """
     changed = [*(linear.dense() for linear in merged.modules.values()), *merged.replaced]
     ours = {tensor.data_ptr() for tensor in changed}

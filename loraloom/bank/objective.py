@@ -59,7 +59,7 @@ def span_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ())
 
 
 def example_losses(base: Base, batch: Batch) -> list[Tensor]:
-    """Compute the summed loss of each example: for each span float32 [examples], in `SlotExamples` order."""
+    """Compute the summed loss of each example: a float32 [examples] per span, in `SlotExamples` order."""
     positions, losses = _label_losses(base, batch)
     by_position = losses.new_zeros(batch.labels.numel())
     by_position[positions] = losses

@@ -1,7 +1,8 @@
 """The base that an adapter was made for, identified by fingerprint, name and layers.
 
 PEFT loads an adapter onto any base whose linears have the same names and shapes, and so does the bank. Only
-our own folders contain a fingerprint of the weights; others have a name, which may be a path elsewhere.
+LoRALoom's folders contain a fingerprint of the base's weights. Others only name the base, and the name may
+be a path on another machine.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> Non
     ):
         if origin.get(key, own) != own:
             raise AdapterError(
-                Message("was trained on {what}", what=what),
+                Message("the adapter was trained on {what}", what=what),
                 where=where,
                 found=f"{origin.get('base')} {str(origin[key])[:12]}",
                 allowed=f"{portable_name(base.name)} {own[:12]}",
-                fix=Message("Use it with the base that it was trained on."),
+                fix=Message("Use the adapter with the base that it was trained on."),
             )
 
 
@@ -89,7 +90,7 @@ def unverified(
 
 
 def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str]:
-    """Return a note if an adapter has fewer layers, which a list of full paths (all-linear) does not show."""
+    """Return a note if an adapter lacks layers of the base; a list of full paths (all-linear) hides this."""
     own = num_layers(modules)
     has = num_layers(target.name for target in linears(base.model, base.family))
     if all(count == has.get(stack) for stack, count in own.items()):
@@ -97,8 +98,8 @@ def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str
     counted, ours = _counted(own, has)
     return [
         Message(
-            "{where} has tensors for {counted} layers, but this base has {ours}; this is correct "
-            "if layers were left out, and wrong if it was made for a smaller model",
+            "{where} has tensors for {counted} layers, but this base has {ours}; this is correct if "
+            "layers were left out on purpose, but wrong if the adapter was made for a smaller model",
             where=where,
             counted=counted,
             ours=ours,
@@ -203,7 +204,7 @@ def num_layers(modules: Iterable[str]) -> dict[str, int]:
 def _made_for_others(
     config: Mapping[str, Any], own: Mapping[str, int], has: Mapping[str, int], where: str
 ) -> AdapterError:
-    """Return the error for an adapter of a model with a different number of layers."""
+    """Return the error for an adapter that was made for a model with a different number of layers."""
     targets = config.get("target_modules")
     may_skip = config.get("layers_to_transform") is not None or (
         isinstance(targets, str) and targets != ALL_LINEAR
@@ -214,15 +215,17 @@ def _made_for_others(
     return AdapterError(
         (
             Message(
-                "was made for a model with at least {counted} layers; this base has {ours}",
+                "the adapter was made for a model with at least {counted} layers; this base has {ours}",
                 counted=counted,
                 ours=ours,
             )
             if may_skip
             else Message(
-                "was made for a model with {counted} layers; this base has {ours}", counted=counted, ours=ours
+                "the adapter was made for a model with {counted} layers; this base has {ours}",
+                counted=counted,
+                ours=ours,
             )
         ),
         where=where,
-        fix=Message("Use it with the base that it was trained on{model}.", model=model),
+        fix=Message("Use the adapter with the base that it was trained on{model}.", model=model),
     )

@@ -37,7 +37,7 @@ UNSUPPORTED: dict[str, object] = {
 # Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
 MERGED_BY_PEFT = {"bias"}
 MERGE_WITH_PEFT = Message(
-    "Merge it with PEFT: PeftModel.from_pretrained(model, "
+    "Merge the adapter with PEFT: PeftModel.from_pretrained(model, "
     "ADAPTER).merge_and_unload().save_pretrained(FOLDER), copy the base's tokenizer files into "
     "FOLDER, and set model_name_or_path: FOLDER"
 )
@@ -110,7 +110,7 @@ def config_values(
 
 
 def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
-    """Refuse an adapter that is not of a known kind on plain linears.
+    """Refuse an adapter of an unknown kind, or with features that the bank does not support.
 
     Returns:
         The kind of the adapter.
@@ -122,7 +122,7 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     if kind is None:
         found = str(config.get("peft_type"))[:40]
         raise AdapterError(
-            Message("is not a LoRA adapter, nor of a kind that can be read as one"),
+            Message("this is not a LoRA adapter, nor an adapter of a kind that can be read as LoRA"),
             where=where,
             found=found,
             allowed=", ".join(("LORA", *CONVERTED)),
@@ -130,7 +130,7 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
             raise AdapterError(
-                Message("uses `{key}`, which LoRALoom does not support", key=key),
+                Message("the adapter uses `{key}`, which LoRALoom does not support", key=key),
                 where=where,
                 fix=MERGE_WITH_PEFT if key in MERGED_BY_PEFT else "",
             )
@@ -141,25 +141,27 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
         written = config.get("peft_version")
         raise AdapterError(
             Message(
-                "sets {unknown}, which is unknown and may change what the adapter computes",
+                "the configuration sets {unknown}, which is unknown and may change what the adapter computes",
                 unknown=quoted(unknown[0]),
             ),
             where=where,
             found=Message("written by PEFT {written}", written=str(written)[:20]) if written else "",
             fix=Message(
-                "A newer version of LoRALoom may support it; otherwise remove it from adapter_config.json."
+                "A newer version of LoRALoom may support this key; otherwise remove the key from "
+                "adapter_config.json."
             ),
         )
     if str(config.get("init_lora_weights")).lower().startswith(INITS_THAT_MOVE_THE_BASE):
         raise AdapterError(
-            Message("its training changed the base's own weights at the start"),
+            Message("the adapter's training changed the base's own weights at the start"),
             where=where,
             found=Message(
                 "init_lora_weights: {init_lora_weights}",
                 init_lora_weights=str(config["init_lora_weights"])[:40],
             ),
             fix=Message(
-                "Convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…)."
+                "Convert the adapter with PEFT: "
+                "save_pretrained(…, path_initial_model_for_weight_conversion=…)."
             ),
         )
     return kind

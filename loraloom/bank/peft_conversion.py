@@ -1,8 +1,8 @@
 """Adapters of PEFT's other kinds, read as the LoRA adapter whose ΔW is the same: LoHa, LoKr, VeRA, ….
 
-PEFT computes the ΔW of each linear, whose singular value decomposition gives a product B A. PEFT's own
-`convert_to_lora` is meant for an approximation: it takes one rank for all linears, or a share of the energy,
-which in float32 ends at singular values of about 3e-4 of the largest. Here every singular value
+PEFT computes the ΔW of each linear, and its singular value decomposition gives a product B A. PEFT's own
+`convert_to_lora` is meant for an approximation: it keeps one rank for all linears, or a share of the energy,
+which in float32 cannot reach singular values below about 3e-4 of the largest. Here every singular value
 larger than rounding errors is kept, so each linear has the rank of its ΔW: up to r² for LoHa, the full rank
 for FourierFT.
 
@@ -76,23 +76,23 @@ def check_not_converted(folder: Path) -> None:
     """Refuse an adapter that is read as LoRA, for a base that does not fit in memory.
 
     Raises:
-        AdapterError: reading it as LoRA requires ΔW of all linears, which take as much memory as the weights.
+        AdapterError: the adapter is of such a kind; ΔW of all linears takes as much memory as the weights.
     """
     kind = read_json(folder / CONFIG, str(folder)).get("peft_type")
     if kind in CONVERTED:
         raise AdapterError(
             Message(
-                "an adapter of kind {kind} is read as LoRA, for which ΔW of all linears must be in memory, "
-                "so it cannot be merged shard by shard",
+                "an adapter of kind {kind} cannot be merged shard by shard, because reading it as LoRA "
+                "requires ΔW of all linears in memory",
                 kind=str(kind),
             ),
             where=str(folder),
-            fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),
+            fix=Message("Merge it in memory with --whole-base, on a machine that has enough memory."),
         )
 
 
 def check_other_kind(config: Mapping[str, Any], where: str) -> None:
-    """Refuse configurations that PEFT would interpret differently from how they are written.
+    """Refuse a configuration of another kind that PEFT would misread, or could not read safely.
 
     Raises:
         AdapterError: PEFT does not know the kind, or the file has unknown keys, trains more than ΔW, or has
@@ -105,18 +105,21 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
         if key not in known and value not in (None, False, {}, []):
             raise AdapterError(
                 Message(
-                    "sets {unknown}, which is unknown and may change what the adapter computes",
+                    "the configuration sets {unknown}, which is unknown and may change what the adapter "
+                    "computes",
                     unknown=quoted(key),
                 ),
                 where=where,
             )
         if (key == "modules_to_save" and value) or (key == "bias" and value not in (None, "none")):
-            raise AdapterError(Message("uses `{key}`, which LoRALoom does not support", key=key), where=where)
+            raise AdapterError(
+                Message("the adapter uses `{key}`, which LoRALoom does not support", key=key), where=where
+            )
         patterns = value if isinstance(value, dict) and key.endswith("_pattern") else {}
         expressions = [name for name in patterns if not PLAIN_KEY.fullmatch(name)]
         if expressions and key not in DECIDED_HERE:
             raise AdapterError(
-                Message("uses `{key}`, which LoRALoom does not support", key=key),
+                Message("the adapter uses `{key}`, which LoRALoom does not support", key=key),
                 where=where,
                 found=shown_value(expressions[0]),
             )
@@ -130,7 +133,7 @@ def check_other_kind(config: Mapping[str, Any], where: str) -> None:
 
 def _invalid(key: str, size: int, where: str) -> AdapterError:
     return AdapterError(
-        Message("its configuration is invalid: `{key}`", key=key), where=where, found=str(size)
+        Message("the adapter's configuration is invalid: `{key}`", key=key), where=where, found=str(size)
     )
 
 
@@ -141,12 +144,12 @@ def read_as_lora(
 
     Args:
         config: adapter_config.json, already checked.
-        tensors: tensors of the file, by the names there.
-        base: the base that it belongs to, with its own linears.
+        tensors: the adapter's tensors, by their names in the file.
+        base: the base of the adapter, with its own linears in place.
         where: the adapter's folder, for messages.
 
     Returns:
-        Settings with a rank for each linear, tensors as from `AdapterBank.tensors`, and notes.
+        Settings with a rank for each linear, tensors as `AdapterBank.tensors` returns them, and notes.
 
     Raises:
         AdapterError: the adapter names no linear of the base, or lacks tensors.
@@ -161,7 +164,9 @@ def read_as_lora(
         factors = {name: _factors(delta) for name, delta in deltas.items()}
     except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise AdapterError(
-            Message("PEFT cannot load it on this base"), where=where, found=str(error).split("\n")[0][:200]
+            Message("PEFT cannot load the adapter on this base"),
+            where=where,
+            found=str(error).split("\n")[0][:200],
         ) from None
     found: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
@@ -180,7 +185,8 @@ def read_as_lora(
         alpha_pattern={key: float(r) for key, r in own.items()},
     )
     note = Message(
-        "{where}: an adapter of kind {kind}, read as LoRA with the same ΔW, of rank {smallest} to {largest}",
+        "{where}: this adapter of kind {kind} is read as LoRA with the same ΔW, with ranks from "
+        "{smallest} to {largest}",
         where=where,
         kind=str(config["peft_type"]),
         smallest=min(ranks.values()),
@@ -191,7 +197,7 @@ def read_as_lora(
 
 @torch.no_grad()
 def _factors(delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Return A [r, in] and B [out, r] with B A = ΔW up to rounding, of the smallest r, at least 1."""
+    """Return A [r, in] and B [out, r] with the smallest r ≥ 1 for which B A is ΔW up to rounding."""
     U, S, Vh = torch.linalg.svd(delta.double(), full_matrices=False)
     r = max(1, int((SMALLEST_SHARE * S[0] < S).sum()))
     root = S[:r].sqrt()
@@ -207,7 +213,7 @@ def _config_class(config: Mapping[str, Any], where: str) -> Any:
             Message("the installed PEFT does not know this kind of adapter"),
             where=where,
             found=str(config["peft_type"]),
-            fix=Message("Install a newer one: pip install --upgrade peft"),
+            fix=Message("Install a newer PEFT: pip install --upgrade peft"),
         )
     return found
 
@@ -217,7 +223,8 @@ def _deltas(
 ) -> dict[str, Tensor]:
     """Return ΔW of each linear, [out, in], as PEFT computes it.
 
-    PEFT wraps linears of a model that has these alone, because the base may be in use.
+    PEFT wraps the linears of the model that it is given. So it gets a model of these linears alone, because
+    the base may be in use.
     """
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -234,7 +241,7 @@ def _deltas(
     if missing or surplus:
         raise AdapterError(
             Message(
-                "its tensors are not those that its configuration describes: {num_missing} are missing, and "
+                "the adapter's tensors do not match its configuration: {num_missing} are missing, and "
                 "{num_surplus} do not belong to it",
                 num_missing=len(missing),
                 num_surplus=len(surplus),

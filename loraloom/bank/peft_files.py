@@ -21,8 +21,8 @@ SHOWN_SUBFOLDERS = 5
 def check_place(folder: Path) -> None:
     """Refuse a folder that does not exist, or whose adapters are in subfolders, which the message names.
 
-    PEFT saves an adapter that is not named `default` in a subfolder of that name, and Trainers save
-    checkpoints in theirs; our runs store adapters in `adapters/`.
+    PEFT saves an adapter that is not named `default` in a subfolder of that name, Trainers save checkpoints
+    in subfolders, and LoRALoom's runs store their adapters in `adapters/`.
 
     Raises:
         AdapterError: the folder does not exist, or only its subfolders contain adapters.
@@ -43,7 +43,7 @@ def check_place(folder: Path) -> None:
         names = [str(each.relative_to(folder)) for each in below]
         raise AdapterError(
             Message(
-                "has no {config}, but there is one in {num_names} of its subfolders",
+                "the folder has no {config}, but there is one in {num_names} of its subfolders",
                 config=CONFIG,
                 num_names=len(names),
             ),
@@ -67,7 +67,7 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdapterError(
-            Message("has no {name}", name=path.name),
+            Message("the folder has no {name}", name=path.name),
             where=where,
             fix=Message("Give the path of an adapter folder."),
         ) from None
@@ -89,7 +89,7 @@ def read_weights(path: Path, where: str) -> dict[str, Tensor]:
     if not path.is_file():
         pickled = (path.parent / "adapter_model.bin").is_file()
         raise AdapterError(
-            Message("has no {name}", name=path.name),
+            Message("the folder has no {name}", name=path.name),
             where=where,
             found=Message("adapter_model.bin, a pickle, which is not loaded") if pickled else "",
         )
@@ -101,5 +101,7 @@ def read_weights(path: Path, where: str) -> dict[str, Tensor]:
         ) from None
     for name, tensor in raw.items():
         if not torch.isfinite(tensor).all():
-            raise AdapterError(Message("contains NaN or infinite values"), where=where, found=name)
+            raise AdapterError(
+                Message("the adapter contains NaN or infinite values"), where=where, found=name
+            )
     return raw

@@ -2,7 +2,7 @@
 
 adapter_config.json        PEFT's LoraConfig
 adapter_model.safetensors  base_model.model.<module>.lora_A.weight [r, in], … lora_B.weight [out, r]
-loraloom.json              the base and tokenizer it was trained with; PEFT ignores this file
+loraloom.json              the base and tokenizer of the training; PEFT ignores this file
 README.md                  the adapter's model card, if any
 """
 
@@ -54,8 +54,9 @@ README = "README.md"
 # PEFT saves these completely if the vocabulary was resized (measured: peft 0.21 merges them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
 _RESIZED = Message(
-    "The vocabulary of its base was resized before training. Load and resize that base in the "
-    "same way, as `model`, with the tokenizer of that training. {merge_with_peft}",
+    "The base's vocabulary was resized before the adapter was trained. Load that base, resize its "
+    "vocabulary in the same way, and use it as `model`, with the tokenizer of that training. "
+    "{merge_with_peft}",
     merge_with_peft=MERGE_WITH_PEFT,
 )
 
@@ -69,7 +70,7 @@ class Adapter:
         settings: rank, scale, dropout; `target_modules` lists the adapted modules by full path.
         tensors: tensors as returned by `AdapterBank.tensors`.
         origin: contents of loraloom.json, or {} for a folder written by PEFT.
-        notes: what users should know about it on this base.
+        notes: what users should know about the adapter on this base.
     """
 
     folder: Path
@@ -92,9 +93,9 @@ def write_adapter(
     """Write an adapter that PEFT 0.10 and newer load with `from_pretrained`, completely or not at all.
 
     Args:
-        folder: replaced if it exists.
-        base: the base it was trained on.
-        settings, tensors: those in the bank.
+        folder: the folder to write, replaced if it exists.
+        base: the base that the adapter was trained on.
+        settings, tensors: settings and tensors of the adapter in the bank.
         available: every linear of the base, to find the shortest target list.
         origin: additional contents of loraloom.json.
         card: the README.md, if any.
@@ -137,7 +138,7 @@ def write_adapter(
 
 
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
-    """Return settings and tensors of an adapter as `read_adapter` reads them without a base."""
+    """Return settings and tensors of an adapter as `read_adapter` without a base would read them."""
     in_linears, norms, rows = split_tensors(tensors)
     settings, in_files = kind_of(settings).in_peft(settings, in_linears)
     found = {_in_bank(name): tensor for name, tensor in in_files.items()} | norms
@@ -145,7 +146,7 @@ def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[Lora
 
 
 def _in_bank(name: str) -> str:
-    """Return the bank's name of a tensor in a file."""
+    """Return the name that a tensor of an adapter's file has in the bank."""
     if name.endswith(f".{BIAS_IN_FILES}"):
         return name.removesuffix(BIAS_IN_FILES) + BIAS
     return name.removesuffix(".weight")
@@ -155,9 +156,9 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     """Read an adapter written by LoRALoom or PEFT.
 
     Args:
-        folder: contains adapter_config.json and adapter_model.safetensors.
-        base: verified against the fingerprints stored with the adapter, if any. Without it, an adapter of
-            another kind than LoRA is only checked, because its form as LoRA may depend on the base.
+        folder: the adapter's folder, with adapter_config.json and adapter_model.safetensors.
+        base: the base, verified against the fingerprints stored with the adapter, if any. Without a base, an
+            adapter that must be converted to LoRA is only checked, because its ΔW may depend on the base.
 
     Raises:
         AdapterError: the adapter is missing, damaged, of an unsupported kind, or belongs to another base.
@@ -177,7 +178,9 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     except KeyError as error:
         raise AdapterError(
             Message(
-                "its configuration is invalid: {config} lacks `{args}`", config=CONFIG, args=error.args[0]
+                "the adapter's configuration is invalid: {config} lacks `{args}`",
+                config=CONFIG,
+                args=error.args[0],
             ),
             where=where,
         ) from None
@@ -185,7 +188,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         raise AdapterError(
             Problem(
                 Message(
-                    "its configuration is invalid: `{map}` of {config}",
+                    "the adapter's configuration is invalid: `{map}` of {config}",
                     map=".".join(map(str, detail["loc"])),
                     config=CONFIG,
                 ),
@@ -197,7 +200,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         ) from None
     except ValueError as error:
         raise AdapterError(
-            Message("its configuration is invalid"), where=where, found=one_line(error)
+            Message("the adapter's configuration is invalid"), where=where, found=one_line(error)
         ) from None
     origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
@@ -213,7 +216,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
 
 
 def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, where: str) -> Adapter:
-    """Read an adapter of a kind that is not trained here, as LoRA; without a base, only check its files."""
+    """Convert an adapter of another kind to LoRA; without a base, only check its files."""
     check_other_kind(config, where)
     raw = read_weights(folder / WEIGHTS, where)
     origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
@@ -228,7 +231,10 @@ def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, wh
 def _read_tensors(
     path: Path, ends: Sequence[str], to_save: Sequence[str], where: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Return tensors in linears and norms, by their names in the bank; trained rows by those in the file."""
+    """Return the tensors in linears, those in norms, and the trained rows.
+
+    The first two have their names in the bank; trained rows have those in the file, without PEFT's prefix.
+    """
     raw = read_weights(path, where)
     norms = take_norms(to_save, raw, where)
     rows = {name: raw.pop(name) for name in list(raw) if name.endswith(f".{ROWS_IN_FILES}")}
@@ -237,14 +243,16 @@ def _read_tensors(
         bare = _in_bank(name.removeprefix(PREFIX))
         if not name.startswith(PREFIX) or bare.rpartition(".")[2] not in ends:
             raise AdapterError(
-                Message("contains a tensor that is not part of a LoRA adapter"),
+                Message("the file contains a tensor that is not part of a LoRA adapter"),
                 where=where,
                 found=name,
                 fix=_RESIZED if bare.rpartition(".")[2] in EMBEDDINGS_SAVED else "",
             )
         if not tensor.is_floating_point():
             raise AdapterError(
-                Message("contains {dtype} values instead of floating-point values", dtype=tensor.dtype),
+                Message(
+                    "the adapter contains {dtype} values instead of floating-point values", dtype=tensor.dtype
+                ),
                 where=where,
                 found=name,
             )
@@ -256,12 +264,12 @@ def _read_tensors(
             Message("{num_halves} modules lack their A or their B", num_halves=len(halves))
             if halves and len(ends) == 2
             else Message(
-                "{num_halves} modules lack one of their tensors {ends}",
+                "{num_halves} modules lack one of their tensors ({ends})",
                 num_halves=len(halves),
                 ends=", ".join(ends),
             )
             if halves
-            else Message("contains no tensors"),
+            else Message("the adapter contains no tensors"),
             where=where,
             found=", ".join(sorted(halves)[:3]),
         )

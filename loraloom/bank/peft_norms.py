@@ -1,7 +1,7 @@
 """Trained norms in an adapter's folder: `modules_to_save` and its tensors.
 
-PEFT's model calls a copy `<norm>.modules_to_save.<adapter>.weight`, and its files `<norm>.weight`, with the
-prefix that all tensors have.
+A copy is named `<norm>.modules_to_save.<adapter>.weight` in PEFT's model, and `<norm>.weight` in its files,
+after the prefix that all tensors have.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def names_to_save(config: Mapping[str, Any], where: str) -> list[str]:
     """
     names = config.get("modules_to_save") or []
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise AdapterError(Message("its modules_to_save is not a list of names"), where=where)
+        raise AdapterError(Message("the adapter's `modules_to_save` is not a list of names"), where=where)
     for name in names:
         if not is_norm_name(name):
             raise _whole_module(name, where)
@@ -48,7 +48,7 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
         where: the adapter's folder, for messages.
 
     Raises:
-        AdapterError: a tensor of such a module is not a vector, or not of floating-point values.
+        AdapterError: a tensor of such a norm is not a vector, or does not have floating-point values.
     """
     found, wanted = {}, set(names)
     for name in list(raw) if names else ():
@@ -60,7 +60,9 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
             raise _whole_module(module, where)
         if not tensor.is_floating_point():
             raise AdapterError(
-                Message("contains {dtype} values instead of floating-point values", dtype=tensor.dtype),
+                Message(
+                    "the adapter contains {dtype} values instead of floating-point values", dtype=tensor.dtype
+                ),
                 where=where,
                 found=printable(name),
             )
@@ -69,7 +71,7 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
 
 
 def norms_of_images(names: Sequence[str], base: Base) -> dict[str, Tensor]:
-    """Return the base's vectors of norms that PEFT finds by these names, but that no text passes through.
+    """Return the base's vectors of the norms that match these names but that no text passes through.
 
     PEFT requires them in the file of an adapter that has these names; their values are unchanged.
     """
@@ -84,16 +86,18 @@ def norms_of_images(names: Sequence[str], base: Base) -> dict[str, Tensor]:
 def without_norms_of_images(
     names: Sequence[str], norms: Mapping[str, Tensor], base: Base, where: str
 ) -> dict[str, Tensor]:
-    """Return the trained norms of a file that text passes through.
+    """Return those trained norms of an adapter that text passes through.
 
     Raises:
-        AdapterError: the other norms differ from those of the base.
+        AdapterError: one of the other norms differs from the base's.
     """
     of_images = norms_of_images(names, base)
     for name, vector in of_images.items():
         if name in norms and not torch.equal(norms[name].to(vector), vector):
             raise AdapterError(
-                Message("changes a norm of the part that reads images, which LoRALoom does not use"),
+                Message(
+                    "the adapter changes a norm of the part that reads images, which LoRALoom does not use"
+                ),
                 where=where,
                 found=printable(name),
                 fix=MERGE_WITH_PEFT,
@@ -102,7 +106,7 @@ def without_norms_of_images(
 
 
 def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, where: str) -> list[str]:
-    """Check that an adapter has all norms that it names on this base, and no others.
+    """Check that an adapter has vectors for exactly the norms of this base that it names.
 
     Returns:
         The names that match something; PEFT ignores others.
@@ -119,16 +123,16 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
     if missing := wanted - norms.keys():
         raise AdapterError(
             Message(
-                "lacks {num_missing} tensors of norms that its modules_to_save names",
+                "the adapter lacks {num_missing} tensors of norms that its `modules_to_save` names",
                 num_missing=len(missing),
             ),
             where=where,
-            found=Message("nothing for {lacking}", lacking=min(missing)),
+            found=Message("no tensors for {lacking}", lacking=min(missing)),
             fix=Message("The folder is incomplete; copy it again."),
         )
     if surplus := norms.keys() - wanted:
         raise AdapterError(
-            Message("has tensors of norms that this base does not have"),
+            Message("the adapter has tensors of norms that this base does not have"),
             where=where,
             found=printable(min(surplus)),
         )
@@ -141,12 +145,15 @@ def _whole_module(name: str, where: str) -> AdapterError:
     if name.rpartition(".")[2] in EMBEDDINGS:
         # Measured with peft 0.21: the merged model's tied copies are not the trained ones.
         fix = Message(
-            "PEFT does not merge {embeddings} correctly in this family either; train without it, and train "
-            "added tokens with trainable_token_indices",
+            "PEFT does not merge {embeddings} correctly in this family either. Train an adapter without "
+            "it, and train added tokens with trainable_token_indices.",
             embeddings=printable(name),
         )
     return AdapterError(
-        Message("uses `modules_to_save` for {name}; LoRALoom supports it for norms only", name=quoted(name)),
+        Message(
+            "the adapter uses `modules_to_save` for {name}; LoRALoom supports it for norms only",
+            name=quoted(name),
+        ),
         where=where,
         fix=fix,
     )

@@ -1,4 +1,4 @@
-"""rank_pattern and alpha_pattern in adapter_config.json, whose order PEFT does not keep.
+"""rank_pattern and alpha_pattern in adapter_config.json: PEFT does not keep the order of their keys.
 
 The first key that matches a module counts, and PEFT writes keys in alphabetical order: of two keys that match
 the same module, a different one may count after saving (findings/peft_sorts_patterns.sh).
@@ -38,7 +38,7 @@ def written_patterns(settings: LoraSettings, modules: Sequence[str]) -> dict[str
 
 
 def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str) -> dict[str, Any]:
-    """Read the patterns of an adapter as one entry for each module that they concern.
+    """Read the patterns of an adapter, with one entry for each module that they match.
 
     Args:
         config: its adapter_config.json, whose regular expressions are not trusted.
@@ -46,7 +46,7 @@ def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str
         where: its folder, for messages.
 
     Returns:
-        For `rank_pattern` and `alpha_pattern`, a dict from a module's name, escaped, to its value.
+        For `rank_pattern` and `alpha_pattern`, a dict from the escaped name of a module to its value.
 
     Raises:
         AdapterError: a pattern is not a mapping, or a key is invalid or takes too long to match.
@@ -55,7 +55,7 @@ def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str
     for name in PATTERNS:
         pattern = config.get(name) or {}
         if not isinstance(pattern, dict):
-            raise AdapterError(Message("its {name} is not a mapping", name=name), where=where)
+            raise AdapterError(Message("the adapter's `{name}` is not a mapping", name=name), where=where)
         exact: dict[str, Any] = {}
         for key, value in pattern.items():
             for module in match_untrusted(rf"(.*\.)?({key})", modules, name, where):

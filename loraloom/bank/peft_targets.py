@@ -1,8 +1,8 @@
 """The linears that an adapter_config.json names, as PEFT finds them, and their tensors.
 
-PEFT adapts what its target_modules match and ignores names that match nothing: such a name next to others
-is saved in the list, but no tensor belongs to it. So a name without a match is a note; a matched linear
-without tensors, which PEFT would leave at zero, means an incomplete folder.
+PEFT adapts the linears that target_modules match, and ignores a name that matches nothing: it saves the name
+in the list, but no tensors for it. So a name without a match is reported as a note. A matched linear without
+tensors, whose B PEFT would leave at zero, means that the folder is incomplete.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ModuleSelection:
     """The modules that a configuration names.
 
     Args:
-        modules: linears of the base.
+        modules: names of linears of the base.
         unmatched: names in `target_modules` that match no linear.
     """
 
@@ -52,7 +52,7 @@ def check_complete(
         where: the adapter's folder, for messages.
 
     Returns:
-        Notes: names in its list that match nothing.
+        Notes on names in target_modules that match nothing.
 
     Raises:
         AdapterError: the adapter was made for a model with different layers, named modules lack tensors, or
@@ -68,18 +68,18 @@ def check_complete(
         check_not_shallower(config, own, lacking, available, where)
         raise AdapterError(
             Message(
-                "lacks the tensors of {num_lacking} modules that its target_modules names",
+                "the adapter lacks the tensors of {num_lacking} modules that its `target_modules` names",
                 num_lacking=len(lacking),
             ),
             where=where,
-            found=Message("nothing for {lacking}", lacking=min(lacking)),
+            found=Message("no tensors for {lacking}", lacking=min(lacking)),
             fix=Message("The folder is incomplete; copy it again."),
         )
     if surplus := (own & set(available)) - named.modules:
         raise AdapterError(
             Message(
-                "has tensors for {num_surplus} modules that its adapter_config.json does not name, "
-                "which PEFT would silently ignore",
+                "the adapter has tensors for {num_surplus} modules that its adapter_config.json does not "
+                "name; PEFT would silently ignore them",
                 num_surplus=len(surplus),
             ),
             where=where,
@@ -96,8 +96,8 @@ def check_complete(
     )
     return [
         Message(
-            "{where}: {shown}{more} in its target_modules matches no linear of this base, so the "
-            "adapter has no tensors for it and adapts {num_own} of {num_available} linears",
+            "{where}: no linear of this base matches {shown}{more} in the adapter's `target_modules`, so the "
+            "adapter has no corresponding tensors and adapts {num_own} of {num_available} linears",
             where=where,
             shown=shown,
             more=more,
@@ -123,8 +123,8 @@ def _check_others(
     if left := sorted(set(found) - set(excluded)):
         raise AdapterError(
             Message(
-                "its target_modules names a module that LoRALoom does not adapt, and for which the adapter "
-                "has no tensors"
+                "the adapter's `target_modules` names a module that LoRALoom does not adapt and that the "
+                "adapter has no tensors for"
             ),
             where=where,
             found=left[0],
@@ -144,8 +144,8 @@ def named_modules(
         layer: which number in a path is that of the layer, `first` or `last`.
 
     Raises:
-        AdapterError: a value is neither a list nor a regular expression, takes too long to match, or
-            leaves no linear.
+        AdapterError: a value is neither a list nor a regular expression, an expression takes too long to
+            match, or no linear is left.
     """
     named = config.get("target_modules")
     excluded = set(_excluded(config.get("exclude_modules"), available, where))
@@ -155,16 +155,22 @@ def named_modules(
         if named != ALL_LINEAR:
             matched = match_untrusted(named, candidates, "target_modules", where)
         if not matched:
-            raise AdapterError(Message("its target_modules matches no linear of this base"), where=where)
+            raise AdapterError(
+                Message("the adapter's `target_modules` matches no linear of this base"), where=where
+            )
         return ModuleSelection(frozenset(matched))
     names = _names(named)
     if not names:
-        raise AdapterError(Message("names no target_modules"), where=where, found="adapter_config.json")
+        raise AdapterError(
+            Message("the adapter names no `target_modules`"), where=where, found="adapter_config.json"
+        )
     exact = [name for name in candidates if name in names]
     by_end = [name for name in candidates if name not in names and names.intersection(_ends(name))]
     found = frozenset([*exact, *_of_layers(config, by_end, where, layer)])
     if not found:
-        raise AdapterError(Message("its target_modules matches no linear of this base"), where=where)
+        raise AdapterError(
+            Message("the adapter's `target_modules` matches no linear of this base"), where=where
+        )
     hit = {end for name in available for end in (name, *_ends(name))}
     return ModuleSelection(found, tuple(sorted(names - hit)))
 
@@ -188,7 +194,7 @@ def _excluded(value: Any, available: Sequence[str], where: str) -> list[str]:
         return match_untrusted(value, available, "exclude_modules", where)
     names = _names(value)
     if not names:
-        raise AdapterError(Message("its exclude_modules is not a list of names"), where=where)
+        raise AdapterError(Message("the adapter's `exclude_modules` is not a list of names"), where=where)
     return [name for name in available if name in names or names.intersection(_ends(name))]
 
 
@@ -199,11 +205,13 @@ def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, laye
         return list(names)
     layers = wanted if isinstance(wanted, list) else [wanted]
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in layers):
-        raise AdapterError(Message("its layers_to_transform is not a list of whole numbers"), where=where)
+        raise AdapterError(
+            Message("the adapter's `layers_to_transform` is not a list of whole numbers"), where=where
+        )
     patterns = config.get("layers_pattern") or [r"[^.]*"]
     patterns = [patterns] if isinstance(patterns, str) else patterns
     if not _names(patterns):
-        raise AdapterError(Message("its layers_pattern is not a list of names"), where=where)
+        raise AdapterError(Message("the adapter's `layers_pattern` is not a list of names"), where=where)
     start = r"(?:^|.*?\.)" if layer == FIRST else r"(?:^|.*\.)"
     before = "|".join(f"(?:{pattern})" for pattern in patterns)
     expression = _compiled(rf"{start}(?:{before})\.(\d+)\..*", "layers_pattern", where)
@@ -223,18 +231,22 @@ def match_untrusted(pattern: str, names: Sequence[str], key: str, where: str) ->
 
 def _compiled(pattern: str, key: str, where: str) -> Any:
     if len(pattern) > MAX_EXPRESSION:
-        raise AdapterError(Message("its {key} is too long for a regular expression", key=key), where=where)
+        raise AdapterError(
+            Message("the adapter's `{key}` is too long for a regular expression", key=key), where=where
+        )
     try:
         return regex.compile(pattern, regex.VERSION0)
     except (regex.error, RecursionError, OverflowError):
         raise AdapterError(
-            Message("its {key} is not a valid regular expression", key=key), where=where
+            Message("the adapter's `{key}` is not a valid regular expression", key=key), where=where
         ) from None
 
 
 def _match(expression: Any, name: str, key: str, where: str) -> Any:
-    """Match an untrusted regular expression for at most a second; some take years (`(a+)+`)."""
+    """Match an untrusted regular expression for at most a second; some would take years, such as `(a+)+`."""
     try:
         return expression.fullmatch(name, timeout=SECONDS_FOR_AN_EXPRESSION)
     except TimeoutError:
-        raise AdapterError(Message("its {key} takes too long to match", key=key), where=where) from None
+        raise AdapterError(
+            Message("the adapter's `{key}` takes too long to match", key=key), where=where
+        ) from None

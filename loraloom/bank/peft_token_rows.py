@@ -1,9 +1,9 @@
 """Trained rows of the embeddings in an adapter's folder: `trainable_token_indices` and its tensors.
 
-If the head is tied, PEFT has them once, for the table that encoder, decoder and head share. If not, PEFT
-would change the head as well, because transformers loads `tie_word_embeddings: true` for the T5 family
-whatever its files contain; so an adapter's folder names the tables of encoder and decoder
-(`{"embed_tokens": […]}`), with rows for each.
+If the head is tied, PEFT stores the rows once, for the table that encoder, decoder and head share. If it is
+not, PEFT would change the head as well, because transformers loads `tie_word_embeddings: true` for the T5
+family whatever the model's files contain. So an adapter's folder then names the tables of encoder and decoder
+(`{"embed_tokens": […]}`), and has rows for each.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_rows(
     Args:
         config: adapter_config.json.
         in_files: the tensors of trained rows by their names in the file, without PEFT's prefix.
-        base: base of the adapter; without it, the name of the rows lacks the path of the table.
+        base: base of the adapter; without it, the name of the rows in the result lacks the table's path.
         where: the adapter's folder, for messages.
 
     Returns:
@@ -52,7 +52,7 @@ def read_rows(
         the adapter has none.
 
     Raises:
-        AdapterError: ids or rows are missing or invalid, or they are not those of this base's tables.
+        AdapterError: ids or rows are missing or invalid, or do not belong to the tables of this base.
     """
     ids = _token_ids(config.get("trainable_token_indices"), where)
     if not ids and not in_files:
@@ -60,16 +60,20 @@ def read_rows(
     shapes = {tuple(tensor.shape) for tensor in in_files.values()}
     if not ids or not in_files or any(len(shape) != 2 or shape[0] != len(ids) for shape in shapes):
         raise AdapterError(
-            Message("its trainable_token_indices and its trained rows do not match"),
+            Message("the adapter's `trainable_token_indices` do not match its trained rows"),
             where=where,
             found=Message(
-                "{num_ids} token ids, rows of {shapes}", num_ids=len(ids), shapes=str(sorted(shapes))
+                "{num_ids} token ids, and rows of shape {shapes}",
+                num_ids=len(ids),
+                shapes=str(sorted(shapes)),
             ),
         )
     first, *others = in_files.values()
     if any(not torch.equal(first, other) for other in others):
         raise AdapterError(
-            Message("its trained rows differ between the encoder and the decoder, which share a table"),
+            Message(
+                "the adapter's trained rows differ between the encoder and the decoder, which share a table"
+            ),
             where=where,
             found=", ".join(sorted(in_files)),
         )
@@ -81,7 +85,8 @@ def read_rows(
     if set(tables) != set(_tables(base)):
         raise AdapterError(
             Message(
-                "it has trained rows for other embedding tables than those in which this base looks up tokens"
+                "the adapter's trained rows are for other embedding tables than those in which this base "
+                "looks up tokens"
             ),
             where=where,
             found=", ".join(sorted(tables)),
@@ -99,7 +104,7 @@ def _token_ids(value: Any, where: str) -> list[int]:
     )
     if not is_valid or any(each != lists[0] or len(set(each)) < len(each) for each in lists):
         raise AdapterError(
-            Message("its trainable_token_indices are not one list of token ids"),
+            Message("the adapter's `trainable_token_indices` are not a single list of token ids"),
             where=where,
             found=str(value)[:60],
         )

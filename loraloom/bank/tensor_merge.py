@@ -1,4 +1,4 @@
-"""Merging of an adapter tensor by tensor: the base is unchanged, one merged tensor exists at a time."""
+"""Merging an adapter tensor by tensor: the base stays unchanged, and one merged tensor exists at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TensorMerge:
     """The tensors of a base merged with an adapter, each requested once, in any order.
 
     Args:
-        bank: the bank with the adapter attached, which is then removed from it.
+        bank: the bank that has the adapter, which is then removed from it.
         slot: the adapter.
 
     Attributes:
@@ -64,7 +64,7 @@ class TensorMerge:
                     "shard by shard"
                 ),
                 where=targets[0].name,
-                fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),
+                fix=Message("Merge it in memory with --whole-base, on a machine that has enough memory."),
             )
 
     @property
@@ -75,15 +75,15 @@ class TensorMerge:
 
     @property
     def num_waiting(self) -> int:
-        """The number of tensors that the adapter changes and that were not requested yet."""
+        """The number of tensors that the adapter changes and that have not been requested yet."""
         return len(self._is_waiting)
 
     @torch.no_grad()
     def pieces(self, tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Yield a tensor as merged, rounded to a dtype at the end, in flat pieces.
+        """Yield a tensor of the merged base in flat pieces, rounded to a dtype after it is merged.
 
         Args:
-            tensor: a tensor of the base's model; it is unchanged if it is not floating-point.
+            tensor: a tensor of the base's model; one without floating-point values is yielded unchanged.
             dtype: the dtype to round to.
 
         Raises:

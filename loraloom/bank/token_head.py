@@ -1,7 +1,8 @@
 """An output head that is tied to the embeddings, with each adapter's trained rows in it.
 
-The losses of an adapter with trained rows are computed over the frozen head without these tokens, whose
-logits a bias pushes far below all others, and over its own rows; the two sums of exponentials are then added:
+The losses of an adapter with trained rows are computed in two parts: over the frozen head, where a bias
+pushes the logits of the trained tokens far below all others, and over the adapter's own rows. The two sums
+of exponentials are then added:
 
     log Σ exp = logaddexp( log Σ over other tokens, log Σ over trained tokens )
 
@@ -54,7 +55,7 @@ class TiedHead(WrappedTable):
     def own_logits(
         self, head: OutputHead, states: Tensor, logits: Tensor, slots: Sequence[str | None]
     ) -> Tensor:
-        """Replace the logits of trained tokens in adapters' rows, in place; float32 [rows, vocabulary]."""
+        """Replace, in place, the logits of trained tokens in adapters' rows; float32 [rows, vocabulary]."""
         for slot in sorted({slot for slot in slots if slot in self.rows and slot is not None}):
             own = self.rows[slot]
             numbers = [row for row, each in enumerate(slots) if each == slot]
@@ -64,7 +65,7 @@ class TiedHead(WrappedTable):
         return logits
 
     def losses_of(self, batch: Batch, frozen: TokenLosses) -> TokenLosses:
-        """Return a function that computes the losses of a batch's labels, with the arguments of `frozen`.
+        """Return a function that computes the losses of a batch's labels and takes the arguments of `frozen`.
 
         Args:
             batch: the batch.
@@ -123,7 +124,7 @@ def _losses(
 
 
 def _rounded(states: Tensor, label_rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute logits of labels, float32 [n], rounded to a dtype like those of the sweep.
+    """Compute logits of labels, float32 [n], rounded to a dtype as in the sweep over the vocabulary.
 
     The gradient is that of the logits before they are rounded.
     """

@@ -38,7 +38,7 @@ class TokenRows:
     rows: nn.Parameter
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which ids are trained, bool, and the place of each among the rows, each shaped as `ids`."""
+        """Return whether each id is trained, bool, and its place among the rows, both shaped like `ids`."""
         at = torch.searchsorted(self.token_ids, ids.contiguous()).clamp_(max=len(self.token_ids) - 1)
         return self.token_ids[at] == ids, at
 
@@ -49,7 +49,7 @@ class TokenRows:
 
 
 class OwnedRows(Protocol):
-    """The adapters' trained rows, as a wrapped module needs them.
+    """The interface through which a wrapped module gets the adapters' trained rows.
 
     Args:
         rows: the trained rows of each adapter that has any.
@@ -58,7 +58,7 @@ class OwnedRows(Protocol):
     rows: dict[str, TokenRows]
 
     def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
-        """Return the trained rows of the open pass's adapters, each with the adapter's rows of the batch."""
+        """Return the trained rows of each adapter in the open pass, with the batch rows that it owns."""
 
 
 class WrappedTable(nn.Module):
@@ -118,7 +118,7 @@ def row_shapes(base: Base, settings: LoraSettings) -> dict[str, tuple[int, int]]
     stacks = (model.get_encoder(), model.get_decoder())
     problem = ""
     if any(stack.get_input_embeddings().weight is not weight for stack in stacks):
-        problem = Message("encoder and decoder of this base look tokens up in different tables")
+        problem = Message("the encoder and the decoder of this base look up tokens in different tables")
     elif base.head_is_tied and base.family.softcap(model.config) is not None:
         problem = Message("the head of this base is tied, and its logits have a soft cap")
     elif base.is_sharded:
@@ -127,7 +127,7 @@ def row_shapes(base: Base, settings: LoraSettings) -> dict[str, tuple[int, int]]
         raise AdapterError(
             Message("rows of the embeddings cannot be trained: {problem}", problem=problem),
             where="lora.trainable_token_indices",
-            fix=Message("Remove it."),
+            fix=Message("Remove lora.trainable_token_indices."),
         )
     if ids[-1] >= len(weight):
         raise AdapterError(

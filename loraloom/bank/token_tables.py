@@ -34,10 +34,10 @@ class TokenTables:
         Args:
             slot: the adapter.
             settings: settings of the adapter.
-            tensors: tensors of the adapter, with its rows; by default they start as the base's.
+            tensors: tensors of the adapter, with its trained rows; None to start from the base's rows.
 
         Raises:
-            AdapterError: as in `row_shapes`, or rows have a different shape or are not finite.
+            AdapterError: as in `row_shapes`, or the rows have the wrong shape or are not finite.
         """
         shapes = row_shapes(self.base, settings)
         for name, shape in shapes.items():
@@ -45,7 +45,9 @@ class TokenTables:
             given = self.weight[ids] if tensors is None else tensors[name]
             if tuple(given.shape) != shape or not torch.isfinite(given).all():
                 raise AdapterError(
-                    Message("its trained rows of the embeddings have a different shape, or are not finite"),
+                    Message(
+                        "the adapter's trained rows of the embeddings have the wrong shape, or are not finite"
+                    ),
                     where=slot,
                     found=str(tuple(given.shape)),
                     allowed=str(shape),
@@ -77,7 +79,7 @@ class TokenTables:
         return {f"{self.name}.{DELTA}": self.rows[slot].rows} if slot in self.rows else {}
 
     def wrap(self) -> None:
-        """Put the replacements in place."""
+        """Replace the modules that use the embeddings by those that also use trained rows."""
         for name, (_, module) in self._wrapped.items():
             self._put(name, module)
 
@@ -87,7 +89,7 @@ class TokenTables:
             self._put(name, module)
 
     def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
-        """Return the trained rows of the open pass's adapters, each with the adapter's rows of the batch."""
+        """Return the trained rows of each adapter in the open pass, with the batch rows that it owns."""
         owned = owned_rows(self.base, num_rows, module)
         return [(self.rows[slot], rows) for slot, rows in owned if slot in self.rows]
 

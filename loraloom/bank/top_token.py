@@ -1,14 +1,14 @@
-"""The most probable next token: of all logits, or of the few tokens that a screen in int8 leaves.
+"""The most probable next token, from all logits, or from the few tokens that a screen in int8 leaves.
 
-Greedy decoding computes one product with the whole vocabulary per token, of which only the largest entry is
-used. The screen computes that product in int8, which a CPU with VNNI does about twice as fast as in bfloat16,
-and bounds its error. With W the head, h a state, q(·) what int8 keeps of them,
+Greedy decoding computes one product with the whole vocabulary per token, and uses only its largest entry.
+The screen computes that product in int8, which a CPU with VNNI does about twice as fast as in bfloat16, and
+bounds its error. With W the head, h a state, and q(·) the value that int8 keeps of either,
 
     |W_v · h − q(W_v) · q(h)|  ≤  ‖W_v − q(W_v)‖ ‖h‖ + ‖q(W_v)‖ ‖h − q(h)‖        (Cauchy–Schwarz, twice)
 
 so a token whose upper bound is below another one's lower bound cannot win. Of 250,112 tokens, about twenty
-are left; their logits are computed from W itself, as `AllLogits` computes all of them. Both choose the same
-token.
+are left; their logits are computed from W itself, as `AllLogits` computes all logits. Both ways choose the
+same token.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TopToken(Protocol):
     """A way to find the index of the largest logit."""
 
     def of(self, hidden: Tensor) -> Tensor:
-        """Return the index for each row, int64 [rows]; of equal logits, the first.
+        """Return the index of the largest logit of each row, int64 [rows]; of equal logits, the first.
 
         Args:
             hidden: the decoder's states, [rows, d].
@@ -56,7 +56,7 @@ class TopToken(Protocol):
 
 
 class AllLogits:
-    """The index of the largest logit, from all of them; the oracle of `Screen`.
+    """A way to find the largest logit by computing all of them; tests compare `Screen` with it.
 
     Args:
         head: head of the base.
@@ -66,7 +66,7 @@ class AllLogits:
         self.head = head
 
     def of(self, hidden: Tensor) -> Tensor:
-        """Return the index for each row, int64 [rows]; see `TopToken`."""
+        """Return the index of the largest logit of each row, int64 [rows]; see `TopToken`."""
         return all_logits(self.head, hidden).argmax(-1)
 
 
@@ -88,9 +88,9 @@ class _Tile:
 
 
 class Screen:
-    """The index of the largest logit, without most of the logits.
+    """A way to find the largest logit by computing all logits in int8, and only a few exactly.
 
-    A bias is added to the screen's logits. A soft cap is monotone, so only the tokens that remain need it.
+    A bias is added to the approximate logits. A soft cap is monotone, so only the tokens that remain need it.
 
     Args:
         head: head of the base, on a CPU. Its int8 copy takes a byte for each weight.
@@ -119,7 +119,7 @@ class Screen:
         return self.head.weight is head.weight and self._version == head.weight._version
 
     def of(self, hidden: Tensor) -> Tensor:
-        """Return the index for each row, int64 [rows]; see `TopToken`."""
+        """Return the index of the largest logit of each row, int64 [rows]; see `TopToken`."""
         scaled = hidden * self.head.scale
         states = scaled.float()
         scales = (states.abs().amax(1, keepdim=True) / 127).clamp_(min=TINY)
@@ -142,9 +142,10 @@ class Screen:
         return products if tile.bias is None else products.mul_(scales).add_(tile.bias)
 
     def _error(self, states: Tensor, loss: Tensor, peaks: Tensor) -> Tensor:
-        """Bound how far a logit of each block is from the one that `AllLogits` compares, [rows, blocks].
+        """Bound the error of the approximate logits of each block, [rows, blocks].
 
-        The latter is rounded to the head's dtype, so a smaller logit may become equal to a larger one.
+        The error is the distance from the logits of `AllLogits`, which are rounded to the head's dtype, so
+        that a smaller logit may become equal to a larger one.
         """
         norm, lost = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (states, loss))
         error = norm * self._loss + lost * self._norm
@@ -154,7 +155,7 @@ class Screen:
         return bound
 
     def _best(self, scaled: Tensor, rows: Tensor, words: Tensor) -> Tensor:
-        """Return the token with the largest logit of each row, among the tokens that can have it.
+        """Return the token with the largest logit of each row, among some candidates.
 
         Args:
             scaled: states [rows, d], times the head's scale.
@@ -190,7 +191,7 @@ def top_token(base: Base, num_tokens: int) -> TopToken:
 
 
 def screen_bytes(base: Base, num_tokens: int) -> int:
-    """Return the bytes of the screen that is made to choose this many tokens; 0 if none is made.
+    """Return the bytes of the screen that `top_token` makes for this many tokens; 0 if it makes none.
 
     Args:
         base: the model.
@@ -204,9 +205,9 @@ def screen_bytes(base: Base, num_tokens: int) -> int:
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Round rows of the head to int8; return them, their scales, and the norms of what is lost and kept.
+    """Round rows of the head to int8; return them, their scales, and the norms of errors and rounded rows.
 
-    Computed in parts that stay in the cache, because each weight takes a dozen operations.
+    The rows are rounded in parts that stay in the cache, because each weight takes a dozen operations.
     """
     rounded = torch.empty(weight.shape, dtype=torch.int8)
     scales, loss, norm = (torch.empty(len(weight)) for _ in range(3))
@@ -223,12 +224,12 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _words_above(tiles: list[Tensor], rows: Tensor, blocks: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
-    """Return row and token id of the approximate logits that are large enough, among some blocks.
+    """Return row and token id of each approximate logit in some blocks that is large enough.
 
     Args:
         tiles: approximate logits, [rows, tokens] each.
-        rows, blocks: int64 [n].
-        enough: the logit that a token of each block needs, float32 [n, 1].
+        rows, blocks: row and number of each block to search, int64 [n].
+        enough: the smallest logit that is large enough in each of these blocks, float32 [n, 1].
     """
     found_rows, found_words = [], []
     within = torch.arange(BLOCK_WORDS)
@@ -273,7 +274,7 @@ def _product(stored: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> T
 def screens_exactly() -> bool:
     """Return whether this CPU and this torch compute products of int8 exactly.
 
-    Without VNNI, pairs of products are added in 16 bits, where those of large numbers saturate.
+    Without VNNI, pairs of products are added in 16 bits, and a large sum saturates.
     """
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(-127, 128, (64, 512), generator=generator, dtype=torch.int8)

@@ -1,7 +1,7 @@
 """Norms that an adapter copies and trains in full: PEFT's `modules_to_save`, limited to norms.
 
 A norm treats each token by itself and has a vector or two, so each adapter's copy computes the rows of that
-adapter, and the base's computes all others. A copy of a linear would cost one more product per adapter,
+adapter, and the base's norm computes all others. A copy of a linear would cost one more product per adapter,
 and a copy of the embeddings one more table.
 """
 
@@ -32,7 +32,7 @@ class TrainedNorm:
 
     Args:
         norm: a copy of the base's norm, whose own vectors are not used.
-        parameters: the vectors used instead, `weight` and `bias` if it has one: float32, trained.
+        parameters: the vectors used instead, `weight` and, if the norm has one, `bias`: float32, trained.
     """
 
     norm: nn.Module
@@ -45,7 +45,7 @@ class TrainedNorm:
         return functional_call(self.norm, own, (x,))  # type: ignore[no-any-return]
 
     def delta_norms(self, base: nn.Module) -> tuple[float, float]:
-        """Compute the norms of the vectors' change, and of the factors and bias of the base's norm."""
+        """Compute the Euclidean norms of the change of the vectors and of the base's own factors and bias."""
         before = {end: parameter.detach().float() for end, parameter in base.named_parameters()}
         changes = [parameter.detach() - before[end] for end, parameter in self.parameters.items()]
         size = [_scale(base), before["bias"]] if "bias" in before else [_scale(base)]
@@ -53,7 +53,7 @@ class TrainedNorm:
 
 
 class BankNorm(nn.Module):
-    """A replacement for a norm of the base: the norm, or an adapter's copy in the rows of that adapter.
+    """A replacement for a norm of the base: adapters' copies in their rows, the base's norm in all others.
 
     Args:
         norm: the norm of the base, frozen.
@@ -91,7 +91,7 @@ class BankNorm(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _scattered(self, x: Tensor, own: list[tuple[TrainedNorm, slice | Tensor]]) -> Tensor:
-        """Normalize rows of any owners in any order."""
+        """Normalize a batch in which the rows of an adapter need not be consecutive."""
         y: Tensor = self.base(x)
         for norm, rows in own:
             assert isinstance(rows, Tensor)
@@ -103,7 +103,7 @@ class TrainedNorms:
     """The copies of norms that a bank's adapters have.
 
     Args:
-        base: a norm of it is replaced while an adapter has a copy.
+        base: the base; each of its norms is replaced while an adapter has a copy of it.
 
     Attributes:
         modules: the base's modules that text passes through, by path.
@@ -127,7 +127,7 @@ class TrainedNorms:
             raise AdapterError(
                 Message("norms cannot be trained while the base is divided among ranks"),
                 where="lora.modules_to_save",
-                fix=Message("Remove it, or training.shard_base."),
+                fix=Message("Remove lora.modules_to_save or training.shard_base."),
             )
         return matching_norms(self.modules, settings.modules_to_save)
 
@@ -144,7 +144,7 @@ class TrainedNorms:
 
         Args:
             settings: settings of the adapter.
-            tensors: tensors of the adapter; by default the copies start as the base's norms.
+            tensors: tensors of the adapter; None to start from the base's norms.
         """
         made = {}
         for path, norm in self.matching(settings).items():
@@ -192,10 +192,10 @@ class TrainedNorms:
     def groups(
         self, slot: str, settings: LoraSettings
     ) -> Iterator[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """Yield the vectors of an adapter in groups, as the stock Trainer has them: without weight decay.
+        """Yield the vectors of an adapter in groups: without weight decay, as in the stock Trainer.
 
-        PEFT's optimizer of LoRA+ trains them at the rate of B, and decays those of norms that are not
-        `nn.LayerNorm`.
+        With LoRA+, as in PEFT's optimizer for it, they are trained at the rate of B, and weight decay applies
+        to the vectors of norms that are not `nn.LayerNorm`.
         """
         ratio = settings.loraplus_lr_ratio
         for decays in (False, True):
@@ -212,7 +212,7 @@ class TrainedNorms:
 
     @torch.no_grad()
     def merge(self, copies: Mapping[str, TrainedNorm]) -> tuple[list[Tensor], float]:
-        """Replace norms of the base by copies; return their vectors and the norm of the change."""
+        """Copy trained vectors into the base; return the base's vectors and the norm of the change."""
         vectors, square = [], 0.0
         for path, own in copies.items():
             norm = self.modules[path]
@@ -223,7 +223,7 @@ class TrainedNorms:
         return vectors, square**0.5
 
     def wrap(self) -> None:
-        """Put the replacements in place."""
+        """Replace the base's norms by those with adapters' copies."""
         for path, wrapped in self._wrapped.items():
             self._put(path, wrapped)
 
@@ -238,7 +238,7 @@ class TrainedNorms:
 
 
 def _scale(norm: nn.Module) -> Tensor:
-    """Return a norm's factors, from its outputs for ±1; Gemma's norms store them minus 1."""
+    """Return a norm's factors, computed from its outputs for ±1, because Gemma's norms store them minus 1."""
     signs = torch.ones_like(norm.weight).detach()  # type: ignore[arg-type]
     signs[1::2] = -1
     with torch.no_grad():

@@ -1,16 +1,16 @@
 """The adapters of a linear as one wide low-rank product, for rows of any owners in any order.
 
-For decoding, each row is one token and the rows beside it belong to other adapters. With all A side by side
-and all B below one another, two products serve every row, and a mask keeps for each row the columns of its
-own adapter:
+In decoding, each row is one token, and neighbouring rows may belong to different adapters. With all A side by
+side and all B below one another, two products serve every row, and a mask keeps for each row the columns of
+its own adapter:
 
     y + ((x [A₁ A₂ …]ᵀ) ∘ mask) [s₁B₁ s₂B₂ …]ᵀ
 
 So no rows are gathered or sorted, and nothing is laid out again if a row joins or leaves. The columns
-of the other adapters are computed in vain, which on a GPU costs less than more kernels. A processor gathers
-the rows by adapter instead, the same number for each, and computes a batch of small products: with eight
-adapters, an eighth of the arithmetic. A source has many tokens per row: there each row is multiplied by a
-copy of its own adapter, which is small compared with the row.
+of the other adapters are computed in vain, which on a GPU costs less than more kernels. On a CPU, the rows
+are gathered by adapter instead, the same number for each, for a batch of small products: with eight adapters,
+an eighth of the arithmetic. In the encoder, a row has many tokens: there each row is multiplied by a copy of
+its own adapter, which is small compared with the row.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class _Wide(NamedTuple):
     """A linear's adapters, side by side and separately.
 
     Args:
-        A, B: [in, columns], and [columns, out] times the scaling.
+        A, B: [in, columns] and [columns, out]; B is multiplied by the scaling.
         columns: slot and rank of each adapter, in the order of its columns.
         own_a, own_b: [1 + adapters, in, r] and [1 + adapters, r, out], where r is the largest rank; the
-            first is the base's, of zeros.
+            first of each is all zeros, for the base.
     """
 
     A: Tensor
@@ -46,10 +46,10 @@ class _Wide(NamedTuple):
 
 
 class _RowsByAdapter(NamedTuple):
-    """The rows of a batch by adapter, the same number for each; spare places hold row 0.
+    """The rows of a batch by adapter, padded with row 0 to the same number for each adapter.
 
     Args:
-        first, stop: the adapters, as places in `own_a`.
+        first, stop: the first adapter, and the one after the last, as places in `own_a`.
         gathered: the row at each place, int64 [adapters * rows of each].
         inverse: the place of each row that has an adapter, int64.
         owned: the rows that have an adapter, int64; None if all rows have one.
@@ -91,12 +91,12 @@ class WideProducts:
         return not self._has_others and all(wide.A.shape[1] <= MAX_COLUMNS for wide in self._wide.values())
 
     def of_rows(self, slots: Sequence[str | None]) -> RowProducts:
-        """Return how to compute the linears of a pass whose rows belong to these adapters."""
+        """Return what computes the linears of a pass whose rows belong to these owners."""
         return RowProducts(self._wide, tuple(slots))
 
 
 class RowProducts:
-    """The linears of passes over rows with the same owners, as a `FusedLinear` for `open_pass`.
+    """The computation of linears in passes whose rows have these owners, as a `FusedLinear` for `open_pass`.
 
     Args:
         wide: the adapters of each linear that has any.
@@ -124,7 +124,7 @@ class RowProducts:
         return torch.addmm(y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), wide.B).view_as(y)
 
     def _mask(self, wide: _Wide, x: Tensor) -> Tensor:
-        """Return [rows, 1, columns], with 1 in the columns of the row's own adapter."""
+        """Return [rows, 1, columns], with 1 in the columns of the row's own adapter and 0 elsewhere."""
         if wide.columns not in self._masks:
             owners = [slot for slot, r in wide.columns for _ in range(r)]
             kept = [[owner == slot for owner in owners] for slot in self._slots]
@@ -142,7 +142,7 @@ class RowProducts:
         return [0 if slot is None else places.get(slot, 0) for slot in self._slots]
 
     def _sorted_rows(self, wide: _Wide, device: torch.device) -> _RowsByAdapter | None:
-        """Return the rows by adapter; None without any, or if it saves less than half of the arithmetic."""
+        """Return the rows by adapter; None if there are none, or if this saves less than half the work."""
         if wide.columns not in self._by_adapter:
             self._by_adapter[wide.columns] = _sort_rows(self._places(wide), wide, device)
         return self._by_adapter[wide.columns]

@@ -33,10 +33,10 @@ def _in_layers(matches: Sequence[Match], layers: Sequence[int], patterns: Sequen
     present = sorted({number for number in numbers.values() if number is not None})
     problems = [
         Problem(
-            Message("no targeted linear is in layer {layer}", layer=layer),
+            Message("layer {layer} contains none of the targeted linears", layer=layer),
             where="lora.layers_to_transform",
             allowed=", ".join(map(str, present))
-            or Message("remove it: no name contains the number of a layer"),
+            or Message("none, because no targeted linear has a layer number in its name"),
         )
         for layer in layers
         if layer not in present
@@ -55,7 +55,7 @@ def _in_layers(matches: Sequence[Match], layers: Sequence[int], patterns: Sequen
     ]
     problems += [
         Problem(
-            Message("`{pattern}` matches no linear of these layers", pattern=match.pattern),
+            Message("`{pattern}` matches no linear in these layers", pattern=match.pattern),
             where="lora.layers_to_transform",
         )
         for match in chosen
@@ -67,7 +67,10 @@ def _in_layers(matches: Sequence[Match], layers: Sequence[int], patterns: Sequen
 
 
 def _check_keys(settings: LoraSettings, targets: Sequence[Target]) -> None:
-    """Refuse pattern keys that are the first match for no targeted linear; PEFT ignores such keys."""
+    """Refuse a key of rank_pattern or alpha_pattern that has no effect, which PEFT would ignore silently.
+
+    A linear uses the first key that matches it, so a key may match linears and still have no effect.
+    """
     problems = []
     for name in ("rank_pattern", "alpha_pattern"):
         keys = list(getattr(settings, name))

@@ -2,8 +2,8 @@
 
 Only tokens that delimit a text are removed: padding, end, start, whatever a tokenizer puts around every
 text (`<s>` of BART), and the sentinels of span filling (`<extra_id_0>`) unless references contain them.
-Tokens that a user added (`<sep>`) are part of what was learnt, although tokenizers call them special too
-and `skip_special_tokens` removes them.
+Tokens that a user added (`<sep>`) are kept, because the adapter learnt them as text; tokenizers call them
+special too, and `skip_special_tokens` would remove them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AnswerText:
     Args:
         tokenizer: a transformers tokenizer.
         controls: ids of the padding, end and start tokens, and of the tokens that surround every text.
-        languages: the languages of the base, if its rows carry their codes, which are among the controls.
+        languages: the languages of a base whose rows carry language codes, which are among the controls.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class AnswerText:
         """Convert each row of tokens to text.
 
         Args:
-            kept: sentinels that are part of an answer, because references contain them.
+            kept: names of sentinels to keep, because references contain them.
         """
         removed = self._controls | {id for id, name in self._sentinels.items() if name not in kept}
         shown = [[token for token in row if token not in removed] for row in rows]
         return list(self.tokenizer.batch_decode(shown, skip_special_tokens=False))
 
     def special_in(self, ids: Iterable[int]) -> list[str]:
-        """List the names of the special tokens among some ids, without controls and the unknown token."""
+        """List the names of the special tokens among some ids, except controls and the unknown token."""
         special = set(self.tokenizer.all_special_ids) | set(self._sentinels)
         found = sorted((special & set(ids)) - self._controls - {self.tokenizer.unk_token_id})
         return [self._sentinels.get(id) or str(self.tokenizer.convert_ids_to_tokens(id)) for id in found]
 
 
 def sentinel_ids(vocabulary: Mapping[str, int]) -> dict[int, str]:
-    """Map the ids of sentinels to their names; those of mT5 are pieces with a leading space."""
+    """Map the ids of sentinels to their names, without the leading `▁` that they have in mT5."""
     return {
         id: token.lstrip("▁") for token, id in vocabulary.items() if _SENTINEL.fullmatch(token.lstrip("▁"))
     }

@@ -1,4 +1,4 @@
-"""Memory that this process uses, and that it can still get: from the machine, its container, a device."""
+"""The memory that this process uses, and the memory still available to it: on the CPU or on a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
-    """Return the bytes that the limits of a container leave; None if there are no limits.
+    """Return how many more bytes the container's memory limits allow; None if there are no limits.
 
     psutil only knows the machine's memory, and a process that exceeds its container's limit is killed without
     a message.
@@ -48,7 +48,7 @@ def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | 
 
 
 def _left(folder: Path) -> int | None:
-    """Return the bytes that a group's limit leaves, droppable file pages included; None without a limit."""
+    """Return how many more bytes a control group allows, counting droppable file pages; None if unlimited."""
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())
@@ -74,10 +74,10 @@ def peak_used_bytes(device: torch.device) -> int:
 
 
 def peak_process_bytes() -> int:
-    """Return how much of the machine's main memory this process has used at most so far, in bytes.
+    """Return the peak main memory of this process so far, in bytes.
 
-    `ru_maxrss` is only used if the kernel has no better figure, because a process inherits it from the one
-    that started it, such as a notebook.
+    `ru_maxrss` is only used if the kernel has no better figure, because a process inherits the value of the
+    process that started it, such as a notebook.
     """
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Entry:
-    """A holder of a pass, emptied when the pass ends, because a context may keep the holder longer."""
+    """A holder of a pass, emptied when the pass ends, because a context may outlive the pass."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -50,7 +50,7 @@ class CurrentPass(Generic[T]):
 
 
 class _Recomputation:
-    """The passes that were set during a forward pass, set again while a part of it is recomputed."""
+    """A context for recomputation, in which the passes from the time of its creation are current again."""
 
     def __init__(self, entries: _Entries) -> None:
         self._entries = {current: _Entry(entry.value) for current, entry in entries.items()}
@@ -64,5 +64,5 @@ class _Recomputation:
 
 
 def recomputation_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return contexts to recompute a layer in its own pass; for `torch.utils.checkpoint`'s `context_fn`."""
+    """Return contexts for `torch.utils.checkpoint`'s `context_fn` that recompute a layer in its own pass."""
     return nullcontext(), _Recomputation(_ENTRIES.get({}))

@@ -44,9 +44,9 @@ def freeze(model: PreTrainedModel, family: Family) -> None:
 def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Tokenizer, name: str) -> None:
     """Refuse a frozen model in which anything is random.
 
-    Two passes may be equal by luck if a layer is seldom skipped, so every number that looks like a
-    probability must be 0 as well. On a processor, the second pass is omitted if the first one left the global
-    generators of torch, Python and NumPy unchanged.
+    Two passes may be equal by luck if a layer is seldom skipped, so every number whose name contains `drop`,
+    `noise` or `jitter` must be 0 as well. On a processor, the second pass is omitted if the first one left
+    the global generators of torch, Python and NumPy unchanged.
 
     Args:
         model: frozen, in train mode.

@@ -67,14 +67,14 @@ def choose_device(wanted: str) -> Choice:
 
 
 def rank_device(wanted: str, launch: Launch) -> str:
-    """Return the device of a rank: its own GPU if a GPU is wanted, whatever its index; otherwise `wanted`.
+    """Return the device of a rank: its own GPU if any GPU is wanted, otherwise `wanted`.
+
+    Rank i of a machine uses GPU i, even if `wanted` names another index. Some schedulers show each process
+    only one GPU, a different one for each process; then the rank uses this GPU, whatever its local rank is.
 
     Args:
         wanted: as in `choose_device`.
         launch: how this process was started.
-
-    Some schedulers show each process only one GPU, a different one for each process; then the rank uses
-    this GPU, whatever its local rank is.
 
     Raises:
         ModelError: the machine has more ranks than GPUs.
@@ -98,12 +98,14 @@ def rank_device(wanted: str, launch: Launch) -> str:
 
 
 def shown_gpus() -> list[str]:
-    """Return the GPUs that the environment shows to this process; none if it does not limit them."""
+    """Return the GPUs that `CUDA_VISIBLE_DEVICES` lists; an empty list if it is not set."""
     return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
 
 
 def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
-    """Choose the dtype of the frozen base: bfloat16 if the hardware multiplies it, otherwise float32.
+    """Choose the dtype of the frozen base; `auto` is bfloat16 if the hardware has it, otherwise float32.
+
+    On a processor, `auto` is float32 for a small model.
 
     Args:
         num_weights: approximate number of weights of the base.
@@ -113,9 +115,10 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
     if device.type == "cuda":
         # A T4 emulates bfloat16, slower than float32, so hardware support is required.
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Choice("bfloat16", Message("this GPU multiplies bfloat16"))
+            return Choice("bfloat16", Message("this GPU has bfloat16 arithmetic"))
         return Choice(
-            "float32", Message("this GPU has no bfloat16, and float16 overflows in T5-family models")
+            "float32",
+            Message("this GPU has no bfloat16 arithmetic, and float16 overflows in T5-family models"),
         )
     if device.type == "mps":
         return Choice("float32", Message("bfloat16 is untested on this GPU"))
@@ -129,14 +132,15 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
     capabilities = torch.cpu.get_capabilities()
     for unit in ("amx_bf16", "avx512_bf16"):
         if capabilities.get(unit):
-            return Choice("bfloat16", Message("this processor multiplies bfloat16 ({unit})", unit=unit))
+            return Choice("bfloat16", Message("this processor has bfloat16 instructions ({unit})", unit=unit))
     return Choice("float32", Message("this processor has no bfloat16 instructions"))
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the dtype in which a linear's adapters are computed: float32 on a processor, else `dtype`.
 
-    A product in bfloat16 takes oneDNN 0.04 ms at a shape that it has seen and 0.5 to 1 ms at a new one, and
-    nearly every batch brings new lengths; in float32, on the parameters themselves, any shape takes 0.06 ms.
+    In bfloat16, oneDNN takes 0.04 ms for a product of a shape that it has seen, and 0.5 to 1 ms for a new
+    shape; nearly every batch brings new lengths. In float32, any shape takes 0.06 ms, and the parameters need
+    no conversion.
     """
     return torch.float32 if device.type == "cpu" else dtype

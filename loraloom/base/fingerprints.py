@@ -32,7 +32,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 
 def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return every weight by its name in the base's files; those of linears as plain matrices."""
+    """Return every weight by its name in the base's files; the weight of a linear is a plain matrix."""
     linears = {f"{name}.weight": module for name, module in model.named_modules() if is_linear(module)}
     return {
         name: frozen_linear(linears[name]).dense() if name in linears else tensor

@@ -1,7 +1,7 @@
 """A frozen linear for adapters, merging and checks, whatever form its weights are stored in.
 
-Code outside of this file uses the dense weight, its norm or its sizes, and never `.weight`. A
-quantized linear is one more class in `KINDS`; what it stores is in `quantized_linear.py`.
+Code outside this file reads a linear through `FrozenLinear`, never through `.weight`. `KINDS` has an entry
+for each way of storing weights; the class for quantized weights is in `quantized_linear.py`.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ class PlainLinear:
         return y
 
     def operands(self) -> tuple[Tensor, Tensor | None] | None:
-        """Return W and b; None for a subclass, hooks or a replaced `forward`, whose y may be different."""
+        """Return W and b; None if a subclass, a hook or a replaced `forward` may compute another y."""
         module = self.module
         hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
         is_plain = type(module) is nn.Linear and not any(hooks) and "forward" not in module.__dict__
         return (module.weight, module.bias) if is_plain else None
 
     def dense(self) -> Tensor:
-        """Return the weight itself, [out, in]; gathered, if it is divided among ranks."""
+        """Return the weight itself, [out, in]; if it is divided among ranks, gather it first."""
         return whole(self.module.weight.detach())
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ _SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/([0-9a-f]{40})$")
 
 
 def snapshot_of(name: str, *, allow_bin_weights: bool) -> str:
-    """Return the folder of a pinned hub model, downloaded if it is not cached; other names unchanged.
+    """Return the folder of a hub model with a revision, downloaded if needed; return other names unchanged.
 
     Args:
         name: a folder, a hub name, or `owner/name@revision`.
@@ -49,7 +49,7 @@ def snapshot_of(name: str, *, allow_bin_weights: bool) -> str:
 
 
 def commit_of(path: str) -> str | None:
-    """Return the commit of a hub model's files, by its folder or hub name; None for other folders."""
+    """Return the commit of a model's files, given its hub name or a folder of the hub's cache, or None."""
     file = file_beside(path, CONFIG)
     found = None if file is None else _SNAPSHOT.search(file.parent.as_posix())
     return None if found is None else found[1]
@@ -65,14 +65,14 @@ def _download(name: str, repository: str, revision: str, *, allow_bin_weights: b
             folder = _snapshot(repository, revision, (*READ, PICKLES))
         return folder
     except RepositoryNotFoundError:
-        what = Message("the hub has no such model, or it requires a login")
+        what = Message("the hub has no such model, or the model requires a login")
         fix = Message("Check the name; for a private model, log in with `hf auth login`.")
     except RevisionNotFoundError:
         what = Message("the hub has no revision `{revision}` of this model", revision=revision)
         fix = Message("Give a branch, a tag, a commit, or a pull request such as refs/pr/1.")
     except LocalEntryNotFoundError:
         what = Message("the hub cannot be reached, and this revision is not in the local cache")
-        fix = Message("Go online once, or give a local folder or `starter`.")
+        fix = Message("Connect to the hub once, or give a local folder or `starter`.")
     except (OSError, ValueError) as error:  # a full disk, an invalid name
         what = Message("cannot be loaded from the hub ({found})", found=describe_source(error))
         fix = Message("A hub name has the form owner/name, or owner/name@revision.")

@@ -2,8 +2,8 @@
 
 Batches have rows of any length, so nearly every step brings new shapes, and the two caches (oneDNN's own,
 and that of ideep between it and torch) hold 1,024 entries each. In bfloat16 on a CPU, where every product
-uses them, the memory of a training on the starter grew from 0.4 to 0.7 GiB within 80 steps and was still
-growing; with 64 entries it stays constant, and takes no more time.
+uses them, the memory of a training run on the starter grew from 0.4 to 0.7 GiB within 80 steps and was still
+growing; with 64 entries it stays constant, and the steps take no more time.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class Base:
         notes: what users should know, such as settings in its files that are not applied.
         languages: the languages whose codes its rows carry; None if they carry none.
         commit: the commit of its files on the hub; None for a folder.
-        is_sharded: whether ranks share its weights, so that all of them must compute the same passes.
-        occupancy: ensures that one thread uses it, with one pass at a time.
+        is_sharded: whether its weights are divided among ranks, which must then compute the same passes.
+        occupancy: ensures that only one thread uses it, with one pass at a time.
         current_pass: gives its modules access to the pass.
     """
 
@@ -137,12 +137,12 @@ class Base:
         return int(self.model.config.decoder_start_token_id)
 
     def decoder_start(self, target_lang: str) -> DecoderStart:
-        """Return what an answer begins with; `target_lang` is a language code, unused without languages."""
+        """Return the beginning of an answer; a base without languages ignores the code `target_lang`."""
         start = self.start_token_id
         return self.languages.decoder_start(target_lang, start) if self.languages else DecoderStart(start)
 
     def decoder_start_of(self, labels: Sequence[int]) -> DecoderStart:
-        """Return what an answer with the known tokens `labels` begins with."""
+        """Return the beginning of an answer whose tokens `labels` are known."""
         start = self.start_token_id
         return self.languages.decoder_start_of(labels, start) if self.languages else DecoderStart(start)
 
@@ -158,7 +158,7 @@ class Base:
 
     @cached_property
     def head_bias(self) -> torch.Tensor | None:
-        """The bias of its logits, [vocabulary]; None without one, or if it is zero, as in most BARTs."""
+        """The bias of the logits, [vocabulary]; None if absent or zero, as in most BART models."""
         name = self.family.head_bias
         bias = getattr(self.model, name).reshape(-1) if name else None
         return None if bias is None or not bool(bias.any()) else bias
@@ -174,16 +174,16 @@ def load_base(
     recipe: Recipe | None = None,
     is_sharded: bool = False,
 ) -> Base:
-    """Load a base from a folder, from the hub or the embedded starter, and freeze it.
+    """Load a base from a folder, the hub or the embedded starter, and freeze it.
 
     Args:
         name: `starter`, a folder, or a hub name, which a revision may follow (`owner/name@revision`).
-        dtype: `auto`, `float32`, `bfloat16`, or `stored`: the weights are mapped files, read-only.
+        dtype: `auto`, `float32`, `bfloat16`, or `stored` to map the files, read-only and in their own dtype.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         quantization: `none`, or the scheme for the linears of its layers (`base/quantization.py`).
         allow_bin_weights: whether to load .bin weights, weights-only, if there are no others.
         recipe: the recipe that the base is loaded for, if any.
-        is_sharded: whether to divide its weights among the ranks of the training, which have joined.
+        is_sharded: whether to divide its weights among the ranks of the training run, which have joined.
 
     Raises:
         ModelError: the model cannot be found, would run code, has an unsupported architecture, lacks weights
@@ -215,7 +215,7 @@ def load_base(
     if placed.value == "mps":
         notes = (
             *notes,
-            Message("device: mps has never been tested with LoRALoom, and an Apple GPU has no float64"),
+            Message("`device: mps` has never been tested with LoRALoom, and Apple GPUs have no float64"),
         )
     choices = {"device": placed, "dtype": chosen_dtype}
     own_dtype = getattr(torch, chosen_dtype.value)
@@ -260,7 +260,7 @@ def load_base(
 
 
 def model_path(name: str, *, allow_bin_weights: bool) -> str:
-    """Return the folder of a model, or its hub name if that includes no revision.
+    """Return the folder of a model; a hub name without a revision is returned as given.
 
     Args:
         name, allow_bin_weights: as in `load_base`.
@@ -276,7 +276,7 @@ def model_path(name: str, *, allow_bin_weights: bool) -> str:
 
 
 def _read_config(path: str, name: str) -> Any:
-    """Read the config with the start token of its file; transformers fills in 2 for BART if none is set."""
+    """Read the config with the file's own start token; transformers would replace None by 2 for BART."""
     stated = read_config(path, name)
     check_supported(stated, name)
     try:
@@ -291,10 +291,10 @@ def _read_config(path: str, name: str) -> Any:
 
 def _family(config: Any, name: str) -> Family:
     if not getattr(config, "is_encoder_decoder", False):
-        raise ModelError(Message("its config says that it is not an encoder-decoder"), where=name)
+        raise ModelError(Message("its config says that the model is not an encoder-decoder"), where=name)
     return FAMILIES[config.model_type]
 
 
 def is_head_tied(model: PreTrainedModel) -> bool:
-    """Return whether output head and decoder embedding are one tensor, judging by the weights, not a flag."""
+    """Return whether output head and decoder embedding are one tensor; the config's flag is not consulted."""
     return model.get_output_embeddings().weight is model.get_decoder().get_input_embeddings().weight

@@ -122,7 +122,7 @@ def choose_stored_dtype(path: str, name: str) -> Choice:
     found = _read(lambda: count_weights(files), name)
     if len(found) != 1 or not found.keys() <= FLOATS:
         raise ModelError(
-            Message("its files have weights of several dtypes, or of one that is not supported"),
+            Message("its files have weights of several dtypes, or of an unsupported dtype"),
             where=name,
             found=", ".join(f"{dtype} ({number:,})" for dtype, number in found.most_common()),
             allowed=Message("one of {dtypes} for all weights", dtypes=", ".join(sorted(FLOATS))),
@@ -132,7 +132,7 @@ def choose_stored_dtype(path: str, name: str) -> Choice:
 
 
 def mapped_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and values of each tensor of some files; the values are read-only."""
+    """Yield the name and the values of each tensor in some files; the values are read-only."""
     for file in files:
         with file.open("rb") as opened:
             pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -148,7 +148,7 @@ def mapped_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
 
 
 def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family) -> PreTrainedModel:
-    """Load a model whose weights are its mapped files: changing one in place ends the process.
+    """Load a model whose weights are mapped from its files; changing a weight in place ends the process.
 
     Args:
         path: folder or hub name.

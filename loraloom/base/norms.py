@@ -1,4 +1,4 @@
-"""The norms of a base that an adapter can have copies of, by names as in PEFT's `modules_to_save`."""
+"""The norms of a base that an adapter can train a copy of, found by names as in PEFT's `modules_to_save`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from loraloom.text.visible import quoted
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Return whether a module normalizes states, with a vector that scales them, and a bias if any."""
+    """Return whether a module is a norm whose only tensors are a scale vector and perhaps a bias vector."""
     own = dict(module.named_parameters())
     has_vectors = "weight" in own and own.keys() <= {"weight", "bias"} and not list(module.buffers())
     return has_vectors and type(module).__name__.endswith("Norm") and all(p.dim() == 1 for p in own.values())
 
 
 def text_modules(model: nn.Module, family: Family) -> dict[str, nn.Module]:
-    """Return the modules that text passes through, by path; a module with two paths is there twice.
+    """Return the modules that text passes through, by path; a module with two paths is listed twice.
 
-    Other modules get no gradient: PEFT's optimizer skips them, whereas one over a flat tensor of all
+    Other modules get no gradient: PEFT's optimizer skips them, whereas an optimizer over a flat tensor of all
     parameters would decay them.
     """
     of_images = tuple(f"{part}." for part in family.parts_for_images)
@@ -31,14 +31,16 @@ def text_modules(model: nn.Module, family: Family) -> dict[str, nn.Module]:
 
 
 def ends_in(path: str, names: Collection[str]) -> bool:
-    """Return whether a path ends in one of some names, quickly even for a set of a million names."""
+    """Return whether a path ends in one of the given names; with a set, fast even for a million names."""
     return any(path[place:] in names for place in range(len(path)))
 
 
 def matching_norms(
     modules: Mapping[str, nn.Module], names: Sequence[str], *, key: str = "lora.modules_to_save"
 ) -> dict[str, nn.Module]:
-    """Return the norms whose paths end in one of some names, at a dot or not, as PEFT finds them.
+    """Return the norms whose paths end in one of the given names.
+
+    As in PEFT, a name may begin in the middle of a part of the path.
 
     Args:
         modules: modules of the base, by their paths.

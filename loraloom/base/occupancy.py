@@ -1,4 +1,4 @@
-"""Exclusive use of a base: its users share its mode, dropouts and wrapped linears."""
+"""Exclusive use of a base, because all its users share its mode, dropouts and wrapped linears."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from loraloom.errors import BankError
 from loraloom.text.message import Message
 
 _OTHER_THREAD = Message(
-    "Use a base in only one thread at a time: answer the rows of all adapters in one pass, queue the others, "
-    "or load a base for each thread."
+    "Use a base in only one thread at a time: answer the rows of all adapters in one pass, let other threads "
+    "wait, or load a base for each thread."
 )
 _OPEN_ROWS = Message(
     "Leave the first `with bank.rows(...)` before the next one starts; a generator or "
@@ -57,7 +57,7 @@ class Occupancy:
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
-        """Claim the base for a pass; there is only one at a time.
+        """Claim the base for a pass during a `with` block; only one pass can be open at a time.
 
         Raises:
             BankError: another thread uses the base, or a pass is already open.
@@ -71,7 +71,7 @@ class Occupancy:
 
     @contextmanager
     def change(self, refusal: str) -> Iterator[None]:
-        """Claim the base for an operation that must not happen during a pass.
+        """Claim the base during a `with` block, for an operation that must not happen during a pass.
 
         Args:
             refusal: the message if a pass is open.

@@ -1,8 +1,9 @@
-"""Quantization of a frozen base: which linears, by which package, and how far their weights moved.
+"""Quantization of a frozen base: which linears, by which package, and how much their weights change.
 
-Linears of the layers are quantized one after the other, from the weights as stored in the files, so that
-the base is never in memory as a whole. Embeddings, norms and the output head stay as they are, and so does
-what transformers keeps out of half precision (`_keep_in_fp32_modules`): T5's `wo`, whose inputs are large.
+The linears of the layers are quantized one after the other, from the weights as stored in the files, so that
+the original base is never in memory as a whole. Embeddings, norms, the output head and the modules that
+transformers keeps out of half precision (`_keep_in_fp32_modules`: T5's `wo`, whose inputs are large) are not
+quantized.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ def quantize(
         model: frozen, on a processor, in the dtype of its files.
         family: family of the model.
         quantization: a key of `SCHEMES`.
-        dtype: the dtype in which it computes.
-        device: the device that it computes on; only what is quantized moves there.
+        dtype: the dtype in which the model computes.
+        device: the device that the model computes on; only the quantized linears are moved there.
 
     Returns:
         The choice, for the provenance.
@@ -218,23 +219,24 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
     if not bool((largest <= scheme.largest_error * most).all()):
         raise ModelError(
             Message(
-                "its weights cannot be quantized: what {package} stores is a different matrix",
+                "its weights cannot be quantized: the weights that {package} stores differ too much from "
+                "them",
                 package=scheme.package,
             ),
             where=name,
             found=Message(
-                "a change of {change:.3g} compared with weights of {most:.3g}",
+                "a change of up to {change:.3g} in weights of up to {most:.3g}",
                 change=float(largest.max()),
                 most=float(most.max()),
             ),
-            allowed=Message("{share} of the largest weight", share=percent(scheme.largest_error)),
+            allowed=Message("at most {share} of the largest weight", share=percent(scheme.largest_error)),
             fix=Message("Remove `quantization`, or choose another one."),
         )
     return float(change.square().sum()), float(before.square().sum())
 
 
 def _in_groups(weights: Tensor, size: int) -> Tensor:
-    """Reshape [out, in] → [groups, size], the last group of a matrix filled up with zeros."""
+    """Reshape [out, in] → [groups, size], padding the last group with zeros; unchanged if `size` is 0."""
     if not size:
         return weights
     flat = weights.flatten()
@@ -242,7 +244,7 @@ def _in_groups(weights: Tensor, size: int) -> Tensor:
 
 
 def _cast_others(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Convert all that is not quantized to a dtype, except buffers that are computed, not stored in files."""
+    """Convert all weights that are not quantized, and the buffers that files store, to a dtype."""
     inside = {id(part) for each in quantized_linears(model).values() for part in each.modules()}
     for module in model.modules():
         if id(module) in inside:

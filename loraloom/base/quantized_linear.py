@@ -1,9 +1,9 @@
 """A frozen linear with quantized weights: a module of bitsandbytes or torchao, with an exact gradient.
 
-The library's own module computes y. Its own backward pass is not used, because of what it keeps until then:
-torchao's int8 keeps the weights in the dtype of x, which loses what quantizing saved; bitsandbytes' int8
-keeps x on a processor. The gradient is that of bitsandbytes: dL/dx = dL/dy · W, with W as a plain matrix
-during the product only.
+The library's own module computes y. Its backward pass is not used, because of what the forward pass would
+keep for it: torchao's int8 keeps the weights in the dtype of x, which loses what quantizing saved;
+bitsandbytes' int8 keeps x on a processor. The gradient is computed as in bitsandbytes, dL/dx = dL/dy · W,
+where W is a plain matrix that exists only during the product.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class QuantizedLinear(nn.Module):
         """Set the mode of this module, and never that of the package's module.
 
         Nothing that it computes depends on the mode, except that bitsandbytes 0.50 stores the weights of NF4
-        in another order at the first pass in eval mode on a processor with AVX512-BF16. From then on, no
-        gradient passes, and the weights are read in the wrong order, without an error.
+        in another order at the first pass in eval mode on a processor with AVX512-BF16. From then on, there
+        is no gradient, and the weights are read in the wrong order, without an error.
         """
         self.training = mode
         return self
@@ -96,7 +96,7 @@ class QuantizedLinear(nn.Module):
 
     @torch.no_grad()
     def dense(self) -> Tensor:
-        """Return W as a plain matrix, [out, in], of `dtype`; a new one each time."""
+        """Compute W as a new plain matrix, [out, in], in the dtype of the computation."""
         return self.scheme.dense(self.stored, self.dtype)
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class QuantizedLinear(nn.Module):
         return float(self.dense().float().norm())
 
     def add_(self, delta: Tensor) -> None:
-        """Refuse a change of the weights: it would be rounded to the few values that they can have.
+        """Refuse to change the weights: the sum would be rounded to the few values that they can have.
 
         Raises:
             AssertionError: always.
@@ -114,7 +114,7 @@ class QuantizedLinear(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """y of the package's module, with the gradient of a product with its weights; keeps neither x nor W."""
+    """y of the package's module, with the gradient of y = W x + b; keeps neither x nor a dense W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: QuantizedLinear) -> Tensor:
@@ -127,7 +127,7 @@ class _Product(torch.autograd.Function):
 
 
 class DenseProduct(torch.autograd.Function):
-    """y = W x + b with W as a plain matrix, forward and backward, to compare quantized linears with."""
+    """y = W x + b with W as a plain matrix, forward and backward: a reference for quantized linears."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: QuantizedLinear) -> Tensor:
@@ -151,7 +151,7 @@ def weight_bytes(model: nn.Module, own: Callable[[Tensor], Tensor] = lambda weig
 
     Args:
         model: the model.
-        own: a weight → the part of it that this process keeps.
+        own: a weight → the part of the weight that this process keeps.
     """
     quantized = quantized_linears(model).values()
     theirs = {id(weight) for linear in quantized for weight in linear.parameters()}

@@ -1,4 +1,4 @@
-"""Refusal of recipe settings that the base's family cannot fulfil, before weights are loaded."""
+"""Refusal of recipe settings that the base's family does not support, before weights are loaded."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _lengths(recipe: Recipe, family: Family, num_positions: int | None) -> Itera
         if length > num_positions:
             yield Problem(
                 Message(
-                    "this {title} has {num_positions:,} positions, and cannot read beyond them",
+                    "this {title} has only {num_positions:,} positions, so it cannot process longer texts",
                     title=family.title,
                     num_positions=num_positions,
                 ),

@@ -1,4 +1,4 @@
-"""Recomputation of activations in the backward pass, and the pass that it belongs to."""
+"""Recomputation of activations in the backward pass, as part of the pass that first computed them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CHECKPOINTING = (
 
 
 def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
-    """Recompute each layer's activations in the backward pass, or keep them.
+    """Switch the recomputation of each layer's activations in the backward pass on or off.
 
     Args:
         model: model of a loaded base.
-        enabled: the recipe's `gradient_checkpointing`.
+        enabled: whether to recompute activations, not keep them; the recipe's `gradient_checkpointing`.
     """
     if enabled:
         settings = {"use_reentrant": False, "context_fn": recomputation_contexts}
@@ -40,7 +40,7 @@ def recomputes_activations(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
-    """Keep activations during a `with` block, whatever is set."""
+    """Keep activations during a `with` block, even if the model is set to recompute them."""
     enabled = recomputes_activations(model)
     recompute_activations(model, False)
     try:

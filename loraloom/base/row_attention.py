@@ -77,7 +77,7 @@ class _RowAttention(torch.autograd.Function):
 
 
 def _blocks(bias: Tensor) -> Iterator[slice]:
-    """Yield the rows and heads whose scores, in the shape of `bias`, are computed at once."""
+    """Yield slices of [rows · heads]; the scores of a slice, shaped as `bias`, are computed together."""
     each = max(1, LARGEST // bias.shape[1:].numel())
     yield from (slice(start, start + each) for start in range(0, len(bias), each))
 
@@ -94,7 +94,7 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _like(flat: Tensor, x: Tensor) -> Tensor:
-    """Return the inverse of `_flat` in the dtype of x, in memory as [rows, len, heads, size]."""
+    """Undo `_flat`: return [rows, heads, len, size] in the dtype of x, stored as [rows, len, heads, size]."""
     rows, heads, length = x.shape[:3]
     own = x.new_empty(rows, length, heads, flat.shape[-1]).transpose(1, 2)
     return own.copy_(flat.unflatten(0, (rows, heads)))
@@ -143,7 +143,7 @@ def _is_ours(
 
 
 def _sum(mask: Tensor, position_bias: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return the term that is added to scores of a shape, float32 [rows · heads, queries, keys]."""
+    """Return the sum of mask and position bias in the given shape, float32 [rows · heads, queries, keys]."""
     found = _SUMS.get(mask)
     if found is not None and found[0]() is position_bias and found[1] == shape:
         return found[2]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Checks that a model's folder has no code, hidden pickles, outside files or absurd sizes.
+"""Checks that a model's folder has no code, hidden pickles, references to outside files or absurd sizes.
 
     config.json                   no code, no attention kernels, no other weights, nothing quantized
     tokenizer_config.json         no code
@@ -166,7 +166,7 @@ def _config_problems(values: Mapping[str, object], name: str) -> Iterator[Proble
     for key in dict.fromkeys([*private, *kernels]):
         yield Problem(
             Message(
-                "its config sets {key}, with which transformers may load code from elsewhere", key=quoted(key)
+                "its config sets {key}, which lets transformers load code from elsewhere", key=quoted(key)
             ),
             where=name,
             fix=Message("Remove it from {config}.", config=CONFIG),
@@ -175,7 +175,10 @@ def _config_problems(values: Mapping[str, object], name: str) -> Iterator[Proble
         yield Problem(
             Message("its config names weights (transformers_weights) other than those of the folder"),
             where=name,
-            fix=Message("Remove it from {config}, and rename the file to model.safetensors.", config=CONFIG),
+            fix=Message(
+                "Remove the entry from {config}, and rename the file with the weights to model.safetensors.",
+                config=CONFIG,
+            ),
         )
     if values.get("quantization_config") is not None:
         yield Problem(
@@ -196,14 +199,14 @@ def _config_problems(values: Mapping[str, object], name: str) -> Iterator[Proble
     large = [key for key, value in _numbers(values) if abs(value) > LARGEST_NUMBER]
     for key in large:
         yield Problem(
-            Message("its config's {key} is beyond any real model", key=quoted(key)),
+            Message("its config's {key} is larger than in any real model", key=quoted(key)),
             where=name,
             allowed=Message("at most {largest_number:,}", largest_number=LARGEST_NUMBER),
         )
 
 
 def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Yield a config and the configs within it: of an encoder, a decoder, a vision tower."""
+    """Yield a config and all configs nested in it, such as those of an encoder or a vision tower."""
     yield values
     for value in values.values():
         if isinstance(value, dict):
@@ -211,7 +214,7 @@ def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
 
 
 def _at(values: Mapping[str, object], key: str) -> object:
-    """Return the value at a key such as `encoder.hidden_size`; 1 if the config leaves it to its default."""
+    """Return the value at a key such as `encoder.hidden_size`; 1 if the config does not set it."""
     value: object = values
     for part in key.split("."):
         value = value.get(part, 1) if isinstance(value, dict) else value

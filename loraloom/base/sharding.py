@@ -1,4 +1,4 @@
-"""A frozen base whose weights are divided among the ranks of a training, by torch's FSDP2.
+"""A frozen base whose weights are divided among the ranks of a training run, by torch's FSDP2.
 
 Each rank keeps its part of every layer. A layer's weights are gathered when a pass enters it and released
 when the pass leaves it, forward and backward, so a rank holds one layer at a time. Weights that are read
@@ -41,7 +41,7 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
         raise ModelError(
             Message("the base cannot be divided among ranks, because its layers are not known"),
             where="training.shard_base",
-            fix=Message("Remove it."),
+            fix=Message("Remove this setting."),
         )
     for layer in layers:
         fsdp.fully_shard(layer, mesh=mesh, reshard_after_forward=True)
@@ -86,7 +86,7 @@ def _gathered_product(head: nn.Linear, states: Tensor) -> Tensor:
 
 
 def _use_one_embedding(model: PreTrainedModel) -> None:
-    """Make both stacks look up tokens in one module: FSDP2 divides modules, and theirs share a weight."""
+    """Make both stacks use one embedding module, so that FSDP2 divides their shared weight only once."""
     shared = model.get_input_embeddings()
     for stack in (model.get_encoder(), model.get_decoder()):
         own = stack.get_input_embeddings()

@@ -36,13 +36,13 @@ _CALLED = {
 }
 # Why some model types are not supported, and what to use instead.
 _EXPERTS = (
-    Message("routes each token to an expert, where a linear no longer sees which example the token is from"),
+    Message("routes each token to an expert, whose linears cannot tell which example the token is from"),
     Message("Choose a model without experts, for example google/flan-t5-base."),
 )
 _WHY_NOT = {
     "longt5": (
         Message(
-            "attends in blocks of a row, in which LoRALoom cannot yet keep examples apart or predict memory"
+            "attends within blocks of a row, where LoRALoom cannot yet keep examples apart or predict memory"
         ),
         Message(
             "Choose a T5 model, for example google/flan-t5-base: its positions are relative, so it reads "
@@ -170,7 +170,7 @@ def check_folder(name: str) -> None:
 
 
 def t5_width(name: str) -> int | None:
-    """Return d_model of a T5-like model's folder; None if it is another model or not on this machine."""
+    """Return d_model from the config of a T5-like model in a local folder; None for anything else."""
     try:
         values = json.loads((Path(name) / CONFIG).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -236,7 +236,7 @@ def _what_it_is(path: Path) -> str:
 
 
 def _what_to_name(path: Path) -> str:
-    """Suggest what to give instead of a folder without config.json."""
+    """Suggest which setting or folder to use instead of a folder without config.json."""
     if (path / ADAPTER_CONFIG).is_file():
         return Message(
             "Set model_name_or_path to the base, and lora.init_adapter to this folder to train it further."

@@ -30,7 +30,7 @@ class Target:
         name: its path in the model.
         module: the frozen linear, read through `linear`.
         place: its position in the model, and its role.
-        sides: the side of its input tokens, once for each time that a pass uses it.
+        sides: for each time that a pass uses it, whether its inputs are source or target tokens.
     """
 
     name: str
@@ -75,7 +75,7 @@ def linears(model: nn.Module, family: Family) -> list[Target]:
 
 
 def other_linears(model: nn.Module, family: Family) -> list[str]:
-    """List every linear outside of the layers: the output head, or the linears of a vision tower."""
+    """List every linear outside the layers, such as the output head or the linears of a vision tower."""
     found = (name for name, module in model.named_modules() if is_linear(module))
     return [name for name in found if not family.is_in_layer(name)]
 
@@ -95,7 +95,7 @@ def resolve_targets(
 
     Raises:
         TargetError: a pattern matches no linear, names the embeddings or the head, or is not a regular
-            expression. The error lists all such patterns, with what the model has.
+            expression. The error lists all such patterns, with the names that the model has instead.
     """
     available = linears(model, family)
     is_expression = isinstance(target_modules, str)
@@ -240,7 +240,7 @@ def peft_target_modules(
 ) -> list[str]:
     """Return the shortest target list with which PEFT finds exactly these linears.
 
-    The list has the ends of names if every linear with such an end is adapted, otherwise whole paths.
+    It lists last parts of names if every linear with such a last part is adapted, otherwise whole paths.
 
     Args:
         adapted: names of linears.
@@ -258,7 +258,8 @@ def target_setting(adapted: Sequence[str], available: Sequence[Target]) -> str:
     """Return the shortest value of `lora.target_modules` that matches exactly these linears, as YAML.
 
     Returns:
-        `all-linear`, a list of ends of names, a regular expression for whole layers, or a list of paths.
+        `all-linear`, a list of last parts of names, a regular expression for whole layers, or a list of
+        paths.
     """
     chosen = set(adapted)
     if chosen == {target.name for target in available}:

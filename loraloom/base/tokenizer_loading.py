@@ -25,8 +25,8 @@ VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
 def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
     """Load the tokenizer of a folder or hub name, with a note if it is not loaded as its files specify.
 
-    AutoTokenizer of transformers 5 fails for UMT5's folders with only a spiece.model, and for those that name
-    `MT5Tokenizer`, a class that is gone; the family's own class reads the same file.
+    AutoTokenizer of transformers 5 fails for UMT5 folders that have only a spiece.model, and for folders that
+    name `MT5Tokenizer`, a class that no longer exists; the family's own class reads the same file.
 
     Raises:
         ModelError: the tokenizer cannot be loaded.
@@ -41,7 +41,7 @@ def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
         if reader is not None and _has_spiece_alone(path):
             with suppress(Exception):  # the first error names the cause
                 note = Message(
-                    "transformers' AutoTokenizer cannot load its tokenizer, so {spiece} is read by {reader}",
+                    "AutoTokenizer cannot load the base's tokenizer, so {reader} reads {spiece}",
                     spiece=SPIECE,
                     reader=reader.__name__,
                 )
@@ -92,10 +92,10 @@ def _quietly(loader: Any, path: str) -> Tokenizer:
 
 
 def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Undo settings that a tokenizer's files store from earlier calls; describe them in sentences.
+    """Undo settings that a tokenizer's files store from earlier calls; return notes that describe them.
 
     A tokenizer that is saved after a padded or truncated call pads or truncates again when it is loaded, in
-    everything that uses its backend. `model_max_length` is kept, because it needs `truncation=True`.
+    everything that uses its backend. `model_max_length` is kept: it has no effect without `truncation=True`.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     notes: list[str] = []
@@ -106,7 +106,7 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
         if kept:
             notes.append(
                 Message(
-                    "tokenizer.json stores {kept} from an earlier call, which is not applied",
+                    "tokenizer.json stores settings for {kept} from an earlier call, which are not applied",
                     kept=joined(" and ", kept),
                 )
             )
@@ -114,7 +114,7 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
         if getattr(tokenizer, side) != "right":
             notes.append(
                 Message(
-                    "the tokenizer's {side} is {side_2}, but `right` is used here",
+                    "the tokenizer's {side} is `{side_2}`, but LoRALoom uses `right`",
                     side=side,
                     side_2=getattr(tokenizer, side),
                 )
@@ -124,10 +124,13 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | None, name: str) -> None:
-    """Refuse a tokenizer without a padding or end token, or with more tokens than embeddings.
+    """Refuse a tokenizer that does not fit its model, and set the start token in the model's config.
+
+    A tokenizer fits if it has a padding and an end token, one vocabulary for sources and answers, and no more
+    tokens than the model has embeddings.
 
     Args:
-        start: the token that answers begin with, which is set in the model's config; None is refused.
+        start: the token that answers begin with; None is refused.
 
     Raises:
         ModelError: the model cannot be used with this tokenizer.
@@ -142,14 +145,14 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
             found=Message(
                 "its config has no start token, and its tokenizer does not have the start token of its family"
             ),
-            fix=Message("Set decoder_start_token_id in config.json to the token that it was trained with."),
+            fix=Message("Set decoder_start_token_id in config.json to the start token used in its training."),
         )
     model.config.decoder_start_token_id = start
     if getattr(tokenizer, "separate_vocabs", False):
         raise ModelError(
             Message(
-                "its tokenizer has a vocabulary for sources and another for answers, which is not "
-                "supported yet"
+                "its tokenizer has separate vocabularies for sources and answers, which LoRALoom does not "
+                "support yet"
             ),
             where=name,
             found="separate_vocabs: true",
@@ -173,6 +176,9 @@ def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def control_names(tokenizer: Tokenizer) -> dict[int, str]:
-    """Return the tokens that end or pad a text, id -> name; their names in a text become these tokens."""
+    """Map the ids of the end and padding tokens to their names.
+
+    Where a text contains such a name, the tokenizer produces the token itself.
+    """
     ids = {tokenizer.eos_token_id: tokenizer.eos_token, tokenizer.pad_token_id: tokenizer.pad_token}
     return {id: str(name) for id, name in ids.items() if id is not None}

@@ -33,7 +33,7 @@ def load_weights(
     Args:
         path: folder or hub name.
         name: name of the base, for messages.
-        dtype: dtype of the weights; `auto` for that of the files, which are then mapped to memory.
+        dtype: dtype of the weights; `auto` for the dtype of the files, which are then mapped into memory.
         family: family of the model.
         allow_bin_weights: whether to load .bin weights, weights-only, if there are no others.
 

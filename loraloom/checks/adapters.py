@@ -1,4 +1,4 @@
-"""Checks of adapters on real rows: their targets, their start and their gradients."""
+"""Checks of adapters on real rows: targets, hidden states at the start of training, and gradients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _not_adapted(base: Base) -> list[Finding]:
         return []
     places = ", ".join(sorted({".".join(name.split(".")[:3]) for name in others}))
     message = Message(
-        "{num_others} linears of {places} are not adapted: only linears that read text are",
+        "{num_others} linears of {places} are not adapted, because only linears that process text are",
         num_others=len(others),
         places=places,
     )
@@ -68,7 +68,7 @@ def _target_finding(experiment: Experiment, match: Match) -> Finding:
 def check_adapters(gate: Gate) -> list[Finding]:
     """Check that a new adapter changes nothing yet and gets a finite, nonzero gradient; the base gets none.
 
-    All experiments share a pass, as in training, a few at a time.
+    As in training, several experiments share each pass.
     """
     findings = []
     together = _adapters_at_once(gate)
@@ -155,7 +155,7 @@ def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool, batch:
         )
     if 0 in norms.values():
         message: str = describe_silent(bank, norms, batch)
-        return Finding("warning", "gradient", name, message, Message("Remove them from target_modules."))
+        return Finding("warning", "gradient", name, message, Message("Remove them from lora.target_modules."))
     message = Message(
         "all {num_norms} modules get a gradient, norm {total:.3g}; the base gets none",
         num_norms=len(norms),

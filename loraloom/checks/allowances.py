@@ -25,7 +25,10 @@ def why_not_allowable(name: str) -> str:
     known = Message("Data checks: {allowable}", allowable=", ".join(ALLOWABLE))
     if near := nearest(name, ALLOWABLE):
         return Message(
-            "there is no data check `{name}`. Did you mean {near}? {known}", name=name, near=near, known=known
+            "there is no data check `{name}`. Did you mean `{near}`? {known}",
+            name=name,
+            near=near,
+            known=known,
         )
     return Message(
         "`{name}` cannot be allowed, because it is not a data check: after any other error, training "
@@ -36,7 +39,7 @@ def why_not_allowable(name: str) -> str:
 
 
 def apply_allowed(findings: Iterable[Finding], allowed: Collection[str]) -> list[Finding]:
-    """Turn allowed errors into warnings; add to other errors of the data how they can be allowed.
+    """Turn allowed errors into warnings, and state in the fix of other data errors how to allow them.
 
     Args:
         findings: findings of any checks.

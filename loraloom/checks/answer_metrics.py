@@ -12,7 +12,7 @@ from loraloom.text.message import Message
 
 
 def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
-    """Report if BLEU cannot be computed, before answers are compared or checkpoints selected by it.
+    """Report if BLEU cannot be computed, before answers are compared or a checkpoint is selected by it.
 
     Args:
         split: all rows; answers are compared with the responses of its eval and test rows.

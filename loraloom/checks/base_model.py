@@ -13,7 +13,7 @@ from loraloom.text.message import Message
 
 
 def check_head(gate: Gate) -> list[Finding]:
-    """Report whether output head and embedding are one tensor, judging by the weights, and what follows."""
+    """Report whether the weights of output head and embedding are one tensor, and what this implies."""
     base = gate.base
     scale = base.family.output_scale(base.model.config)
     scaled = (
@@ -26,14 +26,14 @@ def check_head(gate: Gate) -> list[Finding]:
         return [Finding("ok", "head", "base", message)]
     message = Message(
         "not tied: the output head has its own weights{scaled}. The merged model's config will "
-        "say so, because tools that assume it is tied scale its logits wrongly",
+        "say so, because tools that assume a tied head scale the logits wrongly",
         scaled=scaled,
     )
     return [Finding("ok", "head", "base", message)]
 
 
 def check_precision(gate: Gate) -> list[Finding]:
-    """Report the precision in which the base computes, and what has a higher precision."""
+    """Report the precision in which the base computes, and what is kept in a higher one."""
     if gate.base.model.dtype == torch.bfloat16:
         message: str = Message(
             "the base computes in bfloat16, which rounds to 1 part in 256; adapters, their "
@@ -56,7 +56,7 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
         beyond = sum(token >= num_rows for token in ids)
         what = Message("embeddings") if num_rows == num_embeddings else Message("rows of the output head")
         message: str = Message(
-            "{beyond:,} of its {num_ids:,} tokens are beyond the {num_rows:,} {what}",
+            "{beyond:,} of the tokenizer's {num_ids:,} tokens are beyond the {num_rows:,} {what}",
             beyond=beyond,
             num_ids=len(ids),
             num_rows=num_rows,
@@ -76,7 +76,9 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
     )
     if spare := num_embeddings - len(ids):
         message = Message(
-            "{message}; {spare:,} are not used by any token, which is harmless", spare=spare, message=message
+            "{message}; {spare:,} embeddings belong to no token, which is harmless",
+            spare=spare,
+            message=message,
         )
     return [
         *(Finding("note", "tokenizer", "base", note) for note in base.notes),
@@ -93,9 +95,9 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
             _special(
                 "warning",
                 Message(
-                    "padding and end of answer are the same token, {named}; training distinguishes them "
-                    "by position, but with scripts that mask padding in labels, the model forgets how "
-                    "to stop",
+                    "padding and end of answer are the same token, {named}; LoRALoom distinguishes them "
+                    "by position, but a script that masks this token in the labels does not teach the "
+                    "model to stop",
                     named=_named(base, base.eos_token_id),
                 ),
                 Message("Use a tokenizer with a separate padding token if you train elsewhere."),

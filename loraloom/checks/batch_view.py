@@ -36,7 +36,7 @@ class RowView:
     """One row of a batch, including its padding.
 
     Args:
-        place: how its length compares with the others.
+        place: how its length compares with those of the other rows.
         where: its file and line, or the file alone if it has no lines.
         row: number of the row in its file, from 1; a file may have all its rows on one line.
         encoder: tokens that the encoder reads.
@@ -44,7 +44,7 @@ class RowView:
         labels: the token to predict at each decoder position; None if the loss ignores it (-100).
         padding: number of final encoder and decoder positions that are padding.
         neighbours: number of other segments in the same row of the batch.
-        is_cut: whether source and response were truncated to their limits.
+        is_cut: whether the source was truncated to its limit, and whether the response was.
     """
 
     place: Place
@@ -193,7 +193,7 @@ def _cells(view: RowView, place: int) -> tuple[str, str, str]:
 
 
 def _padding_lines(view: RowView, length: int, column: int) -> list[str]:
-    """Format the first position that is padding on both sides, and the amount of padding on each."""
+    """Format the first position that is padding on both sides, and the number of padding positions."""
     if not any(view.padding):
         return []
     source, target = view.padding

@@ -187,7 +187,7 @@ def check_labels(gate: Gate) -> list[Finding]:
 
 @torch.no_grad()
 def check_loss(gate: Gate) -> list[Finding]:
-    """Check the training loss against the model's own forward, one row and one token at a time."""
+    """Check the training loss against that of the model's own `forward`, one row and one token at a time."""
     base = gate.base
     with AdapterBank(base).rows(Rows(gate.batch.slots, gate.batch.num_rows)):
         ours = float(span_losses(base, gate.batch).sum()) / sum(gate.batch.num_labels)
@@ -208,13 +208,13 @@ def check_loss(gate: Gate) -> list[Finding]:
         return [Finding("error", "loss", "base", message, Message("Try dtype: float32, or another base."))]
     if not gate.are_near(ours, theirs):
         message = Message(
-            "the loss is {ours:.6f} in training, but {theirs:.6f} by the model's own forward",
+            "the loss is {ours:.6f} in training, but {theirs:.6f} in the model's own forward pass",
             ours=ours,
             theirs=theirs,
         )
         return [Finding("error", "loss", "objective", message, Message("This is a bug; please report it."))]
     computed = Message(
-        "{theirs:.4f} by the model's own forward, {ours:.4f} in training", theirs=theirs, ours=ours
+        "{theirs:.4f} in the model's own forward pass, {ours:.4f} in training", theirs=theirs, ours=ours
     )
     chance = math.log(base.head.weight.shape[0])
     if theirs > chance + WORSE_THAN_CHANCE:
@@ -254,9 +254,9 @@ def check_generation(gate: Gate) -> list[Finding]:
 def _penalized_end(gate: Gate) -> list[Finding]:
     """Note that a repetition penalty makes EOS less likely in answers that begin with it.
 
-    transformers' `generate` counts the decoder's start token among those that occurred, and so do we, because
-    merged models are used with `generate`. The start token of BART, M2M100 and NLLB is EOS (transformers
-    5.24).
+    transformers' `generate` counts the decoder's start token as one that occurred, and so does LoRALoom,
+    because merged models are used with `generate`. The start token of BART, M2M100 and NLLB is EOS
+    (transformers 5.24).
     """
     base, penalty = gate.base, gate.generation.repetition_penalty
     starts = {base.decoder_start_of(row.labels.tolist()).start_token_id for row in gate.rows}

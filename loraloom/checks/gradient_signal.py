@@ -27,7 +27,8 @@ class Signal:
         loss: loss of the base, in nats per label token.
         agreement: agreement of the rows, c in `movement_forecast.py`: 0 if their gradients have nothing in
             common, 1 if they are equal.
-        slope: Σ|g| of one row over all of B, per rank and unit of scaling.
+        slope: Σ|g| over all of B, with the root mean square over the rows as |g|, per rank and unit of
+            scaling.
     """
 
     loss: float
@@ -44,7 +45,7 @@ def spread(examples: EncodedSet, number: int, most_tokens: int) -> list[EncodedE
 
     Args:
         examples: rows to choose from.
-        number: number of rows, which is halved, but not below 2, while they have more than `most_tokens`.
+        number: number of rows; halved while the rows have more than `most_tokens`, but not below 2.
         most_tokens: maximum number of source and target tokens of the rows together.
     """
     order = (examples.source_lengths + examples.target_lengths).argsort(kind="stable")

@@ -55,8 +55,8 @@ def check_languages(gate: Gate) -> list[Finding]:
         findings.append(_finding("note", message, fix))
     if languages.begins_target and not languages.begins_source:
         message = Message(
-            "the tokenizer's legacy_behaviour puts the code of a source after it; answers begin with theirs, "
-            "as `generate` forces it, although the tokenizer would put it after them too"
+            "the tokenizer's legacy_behaviour puts the language code of a source at its end; answers begin "
+            "with their code, as `generate` forces, although the tokenizer would put that at the end too"
         )
         findings.append(_finding("note", message))
     return findings

@@ -1,4 +1,4 @@
-"""Which checks run on the model, and when; each is a function in one of these tuples."""
+"""The checks of the model, in tuples of functions, and when each tuple runs."""
 
 from __future__ import annotations
 

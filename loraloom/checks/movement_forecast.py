@@ -6,7 +6,7 @@ With B = 0 at the start, ΔW = s B A and the rows of A nearly orthogonal,
 
 so the open question is how far an element of B moves. AdamW moves it by about the learning rate η per
 step, whatever the size of the gradient (Kingma & Ba, 2014, https://arxiv.org/abs/1412.6980, section 2.1),
-so what matters is which share of the steps adds up.
+so what matters is what share of the steps adds up.
 
 *While much remains to be learnt*, this share depends on how far the rows agree. In units of the mean square
 of one row's gradient, the square of the mean gradient of n rows is
@@ -71,7 +71,7 @@ class Forecast:
 
     Args:
         timetable: its schedule.
-        signal: signal of its targets.
+        signal: statistics of the gradients of its targets.
         targets: linears that it adapts.
         weight: ‖W‖ over these linears.
     """

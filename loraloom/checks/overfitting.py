@@ -53,7 +53,7 @@ class RateTrial:
 
     @property
     def share(self) -> float:
-        """The share of the initial loss by which the loss fell; negative if it rose."""
+        """How far the loss fell, as a share of the initial loss; negative if it rose."""
         return 1 - self.after / self.before
 
     @property
@@ -133,7 +133,7 @@ def _ways(experiment: Experiment) -> list[Experiment]:
 
 
 def _way(experiment: Experiment, lora: LoraSettings, rate: float) -> Experiment:
-    """Define a short training run on the batch alone; equal ones get the same name."""
+    """Define a short training run on the batch alone; equal runs get the same name."""
     training = experiment.training.model_copy(
         update={
             "learning_rate": rate,
@@ -193,7 +193,7 @@ def _attempt(trials: Sequence[RateTrial]) -> Attempt:
 
 
 def _best(trials: Sequence[RateTrial]) -> RateTrial:
-    """Return the first trial that memorized the batch, at the smallest rate, or else the closest one."""
+    """Return the trial that memorized the batch at the lowest rate, or else the one with the lowest loss."""
     return next((trial for trial in trials if trial.has_learnt), min(trials, key=_after))
 
 
@@ -231,13 +231,13 @@ def diagnose(name: str, attempt: Attempt, num_rows: int) -> Finding:
 
 def _blame_rate(attempt: Attempt) -> tuple[Level, str, str]:
     own, usual = attempt.own, attempt.usual
-    at_usual = Message("at {rate:g} it reaches {after:.2f}", rate=usual.rate, after=usual.after)
+    at_usual = Message("at {rate:g}, the loss falls to {after:.2f}", rate=usual.rate, after=usual.after)
     if own.rate >= usual.rate:
         cause = Message("the learning rate is probably too high: {at_usual}", at_usual=at_usual)
         return "warning", cause, Message("Lower training.learning_rate towards {rate:g}.", rate=usual.rate)
     if own.share >= LEARNING:
         fix = Message("This is fine for a long training run; for a short one, raise training.learning_rate.")
-        return "note", Message("it learns slowly: {at_usual}", at_usual=at_usual), fix
+        return "note", Message("the experiment learns slowly: {at_usual}", at_usual=at_usual), fix
     cause = Message("the learning rate is probably too low: {at_usual}", at_usual=at_usual)
     return "warning", cause, Message("Raise training.learning_rate towards {rate:g}.", rate=usual.rate)
 
@@ -245,8 +245,8 @@ def _blame_rate(attempt: Attempt) -> tuple[Level, str, str]:
 def _blame_targets(attempt: Attempt) -> tuple[Level, str, str]:
     usual, wide = attempt.usual, attempt.wide
     cause = Message(
-        "the targets are the likely cause: they reach {after:.2f} at {rate:g}, all linears "
-        "{after_2:.2f} at {rate_2:g}",
+        "the targets are the likely cause: with them, the loss falls to {after:.2f} at {rate:g}; with all "
+        "linears, to {after_2:.2f} at {rate_2:g}",
         after=usual.after,
         rate=usual.rate,
         after_2=wide.after,
@@ -258,7 +258,7 @@ def _blame_targets(attempt: Attempt) -> tuple[Level, str, str]:
 def _blame_data(attempt: Attempt) -> tuple[Level, str, str]:
     best = min(attempt.own, attempt.usual, attempt.wide, key=_after)
     cause = Message(
-        "the data or the base is the likely cause: the best trial reaches {after:.2f}, at {rate:g}",
+        "the data or the base is the likely cause: the lowest loss of all trials is {after:.2f}, at {rate:g}",
         after=best.after,
         rate=best.rate,
     )

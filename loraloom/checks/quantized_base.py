@@ -28,8 +28,8 @@ OF_GRADIENTS = 10
 def check_quantization(gate: Gate) -> list[Finding]:
     """Compare loss and gradients of an adapter with those over plain matrices of the same weights.
 
-    In between there is a pass in eval mode, as when answers are generated while training: bitsandbytes was
-    seen to store weights in a different order in such a pass, after which there was no gradient.
+    Between the two computations, there is a pass in eval mode, as when answers are generated during training:
+    bitsandbytes was seen to store weights in a different order in such a pass and then give no gradient.
     """
     base = gate.base
     if not quantized_linears(base.model):

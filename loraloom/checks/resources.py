@@ -15,7 +15,7 @@ CHECKPOINTS_TO_FIT = 3
 TIGHT = 0.9
 LESS_MEMORY = Message(
     "Halve training.per_device_train_batch_size and double "
-    "training.gradient_accumulation_steps (the same training), or set "
+    "training.gradient_accumulation_steps, which does not change the training, or set "
     "training.gradient_checkpointing: true."
 )
 

@@ -49,7 +49,7 @@ def compare(
     experiment: Annotated[
         list[str], typer.Option(help=Message("Only this experiment, with all its seeds; can be repeated."))
     ] = [],  # noqa: B006
-    name: Annotated[str | None, typer.Option(help=Message("Name of the file in the run's compare/."))] = None,
+    name: Annotated[str | None, typer.Option(help=Message("File name in the run's compare/ folder."))] = None,
     base: MovedBase = None,
     data: MovedData = None,
     adapters: Adapters = [],  # noqa: B006
@@ -59,7 +59,8 @@ def compare(
     spbleu_model: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=Message("A sentencepiece model, to compute spBLEU too; never downloaded.")
+            metavar="FILE",
+            help=Message("A sentencepiece model file, to compute spBLEU too; it is never downloaded."),
         ),
     ] = None,
     out: Annotated[
@@ -125,7 +126,9 @@ def compare(
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         if not as_json:
-            unstored = Message("not stored; use --out FILE.json to store them, or --json to print them")
+            unstored = Message(
+                "the answers are not stored; use --out FILE.json to store them, or --json to print them"
+            )
             display.say(Message("all answers: {file}", file=(comparison.file or unstored)))
         display.next_command(
             command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
@@ -135,7 +138,7 @@ def compare(
 
 
 def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
-    """Return how many rows to show: of prompts, every `--prompt` and at least 10; of other rows, 3."""
+    """Return how many rows to show: 3, or of prompts at least 10, and all that `--prompt` options give."""
     return max(len(prompts), 10) if comparison.what == "prompts" else 3
 
 
@@ -219,7 +222,7 @@ def predict(
     check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
     refuse_sets_of_run(run, sets)
     if file is None:
-        raise typer.BadParameter(Message("a file of rows to answer is missing"))
+        raise typer.BadParameter(Message("give a file of rows to answer"))
     with displayed(as_json) as display:
         from loraloom.console import put
 

@@ -1,4 +1,4 @@
-"""All commands in the order of `--help`, and an exit code for each way in which one may end.
+"""All commands in the order of `--help`, and an exit code for each way in which a command may end.
 
 A command imports what it needs when it is run, so that `--help` is instant.
 """
@@ -57,8 +57,8 @@ VERBS = {
 def make_app(*names: str) -> typer.Typer:
     """Make the command line with these commands.
 
-    Typer inspects every option of every command before it reads the first word, which takes longer than
-    many commands do; with only the command to run, it is instant.
+    Before Typer reads the command line, it inspects every option of every command, which takes longer than
+    many commands take to run; if it is given only the command to run, this is instant.
     """
     made = typer.Typer(
         cls=TranslatedGroup,
@@ -90,7 +90,7 @@ app = make_app(*VERBS)
 
 
 def main() -> None:
-    """Run the command line; every expected error ends it with a message and an exit code, no traceback."""
+    """Run the command line; an expected error ends it with a message and an exit code, not a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _write_utf8()

@@ -39,7 +39,7 @@ def merge(
         typer.Option(
             help=Message(
                 "float32, bfloat16 or, for families that support it (BART), float16; by default "
-                "that of the base's own files."
+                "the dtype of the base's own files."
             )
         ),
     ] = None,
@@ -67,7 +67,7 @@ def merge(
     check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
     refuse_sets_of_run(run, sets)
     if out is None:
-        raise typer.BadParameter(Message("the folder to create is missing"))
+        raise typer.BadParameter(Message("give the folder to create"))
     with displayed(as_json) as display:
         from loraloom.console import print_table
 
@@ -112,7 +112,7 @@ def merge(
                 ],
             )
         display.next_command(
-            Message('in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md', out=out)
+            Message('in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"); see {out}/README.md', out=out)
         )
 
 
@@ -150,8 +150,8 @@ def export(
         Path | None,
         typer.Option(
             help=Message(
-                "Rows to verify the export with, instead of the run's, with or without answers: a data file, "
-                "or a text file with one prompt per line."
+                "Rows to verify the export with, instead of the run's rows: a data file, with or without "
+                "answers, or a text file with one prompt per line."
             )
         ),
     ] = None,
@@ -165,7 +165,7 @@ def export(
     check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
     refuse_sets_of_run(run, sets)
     if out is None:
-        raise typer.BadParameter(Message("the folder to create is missing"))
+        raise typer.BadParameter(Message("give the folder to create"))
     with displayed(as_json) as display:
         from loraloom.console import print_table
 

@@ -37,7 +37,7 @@ def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
         return True
     said = Message(
         "note: only `train`, `compare` and `predict` share their work among processes; rank 0 runs this "
-        "command alone, and the others ({number}) end",
+        "command alone, and the other processes ({number}) end",
         number=launch.size - 1,
     )
     print(rendered(said), file=sys.stderr)
@@ -70,10 +70,10 @@ def run_verb(app: typer.Typer, launch: Launch) -> None:
 
 
 def on_ranks(words: str, *, shares_base: bool) -> str:
-    """Return the next command, under torchrun with as many processes as now if they divide the base.
+    """Return the next command, under torchrun with as many processes as now if these divide the base.
 
     Args:
-        words: `loraloom VERB …`.
+        words: the command without torchrun: `loraloom VERB …`.
         shares_base: whether the processes of this command divide the base.
     """
     launch = read_launch()
@@ -84,11 +84,11 @@ def on_ranks(words: str, *, shares_base: bool) -> str:
 
 @contextmanager
 def answering_ranks() -> Iterator[tuple[AnsweringRanks | None, StopRequest | None]]:
-    """Join the processes of a command that answers rows, until it ends.
+    """Connect the processes of a command that answers rows, until the command ends.
 
     Yields:
-        The ranks and the stop request to pass to the command; a single process gets no stop request. A
-        follower gets no ranks: it has answered along with the leader, and has nothing more to do.
+        The ranks and the stop request for the command. A single process gets no stop request. A follower
+        gets no ranks, because it has already answered its share and has nothing more to do.
     """
     from loraloom.session.answering_ranks import ALONE, AnsweringRanks, follow_answers
 

@@ -102,7 +102,7 @@ def check(
         if refused:
             raise typer.BadParameter(
                 Message(
-                    "{option} can be used with a recipe only; a script is read but not run",
+                    "{option} can only be used with a recipe; a script is read but not run",
                     option=", ".join(refused),
                 )
             )
@@ -215,7 +215,11 @@ def _range_test(
     display.close()
     if not display.is_quiet:
         print_range_test(found)
-        display.say(Message("stored in {run}; `loraloom report {run}` shows it as a page", run=found.run))
+        display.say(
+            Message(
+                "the results are stored in {run}; `loraloom report {run}` shows them as a page", run=found.run
+            )
+        )
     return found
 
 

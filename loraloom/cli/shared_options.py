@@ -90,7 +90,7 @@ SourceLang = Annotated[
     str | None,
     typer.Option(
         metavar="CODE",
-        help=Message("With a multilingual base: the language of the rows, if it differs from training."),
+        help=Message("With a multilingual base: the language of the rows, if not the one in training."),
     ),
 ]
 TargetLang = Annotated[
@@ -119,7 +119,9 @@ RayCpus = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help=Message("With --ray: CPUs of each worker; by default those of its node, or its GPU's share."),
+        help=Message(
+            "With --ray: CPUs of each worker; by default all CPUs of its node, or its GPU's share of them."
+        ),
     ),
 ]
 SendFiles = Annotated[

@@ -48,7 +48,8 @@ def ui(
             allowed_hosts=frozenset(allow_host),
             on_start=lambda address: display.say(
                 Message(
-                    "The pages are at {address} (Ctrl-C closes them; training continues)", address=address
+                    "The pages are at {address} (Ctrl-C stops the server; training continues)",
+                    address=address,
                 )
             ),
         )

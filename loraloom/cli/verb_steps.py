@@ -54,7 +54,7 @@ def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None 
 
 
 def split_recipe_data(recipe: Recipe, allow: list[str], display: Display) -> Split:
-    """Split the data before a workflow and torch are imported, so that problems are reported at once."""
+    """Split the data before a workflow and torch are imported, so that problems are reported early."""
     from loraloom.data.splitting.split import split_examples
     from loraloom.run.events import Note
 
@@ -66,7 +66,7 @@ def split_recipe_data(recipe: Recipe, allow: list[str], display: Display) -> Spl
 
 
 def split_for_run(recipe: Recipe, allow: list[str], display: Display) -> Split | None:
-    """Split the data like `split_recipe_data`; None if its rows will be kept in files of the run."""
+    """Split the data as `split_recipe_data` does; None if the run will keep the rows in files of its own."""
     from loraloom.data.splitting.split import stored_because
 
     return None if stored_because(recipe.data) is not None else split_recipe_data(recipe, allow, display)
@@ -111,7 +111,7 @@ def check_adapter_options(
         raise typer.BadParameter(Message("--adapter requires --base, the base that it was trained on"))
     if adapters and (given := [option for option, value in only_with_run.items() if value]):
         raise typer.BadParameter(
-            Message("{given} can be used with a run only, not with --adapter", given=", ".join(given))
+            Message("{given} can only be used with a run, not with --adapter", given=", ".join(given))
         )
 
 

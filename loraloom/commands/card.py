@@ -83,7 +83,7 @@ def card_foreign(
 
 
 def _written(make: Callable[[], str], out: Path | None) -> str:
-    """Make a card, and write it if a file is given, while no other process writes that file.
+    """Make a card and, if a file is given, lock the file and write the card to it.
 
     Raises:
         RunError: the file cannot be written.
@@ -217,7 +217,7 @@ def _card(facts: Facts, effects: Sequence[str], code: str, merge: str) -> str:
 
 
 def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
-    """Return figures with intervals and movement, or how to compute them."""
+    """Return the card's figures with intervals and movement, or else how to compute them."""
     comparison = best_comparison(run, facts.experiment.name)
     if comparison is None:
         return [

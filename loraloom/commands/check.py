@@ -75,7 +75,7 @@ def examine(
     """Run `check`, and also return the base and rows; `deep` also tries to overfit one batch.
 
     Raises:
-        Interrupted: `stop` was set, which is checked between parts of the work.
+        Interrupted: `stop` was set; it is checked between parts of the work.
     """
     with restored_threads():
         set_threads({}, recipe.devices)  # as the training, whose time is predicted

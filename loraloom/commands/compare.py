@@ -50,8 +50,8 @@ from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
 _OPTIMISTIC = Message(
-    "these rows also selected the checkpoints, so the figures are optimistic; rows under `data.test` would "
-    "select nothing"
+    "these rows also selected the checkpoints, so the figures are optimistic; rows in `data.test` are "
+    "never used for selection"
 )
 
 
@@ -79,8 +79,8 @@ def compare(
         split: part whose rows to answer; by default `test` if the run has test rows, otherwise `eval`.
         prompts, prompts_file: other rows to answer instead, as texts or in a file.
         experiments: experiments whose adapters answer; all by default.
-        name: name of the file; by default what was compared.
-        base, data: present locations of the run's base and data (a folder or file), if they were moved.
+        name: name of the file, without the suffix; by default `test`, `eval` or `prompts`.
+        base, data: current locations of the run's base and data (a folder or file), if they were moved.
         source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
             differ from those in training.
         spbleu_model: a sentencepiece model, for spBLEU, which is not computed without one.

@@ -60,10 +60,10 @@ def export(
         run: the run directory.
         out: the folder to create; it must not exist.
         format: `transformers`, `peft`, `ctranslate2`, …
-        quantization: one of the format's; by default the lossless one.
+        quantization: one of the quantizations of the format; by default the lossless one.
         adapter_only: export the adapter without its base, if the format can.
         experiment: the adapter's experiment; may be omitted if the run has only one.
-        base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
+        base, data: current locations of the run's base (a folder) and data (a folder or file), if they were
             moved; they must be unchanged.
         prompts: rows for the verification instead of the run's, with or without known answers: a data file,
             or a text file with one prompt per line.
@@ -162,7 +162,7 @@ def export_foreign(
 
 
 def _given_rows(recipe: Recipe, file: Path, advice: str, report: Report) -> tuple[list[Example], list[str]]:
-    """Read rows for a proof; if there are too many, choose some and note that."""
+    """Read rows for a proof; if there are too many, choose some and return a note about that."""
     rows = [to_answer(prompt) for prompt in prompts_in_files(recipe, file, report, advice)]
     chosen = spread(rows, MOST_PROOF_ROWS)
     if len(chosen) == len(rows):
@@ -237,7 +237,7 @@ def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) 
 
 
 def _report_memory(chosen: Format, recipe: Recipe, report: Report) -> None:
-    """Report, before the base is loaded, if it does not fit in memory."""
+    """Report a note, before the base is loaded, if it does not fit in memory."""
     note = memory_note(base_path(recipe), is_merge=chosen.name == Transformers.name)
     if note is not None:
         report(Note(message=note))

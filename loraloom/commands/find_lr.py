@@ -72,7 +72,7 @@ def find_learning_rate(
     Raises:
         LoRALoomError: the recipe, the data or the base is unusable, a check of the data finds an error, or
             there are no eval rows.
-        Interrupted: a stop was requested. In either case nothing is left.
+        Interrupted: a stop was requested. After either error, nothing is left at `out`.
     """
     split = split or split_examples(recipe.data)
     if not split.eval:
@@ -101,7 +101,7 @@ def find_learning_rate(
 
 
 def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
-    """Return the recipe to train: one experiment for each rate, otherwise with the settings of `own`."""
+    """Return the recipe of the test: one experiment for each rate, and all other settings from `own`."""
     short = {
         "max_steps": NUM_STEPS,
         "warmup_steps": NUM_STEPS // 6,

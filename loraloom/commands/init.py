@@ -145,7 +145,7 @@ def _given(named: Sequence[str], model: str, columns: Sequence[str], sets: Seque
 
 
 def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
-    """Return the problem, with a command that assigns the columns, which only the user can do."""
+    """Return the problem, with an example of a command by which the user assigns the columns."""
     columns = [f"{role}={name}" for role, name in zip(ROLES, error.example, strict=False)]
     options = joined(" ", (Message("--columns {quote}", quote=shlex.quote(each)) for each in columns))
     return dataclasses.replace(
@@ -161,7 +161,7 @@ def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
 
 
 def _rate(model: str) -> tuple[float | None, str]:
-    """Return the learning rate to begin with, and where it is from; None for the default."""
+    """Return the learning rate to begin with (None for the default), and a remark on its source."""
     if model == STARTER:
         return STARTER_RATE, ""
     width = t5_width(model)
@@ -185,7 +185,7 @@ def _about(number: Message, *, is_exact: bool) -> Message:
 
 
 def _epochs(num_examples: int) -> int:
-    """Return enough epochs for about a hundred steps, because three epochs of few rows are too short."""
+    """Return how many epochs a hundred steps take, but at least 3 and at most 30."""
     steps = max(1, round(num_examples * 0.9 / USUAL_BATCH))
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
 

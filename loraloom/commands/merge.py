@@ -56,7 +56,7 @@ def merge(
         dtype: dtype to save in, `float32`, `bfloat16` or `float16`; by default that of the base's own files.
         shard_by_shard: merge one tensor at a time, without generating answers; by default if the base does
             not fit in memory.
-        base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
+        base, data: current locations of the run's base (a folder) and data (a folder or file), if they were
             moved; they must be unchanged.
         report: called with progress and notes.
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
@@ -64,7 +64,7 @@ def merge(
     Returns:
         `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation",
             "shard_by_shard", "proof", "notes"}`;
-        `generation` describes what became of the settings in the base's own file.
+        `generation` describes what became of the settings in the base's generation_config.json.
 
     Raises:
         RunError: the run has no such adapter, `out` exists, or there is too little disk space.
@@ -139,7 +139,7 @@ def merge_foreign(
 
 
 def _choose_way(recipe: Recipe, wanted: bool | None, adapter: Path) -> tuple[bool, list[str]]:
-    """Choose whether to merge shard by shard; if so, return a note on that too.
+    """Choose whether to merge shard by shard; return the choice and, if it is true, a note about it.
 
     Raises:
         ModelError: the base's files do not allow merging shard by shard.
@@ -152,7 +152,7 @@ def _choose_way(recipe: Recipe, wanted: bool | None, adapter: Path) -> tuple[boo
 
 
 def run_rows(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
-    """Restore the run's split, which a merge does not require; if unavailable, return None and the reason."""
+    """Return the run's split for the proof; if it is unavailable, return None and a note with the reason."""
     try:
         return origin.run_split(run, recipe, known), []
     except DataError as error:

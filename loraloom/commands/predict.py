@@ -57,7 +57,7 @@ def predict(
         experiment: experiment whose adapter answers; may be omitted if the run has only one; `base` for the
             base.
         keep: columns of the file to keep in the output, besides the id column.
-        base: present folder of the run's base, if it was moved; it must be unchanged.
+        base: current folder of the run's base, if it was moved; it must be unchanged.
         source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
             differ from those in training.
         report: called with progress, and with the column used as id.
@@ -131,7 +131,7 @@ def predict_with_adapter(
 
 
 def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], advice: str, report: Report) -> list[Prompt]:
-    """Read the rows to answer, and report the column used as id and renamed columns."""
+    """Read the rows to answer, and report which column is their id and which columns are renamed."""
     with advising(advice):
         prompts = prompts_of_files(
             str(file),
@@ -145,7 +145,7 @@ def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], advice: str, repor
 
 
 def _report_kept_columns(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
-    """Report the column used as id, and columns that are renamed in the output."""
+    """Report which column is the rows' id, and which columns have another name in the output."""
     asked = [output_name(name) for name in keep]
     for name in prompts[0].kept if prompts else ():
         if name not in asked:

@@ -35,7 +35,8 @@ class _Material:
     """Inputs for the files that are sent.
 
     Args:
-        run, facts: the adapter's run, and facts about the adapter.
+        run: the adapter's run.
+        facts: facts about the adapter.
         folder: the adapter's folder, or one that `merge` or `export` wrote.
         base: the base's name on the hub; None if it is not known.
         repository: repository to send the files to, `owner/name`.
@@ -129,7 +130,7 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
     """Warn or note that the base has no name on the hub.
 
     Raises:
-        RunError: an adapter is to be sent, which is useless without that name.
+        RunError: an adapter is to be sent, which others cannot load without that name.
     """
     fix = Message(
         "Give its name on the hub with --base-model owner/name, or use --folder to send what `loraloom "
@@ -145,7 +146,7 @@ def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report:
 
 
 def _adapter_files(material: _Material) -> tuple[list[HubFile], list[str]]:
-    """List the files of the adapter, with a card for the hub, and a config with the base's name there."""
+    """List the files of the adapter, with its card for the hub, and the base's hub name in its config."""
     card, notes = _with_results(hub_card(material.run, material.facts, material.repository), material)
     return _files(material.folder, {README: card.encode(), **_config(material)}), notes
 
@@ -204,18 +205,20 @@ def _with_results(text: str, material: _Material, *, is_exported: bool = False) 
     files = [file for file, _ in facts.files]
     metadata[MODEL_INDEX] = evaluation_results(comparison, name, group, files, material.repository)
     note = Message(
-        "evaluation results: those of `compare` on the {num_rows} {what} rows",
+        "the card's evaluation results are those of `compare` on the {num_rows} {what} rows",
         num_rows=comparison.num_rows,
         what=comparison.what,
     )
     if is_exported:
-        line = filled("The evaluation results are those of base and adapter before this folder was written.")
+        line = filled(
+            "The evaluation results were computed with base and adapter, before this folder was written."
+        )
         body = f"{body.rstrip()}\n\n{line}\n"
     return join_card(metadata, body), [note]
 
 
 def _files(folder: Path, changed: dict[str, bytes]) -> list[HubFile]:
-    """List the files of a folder, without hidden ones, and with some contents changed.
+    """List the files of a folder except hidden ones; files in `changed` get the contents given there.
 
     Raises:
         RunError: the folder contains a link, which may lead anywhere.

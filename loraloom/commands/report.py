@@ -125,7 +125,7 @@ def write_report(
             Message("cannot be written: {strerror}", strerror=error.strerror), where=str(path)
         ) from None
     for name in [name for name in changed_files(open_run(run)) if "/" not in name]:
-        what = Message("has changed since the run wrote it, so the report may show other figures")
+        what = Message("has changed since the run wrote it, so the report may not show the original figures")
         report(WarningNote(message=Message("{name} {what}", name=name, what=what)))
     if format in WITHOUT_ROWS or content.is_range_test:
         return path

@@ -81,7 +81,7 @@ class SearchOutcome:
         return self.ledger.ranking[0]
 
     def to_json(self) -> JsonObject:
-        """Return the content of search.json, and its path."""
+        """Return the content of search.json, with the path of the run."""
         return {"run": str(self.run.folder), **self.ledger.record(self.importances).to_json()}
 
 
@@ -104,10 +104,10 @@ def search(
         request: recipe, space, and number of trials.
         out: the run directory; by default a new one below `runs/`.
         resume: a run of the same request, or of one with fewer trials, to resume instead.
-        split: for a new run: the recipe's data, if it is already split.
+        split: for a new run, the recipe's data, if it is already split.
         allowed: names of checks whose errors become warnings; a resumed run also keeps its earlier
             ones.
-        base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
+        base, data: current locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
         ray: a Ray cluster whose workers train the trials, instead of this process.
         report: called with every event.
@@ -238,13 +238,13 @@ def _check_rungs(request: Request, material: Material) -> None:
 
 
 def _setup(material: Material, run: Run, stop: StopRequest) -> Setup:
-    """Return the setup that all segments of the search share, without experiments."""
+    """Return the setup, still without experiments, that all segments of the search share."""
     setup = material.setup(run, stop, waves=[], pass_tokens=pass_tokens(material.base))
     return replace(setup, experiments=[], initial={})
 
 
 def _initial_by_path(material: Material) -> dict[str, dict[str, Tensor]]:
-    """Map the paths in `lora.init_adapter` to the tensors of these adapters."""
+    """Map each path given as `lora.init_adapter` to the tensors of the adapter there."""
     paths = {e.name: e.lora.init_adapter for e in material.experiments}
     return {path: material.initial[name] for name, path in paths.items() if path is not None}
 

@@ -82,10 +82,10 @@ def train(
         recipe: the recipe.
         out: the run directory; by default a new one below `runs/`.
         resume: a run of this recipe to resume instead.
-        split: for a new run: the recipe's data, if it is already split.
+        split: for a new run, the recipe's data, if it is already split.
         allowed: names of checks whose errors become warnings; a resumed run also keeps its earlier
             ones.
-        base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
+        base, data: current locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
         ray: a Ray cluster whose workers train the experiments, instead of this process.
         report: called with every event, `report(TrainStep(step=…, loss=…, …))`.
@@ -137,7 +137,7 @@ def _follow(
     moved: Relocation,
     stop: StopRequest,
 ) -> Outcome:
-    """Train along with rank 0, which has the run folder."""
+    """Train as a rank that follows rank 0, which alone writes the run."""
     from loraloom.session.following import Following, follow
 
     run, result = follow(Following(ranks, recipe, split, allowed, resume, moved, stop))
@@ -221,7 +221,7 @@ def _train(
 def _planned(
     session: RunSession, material: Material, report: Report, stop: StopRequest, ranks: Ranks
 ) -> tuple[RunSession, Setup]:
-    """Return the session with its plan, new or that of the resumed run, and the setup to train with."""
+    """Return the session with its plan (the resumed run's, or a new one), and the setup to train with."""
     known = session.known
     is_new = known.waves is None
     if is_new:
@@ -255,7 +255,7 @@ def _stop_before_training(stop: StopRequest) -> None:
 
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
-    """Export adapters that are missing or damaged again, write the result, and return the outcome."""
+    """Re-export adapters that are missing or damaged, write the result, and return the outcome."""
     for experiment in setup.experiments:
         if not is_exported(setup.run, state, experiment):
             report(

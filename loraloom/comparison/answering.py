@@ -29,7 +29,7 @@ BATCHES_AT_ONCE = 4  # batches between checks for a stop request and writes to d
 
 
 def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]]:
-    """Tokenize every row's known answer; an empty list if it has none."""
+    """Tokenize the known answer of every row; a row without one gets an empty list."""
     known = [number for number, row in enumerate(rows) if row.response is not None]
     texts = [rows[number].response or "" for number in known]
     limit = loaded.recipe.data.max_target_length
@@ -109,7 +109,7 @@ def _stopped(signal_number: int, done: int, num_rows: int) -> Interrupted:
 def report_answers(
     loaded: AnsweringModel, rows: Sequence[Prompt], answers: Answers, judged: Sequence[int], report: Report
 ) -> None:
-    """Report what limits the figures: rows without a known answer, truncated answers, labels as numbers.
+    """Report what limits the figures: rows without a known answer, truncated answers, numeric class labels.
 
     Args:
         loaded: the models that answered.
@@ -159,7 +159,7 @@ def _answer_chunk(
     starts: Sequence[DecoderStart],
     kept: Collection[str],
 ) -> Answers:
-    """Compute answers and losses of every model for some rows, each in one pass."""
+    """Compute every model's answers to some rows, in one pass, and their losses, in another."""
     slots, recipe = list(loaded.slots.values()), loaded.recipe
     tokens = loaded.passes.answer(slots, sources, recipe.generation, starts=starts, seed=recipe.seed)
     losses = [[0.0] * len(sources) for _ in slots]
@@ -181,7 +181,7 @@ def _answer_chunk(
 
 
 def _key(loaded: AnsweringModel, kept: Collection[str]) -> str:
-    """Return a key for what answers depend on besides their rows; those with another key are not reused."""
+    """Return a key for all that answers depend on besides rows; answers with another key are not reused."""
     base, recipe = loaded.base, loaded.recipe
     settings = [
         origin.versions(),

@@ -25,13 +25,16 @@ def with_figures(
     retained: PartContents | None,
     more: Mapping[str, Metric],
 ) -> Comparison:
-    """Add figures, differences, movement, sentences and a recommendation, over rows with a known answer.
+    """Return a comparison with figures, differences, movement, sentences and a recommendation.
+
+    Figures cover the rows with a known answer, or all rows if none has one.
 
     Args:
-        result: the comparison, of which only the rows are known.
+        result: the comparison, in which so far only the rows are known.
         loaded: the models that answered.
-        rows, answers, targets: all rows; the answers of each model; the known answer of each row as
-            token ids, empty if there is none.
+        rows: all rows.
+        answers: the answers of each model to all rows.
+        targets: token ids of each row's known answer; empty if it has none.
         retained: the rows to measure forgetting on; None if there are none.
         more: metrics in addition to those that follow from the base's languages.
     """

@@ -77,7 +77,7 @@ def rows_given(
 def retained_rows(
     run: Run, recipe: Recipe, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
-    """Read the rows to measure forgetting on; None if there are none, or for prompts if unreadable."""
+    """Read the rows to measure forgetting on; None if there are none or, for prompts, none can be read."""
     try:
         return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
@@ -90,7 +90,7 @@ def retained_rows(
 def rows_of_part(
     run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
-    """Read the rows of a part of the run's data, by default test or else eval, and the part's name.
+    """Return the rows of a part of the run's data (by default test, or else eval), and the part's name.
 
     Raises:
         DataError: the part has no rows.

@@ -46,7 +46,9 @@ def free_name(run: Run, what: str, rows: Sequence[Prompt], report: Report) -> st
         number += 1
         name = f"{what}-{number}"
     if number > 1:
-        message = Message("the answers to other prompts are kept; these are stored as `{name}`", name=name)
+        message = Message(
+            "earlier comparisons of other prompts are kept; this one is stored as `{name}`", name=name
+        )
         report(Note(message=Message("{message} (use --name for a different name)", message=message)))
     return name
 
@@ -73,7 +75,7 @@ def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
-    """Provide folder and name for a comparison without a run; a temporary folder if `file` is None.
+    """Lock and yield the folder and name of a comparison without a run; without a file, a temporary folder.
 
     Raises:
         RunError: the file is not a .json file in an existing folder, or another process is writing it.

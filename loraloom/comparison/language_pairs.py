@@ -103,7 +103,7 @@ def with_forgetting(
     retained: Mapping[str, Mapping[str, float]],
     examples: PartContents | None,
 ) -> dict[str, LanguagePair]:
-    """Add losses on `data.retain` to language pairs; a pair of retained rows alone has no other figures."""
+    """Add losses on `data.retain` to language pairs; pairs found only there are added without figures."""
     found = dict(pairs)
     for name, losses in retained.items():
         assert examples is not None

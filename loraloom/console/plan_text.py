@@ -69,7 +69,7 @@ def trains(waves: Sequence[Sequence[str]]) -> str:
 
 
 def memory(values: Memory) -> str:
-    """Describe the peak, its largest parts, and the free memory."""
+    """Describe the peak memory, its largest parts, and the free memory."""
     return Message(
         "{peak_bytes} at the peak: {loaded_bytes} already loaded (base {base_bytes}) and "
         "{needed_bytes} more for {phase} ({parts}); {free_bytes} free",

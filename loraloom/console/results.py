@@ -82,7 +82,7 @@ def print_batch(batch: Sequence[RowView]) -> None:
 
 
 def print_range_test(found: RangeTest) -> None:
-    """Print each rate with its eval loss and a bar of its gain over the base; then the suggestion."""
+    """Print a table of rates with eval loss and a bar for the gain over the base, then the suggestion."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     # This fits even if a terminal draws a bar's cells twice as wide, as some with Chinese fonts do.
     widest = min(BAR_WIDTH, max(0, stdout.width - BAR_AT) // 2) if stdout.is_terminal else BAR_WIDTH
@@ -156,7 +156,7 @@ def print_languages(comparison: Comparison) -> None:
 
 
 def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> None:
-    """Print the answers to the first rows and the number of other rows, below a title if given."""
+    """Print the answers to the first rows, then the number of further rows; a title comes first, if given."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
@@ -192,12 +192,12 @@ def _with_difference(text: str, key: str, group: str, pair: LanguagePair) -> str
 
 
 def _print_answer(stdout: Stdout, text: str, style: str = "") -> None:
-    """Print a name and an answer; a terminal's further lines are indented more than the names."""
+    """Print a name and an answer; on a terminal, its further lines are indented more than the name."""
     print_text(stdout, Text(visible(text), style=style), first="  ", indent="    ")
 
 
 def _print_paragraph(stdout: Stdout, text: str, style: str = "") -> None:
-    """Print a text in lines that fit the terminal, or in a pipe $COLUMNS or 80 columns."""
+    """Print a text in lines that fit the terminal; in a pipe, they fit $COLUMNS or 80 columns."""
     stdout.print(*BreakableText(text, style=style).wrap(stdout, text_width(stdout)), sep="\n")
 
 

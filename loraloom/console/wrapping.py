@@ -1,4 +1,4 @@
-"""Breaking of styled text into lines that fit the terminal, at the places of `text/line_breaks.py`."""
+"""Breaking of styled text into lines that fit the terminal, where `text/line_breaks.py` allows it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def print_text(console: Console, text: Text, *, first: str = "", indent: str = "
     Args:
         console: where to print.
         text: text of any number of paragraphs, with its styles.
-        first: what precedes the text.
-        indent: what precedes each further line of a terminal.
+        first: what precedes the first line.
+        indent: what precedes each further line, on a terminal.
     """
     if console.is_terminal:
         width = console.width - max(len(first), len(indent))

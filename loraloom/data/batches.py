@@ -91,12 +91,18 @@ class Batch:
 
     @property
     def encoder_mask(self) -> Tensor:
-        """The encoder's mask, bool [rows, 1, source_len, source_len]: source tokens of the same example."""
+        """The encoder's mask, bool [rows, 1, source_len, source_len].
+
+        A source token attends to all source tokens of its own example.
+        """
         return _same_segment(self.source_segments, self.source_segments)
 
     @property
     def decoder_mask(self) -> Tensor:
-        """The decoder's mask, bool [rows, 1, target_len, target_len]: earlier tokens of the same example."""
+        """The decoder's mask, bool [rows, 1, target_len, target_len].
+
+        A target token attends to itself and to the earlier target tokens of its own example.
+        """
         causal = torch.ones(
             self.labels.shape[1], self.labels.shape[1], dtype=torch.bool, device=self.labels.device
         )
@@ -104,12 +110,15 @@ class Batch:
 
     @property
     def cross_mask(self) -> Tensor:
-        """The cross-attention mask, bool [rows, 1, target_len, source_len]: source of the same example."""
+        """The cross-attention mask, bool [rows, 1, target_len, source_len].
+
+        A target token attends to all source tokens of its own example.
+        """
         return _same_segment(self.target_segments, self.source_segments)
 
     @property
     def positions(self) -> dict[Side, Tensor]:
-        """The position of each token in its own example, from 0: for each side int64 [rows, len]."""
+        """The position of each token within its own example, from 0: int64 [rows, len] for each side."""
         return {"source": _positions(self.source_segments), "target": _positions(self.target_segments)}
 
     def to(self, device: torch.device) -> Batch:
@@ -141,8 +150,8 @@ def _positions(segments: Tensor) -> Tensor:
 def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
     """Return a permutation, [num_examples], that depends only on `seed`; callers must not modify it.
 
-    A permutation of very many rows is in an unnamed file, so that the system can evict its pages from
-    memory, unless the disk has no room for it.
+    A very long permutation is kept in an unnamed file, so that the system can evict its pages from memory;
+    if the disk has no room for the file, the permutation stays in memory.
     """
     order = torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed)).numpy().astype("i4")
     if num_examples <= MOST_IN_MEMORY:

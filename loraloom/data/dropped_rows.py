@@ -38,7 +38,7 @@ def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequenc
         if count
     ]
     what = counts[0] if len(counts) == 1 else joined(" and ", counts)
-    fix = Message("Set `data.on_invalid: error` to see them.") if num_bad else ""
+    fix = Message("Set `data.on_invalid: error` to see why rows are invalid.") if num_bad else ""
     return Problem(
         Message("no rows are left: {what}", what=what),
         where=shown_as,

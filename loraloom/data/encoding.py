@@ -1,8 +1,8 @@
 """Tokenization of examples, without padding: targets end in EOS, and truncations are counted.
 
-A source that is too long is truncated according to `data.source_truncation` (`sources/truncation.py`), a
-response at its end. Rows of a multilingual base also have the codes of their languages, which are added to
-the truncated texts, so that no truncation removes them.
+A source that is too long is truncated according to `data.source_truncation` (`sources/truncation.py`); a
+response that is too long loses its end. For a multilingual base, language codes are added after truncation,
+which therefore never removes them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class EncodedExample:
     """One example as token ids, unpadded.
 
     Args:
-        input_ids: int32 [source_len]; if the model's sources end in EOS, it is last, or next to last
-            before a language's code.
-        labels: int32 [target_len], EOS last, or next to last before a language's code.
+        input_ids: int32 [source_len]; if the model's sources end in EOS, that token is last, or next to
+            last if a language code follows.
+        labels: int32 [target_len]; EOS is last, or next to last if a language code follows.
     """
 
     input_ids: npt.NDArray[np.int32]
@@ -106,7 +106,7 @@ class EncodedSet(Sequence[EncodedExample]):
 
     @property
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """The arrays of the set: tokens of sources and targets, and where each sequence begins."""
+        """All source tokens, where each source begins, all target tokens, and where each target begins."""
         return self._sources, self._source_starts, self._targets, self._target_starts
 
     def side_lengths(self, rows: Sequence[int]) -> dict[Literal["source", "target"], list[int]]:
@@ -122,11 +122,11 @@ class EncodedSet(Sequence[EncodedExample]):
         return found
 
     def without_end(self, eos_token_id: int, codes: Iterable[int] = ()) -> npt.NDArray[np.int64]:
-        """Return the numbers of the examples whose target ends neither in EOS nor in EOS and a code.
+        """Return the indices of the examples whose target ends neither in EOS nor in EOS and a language code.
 
         Args:
             eos_token_id: token id of EOS.
-            codes: token ids of the codes of languages.
+            codes: token ids of the language codes.
         """
         known, found = list(codes), [np.zeros(0, np.int64)]
         for start in range(0, len(self), _PIECE):
@@ -196,7 +196,7 @@ def encode_sources(
     """Tokenize sources to at most `limit` ids each, never cutting EOS.
 
     Returns:
-        The ids of each source, and its cuts: uint8 [rows], one bit for each kind of piece.
+        The ids of each source, and what was cut from it: uint8 [rows], one bit for each kind of piece.
     """
     sources = SourceIds(rows, tokenizer, limit, truncation, languages, frame)
     return list(sources), sources.all_cuts

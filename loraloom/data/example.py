@@ -19,11 +19,11 @@ class Example:
         path: the file, as written by the user.
         row: number of its row in the file, from 1.
         line: number of the first line of the row; None if the format has no lines.
-        turn: number of the answer in its conversation, from 1; 0 outside one.
-        group: examples of one group must stay on one side of a split.
-        has_history: whether earlier turns of its conversation precede the example.
-        is_shared: whether its source is a turn that many conversations have. Such a turn joins no
-            conversations, so the example may be trained on but is never held out.
+        turn: number of the answer in its conversation or article, from 1; 0 for any other row.
+        group: key of its group; examples of one group must stay in one part of a split.
+        has_history: whether the example has earlier turns of its conversation; False if a column states them.
+        is_shared: whether its source is a turn that many conversations have. Such a turn does not
+            group conversations, so the example may be trained on but is never held out.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
         source_lang, target_lang: languages as stated by the recipe or the row; "" if neither states them.
     """
@@ -43,7 +43,7 @@ class Example:
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
-        """The id as in split.json: (path, row), or (path, row, turn) in a conversation."""
+        """The id as in split.json: (path, row), or (path, row, turn) in a conversation or article."""
         return (self.path, self.row, self.turn) if self.turn else (self.path, self.row)
 
     @property
@@ -54,19 +54,19 @@ class Example:
 
 @runtime_checkable
 class CountedExamples(Protocol):
-    """Examples in files, whose counts are known without reading them."""
+    """Examples stored in files, with counts that are known without reading the examples."""
 
     @property
     def num_entries(self) -> int:
-        """Number of conversations or articles that several of these examples may come from."""
+        """Number of conversations and articles that these examples come from, ignoring other rows."""
 
     @property
     def num_shared(self) -> int:
-        """Number of examples whose source many conversations share."""
+        """Number of examples whose source is a turn that many conversations have."""
 
 
 def count_entries(examples: Sequence[Example]) -> int:
-    """Count the conversations or articles that several examples may come from."""
+    """Count the conversations and articles that examples come from, ignoring other rows."""
     if isinstance(examples, CountedExamples):
         return examples.num_entries
     return len({(example.path, example.row) for example in examples if example.turn})

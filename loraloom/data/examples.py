@@ -84,11 +84,11 @@ def read_examples(
             what `read_rows` uses.
         groups: groups of the files read before, if several belong together; the caller then calls
             `in_groups` after the last file.
-        sink: receives the examples instead of the result, which then has none; requires `groups`.
+        sink: receives the examples, so that the result contains none; requires `groups`.
 
     Raises:
-        DataError: lists every problem of the file: those of `read_rows`, an unknown layout, and text that
-            is missing, null, NaN, empty, not text, or contains invalid characters.
+        DataError: lists every problem of the file: what `read_rows` reports, an unknown layout, and text
+            that is missing, null, NaN, empty, not text, or contains invalid characters.
     """
     findings = Findings(on_invalid=settings.on_invalid)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
@@ -112,7 +112,7 @@ def examples_of(
     to_answer: bool = False,
     with_answers: bool = True,
 ) -> Examples:
-    """Build examples like `read_examples`, from the rows of `scan_rows`; `sha256` is left empty.
+    """Build examples from rows of `scan_rows`, as `read_examples` does; `sha256` is left empty.
 
     Args:
         rows: rows of one file.
@@ -161,7 +161,7 @@ def examples_of(
 
 
 class _Reading:
-    """Converts the rows of one file to examples."""
+    """Converter of the rows of one file to examples."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class _Reading:
         self._groups = groups
 
     def add(self, row: Row) -> None:
-        """Add a row; if it has problems, they go to the findings and no part of it is used."""
+        """Add the examples of a row; if the row has problems, report them and use no part of the row."""
         self._unused.add(row.values)
         members: list[Example] = []
         try:
@@ -245,7 +245,7 @@ class _Reading:
         return [Message("{path}: {note}", path=self._shown_as, note=note) for note in notes]
 
     def refuse_unknown_roles(self) -> None:
-        """Refuse unknown roles, each once, with the recipe lines that assign them."""
+        """Report each unknown role once, the last one with the recipe lines that assign all of them."""
         for _, problem in self._told.problems():
             self._findings.refuse(problem)  # not a problem of a single row: a setting is missing
 

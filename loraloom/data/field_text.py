@@ -1,4 +1,4 @@
-"""Conversion of fields to text, reporting everything that cannot be converted as a problem."""
+"""Conversion of fields to text; everything that cannot be converted is reported as a problem."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ class FieldReader:
             return text
         character, place = bad
         what = Message("{name} contains {character}", name=quoted(name), character=character)
-        self.refuse(row, what, Message("It is character {place} of the text; remove it.", place=place))
+        self.refuse(
+            row, what, Message("It is the character at position {place} of the text; remove it.", place=place)
+        )
         return ""
 
     def _check_optional(self, row: Row, field: Field) -> None:
@@ -109,7 +111,7 @@ class FieldReader:
             )
         if isinstance(field.value, dict):
             return Message(
-                "Give the path of the value inside it in `data.columns`: {value}.",
+                "In `data.columns`, give the path to a value inside this object: {value}.",
                 value=quoted(f"{field.name}.KEY"),
             )
         return Message("Write the column as text.")

@@ -30,10 +30,10 @@ def seed_for(seed: int, *purpose: object) -> int:
 
 @dataclass(frozen=True)
 class DrawnSlice:
-    """The slice of an adapter's micro-batch that a pass computes, as far as random numbers depend on it.
+    """The place of a pass's slice in an adapter's micro-batch, on which random numbers depend.
 
     Args:
-        first: the number of its first example in the micro-batch.
+        first: the index, in the micro-batch, of the slice's first example.
         lengths: for each side, the number of tokens of every example of the micro-batch.
     """
 
@@ -51,7 +51,8 @@ class Draws:
         micro_batch: which of the step's micro-batches this is, from 0.
         segments: for each side and adapter, the positions of its examples in its rows.
         slices: slice of each adapter whose micro-batch takes several passes. Numbers are drawn for the whole
-            micro-batch, and a pass uses those of its slice, because a shorter draw would give different ones.
+            micro-batch, and a pass uses the numbers of its slice, because a shorter draw would give
+            different ones.
     """
 
     seeds: Mapping[str, int]
@@ -104,7 +105,7 @@ class Draws:
         return torch.Generator(device).manual_seed(seed)
 
     def _place(self, slot: str, side: Side, num_tokens: int) -> tuple[int, int]:
-        """Return where the tokens of a pass begin in the whole micro-batch, and the latter's token count."""
+        """Return where the tokens of a pass begin in its micro-batch, and the micro-batch's token count."""
         own = self.slices.get(slot)
         if own is None:
             return 0, num_tokens
@@ -130,7 +131,7 @@ class Rows:
         slots: the owner of each span: an adapter, or the base.
         num_rows: number of rows of each span.
         expansion: number of decoder rows (beams) for each row; rows of the encoder are not expanded.
-        draws: what determines random numbers; without it, nothing is dropped.
+        draws: what determines random numbers; None if nothing is to be dropped.
     """
 
     slots: tuple[str | None, ...]
@@ -147,7 +148,7 @@ class Rows:
         return frozenset(slot for slot in self.slots if slot is not BASE)
 
     def spans(self, num_rows: int, module: str) -> list[tuple[str | None, int, int]]:
-        """Return slot, first row, and the row after the last of each span, in a batch of `num_rows` rows."""
+        """Return the slot, first row and end (excluded) of each span in a batch of `num_rows` rows."""
         total = sum(self.num_rows)
         factor = self.expansion if num_rows == total * self.expansion else 1
         assert num_rows == total * factor, f"{module} got {num_rows} rows; {total} have an owner"

@@ -1,7 +1,7 @@
-"""The plan of a step's passes: which rows go through the base at once, within a budget of tokens.
+"""The plan of a step's passes: which rows go through the base together, within a budget of tokens.
 
 A pass takes the micro-batches of as many experiments as memory allows. If memory runs out, the passes are
-planned again with fewer tokens (`training/memory.py`): fewer experiments share one, and then a micro-batch
+planned again with fewer tokens (`training/memory.py`): fewer experiments share a pass, and then a micro-batch
 itself is cut into slices of fewer rows. The optimizer batch stays the same.
 """
 
@@ -25,9 +25,9 @@ class Slice:
     """Consecutive rows of one trainee's micro-batch: all of them, unless memory allows fewer.
 
     Args:
-        trainee: its number among those of the step.
+        trainee: index of the trainee among those of the step.
         micro_batch: the rows of the whole micro-batch.
-        first, stop: the range of those rows that this slice contains.
+        first, stop: the slice contains `micro_batch[first:stop]`.
         num_tokens: source and target tokens of the slice.
     """
 
@@ -39,13 +39,13 @@ class Slice:
 
     @property
     def rows(self) -> Sequence[int]:
-        """The rows of this slice in the train set."""
+        """The rows of this slice, as indices into the train set."""
         return self.micro_batch[self.first : self.stop]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """The rows that go through the base at once: at most one slice of each trainee.
+    """The rows that go through the base together: at most one slice of each trainee.
 
     Args:
         micro_batch: the number of the micro-batch within the step, from 0.
@@ -79,7 +79,7 @@ def plan_passes(
         plans: the micro-batches of each trainee.
         examples: the train set.
         together: maximum number of tokens of several trainees in one pass; a single trainee may have more.
-        limit: maximum number of tokens of any pass, except one of a single row; None if there is no limit.
+        limit: maximum number of tokens of any pass that has more than one row; None if there is no limit.
         ranges: the slice of each micro-batch that this process computes; None for all of it.
     """
     most = together if limit is None else min(together, limit)
@@ -102,7 +102,7 @@ def plan_passes(
 def _cut(whole: Slice, examples: EncodedSet, limit: int | None) -> Iterator[Slice]:
     """Cut a slice of a micro-batch into slices of at most `limit` tokens, but at least one row.
 
-    Two of these slices never share a pass: a micro-batch is cut only if they exceed the limit together.
+    Two of these slices never share a pass, because two neighbouring ones together exceed the limit.
     """
     first, num_tokens = whole.first, 0
     for number, own in enumerate(examples.num_tokens(whole.rows).tolist(), first):

@@ -41,13 +41,13 @@ class Preview:
         columns: the columns, in order of appearance.
         layout: the layout in which the rows are read.
         num_rows: number of rows in the file.
-        exact: whether `num_rows` was counted; for a very large file it is estimated, which a note says.
+        exact: whether `num_rows` was counted; for a very large file it is estimated, and a note says so.
         num_looked_at: number of rows that were read for the fields that follow.
         num_examples: estimated number of examples; each answer of a conversation is one.
         num_entries: number of first rows that are conversations or articles, which yield several examples.
         num_later_turns: number of examples in the first rows that are later turns of a conversation.
         source, response: lengths in the first rows.
-        languages: pairs of languages that the first rows state, as they name them; "" for an unstated one.
+        languages: pairs of languages, as the first rows state them; "" for a language that is not stated.
         lengths: source and response length of each example in the first rows, in characters.
         notes: notes for the user on what was accepted.
     """
@@ -96,7 +96,7 @@ def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) 
         findings.notes.append(
             Message(
                 "{shown_as}: what follows is based on the first {num_first:,} rows; `loraloom "
-                "check` reads all of them",
+                "check` reads all rows",
                 shown_as=shown_as,
                 num_first=len(first),
             )

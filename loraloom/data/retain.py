@@ -30,7 +30,7 @@ def read_retained(settings: DataSettings) -> PartContents | None:
 
 
 def _in_recipe_languages(example: Example, settings: DataSettings) -> Example:
-    """Return the same row, in the recipe's languages if the row's own are unknown."""
+    """Return the row, with the recipe's languages for those that the row does not state."""
     source, target = settings.source_lang, settings.target_lang
     if (example.source_lang or not source) and (example.target_lang or not target):
         return example

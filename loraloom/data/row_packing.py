@@ -37,7 +37,10 @@ class Arrangement(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """The work of a pass over the rows, padding included, as a number of tokens in short rows."""
+        """The work of a pass over the rows, in units of the work for one token of a short row.
+
+        Padding costs as much as other tokens, and attention costs more the wider the rows are.
+        """
         source, target = self.width
         pairs = source**2 + target**2 + source * target
         return self.num_positions + sum(map(len, self.rows)) * pairs / LONG_ROW
@@ -46,8 +49,9 @@ class Arrangement(NamedTuple):
 def arrange(slots: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arrangement:
     """Arrange the examples of every slot in rows.
 
-    Rows as wide as the longest example leave a quarter of a batch of five empty. Wider rows leave less, but
-    the cost of attention grows with the square of the width. The cheapest of a few widths is chosen.
+    In rows as wide as the longest example, a quarter of a batch of five examples is padding. Wider rows have
+    less padding, but the cost of attention grows with the square of the width. The cheapest of a few widths
+    is chosen.
 
     Args:
         slots: the examples of each slot, at least one slot, each with at least one example.

@@ -70,11 +70,11 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
 def scan_rows(
     path: Path, settings: DataSettings, *, shown_as: str, findings: Findings, also: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """Read rows like `read_rows`, but add all problems to `findings` instead of raising them.
+    """Read rows as `read_rows` does, but add all problems to `findings` instead of raising them.
 
     Args:
         findings: receives the problems, in file order; the caller adds its own.
-        also: suffixes that the caller reads itself, listed in the message on an unknown suffix.
+        also: suffixes of files that the caller reads itself, for the message about an unknown suffix.
     """
     none_yet = True
     try:

@@ -54,7 +54,7 @@ class Timetable:
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def is_due(self, what: Moment, steps_taken: int) -> bool:
-        """Return whether to evaluate or save after so many steps; unless disabled, also after the last."""
+        """Return whether `what` is due after `steps_taken` steps; unless disabled, also after the last."""
         training = self.experiment.training
         strategy = getattr(training, f"{what}_strategy")
         if strategy == "no":
@@ -75,7 +75,7 @@ def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> fl
         step: the step, from 0.
         total_steps: number of steps of the whole training.
 
-    Source: transformers' get_scheduler; with warm-up the first step has a rate of 0, as there.
+    Source: transformers' get_scheduler; with warm-up, the rate of the first step is 0 there, too.
     """
     warmup = settings.warmup_steps
     num_warmup = math.ceil(total_steps * warmup) if warmup < 1 else int(warmup)

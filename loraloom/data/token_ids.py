@@ -121,7 +121,7 @@ class SourceIds:
 
     @property
     def all_cuts(self) -> npt.NDArray[np.uint8]:
-        """The cuts of each source, one bit for each kind of piece."""
+        """What was cut from each source read so far: one bit for each kind of piece."""
         return np.frombuffer(self._cuts, dtype=np.uint8) if self._cuts else np.zeros(0, dtype=np.uint8)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -155,7 +155,7 @@ def fit_sources(
         ends: whether the sources end in EOS.
 
     Returns:
-        The tokens of each source and its cuts, uint8 [rows], one bit for each kind of piece.
+        The tokens of each source, and what was cut from it: uint8 [rows], one bit for each kind of piece.
     """
     fitting, cuts = list(whole), np.zeros(len(rows), dtype=np.uint8)
     too_long = [place for place, ids in enumerate(whole) if len(ids) > limit]

@@ -65,11 +65,13 @@ def joined_ranks(launch: Launch) -> Iterator[Ranks]:
 
 
 def must_print(launch: Launch, error: LoRALoomError) -> bool:
-    """Return whether this rank should print why it ends: the leader prints every reason, if it can.
+    """Return whether this rank should print why it ends, and leave the reason for the other ranks.
+
+    The leader prints every reason; if the leader was killed, the first of the other ranks prints it.
 
     Args:
         launch: how this process was started.
-        error: why it ends; the reason is left for the other ranks, unless it has been left already.
+        error: the reason why this rank ends.
     """
     if launch.is_alone:
         return True
@@ -104,7 +106,7 @@ def _meet(launch: Launch) -> Meeting:
 
 
 def _leave_after_signal(meeting: Meeting, reason: str) -> None:
-    """Leave the reason, unless another rank was killed, after which torchrun stops the remaining ones.
+    """Leave the reason why this rank stops, unless torchrun stopped it because another rank was killed.
 
     Raises:
         RankError: names the rank that was killed.
@@ -119,7 +121,7 @@ def _leave_after_signal(meeting: Meeting, reason: str) -> None:
 
 
 def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:
-    """Leave the reason; a leader that has the store waits a moment for the others to read it."""
+    """Leave the reason why this rank ends; a leader that has the store briefly waits for the other ranks."""
     launch = meeting.launch
     with suppress(LostStoreError):
         if not meeting.has_left(launch.rank):
@@ -130,7 +132,7 @@ def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:
 
 
 def _wait_until(condition: Callable[[], bool]) -> bool:
-    """Wait a moment for something to become true, and return whether it did."""
+    """Wait up to `FAREWELL_SECONDS` for a condition to become true, and return whether it did."""
     deadline = time.monotonic() + FAREWELL_SECONDS
     while not condition():
         if time.monotonic() > deadline:

@@ -141,7 +141,7 @@ def _count(
             Message("has an invalid value"),
             where=name,
             found=text[:40],
-            allowed=Message("a number from {least} to {most}", least=least, most=most),
+            allowed=Message("a whole number from {least} to {most}", least=least, most=most),
             fix=Message("Start the processes with torchrun, which sets it."),
         )
     return int(text)

@@ -88,7 +88,7 @@ class Meeting:
         return json.loads(self.store.get(name)) if self.store.check([name]) else None
 
     def count(self) -> None:
-        """Count one more sign of life of this rank; ranks that wait for it restart their timeout."""
+        """Count one more sign of life of this rank; ranks that wait for this one restart their timeout."""
         self.store.add(f"signs/{self.launch.rank}", 1)
 
     def wait_for(self, name: str, rank: int) -> Any:
@@ -161,8 +161,8 @@ class Meeting:
         """Return the error for a broken exchange between ranks.
 
         Args:
-            arrivals: returns the ranks that did not take part.
-            seconds: how long the exchange waited.
+            arrivals: a function that returns the ranks that did not take part.
+            seconds: how long the exchange waited, in seconds.
         """
         is_timeout = seconds >= self.launch.timeout * 0.9
         deadline = time.monotonic() + (0 if is_timeout else REASON_SECONDS)
@@ -205,7 +205,7 @@ def _without_a_reason(ranks: list[int]) -> RankError:
 
 
 def _machine() -> str:
-    """Return a name shared by processes that see each other: host and, on Linux, container."""
+    """Return a name shared by processes that see each other: the host and, on Linux, the PID namespace."""
     space = ""
     with suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -213,7 +213,7 @@ def _machine() -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    """Return whether a process runs; one that has ended may still be listed until it is waited for."""
+    """Return whether a process runs; a zombie, which has ended but is still listed, does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
 """The process group of a training run: torch's, with errors that name ranks.
 
 What ranks agree on (signals, memory, digests) is exchanged by gloo between CPUs; gradients on GPUs are
-summed by NCCL. A rank that hangs is found in an exchange, which precedes every sum.
+summed by NCCL. An exchange precedes every sum and detects a rank that hangs.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ProcessGroup(Ranks):
         return [divide(plan, examples, self.rank, self.size) for plan in plans]
 
     def owns(self, number: int) -> bool:
-        """Return whether a batch of an evaluation belongs to this rank, by its number."""
+        """Return whether this rank computes the evaluation batch with the given number."""
         return number % self.size == self.rank
 
     def exchange(self, value: Any) -> list[Any]:
@@ -141,7 +141,7 @@ class ProcessGroup(Ranks):
         return buffer.numpy().tobytes()
 
     def counting(self, report: Report) -> Report:
-        """Return a `Report` that also shows the other ranks that this one is alive."""
+        """Wrap a `Report`: each event also shows the other ranks that this one is alive."""
 
         def counted(event: Event) -> None:
             self.meeting.count()
@@ -151,7 +151,7 @@ class ProcessGroup(Ranks):
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Show the other ranks during a `with` block that this one is alive, unless it is killed."""
+        """Show the other ranks, again and again during a `with` block, that this one is alive."""
         has_ended = threading.Event()
 
         def count() -> None:
@@ -177,7 +177,7 @@ class ProcessGroup(Ranks):
 
     @contextmanager
     def named_gatherings(self) -> Iterator[None]:
-        """Raise an error that names the rank that ended, if torch cannot gather a divided base's weights.
+        """Replace torch's error for weights that cannot be gathered by one that names the rank that ended.
 
         Raises:
             RankError: a rank has ended, or does not answer.
@@ -217,6 +217,6 @@ class ProcessGroup(Ranks):
             )
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the process group."""
         with suppress(dist.DistError, RuntimeError, ValueError), warnings.catch_warnings(action="ignore"):
             dist.destroy_process_group()

@@ -39,7 +39,7 @@ class Ranks:
         return None
 
     def owns(self, number: int) -> bool:
-        """Return whether a batch of an evaluation belongs to this rank, by its number."""
+        """Return whether this rank computes the evaluation batch with the given number."""
         return True
 
     def exchange(self, value: Any) -> list[Any]:
@@ -61,21 +61,21 @@ class Ranks:
         return content or b""
 
     def counting(self, report: Report) -> Report:
-        """Return a `Report` that also shows the other ranks that this one is alive."""
+        """Wrap a `Report`: each event also shows the other ranks that this one is alive."""
         return report
 
     @contextmanager
     def named_gatherings(self) -> Iterator[None]:
-        """Raise an error that names the rank that ended, if a divided base's weights cannot be gathered."""
+        """Replace torch's error for weights that cannot be gathered by one that names the rank that ended."""
         yield
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Show the other ranks during a `with` block that this one is alive, whatever it does."""
+        """Show the other ranks, again and again during a `with` block, that this one is alive."""
         yield
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by the sum over all ranks, which is the same on each, to the last bit."""
+        """Replace each tensor by its sum over all ranks; the sums are identical to the bit on all ranks."""
 
 
 ONE_PROCESS = Ranks()
@@ -84,10 +84,10 @@ ONE_PROCESS = Ranks()
 def divide(
     micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: int, size: int
 ) -> list[SliceRange]:
-    """Return a rank's slice of each micro-batch of a step: about as many tokens as every other rank has.
+    """Return a rank's slice of each micro-batch of a step, so that all ranks have about as many tokens.
 
-    The slices are consecutive rows of the step, so few micro-batches are divided: if there are as many as
-    ranks, each rank has about one. A rank may have no rows.
+    A rank's slices are consecutive rows of the step, so few micro-batches are divided: if there are as many
+    micro-batches as ranks, each rank has about one. A rank may have no rows.
 
     >>> rows = EncodedSet([[1], [1], [1], [1]], [[1], [1], [1], [1]])
     >>> [divide([[0, 1], [2, 3]], rows, rank, 3) for rank in range(3)]
@@ -96,7 +96,7 @@ def divide(
     Args:
         micro_batches: the rows of the whole step, by micro-batch.
         examples: the train set.
-        rank, size: the rank, and how many there are.
+        rank, size: number of the rank, and number of ranks.
     """
     import numpy as np  # imported only here, because every command imports this module
 

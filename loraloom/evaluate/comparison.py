@@ -67,7 +67,7 @@ def figures(
 
     Args:
         answers, base: answers of the model and of the base.
-        scoring: scores answers against the rows' responses; None if there are none.
+        scoring: scores answers against the rows' references; None if the rows have none.
         num_labels: number of label tokens of each row's reference.
         max_new_tokens: maximum length of an answer, in tokens.
 
@@ -149,7 +149,7 @@ def _statistics(
 
 
 def group_records(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, GroupRecord]:
-    """Convert the figures of the experiments and their intervals for compare/<name>.json."""
+    """Convert the figures of the experiments and their intervals to records for compare/<name>.json."""
     return {
         group: GroupRecord(
             models=list(groups[group]),

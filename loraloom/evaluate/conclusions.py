@@ -28,10 +28,10 @@ def ranking(evidence: Evidence) -> list[str]:
 
 
 def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> tuple[str | None, str]:
-    """Choose an experiment, and justify it in a sentence; None if the rows do not decide.
+    """Recommend an experiment, and justify the choice in a sentence; None and the reason if there is none.
 
-    They do not decide if there are too few, if no experiment is better than the base, or if none is better
-    than another. Otherwise the choice is the smallest adapter that is not significantly worse than the best.
+    There is no choice if there are too few rows, or if no experiment is significantly better than the base.
+    Otherwise, among those that are, it is the smallest adapter that is not significantly worse than the best.
 
     Args:
         sizes: number of weights of each experiment's adapter.
@@ -83,7 +83,7 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     return choice, (
         Message(
             "Use {choice}. On {where} its chrF ({score}) is not significantly below the best, "
-            "{best} ({top}), and its adapter is the smallest of these.",
+            "{best} ({top}), and no smaller adapter does as well.",
             choice=choice,
             where=where,
             score=score,
@@ -99,7 +99,7 @@ def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
 
 
 def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
-    """Return a clause if all answers of an experiment are blank, or the same to different questions; else "".
+    """Return a clause about an experiment whose answers are all blank, or all the same; "" for any other.
 
     Args:
         texts: the answers of each of its seeds.
@@ -140,7 +140,7 @@ def sentence(
     )
     if evidence is None:
         return Message(
-            "{name}: {changed} on {where}; without references, it is unknown which are better.",
+            "{name}: {changed} on {where}; without references, it is unknown which answers are better.",
             name=name,
             changed=changed,
             where=where,

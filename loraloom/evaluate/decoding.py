@@ -1,8 +1,9 @@
 """Settings for generating answers: only the recipe's `generation`, not the base's own.
 
 transformers' `generate` takes every value that it is not given from the model's own configuration: forced
-and forbidden tokens, time limits, several answers per row. Greedy decoding here ignores these, and
-repeated rows would be mistaken for other rows. So the model's configuration is replaced during the call.
+and forbidden tokens, time limits, several answers per row. Our greedy decoding ignores these values, so beams
+must ignore them too; and several answers to one row would be mistaken for answers to other rows. The model's
+configuration is therefore replaced during the call.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ BESIDE_ANSWERS = frozenset(
 
 
 def generation_config(base: Base, settings: GenerationSettings) -> GenerationConfig:
-    """Convert the recipe's generation settings for transformers, with the base's special tokens.
+    """Convert the recipe's generation settings to transformers' form, with the base's special tokens.
 
     Args:
         base: provides the ids of start, end and padding.
@@ -91,7 +92,7 @@ def generation_config(base: Base, settings: GenerationSettings) -> GenerationCon
 
 @contextmanager
 def replaced_generation_config(base: Base, config: GenerationConfig) -> Iterator[None]:
-    """Replace the model's generation configuration, so that no other values fill gaps."""
+    """Replace the model's generation configuration, whose values would be used where `config` has none."""
     own = base.model.generation_config
     base.model.generation_config = config
     try:
@@ -105,7 +106,7 @@ def unused_settings(base: Base, settings: GenerationSettings) -> list[str]:
 
     Args:
         base: its configuration comes from generation_config.json or, without that file, config.json.
-        settings: the recipe's `generation`; base settings that it matches are followed.
+        settings: the recipe's `generation`; a setting of the base with the same value counts as followed.
 
     Returns:
         Their keys; settings whose values do not change answers are omitted.

@@ -49,7 +49,10 @@ class Expressible:
 
 
 def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressible:
-    """Encode and decode the references, and use the result if it differs only invisibly.
+    """Return the references as the model can write them: encoded and decoded.
+
+    A reference that would change visibly keeps its text, except for the kinds of characters that were lost
+    from other references.
 
     Args:
         references: references as in the data file.
@@ -79,7 +82,7 @@ def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressib
 def _is_same(written: str, read: str, unknown: str) -> bool:
     """Return whether a decoded text has no visible difference.
 
-    An invisible character that is not in the vocabulary is read as the unknown token, in answers as well.
+    An unknown token counts as no difference: it may stand for an invisible character outside the vocabulary.
     """
     wanted = _visible(written)
     return wanted == _visible(read) or (

@@ -31,7 +31,7 @@ class FirstTokens(LogitsProcessor):  # type: ignore[misc]
         self._tokens = tokens
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores [beams, vocabulary]; those of the first token allow only the forced token."""
+        """Return the scores [beams, vocabulary]; for the first token, only the forced token is allowed."""
         if input_ids.shape[1] > 1:
             return scores
         is_forced = self._tokens >= 0

@@ -56,7 +56,7 @@ def normalise(text: str) -> str:
 
 
 def _ratio(sums: Numbers) -> Numbers:
-    """Divide the first by the second of […, 2]; 0 if the second is 0."""
+    """Divide the first number of each pair in […, 2] by the second; 0 if the second is 0."""
     return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
 
 
@@ -74,7 +74,7 @@ def _chrf_statistics(answers: Sequence[str], references: Sequence[str], word_ord
 
 
 def _chrf_figure(sums: Numbers) -> Numbers:
-    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies equality."""
+    """Compute chrF from many sums at once; `tests/evaluate` verifies that the values are sacrebleu's."""
     answer, reference, match = (sums[..., start::3] for start in range(3))
     is_counted = (answer > 0) & (reference > 0)
     orders = np.maximum(is_counted.sum(-1), 1)
@@ -105,7 +105,7 @@ def why_no_bleu(words: Words) -> str:
     if words.tokenizer is None:
         return Message(
             "sacrebleu has no tokenizer for {script}, which is written without spaces between "
-            "words; chrF and ROUGE-L count characters",
+            "words; use chrF or ROUGE-L, which compare characters",
             script=words.script,
         )
     try:
@@ -113,7 +113,7 @@ def why_no_bleu(words: Words) -> str:
     except (RuntimeError, ImportError):  # what sacrebleu raises for a missing extra
         extra = EXTRAS[words.tokenizer]
         return Message(
-            "sacrebleu's {tokenizer} tokenizer for {script} is not installed; pip install "
+            "sacrebleu's {tokenizer} tokenizer for {script} is not installed; run pip install "
             "'loraloom[{extra}]'",
             tokenizer=words.tokenizer,
             script=words.script,
@@ -132,7 +132,7 @@ def _bleu_statistics(answers: Sequence[str], references: Sequence[str]) -> Numbe
 
 
 def bleu_figure(sums: Numbers) -> Numbers:
-    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies equality."""
+    """Compute BLEU from many sums at once; `tests/evaluate` verifies that the values are sacrebleu's."""
     answer_len, reference_len = sums[..., 0], sums[..., 1]
     correct, total = sums[..., 2:6], sums[..., 6:10]
     # An order without a match counts as half a match, the next such order as a quarter, and so on.

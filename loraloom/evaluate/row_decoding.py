@@ -1,7 +1,7 @@
 """Greedy and sampled answers: one token at a time, for the rows of all models in one batch.
 
-Each token of a row depends on the row and its model alone; the batch decides only how many are computed at a
-time. Rows of a batch start together, and leave it when enough of them have ended.
+Each token of an answer depends on the row and the model alone; the batch size decides only how many answers
+are computed at a time. Rows of a batch start together, and leave it when enough of their answers have ended.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class RowDecoding:
         seeds: seed of each row, for sampling.
         on_token: called before each token of a batch.
         on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows].
-        on_logits: called before each token is chosen with the row of each line of the batch, and their
-            logits, float32 [lines, vocabulary]; a line may stay after its answer has ended.
+        on_logits: called before each token is chosen; it gets the row of each line of the batch, and the
+            logits, float32 [lines, vocabulary]. A line may stay after its answer has ended.
     """
 
     def __init__(
@@ -151,10 +151,10 @@ class RowDecoding:
 
 
 def staying_lines(slots: Sequence[str | None], has_ended: Sequence[bool]) -> list[int]:
-    """Return the lines that stay in a batch, in order: all of them, if only few could leave.
+    """Return the lines that stay in a batch, in order: all of them if fewer than an eighth could leave.
 
-    The models keep equally many lines, so that one batched product computes their adapters, even if some
-    have ended. If too many of them have ended, only lines that have not ended stay.
+    All models keep the same number of lines, so that one batched product computes their adapters; some of
+    these lines may have ended. If too many of them have, only lines that have not ended stay.
 
     Args:
         slots: the model of each line.
@@ -197,7 +197,7 @@ def padded_rows(base: Base, rows: Sequence[Sequence[int]], num_models: int) -> t
 
 
 def draw(scores: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw one token per line from softmax(scores), each with the generator of its row."""
+    """Draw one token per line from softmax(scores), each with the line's own generator."""
     probabilities = scores.softmax(-1)
     drawn = [torch.multinomial(p, 1, generator=g) for p, g in zip(probabilities, generators, strict=True)]
     return torch.cat(drawn)

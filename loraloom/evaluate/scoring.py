@@ -43,8 +43,8 @@ def score_against(
 
     Args:
         references: responses of the rows, as in the data file.
-        answer_text: text conversion of the answering model; references are adapted to what it can write.
-        more: metrics to compute besides those that depend on the model's languages.
+        answer_text: converts tokens of the answering model to text; references become what it can write.
+        more: metrics to compute in addition to the usual ones.
     """
     written = expressible(references, answer_text)
     known = {**METRICS, **({} if answer_text.languages is None else TRANSLATION_METRICS), **more}

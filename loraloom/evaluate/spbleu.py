@@ -1,4 +1,4 @@
-"""spBLEU: BLEU over the pieces of a sentencepiece model, which is a given file, never downloaded."""
+"""spBLEU: BLEU over the pieces of a sentencepiece model, whose file the user gives; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIGEST_LENGTH = 16
 
 
 def given_metrics(spbleu_model: Path | None) -> dict[str, Metric]:
-    """Return spBLEU under the key `spbleu`, or an empty dict without a model for it.
+    """Return spBLEU under the key `spbleu`; an empty dict if no sentencepiece model is given.
 
     Raises:
         DataError: the file cannot be read as a sentencepiece model.
@@ -29,8 +29,8 @@ def given_metrics(spbleu_model: Path | None) -> dict[str, Metric]:
 def spbleu(file: Path) -> Metric:
     """Make the spBLEU metric of a sentencepiece model.
 
-    sacrebleu would download the model of its `flores200` tokenizer; with that file, figures equal those of
-    sacrebleu on texts in NFKC. The signature has the file's sha256, since models of other benchmarks differ.
+    sacrebleu would download the model of its `flores200` tokenizer; with the same file, the figures equal
+    sacrebleu's on texts in NFKC. The signature has the file's sha256, as other benchmarks use other models.
 
     Raises:
         DataError: the file cannot be read as a sentencepiece model.
@@ -42,7 +42,7 @@ def spbleu(file: Path) -> Metric:
         pieces = SentencePieceProcessor(model_proto=contents)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            Message("cannot be read as a sentencepiece model ({name})", name=type(error).__name__),
+            Message("the file cannot be read as a sentencepiece model ({name})", name=type(error).__name__),
             where=str(file),
             fix=Message(
                 "Give the file of a sentencepiece model, such as flores200_sacrebleu_tokenizer_spm.model."

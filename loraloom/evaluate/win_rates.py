@@ -15,7 +15,7 @@ class WinRate:
 
     Args:
         model: its name.
-        num_wins, num_shown: number of votes that chose its answer, and that showed it.
+        num_wins, num_shown: numbers of votes that chose its answer, and that showed it.
         low, high: 95 % interval of the rate.
     """
 

@@ -1,1 +1,1 @@
-"""Folders for other programs: an adapter merged into its base or exported, and verified."""
+"""Verified folders for other programs: an adapter merged into its base, or exported to a format."""

@@ -13,7 +13,7 @@ from loraloom.training.card_code import question_text
 
 
 def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
-    """Write Python code with CTranslate2's Translator, which takes tokens and adds no special ones."""
+    """Return Python code for CTranslate2's `Translator`, which takes tokens and adds no special tokens."""
     base, facts = source.base, source.facts
     ids = "tokenizer(text).input_ids"
     if not base.family.ends_sources:

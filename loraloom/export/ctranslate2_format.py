@@ -27,7 +27,7 @@ NORM_FIRST = {"bart": False, "mbart": True, "pegasus": True}
 
 
 class CTranslate2(Format):
-    """A model.bin with its vocabularies, and the tokenizer in a subfolder."""
+    """CTranslate2's format: model.bin with its vocabularies, and the tokenizer in a subfolder."""
 
     name = "ctranslate2"
     title = "CTranslate2"
@@ -40,7 +40,7 @@ class CTranslate2(Format):
     decodes = EVERY
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse families that CTranslate2 converts incorrectly, and float16 for families that overflow."""
+        """Explain why CTranslate2 cannot run the export; "" if it can. Some families overflow in float16."""
         if family.without_ctranslate2:
             return family.without_ctranslate2
         return float16_overflows(family) if quantization == "float16" else ""
@@ -65,17 +65,17 @@ class CTranslate2(Format):
                 Message("CTranslate2's converter cannot convert this model"),
                 where=source.base.name,
                 found=one_line(error),
-                fix=Message("Choose another --format."),
+                fix=Message("Choose another `--format`."),
             ) from None
         return notes
 
     def example(self, source: ExportSource) -> str:
-        """Write Python code with CTranslate2's Translator."""
+        """Return Python code for CTranslate2's `Translator`."""
         return translating_code(source, TOKENIZER_FOLDER)
 
 
 def _state(base: Base) -> None:
-    """Set the values that the converter reads from the config to those that the model computes with."""
+    """Correct config values that the converter reads, so that they agree with what the model computes."""
     model, family = base.model, base.family
     if family.forces_tied_flag:  # the converter takes this flag for the scale before the head
         model.config.tie_word_embeddings = family.output_scale(model.config) != 1.0
@@ -88,8 +88,8 @@ def _state(base: Base) -> None:
 class CompleteTokenizer:
     """A tokenizer with a name for every row of the embeddings, for the converter.
 
-    The converter takes the n-th name as the name of row n, which is wrong after an id without a token. It
-    names T5's rows without a token `<extra_id_0>` and so on, which are names of other tokens.
+    The converter assumes that the n-th name belongs to row n, which is wrong if an earlier id has no token.
+    It also names T5's rows without a token `<extra_id_0>` and so on, which are the names of other tokens.
 
     Args:
         tokenizer: tokenizer of the base.
@@ -111,7 +111,7 @@ class CompleteTokenizer:
 
 
 def _specification(base: Base) -> Any:
-    """Run CTranslate2's converter on the model, then release the model: the result has its weights."""
+    """Run CTranslate2's converter on the model, then release the model; the result contains its weights."""
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]

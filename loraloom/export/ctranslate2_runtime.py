@@ -50,7 +50,7 @@ class _LoadedModel:
         self.translator = ctranslate2.Translator(str(folder), device="cpu")
 
     def answers(self, rows: ProofRows, options: Mapping[str, float] = GREEDY) -> list[list[int]]:
-        """Generate answers to the rows, by default greedily; without start and EOS."""
+        """Generate answers to the rows, greedily by default; without the start token and EOS."""
         forced = [[] if token is None else [self._targets[token]] for token in rows.forced_token_ids]
         results = self.translator.translate_batch(
             self._asked(rows),
@@ -82,7 +82,7 @@ class _LoadedModel:
         return [[self._sources[token] for token in source] for source in rows.sources]
 
     def _starts(self, rows: ProofRows) -> list[list[str]]:
-        """Return the decoder's first tokens of each row, which are empty if the folder states them."""
+        """Return the decoder's first tokens for each row; none if the folder's own config specifies them."""
         return [[] if self._states_start else [self._targets[token]] for token in rows.start_token_ids]
 
 

@@ -1,7 +1,7 @@
 """Weights of a CTranslate2 model, rounded and written one after the other.
 
 CTranslate2's own quantization and saving hold several copies of each tensor, and with a vocabulary of
-250,112 tokens one tensor is a fifth of a model. The file is the same to the byte
+250,112 tokens one tensor is a fifth of a model. This module writes the same file, byte for byte
 (`tests/commands/test_export_ctranslate2.py`).
 """
 

@@ -30,13 +30,13 @@ class ProofMeasurement:
     """Differences between the outputs of a runtime and those of base + adapter.
 
     Args:
-        num_answers, num_same_answers: number of greedy answers, and of those that are equal.
+        num_answers, num_same_answers: number of greedy answers, and number of equal ones.
         largest_gap: where an answer first deviates, how much more probable base + adapter's token is than the
-            runtime's, according to base + adapter, in nats; near 0, it is a tie. None if not measured.
-        largest_difference: largest difference of the log-probability of any token of the targets, in nats;
-            None if the runtime gives none.
-        mean_expected, mean_found: mean log-probability of the targets' tokens, from base + adapter and from
-            the runtime; None if the runtime gives none.
+            runtime's, according to base + adapter, in nats; near 0 is a tie. None if not measured.
+        largest_difference: largest difference in the log-probability of a target token, in nats; None if the
+            runtime gives no log-probabilities.
+        mean_expected, mean_found: mean log-probability of the target tokens, from base + adapter and from
+            the runtime; None if the runtime gives no log-probabilities.
         num_same_decoded: number of equal answers with the recipe's decoding; None if it was not tried.
     """
 
@@ -57,9 +57,9 @@ class ExportProof:
         rows: description of the rows that the export was tested on.
         runtime, computed_in: the program that ran the export, and the number format it computed in.
         is_exact: whether equality up to float32 rounding was required.
-        measured: how its outputs differ from those of base + adapter in float32.
-        figures: how its figures differ; empty unless responses are known and the export is rounded.
-        merging: largest difference of a logit due to merging, in float32; None if nothing was merged.
+        measured: how the export's outputs differ from those of base + adapter in float32.
+        figures: how the export's figures differ; empty unless responses are known and the export is rounded.
+        merging: largest change of a logit by merging, in float32; None if nothing was merged.
         decoding: the recipe's decoding settings beyond greedy.
     """
 
@@ -133,7 +133,7 @@ def _largest_gap(pairs: Sequence[tuple[list[int], list[int]]], reference: Refere
 
 
 def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
-    """Check equality up to rounding: of all log-probabilities, and of answers except for ties.
+    """Check that all log-probabilities are equal up to rounding, and all answers except for ties.
 
     Raises:
         ModelError: the export's outputs differ.
@@ -143,17 +143,17 @@ def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
     if (measured.largest_difference or 0.0) <= allowed and (measured.largest_gap or 0.0) <= 2 * allowed:
         return
     raise proof_failed(
-        Message("when its own runtime runs it, its outputs differ from those of base + adapter"),
+        Message("the export, run by its own runtime, gives different outputs from base + adapter"),
         found=Message(
-            "log-probabilities differ by {largest_difference:.3g}, {num_same_answers} of {num_answers} "
-            "answers are the same",
+            "log-probabilities differ by up to {largest_difference:.3g}; {num_same_answers} of "
+            "{num_answers} answers are the same",
             largest_difference=math.nan
             if measured.largest_difference is None
             else measured.largest_difference,
             num_same_answers=measured.num_same_answers,
             num_answers=measured.num_answers,
         ),
-        allowed=Message("a difference of {allowed:.3g}", allowed=allowed),
+        allowed=Message("a difference of at most {allowed:.3g}", allowed=allowed),
     )
 
 

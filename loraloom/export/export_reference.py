@@ -1,4 +1,4 @@
-"""Outputs of base + adapter for the proof of an export, in float32 and each computed once."""
+"""Outputs of base + adapter in float32, each computed once, for the proof of an export."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reference:
     """Outputs of base + adapter in float32.
 
     Args:
-        answers: greedy answers, without start and EOS.
+        answers: greedy answers, without the start token and EOS.
         log_probabilities: one for each token of each target up to EOS.
         nearest: for each answer at each position, EOS included, the most probable tokens' ids and logits;
             empty if equality is not required.
@@ -49,16 +49,16 @@ class Reference:
 def reference_answers(
     bank: AdapterBank, slot: str, rows: ProofRows, *, with_nearest: bool
 ) -> tuple[list[list[int]], list[list[dict[int, float]]]]:
-    """Compute greedy answers of base + adapter in float32, without start and EOS.
+    """Compute greedy answers of base + adapter in float32, without the start token and EOS.
 
-        Args:
-            bank: the bank, with the adapter attached.
-            slot: the adapter.
-    rows: input for the model; its targets are not read.
-            with_nearest: whether to keep the most probable tokens, to distinguish a tie from a difference.
+    Args:
+        bank: the bank, with the adapter attached.
+        slot: the adapter.
+        rows: input for the model; the targets are not read.
+        with_nearest: whether to keep the most probable tokens, to distinguish a tie from a difference.
 
-        Returns:
-            The answers, and the most probable tokens as in `Reference`.
+    Returns:
+        The answers, and the most probable tokens as in `Reference`.
     """
     nearest: list[list[dict[int, float]]] = [[] for _ in rows.sources]
 
@@ -102,8 +102,8 @@ def merge_scored(
 ) -> tuple[list[list[float]], float]:
     """Compute the targets' log-probabilities, merge the adapter, and check the merged model's logits.
 
-    Merging is checked on the first rows, cut to fewer tokens. If that cuts none, as in a lossless export,
-    these logits also give the log-probabilities.
+    Merging is checked with the logits of the first rows, cut to fewer tokens. If these are all rows, and
+    none was cut, as in a lossless export, their logits also give the log-probabilities.
 
     Args:
         bank: the bank, with the adapter attached; the adapter is merged into the base's weights.
@@ -114,7 +114,7 @@ def merge_scored(
 
     Returns:
         The log-probability of each token of each target up to EOS by base + adapter, and the largest
-        difference of a logit due to merging.
+        change of a logit by merging.
 
     Raises:
         ModelError: the merged model's outputs differ.

@@ -74,11 +74,11 @@ def decoding_remarks(format: Format, settings: GenerationSettings, proof: Export
 
 
 def not_proven(format: Format) -> str:
-    """State that an export was not run, and what to install."""
+    """Return the remark that an export was not verified, and what to install."""
     extra = format.runtime_extra or format.extra
     return Message(
-        "written, but not verified: its runtime ({modules}) is not installed. Install it with pip install "
-        "'loraloom[{extra}]' and export again",
+        "written, but not verified: its runtime ({modules}) is not installed. Install it with "
+        "`pip install 'loraloom[{extra}]'`, and export again",
         modules=", ".join(format.missing(format.runs_with)),
         extra=extra,
     )
@@ -132,9 +132,9 @@ def export_figures(proof: ExportProof | None, format: Format) -> list[tuple[str,
         )
     if measured.largest_difference is not None and measured.mean_found is not None:
         rows += [
-            (Message("largest difference of a log-probability"), f"{measured.largest_difference:.2g}"),
+            (Message("largest difference in log-probability"), f"{measured.largest_difference:.2g}"),
             (
-                Message("mean log-probability of a token"),
+                Message("mean log-probability per token"),
                 Message(
                     "{found:.4f} (base + adapter: {expected:.4f})",
                     found=measured.mean_found,
@@ -157,7 +157,7 @@ def difference_words(own: Difference) -> str:
 
 
 def export_card(facts: Facts, format: Format, source: ExportSource, proof: ExportProof | None) -> str:
-    """Write the README.md of an exported folder."""
+    """Return the text of an exported folder's README.md."""
     named = {"base": facts.base, "experiment": facts.experiment.name, "title": format.title}
     if source.form == "merged":
         title = filled("{base} with the LoRA adapter {experiment}, for {title}", **named)

@@ -104,7 +104,7 @@ class ExportRequest:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the export loses nothing."""
+        """Whether the export is lossless."""
         return self.quantization in self.format.exact
 
     @property
@@ -235,14 +235,16 @@ def _prove(
     report: Report,
     stop: StopRequest,
 ) -> ExportProof | None:
-    """Run the export in a new process and compare its outputs; None if its runtime is not installed.
+    """Run the export in a new process and return the proof; None if its runtime is not installed.
 
     Raises:
         ModelError: the export cannot be run, or its outputs differ.
     """
     if not asked.can_run:
         return None
-    message = Message("written; a new process now verifies it with {title}", title=asked.format.title)
+    message = Message(
+        "the export is written; a new process now verifies it with {title}", title=asked.format.title
+    )
     report(Note(message=message))
     outputs = run_export(asked.format, asked.staged / MODEL, asked.staged / PROOF, rows, base_path, stop)
     measured = measure(outputs, reference, rows)

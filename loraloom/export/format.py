@@ -25,14 +25,14 @@ class ExportSource:
     """The model or adapter to export.
 
     Args:
-        base: on the CPU in float32 and in eval mode. For a merged export its weights are W + s·B·A, and its
-            generation settings are those of the merged model; `write` may change or release them, because
-            nothing reads them afterwards. For an adapter export they are the base's own, and must not change.
+        base: the base, on the CPU in float32 and in eval mode. For a merged export, it has the merged weights
+            W + s·B·A and the merged model's generation settings; `write` may change or release both, because
+            nothing reads them afterwards. For an adapter export, both are the base's own and must not change.
         facts: facts for the folder's card.
         form: whether base and adapter are exported as one model, or the adapter alone.
         quantization: one of the format's `quantizations`.
         settings, tensors: settings and tensors of the adapter, as in the bank.
-        available: every linear of the base.
+        available: all linears of the base.
     """
 
     base: Base
@@ -56,12 +56,12 @@ class Format(ABC):
         extra: the package's extra that installs what the format needs; "" if nothing more is needed.
         writes_with: modules that `write` imports, beyond the package's own dependencies.
         runs_with: modules that the proof imports. If one is missing, the export is written without a proof.
-        runtime_extra: the extra that installs these; by default `extra`.
+        runtime_extra: the extra that installs the modules of `runs_with`; by default `extra`.
         runtime: module of this folder with
             `run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs`; see `runtime.py`.
         library: `library_name` of the folder's card.
-        decodes: settings of `generation` beyond greedy that its runtime knows, which the proof then tries and
-            `example` passes.
+        decodes: settings of `generation` beyond greedy that the runtime supports; the proof tries these, and
+            the code of `example` passes them.
     """
 
     name: ClassVar[str]
@@ -106,7 +106,7 @@ class Format(ABC):
 
     @abstractmethod
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the export into an empty folder; return notes on what users should know about.
+        """Write the export into an empty folder, and return notes on what users should know.
 
         README.md is written by the caller afterwards.
 
@@ -117,7 +117,7 @@ class Format(ABC):
 
     @abstractmethod
     def example(self, source: ExportSource) -> str:
-        """Write Python code that loads the export from the current folder and prints an answer."""
+        """Return Python code that loads the export from the current folder and prints an answer."""
 
     def missing(self, modules: tuple[str, ...]) -> list[str]:
         """List the modules that are not installed."""

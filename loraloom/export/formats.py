@@ -1,4 +1,4 @@
-"""The export formats, one row each."""
+"""The export formats by name, one row for each."""
 
 from __future__ import annotations
 

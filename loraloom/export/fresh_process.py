@@ -2,12 +2,12 @@
 
 python -m loraloom.export.fresh_process FOLDER PROOF
 
-PROOF/question.json          rows, and the answers of base + adapter to them
-PROOF/DTYPE/0.safetensors …  its logits for each row, for the folder as loaded in that dtype
-PROOF/measured.json          how far the folder's outputs differ
+PROOF/question.json          the rows, and for each dtype the answers expected of the folder loaded in it
+PROOF/DTYPE/0.safetensors …  the logits expected for each row, if the folder is loaded in that dtype
+PROOF/measured.json          how far the folder's outputs differ from these
 
-From LoRALoom it imports only the type of the rows and functions on rows, so any user of transformers would
-get the same result.
+From LoRALoom this module imports only the type of the rows and functions on rows, so any user of
+transformers would get the same result.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class StoredOutputs:
     """Outputs of a model for the rows.
 
     Args:
-        folder: contains a file for each row with its logits at every position of its target, float32 [tokens,
-            vocabulary]; with 250,112 tokens, all of them would take as much memory as a small model.
-        answers: greedy answers, without start and EOS.
+        folder: folder with a file for each row: the logits at every position of its target, float32 [tokens,
+            vocabulary]. With 250,112 tokens, those of all rows would take as much memory as a small model.
+        answers: greedy answers, without the start token and EOS.
     """
 
     folder: Path
@@ -68,9 +68,9 @@ class ModelMeasurement:
     Args:
         max_difference: largest difference of any logit.
         largest_logit: largest absolute value of the expected logits.
-        num_answers, num_same_answers: number of greedy answers, and of those that are equal.
+        num_answers, num_same_answers: number of greedy answers, and number of equal ones.
         largest_gap: how much this model prefers its own token, in logits, where an answer first deviates
-            from the expected one; if that is less than the difference of the logits, it is a tie.
+            from the expected one; a gap within the rounding of logits is a tie.
         flag_matters: whether `config.tie_word_embeddings` must be corrected after loading, because
             this version of transformers loads it incorrectly and scales the logits by it.
         num_same_encodings: number of texts whose token ids equal those of the run.
@@ -118,13 +118,13 @@ def store_outputs(
 
 @torch.no_grad()
 def greedy_answers(model: Any, rows: ProofRows) -> list[list[int]]:
-    """Generate greedy answers, whatever the model's own generation settings are; without start and EOS."""
+    """Generate greedy answers without the start token and EOS, ignoring the model's generation settings."""
     return generated_answers(model, rows, {})
 
 
 @torch.no_grad()
 def generated_answers(model: Any, rows: ProofRows, decoding: Mapping[str, float]) -> list[list[int]]:
-    """Generate answers with the given settings, and otherwise greedily; without start and EOS."""
+    """Generate answers with these settings, otherwise greedily; without the start token and EOS."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     starts = list(rows.start_token_ids)
     generated = model.generate(
@@ -153,7 +153,7 @@ class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
         self._tokens = tokens
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores [rows, vocabulary]; those of a forced first token allow no other token."""
+        """Return scores [rows, vocabulary] that allow only the forced token as the first of a row."""
         if input_ids.shape[1] == 1:
             for row, token in enumerate(self._tokens):
                 if token is not None:
@@ -223,8 +223,8 @@ def write_question(proof: Path, rows: ProofRows, expected: Mapping[str, StoredOu
     Args:
         proof: the folder of the proof.
         rows: input for the model.
-        expected: dtype to load the model in, `float32` or `auto` -> its expected outputs, in the subfolder
-            of `proof` with this name.
+        expected: dtype to load the folder in, `float32` or `auto` -> expected outputs, whose logits are in
+            the subfolder of `proof` with that name.
     """
     question = {
         "rows": asdict(rows),

@@ -23,7 +23,7 @@ from loraloom.text.message import Message
 
 
 class Gguf(Format):
-    """One file: model.gguf, or adapter.gguf for an adapter alone."""
+    """The GGUF format: one file, model.gguf, or adapter.gguf for an adapter alone."""
 
     name = "gguf"
     title = "llama.cpp"
@@ -37,22 +37,22 @@ class Gguf(Format):
     library = "llama.cpp"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse models that llama.cpp's architecture `t5` does not compute, and adapters not in float32."""
+        """Explain why llama.cpp cannot run the export; "" if it can. An adapter alone must be in float32."""
         if form == "adapter" and quantization != "float32":
             return Message("an adapter alone can only be written in float32")
         known = {key: value for key, value in config.items() if key != "model_type"}
         return obstacle(family, AutoConfig.for_model(family.model_type, **known), quantization)
 
     def check_adapter(self, settings: LoraSettings, form: Form) -> None:
-        """Check that an adapter alone is only a product: llama.cpp adds s·B·A and nothing else.
+        """Check that an adapter exported alone consists of A and B: llama.cpp adds s·B·A and nothing else.
 
         Raises:
-            ModelError: the adapter has more than A and B.
+            ModelError: the adapter has tensors other than A and B.
         """
         is_product = set(kind_of(settings).tensor_names) == {"lora_A", "lora_B"}
         if form == "adapter" and (not is_product or settings.trains_beside_linears):
             raise ModelError(
-                Message("llama.cpp adds only the product of A and B, but this adapter has more than that"),
+                Message("llama.cpp adds only the product of A and B, but this adapter has other tensors too"),
                 found=", ".join(f"{key}: {value}" for key, value in settings.variant.items()),
                 fix=Message("Export the merged model instead."),
             )
@@ -81,5 +81,5 @@ class Gguf(Format):
         return write_loaded(base, folder / MODEL, name=name, quantization=source.quantization)
 
     def example(self, source: ExportSource) -> str:
-        """Write Python code that uses llama-cpp-python."""
+        """Return Python code for llama-cpp-python."""
         return answering_code(source)

@@ -1,6 +1,6 @@
 """GGUF's part of the proof: llama.cpp runs an exported file, through llama-cpp-python.
 
-Its class `Llama` cannot run an encoder, so the functions of llama.h are called.
+llama-cpp-python's class `Llama` cannot run an encoder, so this module calls the functions of llama.h.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _LlamaCpp:
     @classmethod
     @contextmanager
     def loaded(cls, model: Path, adapter: Path | None, size: int) -> Iterator[_LlamaCpp]:
-        """Load a file; only GELU, a float16 table, is rounded beyond the file's own rounding.
+        """Load a file so that llama.cpp rounds no more than the file does, except in GELU (a float16 table).
 
         Raises:
             RuntimeError: llama.cpp cannot load or run the file.
@@ -119,7 +119,7 @@ class _LlamaCpp:
         return list(tokens[:count])
 
     def answer(self, source: Sequence[int], start: int, forced: int | None, rows: ProofRows) -> list[int]:
-        """Generate a greedy answer, without start and EOS."""
+        """Generate a greedy answer, without the start token and EOS."""
         self._encode(source)
         tokens: list[int] = []
         for step in range(rows.max_new_tokens):
@@ -155,7 +155,7 @@ class _LlamaCpp:
 
 @contextmanager
 def _batch(tokens: Sequence[int], position: int) -> Iterator[Any]:
-    """Yield a batch of one sequence's tokens, which begin at a position, with logits for each token."""
+    """Yield a batch of one sequence's tokens, the first at `position`, with logits for each token."""
     batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
     for number, token in enumerate(tokens):

@@ -50,7 +50,7 @@ def evaluation_results(
     Args:
         comparison: contains the adapter, with its figures on rows that have known answers.
         name: the adapter.
-        group: its experiment, as the comparison's differences name it.
+        group: the adapter's experiment, as named in the comparison's differences.
         files: names of the data files.
         repository: `owner/name`.
 

@@ -58,7 +58,7 @@ def check_name(repository: str) -> None:
             raise HFValidationError
     except HFValidationError as error:
         raise RecipeError(
-            Message("is not the name of a repository"),
+            Message("this is not the name of a repository"),
             where="OWNER/NAME",
             found=repository,
             allowed=Message("owner/name, of letters, digits, `-`, `_` and `.`"),
@@ -72,12 +72,12 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
         repository: `owner/name`.
         files: files to add or replace.
         title: title of the commit.
-        is_public: whether a new repository is public; otherwise an existing public one is refused.
+        is_public: whether a new repository is public. If not, an existing public one is refused.
         report: called with notes.
 
     Raises:
-        RunError: the hub cannot be reached or refuses the files, or the repository is public against
-            `is_public`.
+        RunError: the hub cannot be reached or refuses the files, or the repository is public although
+            `is_public` is False.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -85,9 +85,9 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
 
     if constants.HF_HUB_OFFLINE:
         raise RunError(
-            Message("the hub is switched off here: HF_HUB_OFFLINE is set"),
+            Message("access to the hub is disabled: HF_HUB_OFFLINE is set"),
             where=repository,
-            fix=Message("Unset it, or leave `--send` out to see what would be sent."),
+            fix=Message("Unset HF_HUB_OFFLINE, or omit `--send` to see what would be sent."),
         )
     if get_token() is None:
         raise RunError(Message("there is no hub token on this machine"), where=repository, fix=SIGN_IN)
@@ -119,7 +119,7 @@ def _check_visibility(repository: str, existing: Any, *, is_public: bool) -> Non
     raise RunError(
         Message("this repository exists and is public"),
         where=repository,
-        fix=Message("Add --public to send the files there, or give another repository."),
+        fix=Message("Add `--public` to send the files there, or name another repository."),
     )
 
 
@@ -138,7 +138,7 @@ def _refusals(repository: str) -> Iterator[None]:
     """Convert errors of the hub's client to a RunError.
 
     Raises:
-        RunError: the hub refused or could not be reached; contains its answer.
+        RunError: the hub refused or could not be reached; the message contains the hub's answer.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -148,7 +148,7 @@ def _refusals(repository: str) -> Iterator[None]:
         status = error.response.status_code
         what = {
             401: Message("the hub does not accept the token"),
-            403: Message("the token does not allow writing here"),
+            403: Message("the token does not allow writing to this repository"),
             409: Message("the repository was changed by others at the same time"),
             412: Message("the repository was changed by others at the same time"),
         }.get(status, Message("the hub refused the files"))

@@ -44,7 +44,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
         found.append(
             Message(
                 "rounded to {dtype}: logits move by up to {max_difference:.3g} (the largest is "
-                "{largest_logit:.3g}), {num_same_answers} of {num_answers} greedy answers are "
+                "{largest_logit:.3g}); {num_same_answers} of {num_answers} greedy answers are "
                 "unchanged",
                 dtype=dtype,
                 max_difference=proof.rounding.max_difference,
@@ -57,7 +57,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
 
 
 def flag_remark() -> str:
-    """State that `tie_word_embeddings` must be corrected after loading."""
+    """Return the remark that `tie_word_embeddings` must be corrected after loading."""
     return Message(
         "this version of transformers loads `tie_word_embeddings: true` whatever the "
         "config says, and scales this family's logits by it; set "
@@ -68,7 +68,7 @@ def flag_remark() -> str:
 
 
 def rounding_remark(ratio: float | None, dtype: str) -> list[str]:
-    """State that rounding lost most of the adapter, if it did.
+    """Return a remark if rounding changed the merged weights more than the adapter did.
 
     Args:
         ratio: ‖rounding‖ / ‖ΔW‖; None if nothing was rounded.
@@ -150,7 +150,7 @@ def merged_card(
     logit_scale: float,
     flag_matters: bool,
 ) -> str:
-    """Write the README.md of the merged folder.
+    """Return the text of the merged folder's README.md.
 
     Args:
         result: the outcome of merging.

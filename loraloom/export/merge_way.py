@@ -1,4 +1,4 @@
-"""The choice between merging in memory, and shard by shard if the base does not fit in memory."""
+"""The choice between merging in memory and, if the base does not fit, merging shard by shard."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
         problem = error.problems[0]
         raise ModelError(
             Message(
-                "merging in memory takes about {predicted}, but only {free} are available, and the base's "
+                "merging in memory takes about {predicted}, but only {free} is available, and the base's "
                 "files cannot be merged shard by shard",
                 predicted=size(predicted),
                 free=size(free),
             ),
             where=name,
             found=problem.as_message(),
-            fix=Message("Merge it on a machine with enough memory, or try it in memory: --whole-base."),
+            fix=Message("Merge on a machine with enough memory, or try it here with `--whole-base`."),
         ) from None
     return True, [
         Message(
-            "merging in memory takes about {predicted}, but only {free} are available, so it is merged "
-            "shard by shard; --whole-base merges in memory",
+            "merging in memory takes about {predicted}, but only {free} is available, so the base is merged "
+            "shard by shard; `--whole-base` merges in memory",
             predicted=size(predicted),
             free=size(free),
         )
@@ -80,8 +80,8 @@ def memory_note(path: str, *, is_merge: bool) -> str | None:
     if predicted is None or predicted <= free:
         return None
     said = Message(
-        "this takes about {predicted} of memory, but only {free} are available, so the system may end the "
-        "process",
+        "this export takes about {predicted} of memory, but only {free} is available, so the system may "
+        "kill the process",
         predicted=size(predicted),
         free=size(free),
     )

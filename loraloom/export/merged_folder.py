@@ -152,9 +152,7 @@ def merge_proven(
     stop_if_asked(stop)
     merged = merge_adapter(bank, name)
     merging = fresh_process.difference(model, rows, wanted)
-    check_equal(
-        merging, Message("merged in float32, the model's outputs differ from those of base + adapter")
-    )
+    check_equal(merging, Message("the model merged in float32 gives different outputs from base + adapter"))
     stop_if_asked(stop)
     return wanted, merged, merging
 
@@ -218,7 +216,7 @@ def _merge(
     measured = run_fresh_process(staged / MODEL, proof_folder, stop)
     check_equal(
         measured[in_float32],
-        Message("loaded by plain transformers, the folder's outputs differ from those expected"),
+        Message("the merged model, as loaded by plain transformers, does not give the expected outputs"),
     )
     check_tokenizer(measured[in_float32].num_same_encodings, rows)
     proof = Proof(

@@ -2,7 +2,7 @@
 
 LoRALoom generates by the recipe alone, and every figure of a run is about such answers; a merged model that
 still forced or forbade tokens would answer differently. The base's settings are read from its files,
-because transformers marks or completes those that it has loaded.
+because transformers alters or completes settings when it loads them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What became of each generation setting in the base's own file.
+    """What became of each generation setting that the base's own file states.
 
     Args:
         file: name of that file.
@@ -91,7 +91,7 @@ class GenerationDefaults:
         return asdict(self)
 
     def notes(self) -> list[str]:
-        """List how the merged model answers differently from its base, and why."""
+        """List the ways in which the merged model's answers differ from its base's, and why."""
         found: list[str] = []
         if self.replaced:
             pairs = (

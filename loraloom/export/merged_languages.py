@@ -22,7 +22,7 @@ def only(names: Sequence[str]) -> str | None:
 
 
 def frame_of(base: Base, pairs: Pairs) -> list[int] | None:
-    """Return the special tokens of a source in the merged folder; None without a single source language."""
+    """Return the merged tokenizer's special tokens for a source; None unless there is one source language."""
     source = only([source for source, _ in pairs])
     if base.languages is None or source is None:
         return None
@@ -64,7 +64,7 @@ def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
 
 
 def language_notes(base: Base, pairs: Pairs) -> list[str]:
-    """Describe what a user of the merged model must give with each text."""
+    """Describe which languages a user of the merged model must state with each text."""
     if base.languages is None:
         return []
     shown = joined(
@@ -83,7 +83,7 @@ def language_notes(base: Base, pairs: Pairs) -> list[str]:
     if only([source for source, _ in pairs]) is None:
         notes.append(
             Message(
-                "set tokenizer.src_lang to the language of each text: the adapter was "
+                "set `tokenizer.src_lang` to the language of each text: the adapter was "
                 "trained on {shown}{more}",
                 shown=shown,
                 more=more,
@@ -94,7 +94,7 @@ def language_notes(base: Base, pairs: Pairs) -> list[str]:
         notes.append(
             Message(
                 "answers are in several languages, so none is set in generation_config.json: pass "
-                "{key}=tokenizer.{lookup}(CODE) to `generate` for each text",
+                "`{key}=tokenizer.{lookup}(CODE)` to `generate` for each text",
                 key=key,
                 lookup=lookup,
             )

@@ -31,7 +31,7 @@ GENERATION = GenerationConfig().to_dict().keys() - OF_MODEL
 
 
 class Onnx(Format):
-    """onnx/encoder_model.onnx and onnx/decoder_model_merged.onnx, with configs and tokenizer."""
+    """The ONNX format: onnx/encoder_model.onnx and onnx/decoder_model_merged.onnx, configs and tokenizer."""
 
     name = "onnx"
     title = "ONNX"
@@ -43,7 +43,7 @@ class Onnx(Format):
     library = "transformers.js"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse nothing: a graph is traced from transformers' own code."""
+        """Return "": a graph is traced from transformers' own code, so every model can be exported."""
         return ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
@@ -59,7 +59,7 @@ class Onnx(Format):
         return notes
 
     def example(self, source: ExportSource) -> str:
-        """Write Python code with onnxruntime."""
+        """Return Python code for onnxruntime."""
         return answering_code(source)
 
 
@@ -67,7 +67,7 @@ def _complete_config(file: Path, outside: Mapping[str, int]) -> None:
     """Remove generation settings from config.json, and list the files with separate weights in it.
 
     Optimum adds settings of config.json, such as BART's `forced_eos_token_id`, to those of
-    generation_config.json. transformers.js finds separate weights by this list.
+    generation_config.json. transformers.js uses the list to find separate weights.
     """
     values = json.loads(file.read_text(encoding="utf-8"))
     values = {key: value for key, value in values.items() if key not in GENERATION}

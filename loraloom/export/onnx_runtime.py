@@ -67,7 +67,7 @@ class _Sessions:
         return states, mask
 
     def answers(self, states: Any, mask: Any, rows: ProofRows) -> list[list[int]]:
-        """Generate greedy answers with caches, without start and EOS."""
+        """Generate greedy answers with caches, without the start token and EOS."""
         tokens = [[start] for start in rows.start_token_ids]
         caches: dict[str, Any] | None = None
         ended = [False] * len(tokens)

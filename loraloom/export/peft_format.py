@@ -15,7 +15,7 @@ from loraloom.training.card_code import peft_code
 
 
 class Peft(Format):
-    """adapter_config.json and adapter_model.safetensors, for the base that the adapter was trained on."""
+    """PEFT's format: adapter_config.json and adapter_model.safetensors, to load with the same base."""
 
     name = "peft"
     title = "PEFT"
@@ -26,7 +26,7 @@ class Peft(Format):
     library = "peft"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse nothing: PEFT has every kind of adapter that LoRALoom trains."""
+        """Return "": PEFT has every kind of adapter that LoRALoom trains."""
         return ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
@@ -43,5 +43,5 @@ class Peft(Format):
         return []
 
     def example(self, source: ExportSource) -> str:
-        """Write Python code with PEFT."""
+        """Return Python code for PEFT."""
         return peft_code(source.facts, ".", filled("this folder"))

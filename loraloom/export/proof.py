@@ -55,7 +55,7 @@ class Proof:
     Args:
         rows: description of the rows that the folder was tested on.
         num_merged: number of linears that are W + s·B·A.
-        weight_error: largest error of any of them, in steps of float32 (2^-24 of the norm of its weights).
+        weight_error: largest error of a merged linear, in steps of float32 (2^-24 of its weights' norm).
         merging: base + adapter compared with the merged weights in float32.
         reload: the folder, loaded in float32 in a new process, compared with the rounded weights, or with
             base + adapter if nothing was rounded.
@@ -74,7 +74,7 @@ class Proof:
 
 
 def choose_rows(split: Split | None, num_rows: int = NUM_ROWS) -> list[Example]:
-    """Choose rows of the part of a split that training used least; none without a split."""
+    """Choose rows from the part that training uses least: test, eval, or else train; none without a split."""
     return spread((split.test or split.eval or split.train) if split is not None else [], num_rows)
 
 
@@ -91,13 +91,13 @@ def proof_rows(
     pairs: Sequence[tuple[str, str]] = (),
     limits: Limits = Limits(),  # noqa: B008 (it does not change)
 ) -> ProofRows:
-    """Encode rows for a proof, truncated so that the logits stay small; random tokens without examples.
+    """Encode rows for a proof, truncated to keep the logits small; without examples, draw random tokens.
 
     Args:
         base: the base, whose tokenizer encodes the rows.
         recipe: the recipe, with its own limits.
         examples: the rows.
-        pairs: for a multilingual base, the language pairs of the adapter's training.
+        pairs: for a multilingual base, the language pairs that the adapter was trained on.
         limits: further limits, in addition to the recipe's.
     """
     texts = [example.source for example in examples]
@@ -153,9 +153,9 @@ def with_answers(
     """Use the answer of base + adapter as the target of rows without a known answer.
 
     Args:
-        rows: the first of the examples, encoded.
+        rows: the first examples, encoded.
         examples: the examples, with or without responses.
-        answers: greedy answers to the examples, without start and EOS.
+        answers: greedy answers to the examples, without the start token and EOS.
         limit: maximum number of tokens of a target.
     """
     if all(example.response for example in examples):
@@ -184,7 +184,7 @@ def _least(own: int, limit: int | None) -> int:
 
 
 def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
-    """Check equality up to rounding: of all logits, and of answers except for ties.
+    """Check that all logits are equal up to rounding, and all answers except for ties.
 
     Raises:
         ModelError: the outputs differ; the message is `otherwise`.
@@ -194,13 +194,13 @@ def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
         raise proof_failed(
             otherwise,
             found=Message(
-                "logits differ by {max_difference:.3g}, {num_same_answers} of {num_answers} "
+                "logits differ by up to {max_difference:.3g}; {num_same_answers} of {num_answers} "
                 "answers are the same",
                 max_difference=measured.max_difference,
                 num_same_answers=measured.num_same_answers,
                 num_answers=measured.num_answers,
             ),
-            allowed=Message("a difference of {allowed:.3g}", allowed=allowed),
+            allowed=Message("a difference of at most {allowed:.3g}", allowed=allowed),
         )
 
 
@@ -271,7 +271,7 @@ def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: Stop
     if code != 0:
         lines = (proof / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         killed = (
-            Message("it was ended by signal {code}, possibly for lack of memory", code=-code)
+            Message("the process was ended by signal {code}, possibly for lack of memory", code=-code)
             if code < 0
             else ""
         )
@@ -279,7 +279,7 @@ def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: Stop
         raise proof_failed(
             Message("plain transformers cannot load the folder")
             if is_transformers
-            else Message("the format's own runtime cannot run what was written"),
+            else Message("the format's own runtime cannot run the export"),
             found=killed or "".join(lines[-1:])[:300],
         )
 

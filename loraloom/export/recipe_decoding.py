@@ -1,4 +1,4 @@
-"""The recipe's decoding in an export: the settings that a runtime knows, and how far its answers agree.
+"""The recipe's decoding in an export: the settings that a runtime knows, and how closely its answers agree.
 
 The proof compares greedy answers, because those are equal up to ties. The figures of a run are measured with
 the recipe's `generation`, so a user of the export should know how to get the same answers, and how closely.
@@ -42,12 +42,12 @@ def comparable(settings: GenerationSettings, known: Set[str]) -> dict[str, float
 def reference_decoded(
     bank: AdapterBank, slot: str, rows: ProofRows, settings: GenerationSettings
 ) -> list[list[int]]:
-    """Compute the answers of base + adapter in float32 with the recipe's decoding, without start and EOS.
+    """Compute base + adapter's float32 answers with the recipe's decoding, without the start token and EOS.
 
     Args:
         bank: the bank, with the adapter attached.
         slot: the adapter.
-        rows: input for the model; targets are not read. Without `decoding`, the result is empty.
+        rows: input for the model; the targets are not read. If `decoding` is empty, so is the result.
         settings: generation settings of the recipe.
     """
     if not rows.decoding:

@@ -32,10 +32,10 @@ ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE = 32, 4096
 
 @dataclass(frozen=True)
 class ProofRows:
-    """The rows that both base + adapter and the export process.
+    """Rows on which the outputs of base + adapter and of the export are compared.
 
     Args:
-        sources, targets: token ids, EOS last.
+        sources, targets: token ids, with EOS and language codes where the base uses them.
         texts: texts of the sources, if any.
         pad_token_id, eos_token_id: special tokens of the model.
         start_token_ids: the decoder's first token for each row.
@@ -67,10 +67,10 @@ class RuntimeOutputs:
     """The outputs of a runtime.
 
     Args:
-        answers: greedy answers, without start and EOS, a forced first token included; at most
+        answers: greedy answers, without the start token and EOS but with a forced first token; at most
             `rows.max_new_tokens` tokens each.
         runtime: name and version of the runtime, as a user would install it: `ctranslate2 4.8.5`.
-        computed_in: format that it computed in, such as `float32` or `int8_float32`; "" if it is not stated.
+        computed_in: number format, such as `float32` or `int8_float32`; "" if the runtime does not state it.
         log_probabilities: one per token of each target up to EOS, in nats; None if the runtime gives none.
         encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
             runtime has no tokenizer of its own.
@@ -91,7 +91,7 @@ def name_and_version(module: ModuleType) -> str:
 
 
 def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
-    """Cut rows into parts that fit in memory with the logits of their targets."""
+    """Yield the rows in parts, each of which fits in memory with the logits of its targets."""
     start = 0
     while start < len(rows.sources):
         end, longest = start, 0
@@ -105,20 +105,20 @@ def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
 
 
 def answered_at_once(rows: ProofRows, num_beams: int = 1) -> int:
-    """Return how many of these rows are answered at once; each beam has its own keys and values."""
+    """Return how many of these rows are answered in one batch; each beam has its own keys and values."""
     longest = max((len(source) for source in rows.sources), default=0) + rows.max_new_tokens
     return max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest) // num_beams)
 
 
 def answered_together(rows: ProofRows, num_beams: int = 1) -> Iterator[ProofRows]:
-    """Cut rows into parts that are answered at once."""
+    """Yield the rows in parts, each of which is answered in one batch."""
     step = answered_at_once(rows, num_beams)
     for start in range(0, len(rows.sources), step):
         yield _part(rows, slice(start, start + step))
 
 
 def each_alone(rows: ProofRows) -> Iterator[ProofRows]:
-    """Cut rows into parts of one row."""
+    """Yield the rows one at a time."""
     for number in range(len(rows.sources)):
         yield _part(rows, slice(number, number + 1))
 
@@ -143,7 +143,7 @@ def decoded_by(rows: ProofRows, answers: Callable[[ProofRows], list[list[int]]])
 
 
 def spans(length: int) -> Iterator[slice]:
-    """Cut the positions of a long target into parts that fit in memory with their logits."""
+    """Yield the positions of a target in parts, each of which fits in memory with its logits."""
     for start in range(0, length, POSITIONS_AT_ONCE):
         yield slice(start, min(length, start + POSITIONS_AT_ONCE))
 
@@ -172,7 +172,7 @@ def until(tokens: Sequence[int], end: int) -> list[int]:
 
 
 def target_to_end(target: Sequence[int], end: int) -> list[int]:
-    """Return a target up to its first `end`, added if missing; in mBART's, a language code follows it."""
+    """Return a target through its first `end`, added if missing; mBART's have a language code after it."""
     return [*until(target, end), end]
 
 

@@ -1,4 +1,4 @@
-"""Assignment of a merged folder's tensors to files, as `save_pretrained` decides it, without weights."""
+"""Assignment of a merged folder's tensors to files, as `save_pretrained` does it, without the weights."""
 
 from __future__ import annotations
 

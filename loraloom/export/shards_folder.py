@@ -1,9 +1,9 @@
-"""Base + adapter as a transformers folder, merged tensor by tensor, if memory does not hold the base.
+"""Base + adapter as a transformers folder, merged tensor by tensor if the base does not fit in memory.
 
 pages of the base's files ──▶ W + s·B·A, checked, rounded ──▶ .OUT.merging/, and a hash of each tensor
     ──▶ the hashes of what plain transformers loads from there, in a new process ──▶ OUT/
 
-The files are those of `merged_folder.py`, to the last bit. No answers are generated.
+The files are the same as those of `merged_folder.py`, to the last bit. No answers are generated.
 """
 
 from __future__ import annotations
@@ -140,13 +140,13 @@ def _check_computed(base: Base, dtype: torch.dtype) -> None:
     if rounded:
         raise ModelError(
             Message(
-                "has weights that are in none of its files; transformers computes these in the "
+                "the base has weights that are in none of its files; transformers computes them in the "
                 "dtype of the others"
             ),
             where=base.name,
             found=rounded[0],
             fix=Message(
-                "Merge it with --dtype {dtype}, or in memory: --whole-base.",
+                "Merge it with `--dtype {dtype}`, or in memory with `--whole-base`.",
                 dtype=str(base.model.dtype).removeprefix("torch."),
             ),
         )
@@ -158,7 +158,8 @@ def _write(
     """Write the folder.
 
     Returns:
-        The hash of each tensor by its names in the model, and notes on what differs from the base's folder.
+        The hash of each tensor under all its names in the model, and notes on what differs from the base's
+        folder.
 
     Raises:
         RunError: a file could not be written.
@@ -189,11 +190,11 @@ def _write(
     if merge.num_waiting or len(hashes) < len(base.model.state_dict()):
         raise ModelError(
             Message(
-                "its files store weights in a different form from the model's, so it cannot be merged "
+                "the base's files store weights in a different form from the model, so it cannot be merged "
                 "shard by shard"
             ),
             where=base.name,
-            fix=Message("Merge it in memory, on a machine that has enough: --whole-base."),
+            fix=Message("Merge it on a machine with enough memory, with `--whole-base`."),
         )
     return hashes, notes
 
@@ -219,7 +220,7 @@ def _reload(
     report: Report,
     stop: StopRequest,
 ) -> LoadedFolder:
-    """Compare what plain transformers loads in a new process with what was merged.
+    """Check that plain transformers, in a new process, loads what was merged.
 
     Raises:
         ModelError: transformers loads something else.
@@ -237,7 +238,7 @@ def _reload(
     if wrong := [*found.missing, *found.unexpected, *different]:
         raise proof_failed(
             Message(
-                "loaded by plain transformers, {num_wrong} weights of the folder differ from those merged",
+                "as loaded by plain transformers, {num_wrong} weights are missing, unexpected or changed",
                 num_wrong=len(wrong),
             ),
             found=wrong[0],

@@ -15,10 +15,10 @@ class WeightProof:
 
     Args:
         num_merged, weight_error, rounding_beside_update: as in `Proof`.
-        num_tensors: number of tensors of the model; plain transformers loads each in a new process as it was
-            merged, or as it is in the base, to the last bit.
-        num_encodings, num_same_encodings: number of texts, and of those that the folder's tokenizer encodes
-            as in training.
+        num_tensors: number of tensors of the model; in a new process, plain transformers loads all of them
+            as they were merged, or as they are in the base, to the last bit.
+        num_encodings, num_same_encodings: number of texts, and how many of them the folder's tokenizer
+            encodes as in training.
         flag_matters: as in `ModelMeasurement`.
     """
 
@@ -37,7 +37,7 @@ def shards_remarks(proof: WeightProof, dtype: str) -> list[str]:
         Message(
             "the proof covers the weights alone: {num_merged} linears are W + s·B·A, and plain transformers "
             "loads all {num_tensors} tensors exactly as merged; no answers were generated and no logits "
-            "were compared, because for that the base would have to fit in memory",
+            "were compared, because that would require the base to fit in memory",
             num_merged=proof.num_merged,
             num_tensors=proof.num_tensors,
         )
@@ -77,7 +77,7 @@ def shards_figures(result: MergeSummary) -> list[tuple[str, str]]:
             num_same=proof["num_same_encodings"],
             num_answers=proof["num_encodings"],
         )
-        rows.append((Message("new process: same tokens of texts"), same))
+        rows.append((Message("new process: texts with the same tokens"), same))
     if proof["rounding_beside_update"] is not None:
         rows.append((Message("‖rounding‖ / ‖ΔW‖"), f"{proof['rounding_beside_update']:.2g}"))
     return rows

@@ -20,14 +20,16 @@ MODEL, PROOF = "model", "proof"
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that exists, or whose parent does not.
+    """Refuse a folder that exists already, or whose parent does not exist.
 
     Raises:
-        RunError: states which of the two is the case.
+        RunError: the folder exists, or its parent does not exist.
     """
     if out.exists() or out.is_symlink():
         raise RunError(
-            Message("already exists"), where=str(out), fix=Message("Give a folder that does not exist yet.")
+            Message("this path already exists"),
+            where=str(out),
+            fix=Message("Give a folder that does not exist yet."),
         )
     if not out.parent.is_dir():
         raise RunError(
@@ -37,7 +39,7 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def staged_beside(out: Path) -> Iterator[Path]:
-    """Create a temporary hidden folder next to `out`; only its user can read the rows of the proof.
+    """Create a temporary hidden folder next to `out`, private because it contains the rows of the proof.
 
     Raises:
         RunError: the folder cannot be created, or another process is using it.
@@ -47,7 +49,7 @@ def staged_beside(out: Path) -> Iterator[Path]:
         staged.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise RunError(
-            Message("cannot be created: {strerror}", strerror=error.strerror), where=str(staged)
+            Message("the folder cannot be created: {strerror}", strerror=error.strerror), where=str(staged)
         ) from None
     with locked(staged / LOCK_FILE, doing=Message("is writing to this folder"), where=out):
         for part in (MODEL, PROOF):

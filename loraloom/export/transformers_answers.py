@@ -1,4 +1,4 @@
-"""Greedy answers and log-probabilities of a transformers model, by its own forward and generate."""
+"""Greedy answers and log-probabilities of a transformers model, by its own `forward` and `generate`."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def check_dtype(dtype: str | None, model_type: str | None) -> None:
     """
     if dtype is not None and dtype not in DTYPES:
         raise ModelError(
-            Message("is not a supported dtype"), where="--dtype", found=dtype, allowed=", ".join(DTYPES)
+            Message("this is not a supported dtype"), where="--dtype", found=dtype, allowed=", ".join(DTYPES)
         )
     family = family_of(model_type)
     if dtype == "float16" and family is not None and not family.float16:
@@ -81,7 +81,7 @@ def stored_dtype(path: str) -> str | None:
 
 
 def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype, *, has_logits: bool = True) -> None:
-    """Refuse to start if the disk has too little space for the weights and, if any, the proof's logits.
+    """Refuse to start if the disk has too little space for the weights and any logits of the proof.
 
     Raises:
         RunError: there is too little space.
@@ -96,7 +96,7 @@ def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype, *, has
             where=str(folder),
             found=Message("{free} free", free=size(free)),
             allowed=Message("{needed} or more", needed=size(needed)),
-            fix=Message("Free some space, choose another folder, or save in a smaller type."),
+            fix=Message("Free some space, choose another folder, or save in a smaller dtype."),
         )
 
 

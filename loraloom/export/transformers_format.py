@@ -21,7 +21,7 @@ from loraloom.training.card_code import merged_code
 
 
 class Transformers(Format):
-    """Weights in safetensors, with the base's own tokenizer files."""
+    """transformers' format: weights in safetensors, configs, and the base's own tokenizer files."""
 
     name = "transformers"
     title = "transformers"
@@ -30,7 +30,7 @@ class Transformers(Format):
     decodes = EVERY
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Refuse float16 for families that overflow in it."""
+        """Explain why the family overflows in float16, if that is requested; "" if it can be exported."""
         return float16_overflows(family) if quantization == "float16" else ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
@@ -39,7 +39,7 @@ class Transformers(Format):
         return write_transformers(source.base, source.facts.languages, folder)
 
     def example(self, source: ExportSource) -> str:
-        """Return example code for plain transformers."""
+        """Return Python code for plain transformers."""
         return merged_code(source.facts, ".", filled("this folder"))
 
 

@@ -1,4 +1,4 @@
-"""The part of transformers in the proof: `AutoModelForSeq2SeqLM` runs an exported folder."""
+"""transformers' part of the proof: `AutoModelForSeq2SeqLM` runs an exported folder."""
 
 from __future__ import annotations
 

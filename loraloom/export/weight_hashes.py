@@ -5,8 +5,9 @@ python -m loraloom.export.weight_hashes FOLDER PROOF
 PROOF/question.json  rows, and the family's attention
 PROOF/measured.json  the SHA-256 of every tensor that transformers loads, by its name in the model
 
-The weights are the folder's files mapped to memory, in the dtype that they are saved in. From LoRALoom this
-module imports only the type of the rows and what it shares with the final test of other folders.
+The weights are mapped into memory from the folder's files, in the dtype that they are saved in. From
+LoRALoom, this module imports only the type of the rows and what it shares with the final test of other
+folders.
 """
 
 from __future__ import annotations

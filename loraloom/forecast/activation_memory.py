@@ -46,7 +46,7 @@ class Shape(NamedTuple):
 
     @property
     def num_pairs(self) -> int:
-        """Number of pairs of positions in the attention that has the most."""
+        """Number of pairs of positions in the larger self-attention, of the source or of the target."""
         return self.num_rows * max(self.source_len, self.target_len) ** 2
 
 
@@ -95,7 +95,7 @@ class SavedActivations:
 
 
 def kept_alike(settings: LoraSettings) -> str:
-    """Return a key that adapters share if their passes keep equally many bytes."""
+    """Return a key that is equal for adapters whose passes keep the same number of bytes."""
     alike = {"lora_alpha", "alpha_pattern", "lora_dropout", "init_adapter", "loraplus_lr_ratio"}
     return f"{settings.lora_dropout > 0} {settings.model_dump_json(exclude=alike)}"
 
@@ -141,7 +141,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
 def _growth(
     shape: Sequence[int], num_bytes: int, source: int, target: int
 ) -> list[tuple[tuple[int, int], int]]:
-    """Return what a tensor grows with: powers of the two lengths, and the bytes that grow with each.
+    """Return, for each part of a tensor, the powers of the two lengths that it grows with, and its bytes.
 
     One dimension may be the sum of both lengths, if a decoder attends to its tokens and the source at once.
     """
@@ -182,7 +182,7 @@ def _batch(bank: AdapterBank, source: int, target: int, settings: LoraSettings) 
 
 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
-    """Return shape and bytes of every kept tensor, each storage once, without weights.
+    """Return shape and bytes of every kept tensor except weights, counting each storage once.
 
     Weights that ranks share have empty storages once their layer has been computed.
     """
@@ -206,5 +206,5 @@ def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...]
 
 
 def _storage(tensor: Tensor) -> int:
-    """Return the address of a live storage; another storage may have it once this one is released."""
+    """Return the address of a tensor's storage, which may be used again once the storage is released."""
     return int(tensor.untyped_storage()._cdata)

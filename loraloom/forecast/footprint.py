@@ -84,7 +84,7 @@ class Counter:
         return in_linears + self._num_beside(experiment)
 
     def num_trained(self, experiment: Experiment) -> int:
-        """Return how many of the adapter's weights are trained; others have no gradient and no moments."""
+        """Return the number of trained weights of an adapter; the others have no gradient and no moments."""
         in_linears = num_weights(experiment.lora, self.bank.targets_of(experiment.lora), trained=True)
         return in_linears + self._num_beside(experiment)
 
@@ -205,10 +205,10 @@ def _always_there(
 
 
 def gathered_bytes(base: Base) -> int:
-    """Return the maximum bytes of other ranks' weights that a rank has gathered at once.
+    """Return the largest number of bytes that gathered weights of a shared base take on a rank at a time.
 
-    Gathered weights are in a buffer and, copied from it, in the weight itself; FSDP2 receives the next
-    layer while one computes.
+    They take a buffer, and the weights that are copied from it; while one layer computes, FSDP2 already
+    receives the next.
     """
     tables = (base.model.get_input_embeddings(), base.model.get_output_embeddings())
     layers = [each for each in base.model.modules() if hasattr(each, "unshard") and each not in tables]
@@ -226,13 +226,13 @@ def _of_pass(
 
 
 def _copied(base: Base, num_adapters: int) -> int:
-    """Return the bytes of the copy that passes compute with; a single float32 adapter needs none."""
+    """Return the bytes per weight of the copy of adapters that passes use; one float32 adapter needs none."""
     element = torch.finfo(product_dtype(base.model.dtype, base.device)).bits // 8
     return element if num_adapters > 1 or element < FLOAT32 else 0
 
 
 def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:
-    """Add the allocator's overhead for temporary memory; a GPU does not use the C library's heap."""
+    """Add the overhead of the C library's heap for temporary memory; a GPU does not use that heap."""
     if base.device.type != "cpu":
         return parts
     return {**parts, "allocator": int(sum(parts.values()) * (HEAP - 1))}
@@ -269,7 +269,7 @@ def _screen_bytes(base: Base, num_answers: int, settings: GenerationSettings) ->
 
 
 def _dense_bytes(base: Base) -> int:
-    """Return the bytes of the largest quantized linear as a plain matrix, and of its dequantization."""
+    """Return the bytes of two float32 matrices of the largest quantized linear: one to dequantize it."""
     sizes = (each.in_features * each.out_features for each in quantized_linears(base.model).values())
     return 2 * FLOAT32 * max(sizes, default=0)
 
@@ -279,14 +279,14 @@ def _element(base: Base) -> int:
 
 
 def _tile_bytes(base: Base, num_labels: int) -> int:
-    """Return the bytes of two tiles of float32 logits, and of their products in half precision."""
+    """Return the bytes of two tiles of float32 logits, and of a third for a base in half precision."""
     columns = min(TILE_COLUMNS, base.dimensions.vocab_size)
     per_logit = 2 * FLOAT32 + (_element(base) if _element(base) < FLOAT32 else 0)
     return int(min(num_labels, BLOCK_ROWS) * columns * per_logit)
 
 
 def _pair_bytes(base: Base) -> int:
-    """Return the bytes per pair of positions of attention without gradients."""
+    """Return the bytes that attention without gradients takes for each pair of positions."""
     heads = max(base.dimensions.num_heads)
     if base.family.attention == "eager":  # scores and weights, and what they are computed from
         return heads * 3 * FLOAT32
@@ -295,5 +295,5 @@ def _pair_bytes(base: Base) -> int:
 
 
 def _layer_bytes(base: Base) -> int:
-    """Return the bytes per position of a layer at work: three hidden states, and four of the widest."""
+    """Return the bytes that a working layer takes per position: three hidden states, four of the widest."""
     return _element(base) * (3 * max(base.dimensions.d_stream) + 4 * base.dimensions.widest)

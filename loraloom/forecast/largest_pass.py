@@ -52,7 +52,7 @@ def largest_passes(
     ranks: Ranks = ONE_PROCESS,
     limit: int | None = None,
 ) -> list[PassLayout]:
-    """Return passes of a wave that include the largest, whatever the memory per token of each experiment.
+    """Return candidates for the largest pass of a wave; which is largest depends on memory per token.
 
     Args:
         experiments: experiments that train together, from their first step.
@@ -81,7 +81,7 @@ def lay_out(slots: dict[str, list[EncodedExample]], *, packing: bool) -> Shapes:
 
 
 def _heaviest_steps(timetables: Sequence[Timetable], examples: EncodedSet) -> list[int]:
-    """Find the steps with the largest micro-batch of any experiment, and those with the most tokens."""
+    """Find the steps with the largest micro-batches of one experiment, or of all experiments together."""
     lengths = examples.source_lengths + examples.target_lengths
     tokens = [step_tokens(timetable, lengths) for timetable in timetables]
     num_steps = max(len(own) for own in tokens)

@@ -98,7 +98,7 @@ def pass_tokens(base: Base) -> int:
 
 
 def shared_tokens(tokens: int, limit: int | None) -> int:
-    """Return the maximum number of tokens that experiments share in a pass, given a limit of the pass."""
+    """Return the maximum number of tokens that experiments share in a pass, given a limit on all passes."""
     return tokens if limit is None else min(tokens, limit)
 
 
@@ -115,7 +115,7 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
     """Return how many experiments of equal need fit in memory together, up to a maximum.
 
     Args:
-        need: need of each experiment.
+        need: need of one experiment.
         tokens: maximum number of tokens in one pass.
         free: bytes of memory that are free.
         most: the largest number to try.
@@ -125,7 +125,7 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
 
 
 def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: float) -> int | None:
-    """Find a limit on the tokens of a pass with which the micro-batches of each experiment alone fit.
+    """Find a limit on the tokens of a pass that lets each experiment, trained alone, fit in memory.
 
     The same rows are then computed in several passes, which is the same training (`training/passes.py`).
 
@@ -183,12 +183,12 @@ def make_plan(
 
 
 def placed(names: Sequence[str], devices: Sequence[str], most: int) -> list[tuple[str, list[str]]]:
-    """Return the experiments that each device begins with.
+    """Return each device with the experiments that it begins with.
 
     Args:
         names: names of the experiments, in order.
         devices: the devices; the first one is that of the run's own process.
-        most: largest number of experiments that fit in memory together.
+        most: largest number of experiments that fit in the memory of one device.
     """
     share = min(most, -(-len(names) // len(devices)))
     return [

@@ -83,8 +83,8 @@ def measure_pace(setup: Setup) -> Pace | None:
     For static passes, the last of a few steps is timed, because the first ones are slower.
 
     Returns:
-        None if a signal was received, or if memory ran out; training itself determines which experiment
-        is the cause.
+        The duration of the step, and of training; None if a signal arrived or memory ran out, because then
+        training itself finds out which experiment is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]
     engine = Engine(setup, TrainingState.at_start(list(names)), quiet)
@@ -123,7 +123,7 @@ def measure_pace(setup: Setup) -> Pace | None:
 
 
 def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
-    """Compute the losses of a step in passes that fit in memory; None if a single row does not fit."""
+    """Compute the losses of a step in passes that fit in memory; return None if a single row does not."""
     while True:
         try:
             return rank_losses(engine, engine.trainees, plans)

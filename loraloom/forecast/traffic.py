@@ -14,7 +14,7 @@ GRADIENT_BYTES = 4  # per weight of an adapter, in float32
 
 
 def predict_traffic(setup: Setup, counter: Counter) -> Traffic | None:
-    """Return what a rank exchanges in a step; None if there is one process.
+    """Predict the bytes that a rank exchanges in a step; return None if there is one process.
 
     Args:
         setup: setup of the training, with an empty bank.
@@ -41,5 +41,5 @@ def _gathered_bytes(base: Base) -> int:
 
 
 def _of_others(weight: Tensor) -> int:
-    """Return the bytes of a weight that other ranks keep."""
+    """Return the bytes of a weight that are stored on other ranks."""
     return weight.nbytes - local_part(weight).nbytes

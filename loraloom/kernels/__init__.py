@@ -1,5 +1,5 @@
 """Faster versions of computations that take a few plain lines: losses, adapters, norms, attention.
 
-A step uses them as it uses torch. Each has a plain version next to it, with which tests compare it, and many
-are a single kernel on a GPU.
+A training step calls these functions in place of torch's. Next to each is a plain version, with which tests
+compare it. On a GPU, many of them are a single kernel.
 """

@@ -1,8 +1,8 @@
 """Attention of short rows, [rows, len, heads · size] in and out: on a GPU one kernel each way.
 
 A row of thirty tokens is too short for the kernels of libraries: these are built for thousands of tokens and
-need biases expanded to every row, and torch falls back to float32 products if a bias has other strides (as
-that of transformers 5.17 does).
+need biases expanded to every row. torch falls back to float32 products if a bias has other strides (as in
+transformers 5.17).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def plain_attend(
 
 
 class _ShortAttention(torch.autograd.Function):
-    """`attend`, computed by the kernels."""
+    """`attend`, computed by the Triton kernels."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, num_heads: int) -> Tensor:  # noqa: E501 # fmt: skip

@@ -42,7 +42,7 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 
     Args:
         hidden: the decoder's last states at label positions, [n, d].
-        labels: int64 [n]; -1 for no label, allowed only if the head has a bias: the result is log Σ exp.
+        labels: int64 [n]; -1 means no label (the loss is log Σ exp) and requires a head with a bias.
         head: frozen; gradients flow to `hidden` only, without second derivatives.
         smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; None for none.
 
@@ -107,15 +107,16 @@ def _block_losses(
 
 
 def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None) -> Tensor | None:
-    """Compute the losses of a block of rows, float32 [n], without bias, cap and smoothing.
+    """Compute the losses of a block of rows, float32 [n], for a plain head and without label smoothing.
 
     With y for a row's label and s for the sum over all v ≠ y of exp(W_v h − W_y h),
 
         loss = log(1 + s)      ∂loss/∂h = (Σ exp(W_v h − W_y h) W_v − s W_y) / (1 + s)
 
-    so nothing cancels, however certain a model is of its labels. The first product subtracts W_y h, in the
-    head's dtype, before it rounds: a tile needs no maximum and no float32; r makes up for what that dtype
-    lost. The result is None if another logit is so much larger that the sums might overflow.
+    so nothing cancels, however certain a model is of its labels. The first product subtracts W_y h, rounded
+    to the head's dtype, before it rounds its own result: a tile needs no maximum and no float32. `r` corrects
+    the rounding of W_y h. The result is None if another logit is so much larger than the label's that the
+    sums might overflow.
     """
     scaled = hidden * head.scale if head.scale != 1.0 else hidden
     label_rows = head.weight[labels].float()

@@ -10,5 +10,5 @@ HAS_TRITON = find_spec("triton") is not None  # torch for Windows comes without 
 
 
 def by_triton(x: Tensor) -> bool:
-    """Return whether the kernels of this package compute on x: on a GPU, if Triton is installed."""
+    """Return whether to use this package's Triton kernels for x: it is on a GPU, and Triton is installed."""
     return x.is_cuda and HAS_TRITON

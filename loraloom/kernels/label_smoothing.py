@@ -25,7 +25,13 @@ class UniformShare:
         self._num_tokens = 0
 
     def add(self, logits: Tensor, weight: Tensor, slope: Tensor | None) -> None:
-        """Add a tile: logits float32 [n, tile], weight [tile, d], d(capped)/d(logit) [n, tile] or None."""
+        """Add a tile of the vocabulary.
+
+        Args:
+            logits: float32 [n, tile].
+            weight: [tile, d].
+            slope: d(capped)/d(logit), [n, tile]; None without a cap.
+        """
         self._num_tokens += len(weight)
         self._logits += logits.sum(1)
         # Without a cap, every row has the same gradient, the sum of the head's own rows.

@@ -1,6 +1,6 @@
 """y + s · B A dropout(x) for several adapters, each in its own span, as one node of autograd.
 
-The node also computes y = W x + b unless y is given: then nothing is copied, and ∂x is a single sum.
+Unless y is given, the node also computes y = W x + b, so that y is not copied and ∂x is a single sum.
 
 For g = ∂loss/∂y, s the scaling and m the dropout mask,
 
@@ -28,10 +28,10 @@ class Group:
     Args:
         start, stop: the first row of the spans, and the row after the last.
         A: [adapters, r, in], in the dtype of the products; smaller ranks are padded with zeros. [r, in] if
-            all rows are one adapter's, for which plain products take less time than batched ones.
-        B: [adapters, out, r], in the same way; or [out, r].
+            all rows belong to one adapter, because plain products take less time than batched ones.
+        B: [adapters, out, r], or [out, r] for one adapter; dtype and padding as for A.
         parameters: A [r, in] and B [out, r] of each adapter in turn, which receive the gradients.
-        scaling: one for all adapters, or [adapters, 1, 1]; with a mask, it includes the factor 1 / (1 - p).
+        scaling: one number for all adapters, or [adapters, 1, 1]; with a mask, it includes 1 / (1 - p).
         kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
     """
 
@@ -44,7 +44,7 @@ class Group:
     kept: Tensor | None = None
 
     def rows_of(self, x: Tensor) -> Tensor:
-        """Return the group's rows of x, [adapters, tokens of each, features], in the products' dtype."""
+        """Return the group's rows of x in the products' dtype, [adapters, tokens per adapter, features]."""
         return self._own(x).to(self.A.dtype)
 
     def _own(self, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Group:
         """Add s · B A dropout(x) to the group's rows of `out`, contiguous; return s · A dropout(x)."""
         low = product(self.drop(self.rows_of(x)), self.A.mT).mul_(self.scaling)
         own = self._own(out)
-        total = own.to(low.dtype)  # x itself, if it has this dtype
+        total = own.to(low.dtype)  # `own` itself, if it has this dtype
         _ = total.addmm_(low, self.B.mT) if low.dim() == 2 else total.baddbmm_(low, self.B.mT)
         if total is not own:
             own.copy_(total)
@@ -92,8 +92,8 @@ def linear_with_low_ranks(x: Tensor, weight: Tensor, bias: Tensor | None, groups
 
     Args:
         x, groups: as in `add_low_ranks`.
-        weight: [out, in]; frozen, as the bias is: neither gets a gradient.
-        bias: [out], or None.
+        weight: [out, in], frozen.
+        bias: [out], frozen; or None.
 
     Returns:
         [rows, len, out].

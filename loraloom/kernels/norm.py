@@ -16,7 +16,7 @@ from loraloom.kernels.dispatch import by_triton
 
 
 class _NormAndKeep(torch.autograd.Function):
-    """A norm of x, and x itself; one kernel adds their gradients, where autograd would need another."""
+    """A norm of x, and x itself; one kernel computes the sum of their gradients, not two as in autograd."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ class _NormAndKeep(torch.autograd.Function):
 
 
 class _Norm(torch.autograd.Function):
-    """A frozen norm of x that keeps only x, where autograd would keep a tensor of each operation."""
+    """A frozen norm of x that keeps only x, whereas autograd would keep a tensor of each operation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -100,7 +100,7 @@ def plain_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def plain_norm_backward(upstream: Tensor, kept: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
-    """Compute the gradient of x, from those of its norm and of the residual connection."""
+    """Compute the gradient of x from the gradients of the norm's output and of the residual connection."""
     g, scale = upstream.float() * weight.float(), inverse.view(*x.shape[:-1], 1)
     normed = x.float() * scale
     mean = (g * normed).mean(-1, keepdim=True)

@@ -62,7 +62,7 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def norm_backward(upstream: Tensor, kept: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
-    """Compute the gradient of x, from those of its norm and of the residual connection."""
+    """Compute the gradient of x from the gradients of the norm's output and of the residual connection."""
     flat = x.view(-1, x.shape[-1])
     out = torch.empty_like(x)
     size = {"ROWS": ROWS, "BLOCK": triton.next_power_of_2(flat.shape[1])}

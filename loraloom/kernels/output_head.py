@@ -14,7 +14,7 @@ class OutputHead:
 
     Args:
         weight: [vocabulary, d].
-        scale: factor of the hidden states before the head (d^-0.5 in T5 1.0).
+        scale: factor that multiplies the hidden states before the head (d^-0.5 in T5 1.0).
         bias: [vocabulary], or None.
         softcap: c if logits become c · tanh(logits / c), or None.
     """
@@ -26,7 +26,7 @@ class OutputHead:
 
 
 def all_logits(head: OutputHead, hidden: Tensor) -> Tensor:
-    """Compute logits, float32 [rows, vocabulary], by the model's own head and its family's extra steps."""
+    """Compute the logits of all tokens, float32 [rows, vocabulary], with the head's scale, bias and cap."""
     return finish_logits(head, hidden * head.scale @ head.weight.t(), None)
 
 

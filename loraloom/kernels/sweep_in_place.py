@@ -17,13 +17,13 @@ GPU_TILE_COLUMNS = 32_768  # with 8,192 rows, a tile of logits takes half a giga
 def sweep_in_place(
     hidden: Tensor, labels: Tensor, weight: Tensor, scale: float, gradient: Tensor | None
 ) -> Tensor:
-    """Compute losses and gradients of one block of rows, for a head without bias, cap and smoothing.
+    """Compute losses and gradients of a block of rows, for a head without bias or cap, and no smoothing.
 
     Args:
         hidden: [n, d].
         labels: int64 [n].
         weight: weight of the head, [vocabulary, d].
-        scale: factor of the hidden states before the head.
+        scale: factor that multiplies the hidden states before the head.
         gradient: overwritten with ∂loss/∂hidden, [n, d], if given.
 
     Returns:

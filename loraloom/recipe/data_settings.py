@@ -24,18 +24,18 @@ LANGUAGE_KEYS = (
 
 
 def _files(value: Any) -> Any:
-    """Parse one name of a file or dataset, or a list of names."""
+    """Parse the name of a file or dataset, or a list of such names."""
     for name in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(name, str):
             raise ValueError(
-                Message("must be a file name or a list of file names. Write it as in `data.train: data.json`")
+                Message("must be a file name or a list of file names, as in `data.train: data.json`")
             )
         if not name.strip():
             raise ValueError(Message("contains no file name"))
     if isinstance(value, str):
         return value
     if not value:
-        raise ValueError(Message("is an empty list, without file names"))
+        raise ValueError(Message("is an empty list; it must contain at least one file name"))
     return list(value)
 
 
@@ -121,7 +121,10 @@ class DataSettings(LocatedSection):
         ),
     )
     split_seed: Count = Field(
-        default=42, description=Message("A separate seed, so that all training seeds use the same rows.")
+        default=42,
+        description=Message(
+            "Seed of the split, separate from `seed`, so that all training seeds use the same rows."
+        ),
     )
     columns: dict[Literal["instruction", "input", "response", "system", "history"], str] = Field(
         default_factory=dict,

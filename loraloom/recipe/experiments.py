@@ -29,10 +29,10 @@ def checked_changes(
     """Validate every experiment as if it were the whole recipe.
 
     Args:
-        experiments: name -> what differs, in sections and `seed`.
-        sections: sections that may differ, with their models.
-        common: the recipe's own sections; a section that is itself invalid is missing.
-        shared: keys of a section that may not differ.
+        experiments: name -> its changes, by section, and `seed`.
+        sections: sections that experiments may change, with their models.
+        common: the recipe's own sections, without those that are invalid themselves.
+        shared: section -> its keys that experiments cannot change.
 
     Returns:
         Only the changes, with their values parsed: `'5e-5'` becomes a number.
@@ -109,7 +109,7 @@ def _wrong(message: str, found: Any, *path: str) -> InitErrorDetails:
 
 
 def _relocated(error: ValidationError, *path: str) -> list[InitErrorDetails]:
-    """Relocate the errors of a part to their place in the whole."""
+    """Prefix the locations of errors in a part with the path of that part in the whole."""
     return [
         InitErrorDetails(
             type=detail["type"], loc=(*path, *detail["loc"]), input=detail["input"], ctx=detail.get("ctx", {})

@@ -19,7 +19,7 @@ class GenerationSettings(Section):
         default=256,
         ge=1,
         le=MAX_TOKENS,
-        description=Message("Maximum number of tokens in an answer; by default, the maximum for a response."),
+        description=Message("Maximum number of tokens in an answer; by default, `data.max_target_length`."),
         json_schema_extra={DEFAULT_FROM: "data.max_target_length"},
     )
     num_beams: Count = Field(default=1, ge=1, le=256, description=Message("Number of beams; 1 is greedy."))
@@ -60,7 +60,7 @@ class GenerationSettings(Section):
 
     @model_validator(mode="after")
     def _nothing_ignored(self) -> Self:
-        """Refuse settings that transformers ignores in generation, but that make it fail to save a model."""
+        """Refuse settings that transformers ignores in generation, but that keep it from saving a model."""
         if not self.do_sample:
             ignored = [key for key in ("temperature", "top_k", "top_p") if getattr(self, key) is not None]
             if ignored:

@@ -10,7 +10,7 @@ from loraloom.text.visible import quoted, shown_value
 
 
 def not_a_section(section: str, node: Node) -> Problem:
-    """Return the problem of a section that has a single value instead of settings."""
+    """Describe the problem that a section has a single value instead of settings."""
     return Problem(
         Message("`{path}` must be a mapping of settings", path=section),
         node.where,
@@ -23,7 +23,7 @@ def not_a_section(section: str, node: Node) -> Problem:
 
 
 def not_experiments(node: Node) -> Problem:
-    """Return the problem of `experiments` that is not a mapping."""
+    """Describe the problem that `experiments` is not a mapping."""
     return Problem(
         Message("`experiments` must be a mapping from the name of each experiment to what differs in it"),
         node.where,
@@ -33,7 +33,7 @@ def not_experiments(node: Node) -> Problem:
 
 
 def not_an_experiment(name: str, node: Node) -> Problem:
-    """Return the problem of an experiment that is not a mapping."""
+    """Describe the problem that an experiment is not a mapping."""
     return Problem(
         Message("experiment {name} must be a mapping of the settings that it changes", name=quoted(name)),
         node.where,
@@ -43,10 +43,11 @@ def not_an_experiment(name: str, node: Node) -> Problem:
 
 
 def unknown_key(section: str, key: str, experiment: Path, where: str, *, suggests: bool) -> Problem:
-    """Return the problem of a key that means nothing in `section` ("" for the top level).
+    """Describe the problem that a key is unknown, and suggest a fix.
 
     Args:
-        section, key, where: the key and its place.
+        section: section that contains the key; "" for the top level.
+        key, where: the key, and its place in the file.
         experiment: path of the experiment that contains the key; empty outside of experiments.
         suggests: whether to look for the nearest known key.
     """

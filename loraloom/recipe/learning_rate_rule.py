@@ -1,7 +1,7 @@
 """The learning rate to begin with on a T5-like base, by the rule of docs/learning_rate.md.
 
-Source: `python -m benchmarks.learning_rate --docs docs`, which fits it. A test compares these figures
-with the page.
+`python -m benchmarks.learning_rate --docs docs` fits the rule and writes that page; a test verifies that the
+constants here agree with it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ def suggested_rate(width: int) -> float:
     """Return the rule's learning rate, to two significant digits.
 
     Args:
-        width: d_model. The rule was fitted at 64 to 256; below 256, the rate at 256 is returned.
+        width: d_model of the base. The rule was fitted at widths 64 to 256, but below 256 it is not used:
+            the rate for 256 is returned.
     """
     return float(f"{RATE * PER_WIDTH ** math.log2(max(width, WIDTH) / WIDTH):.1e}")
 
 
 def rate_remark(width: int) -> str:
-    """Return the remark that a learning rate comes from the rule."""
+    """Return a remark that states which rule a learning rate comes from."""
     return Message(
         "By a rule for T5-like models, from d_model {width} (docs/learning_rate.md); "
         "`loraloom check RECIPE --find-lr` tries eight rates on your rows.",

@@ -1,8 +1,8 @@
 """Values of settings that are missing from the recipe.yaml of older runs.
 
 A run's recipe.yaml contains every default, so a default that changes later affects only new recipes.
-Settings added since then are the exception: their defaults are chosen for new recipes, and an old run keeps
-the behaviour it was trained with.
+Settings that were added after the run are missing from the file: their defaults are chosen for new recipes,
+whereas an older run keeps the behaviour it was trained with.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHECKS_SINCE_0_1 = frozenset({"same-sources"})
 
 
 def meant_by_run(stated: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
-    """Return the values of settings that a recipe omits, if it resumes a run or is the run's own.
+    """Return the values that apply to settings missing from a run's own recipe or one that resumes the run.
 
     Args:
         stated: settings in the run's recipe.yaml, by their canonical paths.

@@ -166,7 +166,7 @@ class LoraSettings(Section):
         description=Message(
             "Initial values of A and B: `true`, A random and B zero; `pissa`, `pissa_niter_16` or `olora`, "
             "the leading part of the base's weights, which a frozen negative copy of A and B subtracts from "
-            "them. Written out as plain LoRA of rank 2r."
+            "them. Such an adapter is saved as plain LoRA of rank 2r."
         ),
     )
 

@@ -36,7 +36,7 @@ _BEFORE_LAYER = r"[^.]*"
 
 @dataclass(frozen=True)
 class TargetName:
-    """One target.
+    """One entry of `target_modules`.
 
     Args:
         scope: `encoder`, `decoder` or `cross`; "" for the whole model.

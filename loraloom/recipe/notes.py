@@ -29,7 +29,9 @@ def identical_experiments(recipe: Recipe, tree: SettingsTree, name: str) -> list
 
 def no_selection(tree: SettingsTree, name: str) -> Note:
     """Return the note on a recipe without eval rows."""
-    what = Message("`data.eval` is 0, so no checkpoint is selected and each adapter is that of the last step")
+    what = Message(
+        "`data.eval` is 0, so no checkpoint is selected, and each adapter is the one after the last step"
+    )
     return Note(what, tree.where(("data", "eval"), name), is_warning=True)
 
 

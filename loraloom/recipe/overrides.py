@@ -1,7 +1,7 @@
 """`--set key=value`: a setting of a recipe, given on the command line.
 
-The key is dotted, the value is YAML. It replaces the value in the file; if an option for the same setting
-is repeated, the last one applies; an empty value or `null` restores the default.
+The key is dotted, and the value is YAML that replaces the value in the file. If the same setting is given
+more than once, the last option applies. An empty value or `null` restores the default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EXAMPLE = Message("Write it as key=value, e.g. --set training.learning_rate=1e-
 
 
 def apply_overrides(tree: SettingsTree, sets: Sequence[str]) -> None:
-    """Replace settings of a document by options; their problems are added to the document's."""
+    """Replace settings of a document with those of `--set` options, and add the options' problems to it."""
     for option in sets:
         label = shown_option(option)
         key, equals, text = option.partition("=")

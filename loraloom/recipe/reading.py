@@ -3,9 +3,9 @@
     text ──compose──▶ tree with lines ──assign_keys──▶ canonical settings ──Recipe──▶ checked
            yaml_tree                    settings_tree                       schema, *settings
 
-Each file is a single step. Reading reports all problems of a file at once, each with its line
-(`validation_problems`); `--set` options are merged on the way (`overrides`). Writing and the schema are in
-`writing`, and are also available here.
+Each module is a single step. All problems of a recipe are reported together, each with its line
+(`validation_problems`); `--set` options are merged on the way (`overrides`). The functions of `writing` can
+also be imported from here.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def read_recipe_with_notes(
 
     Args:
         path, sets: as in `read_recipe`.
-        resumed: recipe.yaml of the run that is resumed with this recipe; a setting that is in neither has
-            the value it had when the run was created.
+        resumed: recipe.yaml of the run that is resumed with this recipe; a setting that is in neither gets
+            the value that corresponds to the behaviour of the version that created the run.
     """
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
@@ -101,7 +101,7 @@ def read_recipe_with_notes(
 
 
 def read_run_recipe(path: Path) -> Recipe:
-    """Read the recipe.yaml of a run; a setting newer than the run has the value it had then.
+    """Read a run's recipe.yaml; settings that are newer than the run get values that keep its behaviour.
 
     Raises:
         RecipeError: the file cannot be read or is not a valid recipe; lists everything that is wrong.
@@ -110,7 +110,7 @@ def read_run_recipe(path: Path) -> Recipe:
 
 
 def checks_newer_than(run_recipe: Path) -> frozenset[str]:
-    """Return the data checks that did not exist when a run started, by its recipe.yaml."""
+    """Return the names of the data checks that did not exist when a run started, by its recipe.yaml."""
     stated = _stated(run_recipe)
     return CHECKS_SINCE_0_1 if stated and is_of_0_1(stated) else frozenset()
 
@@ -276,6 +276,6 @@ def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
 
 
 def _line(problem: Problem) -> tuple[bool, int]:
-    """Return the sort key of a problem: by line of the file, with problems of options last."""
+    """Return the sort key of a problem: its line in the file; problems of options come last."""
     line = re.search(r":(\d+)$", problem.where)
     return (problem.where.startswith("--set"), int(line[1]) if line else 0)

@@ -82,20 +82,20 @@ class LocatedSection(Section):
 
     @property
     def folder(self) -> Path:
-        """The folder that its relative paths start from: that of its file, or the working directory."""
+        """The folder that relative paths start from: the recipe file's folder, or the working directory."""
         return self.locations.folder
 
     @property
     def has_folder(self) -> bool:
-        """Whether the folder of its relative paths is known, for example because it was read from a file."""
+        """Whether locations were set, for example because the recipe was read from a file."""
         return self._locations is not None
 
     def in_folder(self, folder: Path) -> Self:
-        """Return the same settings with relative paths starting from a folder."""
+        """Return a copy whose relative paths start from another folder."""
         return self.located(Locations(folder.absolute()))
 
     def located(self, locations: Locations | None) -> Self:
-        """Return the same settings with other locations of their names; None for the working directory."""
+        """Return a copy that looks up its names in other locations; None for the working directory."""
         section = self.model_copy()
         section._locations = locations
         return section

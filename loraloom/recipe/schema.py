@@ -54,7 +54,7 @@ class Experiment:
     Args:
         name: name of the adapter: the experiment's, followed by `@seed` if there are several seeds.
         group: name of the experiment, shared by its seeds.
-        lora, training, seed: everything that determines the adapter.
+        lora, training, seed: the settings with which this adapter is trained.
     """
 
     name: str
@@ -77,7 +77,10 @@ class Recipe(LocatedSection):
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())
     experiments: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description=Message("Optional; each contains only what differs, in `lora`, `training` and `seed`."),
+        description=Message(
+            "Optional; each experiment contains only what differs from the recipe, in `lora`, "
+            "`training` and `seed`."
+        ),
     )
     generation: GenerationSettings = Field(default_factory=lambda: GenerationSettings())
     dtype: Dtype = Field(
@@ -100,7 +103,8 @@ class Recipe(LocatedSection):
         max_length=64,
         description=Message(
             "Devices of this machine over which experiments are spread, each with its own base and process: "
-            "`[0, 1]` or `[cuda:0, cuda:1]`; `[cpu, cpu]` means two processes. Empty: `device` alone."
+            "`[0, 1]` or `[cuda:0, cuda:1]`; `[cpu, cpu]` means two processes. If empty, only "
+            "`device` is used."
         ),
     )
     seed: Seed = Field(default=42, description=Message("Determines initial weights, data order and dropout."))
@@ -132,7 +136,7 @@ class Recipe(LocatedSection):
         return value
 
     def located(self, locations: Locations | None) -> Self:
-        """Return the same recipe with other locations of its names; None for the working directory."""
+        """Return a copy that looks up its names in other locations; None for the working directory."""
         return super().located(locations).model_copy(update={"data": self.data.located(locations)})
 
     def revised(self, changes: Mapping[str, Any]) -> Self:
@@ -191,7 +195,7 @@ class Recipe(LocatedSection):
         return self
 
     def _place_of(self, key: str) -> tuple[str, ...]:
-        """Find where a training setting is given first, globally or in an experiment; empty if nowhere."""
+        """Find the first place that gives a training setting, globally or in an experiment; empty if none."""
         if getattr(self.training, key) is not None:
             return "training", key
         return next(
@@ -205,7 +209,7 @@ class Recipe(LocatedSection):
 
     @property
     def resolved_experiments(self) -> tuple[Experiment, ...]:
-        """List every adapter to train with all its settings; an experiment named `main` if none is listed.
+        """Every adapter to train, with all its settings; one named `main` if the recipe lists no experiments.
 
         Changes were validated when the recipe was created, so this never raises.
         """

@@ -19,7 +19,7 @@ class ScriptKey:
         reason: why its value makes no difference, or why it is not supported.
         allowed: values that describe what happens anyway; ANY_VALUE if no value makes a difference.
         fix: what to write instead.
-        needs: a setting, and the values that it must have for each value of this key.
+        needs: path of a setting, and for each value of this key the values that the setting must have.
     """
 
     reason: str

@@ -41,7 +41,7 @@ _row(
 _row(
     "bf16 bf16_full_eval",
     (True, False, None),
-    Message("the frozen base has the dtype of `dtype`"),
+    Message("`dtype` sets the dtype of the frozen base"),
     Message("Remove it, or change dtype."),
     needs=("dtype", {True: ("auto", "bfloat16"), False: ("auto", "float32")}),
 )
@@ -65,7 +65,7 @@ _row("use_cpu no_cuda", _OFF, Message("`device` selects where everything runs"),
 _row(
     "tf32 torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config",
     _UNSET,
-    Message("the run chooses kernels and reports the reason"),
+    Message("the run chooses its kernels itself, and reports why"),
 )
 
 # LoRA itself.
@@ -115,13 +115,13 @@ _row("save_only_model", _OFF, Message("a checkpoint contains everything that a r
 _row(
     "resume_from_checkpoint",
     _OFF,
-    Message("a recipe describes what to do, not the progress"),
+    Message("a recipe describes what to do, not how far a run has got"),
     Message("Use `loraloom train RECIPE --resume RUN`."),
 )
 _row(
     "save_on_each_node enable_jit_checkpoint ignore_data_skip restore_callback_states_from_checkpoint",
     _OFF,
-    Message("a run is resumed bit for bit"),
+    Message("a resumed run equals an uninterrupted one, bit for bit"),
 )
 
 # The course of training.
@@ -249,7 +249,7 @@ _row(
 _row(
     "use_fast_tokenizer use_auth_token token cache_dir",
     ANY_VALUE,
-    Message("transformers takes it from its own configuration"),
+    Message("it is set in the configuration of transformers itself"),
 )
 
 # Generation.

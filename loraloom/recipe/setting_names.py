@@ -70,7 +70,7 @@ FILES = frozenset(path for path, info in FIELDS.items() if info.annotation in _F
 
 
 def field_path(path: Path) -> Path:
-    """Return the setting that a path in a recipe belongs to, even in an experiment or below the setting.
+    """Return the path of the setting that `path` belongs to, even in an experiment or inside a value.
 
     >>> field_path(("experiments", "slow", "training", "eval_steps"))
     ('training', 'eval_steps')

@@ -1,10 +1,11 @@
 """The section `training` of a recipe: how an adapter is trained.
 
-Settings are named as in the libraries that people know: as in `LoraConfig` in `lora`, `TrainingArguments`
-in `training` and `GenerationConfig` in `generation`. The command line, the JSON Schema, the
-commented recipe that `loraloom init` writes and the documentation are all generated from this file,
-`lora_settings.py`, `data_settings.py`, `generation_settings.py` and `schema.py`, which combines the sections.
-Messages state what a setting must be, without its name, which is added where they are shown.
+Settings have the names that people know from libraries: those of `LoraConfig` in the section `lora`, of
+`TrainingArguments` in `training` and of `GenerationConfig` in `generation`. The command line, the JSON
+Schema, the commented recipe that `loraloom init` writes and the documentation are all generated from this
+file, `lora_settings.py`, `data_settings.py`, `generation_settings.py` and `schema.py`, which combines the
+sections.
+Messages state what a setting must be; its name is added where they are shown.
 """
 
 from __future__ import annotations
@@ -140,16 +141,17 @@ class TrainingSettings(Section):
     shard_base: bool = Field(
         default=False,
         description=Message(
-            "Several processes divide the base's weights among them (FSDP2), for a base that does not fit on "
+            "Divide the base's weights among several processes (FSDP2), for a base that does not fit on "
             "one device; each step is slower. A single process ignores this setting."
         ),
     )
     cuda_graphs: bool = Field(
         default=False,
         description=Message(
-            "On a GPU, record training passes of the same shape as CUDA graphs and replay them, "
-            "without packing; none are recorded with gradient checkpointing, base dropout, label "
-            "smoothing, or variants of LoRA other than LoRA+ and layers_to_transform."
+            "On a GPU, record training passes of the same shape as CUDA graphs and replay them; these passes "
+            "do not pack rows. Nothing is recorded with gradient checkpointing, base dropout, label "
+            "smoothing, quantization, shard_base, or variants of LoRA other than LoRA+ and "
+            "layers_to_transform."
         ),
     )
     eval_strategy: Literal["no", "steps", "epoch"] = Field(

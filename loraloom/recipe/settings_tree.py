@@ -90,7 +90,7 @@ class SettingsTree:
         return otherwise
 
     def overlay(self, other: SettingsTree) -> None:
-        """Replace settings by those of another document; what has no value there is removed."""
+        """Replace settings with those of another document; settings that have no value there are removed."""
         undone = other.emptied | {path for path, setting in other.settings.items() if setting.value is None}
         for path in undone:
             for known in (self.settings, self.places):
@@ -155,7 +155,7 @@ def _place_mapping(tree: SettingsTree, node: Node, experiment: Path, section: st
 
 
 def _place_section(tree: SettingsTree, key: str, child: Node, experiment: Path) -> bool:
-    """Place a section or the experiments; return whether the key names one of these."""
+    """Assign a section or the experiments; return whether the key names a section or `experiments`."""
     if key == "experiments" and not experiment:
         _place_experiments(tree, child)
         return True

@@ -203,7 +203,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     (
         "resume resume_training load_checkpoint checkpoint_path ckpt_path",
         OFF,
-        Message("a recipe describes what to do, not the progress"),
+        Message("a recipe describes what to do, not how far a run has got"),
         Message("Use `loraloom train RECIPE --resume RUN`."),
     ),
     # Output folders and logging.

@@ -1,6 +1,6 @@
 """Correction of mistyped names: only typing errors are corrected, never a different word.
 
-`max_samples` is as close to `max_steps` as many typos are to what was meant, but has another meaning.
+`max_samples` differs from `max_steps` by no more letters than many typos do, but it means something else.
 Therefore words are compared one by one, and each may differ in one or two letters.
 """
 
@@ -46,7 +46,7 @@ def _slips(name: str, known: str) -> int | None:
 
 
 def _allowed(distance: int, name: str, known: str) -> int | None:
-    """Return the distance if one or two typos explain it in a name of this length."""
+    """Return the distance if one or two typos in a name of this length explain it; otherwise None."""
     length = min(len(name), len(known))
     return distance if distance <= (0 if length < 3 else 1 if length < 6 else 2) else None
 

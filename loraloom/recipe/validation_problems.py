@@ -1,4 +1,4 @@
-"""Conversion of pydantic's errors to problems with setting, place and fix."""
+"""Conversion of pydantic's errors to problems that state the setting, its place and a fix."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ _KINDS = {
     "model": Message("must be a mapping of settings"),
 }
 _EXAMPLES = {
-    ("model_name_or_path",): Message("Add `model_name_or_path: starter`, a folder, or a hub name."),
+    ("model_name_or_path",): Message(
+        "Add `model_name_or_path: starter`, or use a folder or a hub name instead of `starter`."
+    ),
     ("data",): Message("Add `data: {{train: data.json}}`."),
     ("data", "train"): Message("Add `train: data.json` to `data`."),
 }

@@ -1,8 +1,8 @@
-"""Types of values that several sections of a recipe have: numbers, counts and seeds.
+"""Types of values that several sections of a recipe use: numbers, counts and seeds.
 
-People write `'5e-5'` for a number and `q, v` for a list, which have only one meaning; they also write
-`true` for a number, which has none. Messages state what a setting *must* be, without its name, which is
-added where they are shown. A type that one section alone has is beside that section.
+`'5e-5'` for a number and `q, v` for a list can mean only one thing, so they are accepted; `true` for a number
+means nothing, so it is refused. Messages state what a setting *must* be; its name is added where they are
+shown. A type that only one section uses is defined beside that section.
 """
 
 from __future__ import annotations

@@ -72,9 +72,9 @@ def _dump(value: Any) -> str:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Write a recipe as YAML with every default; reading it gives an equal recipe.
+    """Write a recipe as YAML, including defaults; reading it gives an equal recipe.
 
-    Only settings about languages, of variants of LoRA and of quantization are left out at their defaults,
+    Only the settings of languages, LoRA variants and quantization are omitted if they have their defaults,
     because most bases have no languages and are not quantized, and most adapters are plain LoRA.
     """
     values = recipe.model_dump()
@@ -96,8 +96,8 @@ def write_settings(recipe: Recipe, comments: Mapping[tuple[str, ...], str]) -> s
 
     Args:
         recipe: the recipe.
-        comments: the comment of each setting to write, by its canonical path; of several comments inside
-            one setting, such as `data.columns`, the first is written.
+        comments: the settings to write, by their canonical paths, with their comments; if several paths
+            lead into one setting, such as `data.columns`, the first comment is written.
     """
     said: dict[tuple[str, ...], str] = {}
     for path, comment in comments.items():
@@ -212,11 +212,12 @@ def commented_recipe(
     Args:
         model: a folder, a hub name, or `starter`.
         data: contents of `data`: at least `train`.
-        layout: layout that was recognised, for a comment.
-        size: amount of data, for a comment.
-        max_source_length, max_target_length: numbers of tokens that nearly every source or target fits in.
-        learning_rate, num_train_epochs: used, like the lengths, instead of the defaults; None for these.
-        rate_remark: where the learning rate is from, for a comment.
+        layout: the layout that was recognised, for a comment.
+        size: the amount of data, for a comment.
+        max_source_length, max_target_length: limits that nearly every source and target fits in, in tokens;
+            None for the defaults.
+        learning_rate, num_train_epochs: values of these settings; None for the defaults.
+        rate_remark: source of the learning rate, for a comment.
 
     Returns:
         YAML that `parse_recipe` reads.

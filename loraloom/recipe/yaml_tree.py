@@ -112,7 +112,7 @@ def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | Non
 
 
 class _Composer:
-    """Converts events to nodes, collecting problems with single keys."""
+    """Converter of PyYAML's events to nodes, which collects problems with single keys."""
 
     def __init__(self, text: str, name: str, *, has_lines: bool) -> None:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)

@@ -1,4 +1,4 @@
-"""Differences between an answer and the base's, marked so that a reader finds them at once."""
+"""Differences between an answer and the base's answer to the same row, marked for readers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ class AnswerDifference:
     """An answer, split into pieces.
 
     Args:
-        pieces: (text, whether it differs from the base's); a differing "" is where only the base has
-            text. Empty if there is too little in common to mark anything.
+        pieces: pairs of a text and whether it differs from the base's answer; an empty text that differs
+            marks a place where only the base's answer has text. The list is empty if the answers have too
+            little in common to mark anything.
     """
 
     pieces: list[tuple[str, bool]]
 
 
 def mark_difference(base: str, answer: str) -> AnswerDifference:
-    """Mark where an answer differs from the base's: by word, or by clause or as one part in long texts."""
+    """Mark where an answer differs from the base's: by words; in long texts by clauses or as one block."""
     for units in (_UNITS, _CLAUSES):
         ours, theirs = units.findall(answer), units.findall(base)
         if _num_pairs(ours, theirs) <= MOST_PAIRS:

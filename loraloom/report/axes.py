@@ -21,7 +21,7 @@ NUM_COLOURS = 8
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis: its range of values and its ticks."""
+    """The scale of an axis: its range of values and its ticks."""
 
     low: float
     high: float
@@ -79,14 +79,14 @@ def x_axis(places: Iterable[tuple[float, str]]) -> Iterable[Markup]:
     """Draw labels under the plot.
 
     Args:
-        places: (share of the width, text).
+        places: pairs of a position, as a fraction of the plot's width, and a label.
     """
     for share, text in places:
         yield element("text", text, x=position(share), y="100%", dy="1.5em", class_="tick x")
 
 
 def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
-    """Build an SVG element, escaping text and attributes. `class_` is class, `text_anchor` text-anchor."""
+    """Build an SVG element, escaping text and attributes; a keyword `text_anchor` sets `text-anchor`."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_shown(value))}"' for key, value in attributes.items()
     )
@@ -101,7 +101,7 @@ def _shown(value: object) -> str:
 
 
 def stretched(*children: Markup) -> Markup:
-    """Stretch a box of 1000 by 1000 over the plot; suitable for lines, which have no shape to distort."""
+    """Stretch a box of 1000 by 1000 units over the plot; use it only for lines, as it distorts shapes."""
     return element("svg", *children, viewBox="0 0 1000 1000", preserveAspectRatio="none", class_="stretched")
 
 

@@ -41,7 +41,7 @@ class Line:
     Args:
         label: name in the tooltips of its points.
         number: number of the experiment, which determines the colour.
-        points: (step, value).
+        points: pairs of a step and a value.
         is_faint: whether to draw it thin, as noise in the background.
         has_dots: whether every point has a dot with its value.
         ringed: the step whose dot has a ring (the checkpoint that was kept).
@@ -59,10 +59,10 @@ def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False
     """Draw lines over steps, on one pair of axes.
 
     Args:
-        lines: those without points are omitted.
+        lines: the lines to draw; lines without points are omitted.
         label: description for screen readers.
-        compare_peaks: use a log axis if the maxima of the lines are far apart, rather than any two
-            values (for learning rates, which all end near zero).
+        compare_peaks: choose a log axis only if the lines' maxima are far apart, instead of any two of
+            their values (for learning rates, which all end near zero).
     """
     lines = [line for line in lines if line.points]
     if not lines:
@@ -133,7 +133,7 @@ def _dots(line: Line, scale: Scale, last: float) -> Iterable[Markup]:
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
-    """Reduce points to at most `most`: the minimum and the maximum of every interval, in order."""
+    """Keep at most `most` points: those with the least and the greatest value of each interval, in order."""
     if len(points) <= most:
         return points
     size = math.ceil(len(points) / (most // 2))
@@ -152,7 +152,7 @@ def interval_chart(difference: float, low: float, high: float, reach: float, ver
     """Draw a difference as a dot on its interval, relative to a line of no difference.
 
     Args:
-        reach: the value at both edges, shared by all charts that are compared by eye.
+        reach: the largest absolute value that the chart can show; charts to be compared share it.
         verdict: determines the colour.
     """
     shares = (0.5 + 0.46 * value / reach if reach else 0.5 for value in (difference, low, high))

@@ -118,7 +118,7 @@ def _moment(time: object) -> datetime | None:
 
 
 def _read_value(run: Run, name: str, key: str) -> str:
-    """Read a value of a comparison; "" if the file is damaged, which sorts it last."""
+    """Read a value of a comparison; "" if its file is damaged, so that the comparison is sorted last."""
     try:
         document = run.read_json(run.comparisons / f"{name}.json")
     except RunError:
@@ -140,7 +140,7 @@ def _read(run: Run, name: str) -> ComparisonView:
         return _compared(name, document)
     except DAMAGE as error:
         raise RunError(
-            Message("is damaged: {name} {error}", name=type(error).__name__, error=error),
+            Message("is damaged ({name}: {error})", name=type(error).__name__, error=error),
             where=str(path),
             fix=fix,
         ) from None
@@ -229,7 +229,7 @@ def _groups(models: Iterable[str]) -> dict[str, list[str]]:
 def _over_seeds(
     own: Sequence[Mapping[str, float]], summary: Callable[[list[float]], float]
 ) -> dict[str, float]:
-    """Summarize every figure that all seeds have."""
+    """Apply `summary` to the values of each figure over the seeds, for figures that all seeds have."""
     return {key: summary([each[key] for each in own]) for key in own[0] if all(key in each for each in own)}
 
 
@@ -239,7 +239,7 @@ def _verdicts(
     figures: Mapping[str, Mapping[str, float]],
     differences: Mapping[str, Mapping[str, Difference]],
 ) -> list[ExperimentVerdict]:
-    """Return a word and a sentence for each experiment; experiments that did nothing come first."""
+    """Return the verdict on each experiment, in a word and a sentence; those that did nothing come first."""
     experiments = [group for group in figures if group != BASE_NAME]
     said = dict(zip(experiments, sentences, strict=True))
     words = {name: _word(figures[name], differences[name]) for name in experiments}

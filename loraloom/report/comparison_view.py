@@ -17,8 +17,8 @@ MOST_NAMED = 4
 DID_NOTHING = "did nothing"
 
 STALE = Message(
-    "Training continued after this comparison, so its answers may be those of earlier adapters, and there "
-    "is no recommendation. Run `loraloom compare` again to compare the current adapters."
+    "Training continued after this comparison, so its answers may come from earlier states of the adapters, "
+    "and there is no recommendation. Run `loraloom compare` again to compare the current adapters."
 )
 
 
@@ -50,7 +50,7 @@ class AnsweredRow:
 
 @dataclass(frozen=True)
 class LanguagePairView:
-    """The rows of one language pair.
+    """Figures of one language pair, and their differences from the base.
 
     Args:
         num_rows: number of rows with a known answer.
@@ -68,9 +68,9 @@ class ComparisonView:
     """A comparison as the report shows it.
 
     Args:
-        name: name of its file.
-        what: `test`, `eval` or `prompts`.
-        num_judged: number of rows with a known answer, which the figures cover, or of all rows if none has
+        name: name of its file, without the suffix.
+        what: the rows that were answered: `test`, `eval` or `prompts`.
+        num_judged: number of rows that the figures cover: those with a known answer, or all if none has
             one.
         took_part_in_a_choice: whether these rows also selected the checkpoints.
         verdicts: one for each experiment; those that did nothing first, the others best first.
@@ -80,14 +80,15 @@ class ComparisonView:
         groups: experiment → its adapters, one per seed; the base is a group of its own.
         figures: experiment → figure → value, the mean over seeds.
         deviations: experiment → figure → standard deviation over seeds, if there are several.
-        intervals: experiment → figure → the ends of its own 95 % interval.
+        intervals: experiment → figure → the ends of the 95 % interval of its value.
         differences: experiment → figure → difference from the base.
-        pairs: the experiments against each other in chrF.
-        movement: adapter → how far it moved the base.
+        pairs: differences in chrF between experiments.
+        movement: adapter → how far it moved the base's weights.
         signatures: figure → how it was computed.
         languages: language pairs with their figures; empty unless the base is multilingual.
         quantization: how the base of all models was quantized; `none` if it was not.
-        is_stale: whether training continued afterwards, so that the answers may be those of earlier adapters.
+        is_stale: whether training continued afterwards, so that the answers may come from earlier states of
+            the adapters.
     """
 
     name: str
@@ -137,7 +138,7 @@ class ComparisonView:
 
     @property
     def basis(self) -> str:
-        """The rows that the figures are based on, and how reliable they are, in plain words."""
+        """A sentence about the rows behind the figures, and how reliable these rows make the figures."""
         if self.what == "prompts":
             num: str = counted(self.num_rows, "row")
             if self.num_judged < self.num_rows:
@@ -147,7 +148,9 @@ class ComparisonView:
                     num=num,
                 )
             return Message(
-                "These figures are based on {num} given as prompts, which selected nothing.", num=num
+                "These figures are based on {num} given as prompts, which were not used to select "
+                "checkpoints.",
+                num=num,
             )
         rows = Message.counting(
             "{count:,} {what} row", "{count:,} {what} rows", count=self.num_rows, what=self.what
@@ -155,14 +158,16 @@ class ComparisonView:
         if self.took_part_in_a_choice:
             return Message(
                 "These figures are based on {rows}, which also selected the checkpoints, so "
-                "they are optimistic. Rows under `data.test` would select nothing.",
+                "the figures are optimistic. Rows in `data.test` are never used for selection.",
                 rows=rows,
             )
-        return Message("These figures are based on {rows}, which selected nothing.", rows=rows)
+        return Message(
+            "These figures are based on {rows}, which were not used to select checkpoints.", rows=rows
+        )
 
     @property
     def significance(self) -> str:
-        """The significant differences between experiments, and those that are not significant."""
+        """A sentence about which differences between experiments are significant; "" without any."""
         luck = [pair for pair in self.pairs if pair.verdict not in CLEAR]
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:
@@ -207,12 +212,15 @@ class ComparisonView:
             found.append(self._forgetting())
         if self.num_judged == 1:
             found.append(
-                Message("This is a single row, so it says nothing about others; intervals have no width.")
+                Message(
+                    "The figures are based on a single row, so they say nothing about other rows, and the "
+                    "intervals have no width."
+                )
             )
         elif self.num_judged < FEW_ROWS:
             found.append(
                 Message(
-                    "{num_judged} rows are few, so the intervals are themselves uncertain.",
+                    "With only {num_judged} rows, the intervals themselves are uncertain.",
                     num_judged=self.num_judged,
                 )
             )
@@ -222,7 +230,10 @@ class ComparisonView:
             found.append(self._caution_about_seeds())
         if len(self.experiments) > 1 and self.signatures and not self.took_part_in_a_choice:
             found.append(
-                Message("If you use this page to choose an experiment, its figures become optimistic.")
+                Message(
+                    "If you use this page to choose an experiment, the figures of that experiment become "
+                    "optimistic."
+                )
             )
         if self.num_truncated_sources:
             found.append(
@@ -235,7 +246,7 @@ class ComparisonView:
         return found
 
     def _forgetting(self) -> str:
-        """Describe the increase of the loss on `data.retain`, because verdicts are about other rows."""
+        """Describe the increase of the loss on `data.retain`, whose rows the verdicts do not cover."""
         base = self.figures[BASE_NAME]["retain_loss"]
         known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
         rises = {name: loss - base for name, loss in known.items() if loss is not None}
@@ -259,5 +270,6 @@ class ComparisonView:
                 "Each experiment has one seed, so the intervals do not include variation between seeds."
             )
         return Message(
-            "The intervals include variation of rows and seeds; with few seeds they are a little too narrow."
+            "The intervals include variation between rows and between seeds; with few seeds, they are a "
+            "little too narrow."
         )

@@ -41,19 +41,19 @@ class Content:
     """The content of a run's report.
 
     Args:
-        name: name of its folder.
-        path: path for commands: as given if it is relative, otherwise the name.
-        base: its name and fingerprints; None before it was loaded.
+        name: name of the run's folder.
+        path: the run's path for commands that the report shows: as given if relative, else the name.
+        base: name and fingerprints of the base; None if it was not loaded yet.
         rows: number of rows in `train`, `eval` and `test`.
         comparison: the comparison that is shown in full; None if there is none.
         prompts: other comparisons of prompts, newest first.
         under_way: comparisons that are running, or were interrupted.
-        damaged: other comparisons whose files cannot be read.
+        damaged: names of other comparisons whose files cannot be read.
         ranking: the experiments, best first; None if they cannot be ranked.
-        effects: effects of every setting that differs between experiments.
+        effects: the effect of each setting that differs between experiments.
         search: the search and its trials, if the run is a search.
-        range_test: range test of the learning rate: this run itself, or one in the same folder that applies
-            to it.
+        range_test: range test of the learning rate: this run itself, or a run in the same parent folder
+            whose result applies to this one.
         advice: the recommended experiment, and why.
         advised_recipe: that experiment as a recipe, without this machine's folders; empty if none is
             recommended.
@@ -110,7 +110,7 @@ class Content:
 
     @property
     def checks_summary(self) -> str:
-        """The number of checks without warnings or errors, and of those with notes."""
+        """A sentence about how many checks gave no warning or error, and how many of these gave a note."""
         levels = Counter(finding.level for finding in self.checks)
         num_in_order = levels["ok"] + levels["note"]
         if not levels["note"]:
@@ -145,7 +145,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
     except DAMAGE as error:
         raise RunError(
             Message(
-                "the run's files are inconsistent: {name} {error}", name=type(error).__name__, error=error
+                "the run's files are inconsistent ({name}: {error})", name=type(error).__name__, error=error
             ),
             where=str(run.folder),
             fix=Message("To verify and repair them, {how_to_resume}.", how_to_resume=how_to_resume(run)),
@@ -199,7 +199,7 @@ def _content(run: Run, provenance: Provenance, comparison: ComparisonView | None
 
 
 def _advised(recipe: Recipe, advice: Advice, shown_as: Mapping[str, str]) -> str:
-    """Return the recommended experiment as a recipe, in the form in which a page may show it."""
+    """Return the recommended experiment as a recipe in YAML, without this machine's folders."""
     if advice.experiment is None:
         return ""
     where = Message("Paths are relative to the folder of the recipe that was trained.")
@@ -243,7 +243,7 @@ def _known_paths(run: Run, provenance: Provenance, recipe: str) -> dict[str, str
 
 
 def _recipe_text(text: str, shown_as: Mapping[str, str]) -> str:
-    """Return a recipe as it is, except for this machine's folders."""
+    """Return the YAML of a recipe, unchanged except that this machine's folders are removed."""
     shown = replace_known(text, shown_as)
     tree = yaml.safe_load(shown)
     if not list(paths_in(tree)):

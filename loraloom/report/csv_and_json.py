@@ -24,9 +24,9 @@ def render_json(content: Content) -> str:
 
 
 def render_csv(content: Content) -> str:
-    """Render one line per row of the comparison, with a column for the answer of each model.
+    """Render one line per row of the comparison, with a column for each model's answers.
 
-    If people have voted, a line per vote follows, and a last column has the model that was chosen.
+    If people have voted, one line per vote follows, and the last column names the chosen model.
 
     Raises:
         RunError: the run has neither a comparison nor votes.
@@ -55,6 +55,6 @@ def render_csv(content: Content) -> str:
 
 
 def cell(text: str) -> str:
-    """Escape a text so that a spreadsheet shows it instead of computing it."""
+    """Escape a text so that a spreadsheet shows it instead of evaluating it as a formula."""
     text = visible(text)
     return f"'{text}" if _FORMULA.match(text) else text

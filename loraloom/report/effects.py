@@ -23,12 +23,12 @@ from loraloom.text.message import Message
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a setting, and the results of the experiments, or trials of a search, that have it.
+    """One value of a setting, and the results of the experiments or of the search's trials that have it.
 
     Args:
-        value: as in the recipe.
-        experiments: experiments that have it.
-        mean: mean of the ranking's metric over the experiments, or of the search's over the trials.
+        value: the value, as in the recipe.
+        experiments: names of the experiments or trials that have it.
+        mean: mean of the metric, of the ranking or the search, over these experiments or trials.
         deviation: standard deviation over the experiments, or over the seeds of a single experiment; None
             for a single seed or trial.
     """
@@ -52,10 +52,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two experiments that differ only in this setting.
+    """Two experiments that differ in a single setting, and the difference between their figures.
 
     Args:
-        value, other: values of the two; the difference is the first's figure minus the second's.
+        value, other: the setting's values in the first and the second experiment.
+        difference: figure of the first experiment minus that of the second.
     """
 
     value: Any
@@ -69,10 +70,10 @@ class Effect:
 
     Args:
         key: dotted name of the setting, such as `lora.r`.
-        levels: its values, in order.
-        contrasts: pairs of experiments that show its effect separately.
-        mixed_with: settings whose values vary with it, so that means mix their effects.
-        sentence: conclusion in words.
+        levels: its values, in order, each with its results.
+        contrasts: pairs of experiments that differ in nothing else, so that they show its effect alone.
+        mixed_with: other settings whose values vary with this one, so that means mix the effects of all.
+        sentence: the conclusion, for readers.
     """
 
     key: str
@@ -160,7 +161,7 @@ def _order(value: Any) -> tuple[bool, float]:
 def _contrast(
     pair: Difference, key: str, settings: Mapping[str, Mapping[str, Any]], order: Sequence[str]
 ) -> Contrast:
-    """Orient a difference as the later value minus the earlier one."""
+    """Orient a difference so that the figure of the earlier value is subtracted from that of the later."""
     place = {name: order.index(label_of(settings[name][key])) for name in (pair.model, pair.against)}
     pair = pair if place[pair.model] > place[pair.against] else pair.turned
     return Contrast(settings[pair.model][key], settings[pair.against][key], pair)
@@ -183,7 +184,9 @@ def _sentence(contrasts: Sequence[Contrast], mixed_with: Sequence[str], is_judge
     )
     if not is_judged:
         return Message(
-            "These are eval figures without an interval: an indication, not a result.{mixed}", mixed=mixed
+            "These figures are from the eval rows and have no intervals, so they are an indication, not a "
+            "result.{mixed}",
+            mixed=mixed,
         )
     if not contrasts:
         alone = Message("No two experiments differ only in this setting, so its effect cannot be separated.")

@@ -45,7 +45,7 @@ def render_markdown(content: Content) -> str:
         parts.append(_range_test(content.range_test, content.name))
     if content.comparison is None:
         parts.append(
-            filled("No answers have been compared yet: `loraloom compare {path}`.", path=content.path)
+            filled("No answers have been compared yet; run `loraloom compare {path}`.", path=content.path)
         )
     else:
         parts += _comparison(content.comparison)

@@ -1,7 +1,7 @@
-"""The page: one self-contained HTML file, whose code no text of a dataset can change.
+"""The report page: one self-contained HTML file, in which text from a dataset cannot run code.
 
-Its policy allows only its own style sheet and script, by their hashes, and nothing from elsewhere.
-Therefore it has no `style=` attributes and no event handlers, and charts are SVG with classes.
+The page's Content-Security-Policy allows only its own style sheet and script, identified by their hashes.
+Therefore the page has no `style=` attributes and no event handlers, and charts are SVG with classes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SAMPLE = 50
 
 
 def render_page(content: Content) -> str:
-    """Render the report as HTML."""
+    """Render the report as one HTML file."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
     template = environment().get_template("page.html.j2")
     return template.render(
@@ -80,7 +80,7 @@ def page_values(content: Content) -> dict[str, Any]:
 
 
 def policy(style: str, script: str) -> str:
-    """Build the Content-Security-Policy, which allows only these two texts to take effect."""
+    """Build the page's Content-Security-Policy, which allows this style sheet and script and nothing else."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -97,7 +97,7 @@ def _asset(name: str) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return the templates of the report, with their filters and functions."""
+    """Return the Jinja environment of the report's templates, with the filters and functions they use."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -167,13 +167,13 @@ def _judged(compared: ComparisonView | None) -> list[str]:
 
 
 def _first_reach(content: Content) -> float:
-    """Return the farthest end from 0 of the intervals of differences from the first of the ranking."""
+    """Return the scale of differences from the best experiment: how far their intervals reach from 0."""
     places = content.ranking.places if content.ranking else []
     return _farthest(place.from_best for place in places if place.from_best)
 
 
 def _moved_kinds(compared: ComparisonView | None) -> list[str]:
-    """List every kind of linear that any adapter moves."""
+    """List the kinds of linears, such as `encoder q`, whose weights any adapter moves."""
     moved = compared.movement.values() if compared else []
     return sorted({kind for each in moved for kind in each.kinds}, key=_kind_order)
 
@@ -193,7 +193,7 @@ def _index(order: Sequence[str], name: str) -> int:
 
 
 def _reach(compared: ComparisonView, key: str) -> float:
-    """Return the farthest end from 0 of the intervals of a figure, the common scale of a column."""
+    """Return the scale of a figure's column: how far the intervals of its differences reach from 0."""
     return _farthest(own[key] for own in compared.differences.values() if key in own)
 
 

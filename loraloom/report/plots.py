@@ -32,7 +32,7 @@ LARGEST = 1e30
 
 
 class Curves(TypedDict):
-    """The page's view of losses and learning rates: two charts, and how they are drawn."""
+    """The charts of losses and learning rates, and what their captions need: log axes, identical lines."""
 
     loss_chart: Markup
     rate_chart: Markup
@@ -43,7 +43,7 @@ class Curves(TypedDict):
 
 
 def curves(content: Content) -> Curves:
-    """Draw losses and learning rates by step, and describe how."""
+    """Draw losses and learning rates by step, and return the charts with what their captions need."""
     groups = list(dict.fromkeys(each.group for each in content.experiments))
     numbered = [(groups.index(each.group), each) for each in content.experiments]
     losses = [_line(number, each, what) for what in ("loss", "eval_loss") for number, each in numbered]
@@ -59,7 +59,7 @@ def curves(content: Content) -> Curves:
 
 
 def _same_rates(content: Content) -> list[str]:
-    """Group the experiments whose learning rates are drawn on top of each other, one line per group."""
+    """Return one text per group of experiments with identical learning rates: the names in the group."""
     groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
     for each in content.experiments:
         groups.setdefault(tuple(each.curves.learning_rate), []).append(each.group)
@@ -79,7 +79,7 @@ def _line(number: int, trained: TrainingView, what: str) -> charts.Line:
 
 
 def effect_charts(content: Content) -> dict[str, Markup]:
-    """Draw each setting's values against the deciding metric, one dot per experiment."""
+    """Plot the ranking's metric against each setting's values, with one dot per experiment."""
     ranking = content.ranking
     if ranking is None:
         return {}
@@ -110,7 +110,7 @@ def _x(value: Any, effect: Effect) -> float | str:
 
 
 def search_charts(searched: SearchView | None) -> dict[str, Markup]:
-    """Draw each varied setting's values against the metric, one mark per trial."""
+    """Plot the search's metric against each varied setting's values, with one mark per trial."""
     if searched is None:
         return {}
     trials = [trial for trial in searched.trials if trial.status != "training"]
@@ -153,7 +153,7 @@ def _figure(value: float | None) -> str:
 
 
 def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
-    """Draw eval loss by learning rate, with the base's loss and the rates of the run that it applies to."""
+    """Draw eval loss by learning rate, with the base's loss and the peak rates of the run's experiments."""
     if test is None:
         return Markup("")
     return scatter_chart(
@@ -177,7 +177,7 @@ def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
 
 
 def _peak_rates(trained: Sequence[TrainingView]) -> list[tuple[float, str]]:
-    """List the highest rate of each experiment and its name."""
+    """List the highest learning rate of each experiment, with a label for it."""
     peaks = {each.group: max((rate for _, rate in each.curves.learning_rate), default=0) for each in trained}
     return [(rate, f"{visible(group)}: {rate:g}") for group, rate in peaks.items() if rate > 0]
 

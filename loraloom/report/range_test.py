@@ -25,7 +25,7 @@ def read_range_test(run: Run) -> RangeTest | None:
 def range_test_for(run: Run, provenance: Provenance, recipe: Recipe) -> RangeTest | None:
     """Find the newest range test in the same folder with the same base, data, adapter and batch size.
 
-    Damaged ones and those of other users are ignored; None if none is found.
+    Tests that are damaged or cannot be read are ignored; None if none is found.
     """
     files = run.folder.resolve().parent.glob(f"*/{FILE}")
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):

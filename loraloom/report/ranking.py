@@ -17,9 +17,9 @@ class Cost:
 
     Args:
         num_tokens: number of source and target tokens trained on.
-        seconds: its share of the training time, by tokens.
-        share: share of the time of all experiments.
-        num_weights, num_bytes: size of one adapter.
+        seconds: training time; the time of a shared step is divided in proportion to tokens.
+        share: its fraction of the training time of all experiments.
+        num_weights, num_bytes: size of one adapter, as a number of weights and of bytes.
     """
 
     num_tokens: int
@@ -43,9 +43,9 @@ class Place:
 
     Args:
         experiment: name of the experiment.
-        value, deviation: its mean in the ranking's metric, and the standard deviation over seeds; None for
-            one seed.
-        interval: 95 % interval of the metric itself; None if nothing was compared.
+        value: mean of the ranking's metric over seeds.
+        deviation: standard deviation over seeds; None if there is only one seed.
+        interval: 95 % interval of the value; None if nothing was compared.
         from_base: its difference from the base; None if nothing was compared.
         from_best: its difference from the first place; None for the first, or if nothing was compared.
         word: its verdict, such as `better`; "" if nothing was compared.
@@ -81,10 +81,10 @@ class Ranking:
 
 
 def rank(trained: Sequence[TrainingView], compared: ComparisonView | None) -> Ranking | None:
-    """Rank by the comparison, or else by the metric that training selected checkpoints with.
+    """Rank the experiments by the comparison or, without one, by the metric that selected checkpoints.
 
     Returns:
-        None if there is nothing to rank, or nothing to rank by.
+        The ranking; None if there are fewer than two experiments to rank, or no common metric.
     """
     costs = costs_of(trained)
     forgotten = _forgotten(trained, compared)
@@ -133,7 +133,7 @@ def _by_group(trained: Iterable[TrainingView]) -> dict[str, list[TrainingView]]:
 
 
 def _best_figures(trained: Sequence[TrainingView]) -> dict[str, list[float]]:
-    """Collect the metric of each seed's kept checkpoint, if every seed of the experiment has one."""
+    """Map experiment → metric of each seed's kept checkpoint, for experiments whose seeds all have one."""
     figures = {}
     for group, own in _by_group(trained).items():
         known = [each.best_metric for each in own if each.best_metric is not None and each.metric]
@@ -143,7 +143,7 @@ def _best_figures(trained: Sequence[TrainingView]) -> dict[str, list[float]]:
 
 
 def _forgotten(trained: Sequence[TrainingView], compared: ComparisonView | None) -> dict[str, Forgetting]:
-    """Take both losses from training if it recorded them, otherwise from the comparison."""
+    """Return each experiment's losses on `data.retain`: those of training, or else of the comparison."""
     found = {}
     for group, own in _by_group(trained).items():
         after = [each.retain_loss for each in own if each.retain_loss is not None]
@@ -180,7 +180,7 @@ def _judged(
 
 
 def _between(pairs: Iterable[Difference], name: str, other: str) -> Difference | None:
-    """Find the difference of two experiments, the first minus the second."""
+    """Find the difference between two experiments, `name` minus `other`; None if there is none."""
     for pair in pairs:
         if (pair.model, pair.against) == (name, other):
             return pair

@@ -20,11 +20,11 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Advice:
-    """The recommendation.
+    """The experiment that a report recommends, and why.
 
     Args:
-        experiment: None if no experiment is preferable.
-        sentence: reason; "" if nothing was compared.
+        experiment: the recommended experiment or best trial; None if none is preferable.
+        sentence: the reason; "" if nothing was compared or searched.
     """
 
     experiment: str | None
@@ -52,7 +52,7 @@ def only(recipe: Recipe, group: str) -> Recipe:
 
 
 def with_paths(recipe: Recipe) -> Recipe:
-    """Make the relative paths of a recipe absolute, so that it can be stored anywhere."""
+    """Return a recipe with absolute paths to the files that exist, so that it can be stored anywhere."""
 
     def in_full(name: str) -> str:
         return str(recipe.locations.path_of(name)) if is_on_disk(name, recipe.locations) else name
@@ -69,7 +69,7 @@ def with_paths(recipe: Recipe) -> Recipe:
 
 
 def not_found(recipe: Recipe) -> str:
-    """List in a sentence the data files of a recipe that no longer exist; "" if all exist."""
+    """Return a sentence that lists the data files of a recipe that no longer exist; "" if all exist."""
     values = [
         v
         for key in ("train", "eval", "test", "retain")
@@ -84,13 +84,13 @@ def not_found(recipe: Recipe) -> str:
     if not lost:
         return ""
     return Message(
-        "These are no longer in {folder}, and are named as in the run: {names}.",
+        "These data files are no longer in {folder}, so the recipe names them as the run did: {names}.",
         folder=recipe.folder,
         names=", ".join(dict.fromkeys(lost)),
     )
 
 
 def commented(recipe: Recipe, *comments: str) -> str:
-    """Write a recipe as YAML below comments, which may contain any text."""
+    """Write a recipe as YAML, with comments at the top; the comments may contain any text."""
     lines = [f"# {line}\n" for comment in comments for line in lines_of(visible(rendered(comment)), _WIDTH)]
     return "".join(lines) + write_recipe(recipe)

@@ -31,7 +31,7 @@ class Point:
 
     Args:
         x: a number, or a name; the same kind for all points of a chart.
-        y: the figure. None if there is none: a cross is drawn at the edge where the worst figures are.
+        y: the figure; None if there is none, which is drawn as a cross at the edge of the worst figures.
         label: text of its tooltip.
         look: `best` has a ring; `weak` is hollow, for a trial that was stopped early.
     """
@@ -56,11 +56,11 @@ def scatter_chart(
     """Draw results by the values of a setting.
 
     Args:
-        points: drawn in this order.
+        points: the results, in drawing order.
         label: description for screen readers.
         log_x: whether the x axis is logarithmic; all values must be above 0.
-        may_log_y: whether results that are far apart get a log axis (a diverged loss; not a score).
-        higher_is_better: decides at which edge crosses are drawn.
+        may_log_y: whether the y axis is logarithmic if results are far apart (for losses, not for scores).
+        higher_is_better: whether crosses are drawn at the bottom edge, or else at the top.
         is_joined: whether a line connects the points.
         level: a value to compare with, and its name, drawn as a horizontal line.
         marks: values of x and their names, drawn as vertical lines.

@@ -125,7 +125,7 @@ def _without_folders(trial: Trial, shown_as: Mapping[str, str]) -> Trial:
 
 
 def _rank(trial: Trial, higher_is_better: bool) -> tuple[int, bool, float]:
-    """Sort completed trials by value, then the others."""
+    """Return a sort key: completed trials first, best first, then the others by status."""
     group = 0 if trial.has_adapter else 1 + _STATUSES.index(trial.status)
     figure = trial.figure if trial.figure is not None else 0.0
     return group, trial.figure is None, -figure if higher_is_better else figure

@@ -34,7 +34,7 @@ class AdapterFile:
 
 @dataclass(frozen=True)
 class Curves:
-    """Measurements during training, each a list of (the experiment's own step, value)."""
+    """Measurements during training, each a list of pairs of the experiment's own step and a value."""
 
     loss: list[tuple[int, float]]
     eval_loss: list[tuple[int, float]]
@@ -51,14 +51,15 @@ class TrainingView:
         status: `done`, `stopped` (early), `failed` or `unfinished`.
         reason: why it ended, if it did not simply finish.
         step, total_steps: number of steps taken and planned.
-        best_step, best_metric, metric: those of the checkpoint that became the adapter.
+        best_step, best_metric: step and metric of the checkpoint that became the adapter.
+        metric: name of that metric.
         forgetting: increase of its loss on `data.retain` over the base's.
         retain_loss: its loss on `data.retain`, if the run recorded it.
         retain_pairs: language pair → its loss on `data.retain`, and the increase over the base's.
         targets: the linears that its target modules match, in sentences.
         num_tokens: source and target tokens of all its steps.
         tokens_per_second: median over its steps.
-        seconds: its share, by tokens, of the time of its steps.
+        seconds: training time; the time of a shared step is divided in proportion to tokens.
     """
 
     name: str
@@ -100,7 +101,7 @@ def read_trained(
         seeds: seed of each adapter, from provenance.json.
         entries: entry of each adapter in result.json; empty if training has not ended.
         checks: the run's findings.
-        shown_as: absolute paths that its events may contain -> what to show instead.
+        shown_as: absolute paths that the run's events may contain -> what to show instead.
 
     Raises:
         RunError: an adapter's file is damaged.
@@ -119,9 +120,9 @@ def read_trained(
 
 
 def shared_seconds(events: Iterable[Event]) -> dict[str, float]:
-    """Compute how long each experiment's steps took.
+    """Compute the training time of each experiment, in seconds.
 
-    Experiments of one pass train at the same time, so a step's time is divided by their tokens.
+    Experiments train together, so the time of a step is divided among them in proportion to their tokens.
     """
     steps: dict[int, list[TrainStep]] = {}
     for event in events:

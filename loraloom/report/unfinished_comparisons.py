@@ -24,7 +24,7 @@ class UnfinishedComparison:
     """A comparison that is not finished.
 
     Args:
-        name: name of its future file.
+        name: name that its file will have.
         is_running: whether a process is working on it; otherwise it was interrupted.
         num_rows: number of its rows.
     """
@@ -64,7 +64,7 @@ def lock_file(comparisons: Path, name: str) -> Path:
 
 
 def read_under_way(run: Run) -> list[UnfinishedComparison]:
-    """List the unfinished comparisons of a run; foreign and damaged files are ignored."""
+    """List the unfinished comparisons of a run; files that are damaged or of other formats are ignored."""
     found = []
     for path in sorted(run.comparisons.glob(f".*{_ENDING}")):
         name = path.name.removesuffix(_ENDING)[1:]

@@ -27,12 +27,12 @@ def visible_html(text: str) -> Markup:
 
 
 def prose_html(text: str) -> Markup:
-    """Format a sentence that LoRALoom wrote like `visible_html`, with text in backticks as code."""
+    """Format a sentence of LoRALoom's own as `visible_html` does, and show text in backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(visible_html(text))))
 
 
 def page_text(template: str, /, **values: object) -> Markup:
-    """Fill a template of the page, which may have tags, in the user's language.
+    """Fill a template of the page, which may contain HTML tags, in the user's language.
 
     Args:
         template: a literal, so that `make messages` finds it.

@@ -14,8 +14,8 @@ class VotesView:
     """The votes of a run, and the win rates of its models.
 
     Args:
-        votes: the oldest first.
-        figures: win rate of each model, the best first.
+        votes: the votes, oldest first.
+        figures: win rate of each model, best first.
     """
 
     votes: tuple[Vote, ...]
@@ -33,7 +33,7 @@ class VotesView:
 
     @property
     def num_ties(self) -> int:
-        """Number of votes for which no difference was seen."""
+        """Number of votes in which no answer was preferred."""
         return sum(vote.chosen is None for vote in self.votes)
 
 

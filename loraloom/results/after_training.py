@@ -117,7 +117,7 @@ class MergeResult:
         num_bytes: size of its files.
         movement: ‖ΔW‖ / ‖W‖ of the adapter.
         shard_by_shard: whether it was merged one tensor at a time, and only its weights were verified.
-        proof: measurements: `merging`, `reload`, `rounding`, …; for a merge shard by shard, `num_tensors`, ….
+        proof: measurements: `merging`, `reload`, `rounding`, …; of a merge shard by shard, `num_tensors`, ….
         notes: what users should know about it.
     """
 
@@ -158,7 +158,7 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class PushResult:
-    """What was sent to the hub, or would be.
+    """Result of `push`: what was sent to the hub, or would be sent.
 
     Args:
         repository: `owner/name`.
@@ -179,10 +179,10 @@ class PushResult:
 
 @dataclass(frozen=True)
 class CardResult:
-    """A model card.
+    """Result of `card`: a model card.
 
     Args:
-        experiment: experiment of the adapter that it describes.
+        experiment: experiment of the adapter that the card describes.
         text: Markdown.
         file: the file that it was written to; None if none.
     """
@@ -219,7 +219,7 @@ class DemoResult:
         run: the run directory.
         comparison: base and adapter on unseen rows.
         prompts: base and adapter on the starter's three prompts.
-        report: the page of the report.
+        report: path of the report's page.
     """
 
     run: Path

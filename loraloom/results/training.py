@@ -20,7 +20,7 @@ class CheckResult:
     """Result of `check`.
 
     Args:
-        findings: all findings; one of level `error` means that `train` would refuse to start.
+        findings: all findings; if one of them has the level `error`, `train` would refuse to start.
         batch: three rows as the model sees them; they contain text of your data.
     """
 
@@ -38,7 +38,7 @@ class ScriptResult:
     """Result of `check_script`.
 
     Args:
-        findings: what will go wrong, and parts of the script that are not in the recipe.
+        findings: what will go wrong, and what the script contains that is not in the recipe.
         recipe: the recipe that the script means, as YAML.
     """
 
@@ -47,7 +47,7 @@ class ScriptResult:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings due to which the script ends in an error, or trains something other than intended."""
+        """The findings that make the script fail, or make it train something other than intended."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
 
@@ -160,8 +160,8 @@ class SearchResult:
     Args:
         run: the run directory; `best.yaml` in it is the best trial as a recipe.
         metric: metric by which trials are ranked.
-        trials: best first; pruned and failed ones last.
-        importances: importance of each setting; empty if it cannot be determined.
+        trials: all trials, the best first, and pruned and failed ones last.
+        importances: dotted key → share of the total importance; empty if it cannot be determined.
     """
 
     run: Path

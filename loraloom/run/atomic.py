@@ -27,7 +27,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file atomically: after a power cut, and for a reader, it has the old or the new content."""
+    """Replace a file atomically: readers find the old or the new content, even after a power cut."""
     staged = staged_path(path)
     write_bytes(staged, text.encode())
     os.replace(staged, path)
@@ -42,8 +42,8 @@ def staged_path(path: Path) -> Path:
 def replace_folder(staged: Path, target: Path) -> None:
     """Replace a folder by a finished one, whose files must already be on disk.
 
-    A crash between the two renames leaves no `target`, but both contents: the caller's next attempt writes
-    `target` again.
+    A crash between the two renames leaves no `target`, but the old and the new content under other names;
+    the caller's next attempt writes `target` again.
     """
     fsync_folder(staged)
     old = target.with_name(f".{target.name}.old")
@@ -56,6 +56,6 @@ def replace_folder(staged: Path, target: Path) -> None:
 
 
 def remove_remnants(parent: Path) -> None:
-    """Remove what an interrupted `replace_folder` or removal left in this folder."""
+    """Remove what an interrupted `replace_folder`, or an interrupted removal, left in this folder."""
     for remnant in [*parent.glob(".*.new"), *parent.glob(".*.old")]:
         shutil.rmtree(remnant, ignore_errors=True)

@@ -1,13 +1,13 @@
 """SHA-256 of everything that a run writes, in one format for files, folders, lines and logs.
 
-Files are listed in a manifest, `.sums.json` of a run and `MANIFEST.json` of a checkpoint; its last value is
+A manifest lists files: `.sums.json` those of a run, `MANIFEST.json` those of a checkpoint. Its last value is
 the sha256 of `files`:
 
     {"format": 1, "files": {"recipe.yaml": {"bytes": 712, "sha256": …}, …}, "sha256": …}
 
-A line of JSON that is verified by itself ends with the sha256 of its other keys. The line of a save ends with
-the sha256 of the log up to it. The `.sums.json` of version 0.1 has lists of sums instead of entries, and can
-still be read.
+A line of JSON that is verified by itself ends with the sha256 of its other keys. In a log, the line of each
+saved checkpoint ends with the sha256 of the log up to there. The `.sums.json` of version 0.1 has lists of
+sums instead of entries, and can still be read.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class FileDigest:
 
     Args:
         sha256: sha256 of its content.
-        num_bytes: its size; None if it was listed by version 0.1.
-        before: sha256 of the content that it replaces, if any; after a crash, either content is valid.
+        num_bytes: size of the file; None if version 0.1 listed it.
+        before: sha256 of the previous content, if any; after a crash, either content is valid.
     """
 
     sha256: str
@@ -119,7 +119,7 @@ def line_with_digest(values: Mapping[str, Any]) -> str:
 
 
 def is_intact(values: Mapping[str, Any]) -> bool:
-    """Return whether a parsed line of `line_with_digest` is unchanged.
+    """Return whether a line from `line_with_digest`, parsed as JSON, is unchanged.
 
     Raises:
         KeyError: the line has no digest.
@@ -132,7 +132,7 @@ def _line_digest(values: Mapping[str, Any]) -> str:
 
 
 class LogDigest:
-    """The running digest of a log, which ends the line of each save.
+    """The running digest of a log; the line of each saved checkpoint ends with it.
 
     Args:
         started: time at which the run was started; it distinguishes the run's log from another's.
@@ -142,7 +142,7 @@ class LogDigest:
         self._so_far = hashlib.sha256(started.encode())
 
     def closed(self, line: str) -> str:
-        """Return a save's line, a JSON object, with the digest of the log up to it."""
+        """Return the line of a saved checkpoint, a JSON object, with the digest of the log up to it added."""
         return f'{line[:-1]}, "log": "{self._with(line.encode())}"}}'
 
     def is_closed(self, line: bytes) -> bool:
@@ -150,12 +150,12 @@ class LogDigest:
         return _LOG_END.search(line) is not None
 
     def verifies(self, line: bytes) -> bool:
-        """Return whether the digest of a line is that of the log up to it."""
+        """Return whether the digest at the end of a line matches the log up to that line."""
         end = _LOG_END.search(line)
         return end is not None and self._with(line[: end.start()] + b"}").encode() == end[1]
 
     def add(self, content: bytes) -> None:
-        """Include a line, or any part of the log that follows what was included."""
+        """Add the next line, or any next part of the log, to the digest."""
         self._so_far.update(content)
 
     def _with(self, line: bytes) -> str:

@@ -166,7 +166,7 @@ class Run:
             ) from None
 
     def _digest_up_to_now(self, log: BinaryIO, end: bytes) -> LogDigest:
-        """Return the digest of the log and of what ends its last line; read what was added since a save."""
+        """Return the digest of the log followed by `end`; only what was added since the last save is read."""
         size = log.seek(0, os.SEEK_END)
         if self._log_digest is None or size < self._digested_bytes:
             self._log_digest, self._digested_bytes = LogDigest(self.started), 0
@@ -191,14 +191,14 @@ class Run:
         return record
 
     def events(self) -> list[Event]:
-        """Return all events in order; of several with the same (step, experiment, event), only the last."""
+        """Return all events in order; of those with the same (step, experiment, event), only the last."""
         if not self.events_file.is_file():
             return []
         return read_events(self.events_file.read_text(encoding="utf-8", errors="replace").split("\n"))
 
 
 def _end_of_cut_line(file: BinaryIO) -> str:
-    """Return what must precede the next line, so that a line truncated by a crash does not damage it."""
+    """Return a line break to write before the next line if a crash truncated the last one; otherwise ""."""
     if file.tell() == 0:
         return ""
     file.seek(-1, os.SEEK_END)

@@ -2,7 +2,7 @@
 
 Each checkpoint has a manifest of its own. The other files that determine how a run continues (its recipe,
 split and automatic choices), its result, and its finished adapters are listed in .sums.json. The line of
-every save in the log has the digest of the log up to it. run/digests.py describes the format of them all.
+every save in the log has the digest of the log up to it. run/digests.py describes all these formats.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_recorded(run: Run, path: Path, text: str) -> bool:
 
 
 def record(run: Run, paths: Iterable[Path]) -> None:
-    """Record the present content of existing files.
+    """Record the current content of files, which must exist.
 
     Raises:
         RunError: .sums.json is damaged.
@@ -59,8 +59,8 @@ def record(run: Run, paths: Iterable[Path]) -> None:
 def changed_files(run: Run, below: str = "") -> list[str]:
     """List the recorded files that have changed since the run wrote them, by their paths in the run.
 
-    If .sums.json itself was changed, it is in the list, and nothing is known about the other files. A run
-    without it was written before integrity checks existed, or lost it; that alone is not an error.
+    If .sums.json itself was changed, the list contains only this file, because nothing is known about the
+    others. A run without it was written before integrity checks existed, or lost it; that is not an error.
 
     Args:
         below: a folder of the run, such as `adapters/main/`, if only its files matter.
@@ -114,7 +114,7 @@ def _known(run: Run) -> Mapping[str, FileDigest]:
     """Return the files recorded so far.
 
     Raises:
-        RunError: .sums.json is damaged. Recreating it would treat every change so far as the run's own; a
+        RunError: .sums.json is damaged. If it were created anew, earlier changes would go undetected; a
             resume reports the damage and keeps a copy of the file.
     """
     files = _read(run)

@@ -50,21 +50,21 @@ def locked(
 ) -> Iterator[None]:
     """Hold a lock during a `with` block.
 
-    Child processes do not inherit the lock, so a worker that outlives this process does not keep it. It is
-    released however this process ends.
+    Child processes do not inherit the lock, so a worker that outlives this process does not keep it. The
+    lock is released however this process ends.
 
     Args:
         path: the lock file, created if necessary; it contains the holder's process id.
         doing: what a holder is doing, for the message: `is using this run`.
         where: what is locked, for the message; by default the folder of the lock file.
-        fix: what the user of a refused process can do.
+        fix: advice to the user if the lock is refused.
         is_temporary: whether to remove the file afterwards.
         patience: seconds to wait for another holder.
         note: one line that other processes can read while the lock is held (`holder_note`).
 
     Raises:
-        RunError: another process or this one holds it, and the message has the process id; or the run was
-            just removed.
+        RunError: another process or this one holds the lock, and the message has its process id; or the run
+            has just been removed.
         OSError: the folder is not writable, or the file is a symbolic link.
     """
     where = where or path.parent
@@ -125,13 +125,13 @@ def _lock(path: Path) -> filelock.BaseFileLock:
 
 
 def guard_file(path: Path) -> Path:
-    """Return the file that is locked instead of a lock file on Windows."""
+    """Return the path of the file that is locked on Windows, instead of the lock file itself."""
     return path.with_name(f"{path.name}.guard")
 
 
 @contextmanager
 def _found(path: Path) -> Iterator[tuple[int, int] | None]:
-    """Identify the present file by its inode, which no other file gets meanwhile; None if it is missing."""
+    """Yield the identity of the present file, None if missing; meanwhile no other file gets its inode."""
     descriptor = None
     if not LOCKS_A_GUARD:  # on Windows, an open file cannot be removed
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -160,9 +160,9 @@ def _write_holder(path: Path, note: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a lock file while its lock is held, so that no other process's file of this name is removed.
+    """Remove a lock file while this process holds its lock, so that the file cannot be another process's.
 
-    A process that waits for a removed file starts over (filelock), with no file or a new one.
+    A process that is waiting for the removed file starts over (filelock), whether or not there is a new one.
     """
     path.unlink(missing_ok=True)
     if LOCKS_A_GUARD:
@@ -172,9 +172,9 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold the lock of a file from reading its sources until it is replaced.
+    """Hold the lock of a file that is about to be replaced, from the reading of its sources on.
 
-    Otherwise two processes would share one staged file, and the older content could be written last.
+    Otherwise, two processes would share one staged file, and the older content could be written last.
 
     Args:
         path: the file.
@@ -192,8 +192,8 @@ def writing(path: Path, *, doing: str) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Return whether any process, including this one, holds the lock of a lock file.
 
-    The lock is tried, so another process that arrives at the same moment waits. If it cannot be tried,
-    because the folder is read-only or its file system has no locks, it counts as free.
+    To find out, the lock is acquired for a moment, so another process may have to wait. If it cannot be
+    acquired, because the folder is read-only or its file system has no locks, it counts as free.
     """
     with _mutex:
         if _key(path) in _held:
@@ -220,7 +220,7 @@ def holder(path: Path) -> int | None:
 
 
 def holder_note(path: Path) -> str:
-    """Return the note of the process that holds a lock file; empty if it left none, or if no process does.
+    """Return the note of the process that holds a lock file; empty if there is no note or no such process.
 
     A holder writes the note just after taking the lock; until then, the previous holder's note is returned.
     """

@@ -1,7 +1,7 @@
 """Processes of this package: the command and environment of one of its modules.
 
-`python -m` puts the current folder first, so a user's file called "datasets" or "json" would be imported
-instead of the library. The folder is therefore left out (`-P`), and the package's location is given instead.
+`python -m` puts the current folder first in the import path, so a user's `datasets.py` or `json.py` would be
+imported instead of the library. `-P` leaves the folder out; PYTHONPATH has the location of the package.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
-    """Return files as one byte string: the length of a list of names and sizes, the list, the contents."""
+    """Return files as one byte string: the length of an index of names and sizes, the index, the contents."""
     index = json.dumps([[name, len(content)] for name, content in files.items()]).encode()
     return struct.pack("<Q", len(index)) + index + b"".join(files.values())
 

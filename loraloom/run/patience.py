@@ -33,9 +33,9 @@ def patiently(
 
     Args:
         read: the function.
-        errors: kinds of errors after which to try again; the last one is raised.
+        errors: kinds of errors after which to try again; the error of the last attempt is raised.
         seconds: time to keep trying, from the first error on.
-        may_pass: whether to try again after an error.
+        may_pass: returns whether an error may pass, so that another attempt makes sense.
     """
     deadline = None
     while True:

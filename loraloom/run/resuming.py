@@ -11,7 +11,7 @@ from loraloom.text.message import Message
 
 
 def is_search(run: Run) -> bool:
-    """Return whether a run is a search, judging by provenance.json, which exists from its start."""
+    """Return whether a run is a search, according to provenance.json, which exists from its start."""
     try:
         known = run.read_json(run.provenance_file)
     except RunError:  # resuming the run reports the damage

@@ -35,7 +35,7 @@ _NO_LOCK = (RunError, OSError, NotImplementedError)
 
 
 class ScratchFolder:
-    """A temporary folder, removed when nothing refers to this object any more, or when the process ends.
+    """A temporary folder, removed when this object is no longer referenced, or when the process ends.
 
     Folders left on this machine by killed processes of this user are removed first.
 
@@ -74,7 +74,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _held(folder: Path) -> ExitStack:
-    """Hold the lock of a new folder; without locks, leave no lock file, so that it counts as used."""
+    """Hold the lock of a new folder; without locks, remove the lock file, and the folder counts as used."""
     holding = ExitStack()
     try:
         holding.enter_context(locked(folder / LOCK, patience=PATIENCE_SECONDS))

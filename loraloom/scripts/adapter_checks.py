@@ -81,7 +81,7 @@ def task_type(facts: Facts) -> Iterator[Finding]:
 
 
 def frozen_adapters(facts: Facts) -> Iterator[Finding]:
-    """Find adapters that are not trained: loaded for answers, made for answers, or frozen afterwards."""
+    """Find adapters that are not trained: created or loaded for inference, or frozen afterwards."""
     script, message = (
         facts.script,
         Message(
@@ -117,7 +117,7 @@ def frozen_adapters(facts: Facts) -> Iterator[Finding]:
                     "`prepare_model_for_kbit_training` freezes every parameter; after `get_peft_model`, "
                     "this includes those of the adapter, so nothing is trained"
                 ),
-                Message("Call it before `get_peft_model`."),
+                Message("Call `prepare_model_for_kbit_training` before `get_peft_model`."),
             )
 
 
@@ -131,7 +131,7 @@ def adapter_in_use(facts: Facts) -> Iterator[Finding]:
             "adapter",
             script.where(facts.lora),
             Message("this LoraConfig is never used: all weights of the base are trained"),
-            Message("Train `get_peft_model(model, config)`."),
+            Message("Train the model that `get_peft_model(model, config)` returns."),
         )
     trained = script.value(facts.trainer, "model", 0)
     for call in wrapped:
@@ -142,9 +142,9 @@ def adapter_in_use(facts: Facts) -> Iterator[Finding]:
                 "adapter",
                 script.where(facts.trainer),
                 Message(
-                    "the trainer is given the base and not what `get_peft_model` returned: checkpoints "
-                    "contain the whole base under PEFT's names, which `from_pretrained` then does not "
-                    "find"
+                    "the trainer is given the base instead of the model that `get_peft_model` returned: "
+                    "checkpoints contain the whole base under PEFT's names, which `from_pretrained` does "
+                    "not know"
                 ),
                 Message("Give the trainer the result of `get_peft_model`."),
             )
@@ -188,7 +188,7 @@ def learning_rate(facts: Facts) -> Iterator[Finding]:
                 "`max_steps` ends training after {steps}, regardless of epochs; answers may equal the base's",
                 steps=Message.counting("{count:,} step", "{count:,} steps", count=steps),
             ),
-            Message("Remove it."),
+            Message("Remove `max_steps`."),
         )
 
 

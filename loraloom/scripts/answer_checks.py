@@ -157,12 +157,12 @@ def base_answers(facts: Facts) -> Iterator[Finding]:
                 Message(
                     "this model is the base, loaded again without the adapter: its answers are the base's"
                 ),
-                Message("Load `PeftModel.from_pretrained(base, adapter_folder)`."),
+                Message("Load the model with `PeftModel.from_pretrained(base, adapter_folder)`."),
             )
 
 
 def _is_bare(facts: Facts, model: Call) -> bool:
-    """Return whether a model is loaded under the base's own name, and not from where the adapter is saved."""
+    """Return whether a model is loaded by the name of the base, not from the folder of the saved adapter."""
     name = facts.script.value(model, "pretrained_model_name_or_path", 0)
     return isinstance(name, str) and name == facts.model_name
 
@@ -238,7 +238,7 @@ def beams(facts: Facts) -> Iterator[Finding]:
                 "answers",
                 facts.script.where(calls[0]),
                 Message(
-                    "answers are greedy; published BLEU of {model} was measured with beam search",
+                    "answers are greedy, but the published BLEU of {model} was measured with beam search",
                     model=facts.known.title,
                 ),
                 Message("Add `num_beams=4` if you compare with published figures."),

@@ -82,7 +82,7 @@ def quantization(facts: Facts) -> Iterator[Finding]:
                 "a quantized base is trained without `prepare_model_for_kbit_training`, which keeps norms in "
                 "float32 and lets gradients reach the adapters with gradient checkpointing"
             ),
-            Message("Call it before `get_peft_model`."),
+            Message("Call `prepare_model_for_kbit_training` before `get_peft_model`."),
         )
     for call in script.calls_of("merge_and_unload"):
         merged = script.read(call.receiver) if call.receiver is not None else None
@@ -99,8 +99,8 @@ def quantization(facts: Facts) -> Iterator[Finding]:
                     "the base can represent, so merged answers are worse than those with the adapter"
                 ),
                 Message(
-                    "Load the base in float32 or bfloat16, and merge there; `loraloom merge` proves the "
-                    "result."
+                    "Load the base in float32 or bfloat16, and merge the adapter into that; "
+                    "`loraloom merge` verifies the result."
                 ),
             )
 

@@ -90,7 +90,7 @@ class DataMeaning:
                 yield "hub_split", Node(split, where)
 
     def _loader(self) -> Call | None:
-        """Return the call that loads the rows: that of the trainer's rows, else the first of the script."""
+        """Return the call that loads the trainer's rows, or else the first in the script that loads rows."""
         value = self.facts.root(self.script.value(self.facts.trainer, "train_dataset", 3))
         for _ in range(10):
             if isinstance(value, Call) and value.function in _LOADERS:
@@ -128,8 +128,8 @@ class DataMeaning:
             name = value.key if isinstance(value, Item) and isinstance(value.key, str) else ""
             if has_test and _PARTS.get(name) == "test":
                 said = Message(
-                    "the part `{part}` as the rows that select the checkpoint: in a recipe it is only for "
-                    "final figures, so a tenth of the rows is held out instead",
+                    "the part `{part}`, which selects the checkpoint in the script: a recipe uses it only "
+                    "for final figures, so a tenth of the rows is held out instead",
                     part=name,
                 )
             elif name:

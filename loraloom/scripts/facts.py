@@ -65,7 +65,7 @@ class Facts:
 
     @cached_property
     def base(self) -> Call | None:
-        """The call that loads the trained model: the first of an encoder-decoder, else the first."""
+        """The call that loads the trained model: the first of an encoder-decoder class, or else the first."""
         right = [call for call in self.model_calls if call.owner.endswith(_MODEL_CLASS)]
         return next(iter(right or self.model_calls), None)
 
@@ -89,12 +89,12 @@ class Facts:
 
     @cached_property
     def trainer(self) -> Call | None:
-        """The last trainer."""
+        """The call that creates the trainer; the last one if there are several."""
         return next(iter(reversed(self.script.calls_of(*TRAINERS))), None)
 
     @cached_property
     def arguments(self) -> Call | None:
-        """The training arguments of the trainer, else the last ones."""
+        """The call that creates the trainer's training arguments, or else the last such call."""
         given = self.script.value(self.trainer, "args", 1)
         if isinstance(given, Call) and self.script.kind(given) in ARGUMENTS:
             return given
@@ -102,12 +102,12 @@ class Facts:
 
     @cached_property
     def is_of_old_version(self) -> bool:
-        """Whether the script installs a version of transformers before 5, which still has removed names."""
+        """Whether the script installs a version of transformers before 5, with the names that 5 removed."""
         pinned = self.script.source.pinned.get("transformers", "")
         return pinned[:1].isdigit() and int(pinned.split(".")[0]) < 5
 
     def setting(self, name: str, default: Any = None) -> Any:
-        """Return a training argument's value: `default` if it is not given, `Unread` if it is not known."""
+        """Return a training argument's value: `default` if it is not given, `Unread` if it cannot be read."""
         value = self.script.value(self.arguments, name)
         if isinstance(value, Symbol):
             value = value.last.lower()  # IntervalStrategy.EPOCH
@@ -118,7 +118,7 @@ class Facts:
         return self.setting(name) is True
 
     def assigned(self, *attributes: str) -> Iterator[tuple[ast.expr, ast.expr]]:
-        """Yield owner and value of assignments to attributes: `model.accepts_loss_kwargs = False`."""
+        """Yield object and value of assignments to these attributes: `model.accepts_loss_kwargs = False`."""
         for node in self.script.walk():
             if isinstance(node, ast.Assign):
                 targets = [each for each in node.targets if isinstance(each, ast.Attribute)]
@@ -160,7 +160,7 @@ class Facts:
 
     @cached_property
     def tokenizations(self) -> tuple[Tokenization, ...]:
-        """Calls of the tokenizer that make sources and labels."""
+        """The calls that tokenize sources or labels, in functions that tokenize labels."""
         calls = [call for call in self.script.calls if self._tokenizes(call)]
         labels = {id(call) for call in self._label_calls()}
         targets = [call for call in calls if id(call) in labels or "text_target" in call.keywords]
@@ -181,7 +181,7 @@ class Facts:
 
     @cached_property
     def targets(self) -> list[Call]:
-        """Calls that make labels."""
+        """The calls that tokenize labels."""
         return [each.call for each in self.tokenizations if each.is_target]
 
     @cached_property

@@ -37,9 +37,9 @@ def version(package: str) -> str:
 
 @functools.cache
 def parameters(name: str) -> frozenset[str]:
-    """Return the keyword arguments of a class or function; none if it is not found or has `**kwargs`.
+    """Return the keyword arguments of a class or function; an empty set if it is not found or has `**kwargs`.
 
-    A dataclass has the fields of its bases too; other classes have the parameters of `__init__`.
+    For a dataclass, these are its fields and those of its bases; for other classes, those of `__init__`.
     """
     definition = _definition(name)
     if isinstance(definition, ast.FunctionDef):

@@ -42,9 +42,9 @@ def padding_of(facts: Facts, call: Call) -> object:
 
 
 def _replaces_padding(facts: Facts, call: Call) -> bool:
-    """Return whether -100 is in the function of a call, or written over other values anywhere.
+    """Return whether -100 occurs in the function that contains a call, or replaces other values anywhere.
 
-    An argument of a collator or a loss is not counted; comparisons elsewhere are those of metrics.
+    Arguments of collators and losses do not count, nor do comparisons elsewhere, which belong to metrics.
     """
     skipped = {
         id(each)
@@ -62,7 +62,7 @@ def _replaces_padding(facts: Facts, call: Call) -> bool:
 
 
 def _written(node: ast.AST) -> Sequence[ast.expr]:
-    """Return the value with which a statement or expression replaces other values."""
+    """Return the expressions with which a statement or expression may replace other values."""
     if isinstance(node, ast.Assign) and any(isinstance(each, ast.Subscript) for each in node.targets):
         return [node.value]  # labels[labels == pad] = -100
     if isinstance(node, ast.IfExp):
@@ -99,8 +99,8 @@ def end_of_labels(facts: Facts) -> Iterator[Finding]:
                 "warning",
                 "labels",
                 facts.script.where(node),
-                Message("the tokenizer appends EOS itself, so these texts end with two"),
-                Message("Do not append it to the text."),
+                Message("the tokenizer appends EOS itself, so these texts end with two EOS tokens"),
+                Message("Do not append EOS to the text."),
             )
 
 
@@ -142,10 +142,11 @@ def collators(facts: Facts) -> Iterator[Finding]:
             "error",
             "labels",
             facts.script.where(given if isinstance(given, Call) else facts.trainer),
-            Message("this collator does not pad labels: ValueError as soon as two differ in length")
+            Message("this collator does not pad labels: ValueError as soon as two labels differ in length")
             if is_padding
             else Message(
-                "without `data_collator`, labels are not padded: ValueError as soon as two differ in length"
+                "without `data_collator`, labels are not padded: ValueError as soon as two labels differ in "
+                "length"
             ),
             Message("Give the trainer `DataCollatorForSeq2Seq(tokenizer, model=model)`."),
         )

@@ -22,9 +22,9 @@ def languages(facts: Facts) -> Iterator[Finding]:
             facts.script.where(facts.targets[0]),
             Message(
                 "`src_lang` is never set, so every source is marked as the tokenizer's default language, "
-                "English for most"
+                "which is English for most tokenizers"
             ),
-            Message('Set it when the tokenizer is loaded: `src_lang="{code}"`.', code=code),
+            Message('Set `src_lang="{code}"` when the tokenizer is loaded.', code=code),
         )
     if facts.targets and not _says(facts, "tgt_lang"):
         yield Finding(
@@ -35,7 +35,7 @@ def languages(facts: Facts) -> Iterator[Finding]:
                 "`tgt_lang` is never set: labels begin with the code of the source's language, and so "
                 "will answers"
             ),
-            Message('Set it when the tokenizer is loaded: `tgt_lang="{code}"`.', code=code),
+            Message('Set `tgt_lang="{code}"` when the tokenizer is loaded.', code=code),
         )
     # mBART's first models take the language from the decoder's start, as transformers' documentation shows.
     starts = facts.known.title == "mBART" and _says(facts, "decoder_start_token_id")

@@ -81,7 +81,14 @@ class Meaning:
             elif is_setting:
                 place, text = self.script.where(node), shown(node)
                 self.unread.append(
-                    (place, Message("`{name}`, which is `{text}`; its default is used", name=name, text=text))
+                    (
+                        place,
+                        Message(
+                            "`{name}`, whose value is `{text}`; its default is used instead",
+                            name=name,
+                            text=text,
+                        ),
+                    )
                 )
 
     def _training(self) -> Iterator[tuple[str, Node]]:
@@ -120,7 +127,7 @@ class Meaning:
                 given.setdefault("seed", Node(seed, self.script.where(call)))
         if self.facts.known is not None and self.facts.known.is_t5 and self.facts.trainer is not None:
             where = Message(
-                "{place}, the Trainer leaves the base's dropout on",
+                "{place}, where the Trainer leaves the base's dropout on",
                 place=self.script.where(self.facts.trainer),
             )
             given["base_dropout"] = Node("model", where)
@@ -157,7 +164,7 @@ class Meaning:
         self.unread += [
             (
                 self.script.where(other),
-                Message("this LoraConfig; the recipe has only the last one; others can become `experiments`"),
+                Message("this LoraConfig: a recipe has one, here the last; others can become `experiments`"),
             )
             for other in self.script.calls_of("LoraConfig")
             if other is not call

@@ -80,7 +80,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
             "error",
             "metrics",
             facts.script.where(facts.trainer),
-            Message("`Trainer` ignores `predict_with_generate`; metrics then get logits and not answers"),
+            Message("`Trainer` ignores `predict_with_generate`, so metrics get logits instead of answers"),
             Message("Use Seq2SeqTrainer."),
         )
     elif (
@@ -122,7 +122,7 @@ def generated_metrics(facts: Facts) -> Iterator[Finding]:
 
 
 def _takes_likeliest(facts: Facts, function: ast.AST | None) -> bool:
-    """Return whether logits are replaced by the likeliest tokens before they are decoded."""
+    """Return whether logits are replaced by the most likely tokens before decoding."""
     if facts.trainer is not None and facts.trainer.argument("preprocess_logits_for_metrics") is not None:
         return True
     return function is not None and any(
@@ -166,7 +166,7 @@ def _answer_length(facts: Facts) -> Iterator[Finding]:
                 facts.script.where(facts.arguments),
                 Message(
                     "without `generation_max_length` the answers of an evaluation end after {count} "
-                    "tokens, and metrics compare only these beginnings",
+                    "tokens, and metrics compare only the beginnings of answers",
                     count=_DEFAULT_LENGTH,
                 ),
                 Message("Set `generation_max_length` to the length of the longest answers."),

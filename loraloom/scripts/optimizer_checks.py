@@ -27,7 +27,7 @@ def loraplus_decay(facts: Facts) -> Iterator[Finding]:
                     "`weight_decay` has no effect: `create_loraplus_optimizer` gives every parameter group "
                     "a decay of its own, `loraplus_weight_decay`, which is 0 by default"
                 ),
-                Message("Remove it.") if has_own else Message("Write `loraplus_weight_decay`."),
+                Message("Remove `weight_decay`.") if has_own else Message("Write `loraplus_weight_decay`."),
             )
 
 

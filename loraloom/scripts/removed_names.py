@@ -1,4 +1,4 @@
-"""Names that the installed transformers, PEFT or datasets lacks, so that a script ends in an error."""
+"""Names that a script uses but the installed transformers, PEFT or datasets lacks, so that it would fail."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _pipelines(facts: Facts) -> Iterator[Finding]:
 
 
 def _failure(facts: Facts, where: str, message: Message, fix: str, *, is_old: bool) -> Finding:
-    """Return an error; a note if the script installs a version that still has the name."""
+    """Return a finding: an error, or a note if the script installs a version that still has the name."""
     if not is_old:
         return Finding("error", "removed-names", where, message, fix)
     pinned = facts.script.source.pinned["transformers"]

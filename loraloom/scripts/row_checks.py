@@ -82,14 +82,14 @@ def columns(facts: Facts) -> Iterator[Finding]:
                 facts.script.where(call),
                 Message(
                     "the Trainer removes the text columns that this function reads, because the model does "
-                    "not take them: it fails before the first step"
+                    "not take them: the function fails before the first step"
                 ),
                 Message("Set `remove_unused_columns=False`."),
             )
 
 
 def splits(facts: Facts) -> Iterator[Finding]:
-    """Find rows that are trained on and evaluated on, and splits that change with every run."""
+    """Find rows that are used for both training and evaluation, and splits that change with every run."""
     train = facts.script.value(facts.trainer, "train_dataset", 3)
     held_out = facts.script.value(facts.trainer, "eval_dataset", 4)
     part = _part(train)

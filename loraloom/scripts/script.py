@@ -60,7 +60,7 @@ class Script:
             yield from ast.walk(statement)
 
     def calls_of(self, *functions: str) -> list[Call]:
-        """Return the calls of functions or classes by their last name; a subclass counts as its base."""
+        """Return the calls of functions or classes with these names; a subclass counts as its base."""
         return [call for call in self.calls if self.kind(call) in functions]
 
     def kind(self, call: Call) -> str:
@@ -87,7 +87,7 @@ class Script:
             yield name
 
     def where(self, place: Call | ast.AST | None) -> str:
-        """Return the place of a call or expression for a message, or the file if there is none."""
+        """Return the place of a call or expression, as messages name it; the file's name if it has none."""
         node = place.node if isinstance(place, Call) else place
         line = getattr(node, "lineno", 0)
         return self.source.place(line) if line else self.source.name

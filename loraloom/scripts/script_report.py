@@ -49,8 +49,8 @@ def check_script(path: Path) -> ScriptReport:
     if not facts.model_calls and facts.lora is None and facts.arguments is None and facts.trainer is None:
         raise DataError(
             Message(
-                "does not load a model with `from_pretrained` and has no LoraConfig and no Trainer, so "
-                "there is nothing to check"
+                "the script does not load a model with `from_pretrained` and has no LoraConfig and no "
+                "Trainer, so there is nothing to check"
             ),
             where=script.source.name,
         )

@@ -1,4 +1,4 @@
-"""Python of a script or notebook, and the place of each of its lines; nothing is run or imported."""
+"""The Python code of a script or notebook, and the place of each line; nothing is run or imported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Source:
 
 
 def is_script(path: Path | str) -> bool:
-    """Return whether a file is a script or notebook by its name, and not a recipe."""
+    """Return whether a file's name is that of a script or notebook, and not that of a recipe."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
@@ -68,7 +68,7 @@ def read_source(path: Path) -> Source:
         return Source(name, _parse(clean).body, pinned=pinned)
     except SyntaxError as error:
         raise DataError(
-            Message("is not Python that can be read here: {reason}", reason=one_line(error.msg)),
+            Message("the code is not Python 3 that can be parsed: {reason}", reason=one_line(error.msg)),
             where=f"{name}:{error.lineno or 1}",
             fix=Message(
                 "Python 2 is not supported; run `python -m py_compile` on the file to see the same error."
@@ -84,7 +84,9 @@ def _text(path: Path, name: str) -> str:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise DataError(Message("cannot be read: {reason}", reason=reason), where=name) from None
     if len(data) > MAX_BYTES:
-        raise DataError(Message("is larger than 20 MB, the maximum for a script or notebook"), where=name)
+        raise DataError(
+            Message("the file is larger than 20 MB, the maximum for a script or notebook"), where=name
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -110,7 +112,7 @@ def _cells(text: str, name: str) -> list[str]:
         return [_joined(cell) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         raise DataError(
-            Message("is not a Jupyter notebook, which is JSON with a list of `cells`"), where=name
+            Message("the file is not a Jupyter notebook, which is JSON with a list of `cells`"), where=name
         ) from None
 
 
@@ -140,7 +142,7 @@ def _of_cells(name: str, cells: list[str]) -> Source:
 
 
 def _without_commands(text: str) -> tuple[str, dict[str, str]]:
-    """Replace lines for Jupyter or the shell, so that Python remains; collect versions that pip is given."""
+    """Replace lines for Jupyter or the shell, so that Python remains; collect versions that pip installs."""
     lines = text.splitlines()
     pinned: dict[str, str] = {}
     for line in lines:

@@ -138,7 +138,7 @@ def is_read(value: Any) -> bool:
 
 
 def combined(operator: ast.operator, left: Any, right: Any) -> Any:
-    """Apply an operator to two values that were read; None if that is impossible or may be unbounded."""
+    """Apply an operator to two values that were read; None if that fails or the result could be huge."""
     compute = _BINARY.get(type(operator))
     plain = (int, float, str, list)
     if compute is None or not (isinstance(left, plain) and isinstance(right, plain)):

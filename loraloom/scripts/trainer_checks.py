@@ -113,8 +113,8 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
                 times=accumulation,
             ),
             Message(
-                "Set `model.accepts_loss_kwargs = False` on the base, before `get_peft_model`; on the model "
-                "that this returns, it has no effect."
+                "Set `model.accepts_loss_kwargs = False` on the base, before `get_peft_model`; it has no "
+                "effect on the model that `get_peft_model` returns."
             ),
         )
     if smooths and facts.trainer is not None:
@@ -124,7 +124,7 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
             facts.script.where(facts.arguments and facts.arguments.argument("label_smoothing_factor")),
             Message(
                 "the Trainer smooths labels in evaluations too: eval_loss is not the cross-entropy, and "
-                "cannot be compared with a run without smoothing"
+                "cannot be compared with that of a run without smoothing"
             ),
             Message("Compare the answers; LoRALoom's eval_loss is never smoothed."),
         )
@@ -140,7 +140,7 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
 
 
 def embedding_noise(facts: Facts) -> Iterator[Finding]:
-    """Find NEFTune's noise on a base whose passes do not call the module that the Trainer hooks it on."""
+    """Find NEFTune noise that has no effect: no pass calls the module to which the Trainer adds it."""
     alpha = facts.setting("neftune_noise_alpha")
     is_missed = facts.known is not None and not facts.known.calls_input_embeddings
     if is_missed and not facts.is_of_old_version and isinstance(alpha, int | float) and alpha > 0:
@@ -149,11 +149,11 @@ def embedding_noise(facts: Facts) -> Iterator[Finding]:
             "optimizer",
             facts.script.where(facts.arguments and facts.arguments.argument("neftune_noise_alpha")),
             Message(
-                "`neftune_noise_alpha` adds no noise with {model}: transformers 5 hooks it on `shared`, "
-                "which no pass calls",
+                "`neftune_noise_alpha` adds no noise with {model}: transformers 5 adds noise to the output "
+                "of `shared`, a module that no pass calls",
                 model=facts.known.title if facts.known else "",
             ),
-            Message("Remove it; training does not change."),
+            Message("Remove this setting; training does not change."),
         )
 
 

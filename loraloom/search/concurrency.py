@@ -82,7 +82,7 @@ def heaviest_experiment(
     Args:
         request: the search.
         probes: one experiment for every representative value.
-        counter: counter of memory for the base and the training rows.
+        counter: computes the memory that an experiment needs, with this base and these training rows.
         free: bytes of memory that are free.
 
     Returns:

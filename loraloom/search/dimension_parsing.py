@@ -44,7 +44,7 @@ def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) ->
         where=setting.where,
         found=shown_value(value),
         fix=Message(
-            "Write `[{value}, …]` or `{{low: …, high: …}}`; one value belongs in the recipe.",
+            "Write `[{value}, …]` or `{{low: …, high: …}}`; a single value belongs in the recipe.",
             value=shown_value(value),
         ),
     )
@@ -53,7 +53,7 @@ def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) ->
 def _choices(key: str, setting: Setting, notes: list[str]) -> tuple[Any, ...]:
     if not setting.value:
         raise RecipeError(
-            Message("`{key}` is an empty list without choices", key=key), where=setting.where, fix=EXAMPLE
+            Message("`{key}` is an empty list of choices", key=key), where=setting.where, fix=EXAMPLE
         )
     if key == "lora.target_modules" and len(setting.value) > 1 and all(map(_is_one_name, setting.value)):
         names = ", ".join(setting.value)

@@ -2,8 +2,8 @@
 
     settle ──▶ halve ──▶ draw ──▶ train until a trial ends or reaches a rung ──▶ settle ──▶ …
 
-search.json lists every trial before it trains and after it ends, and every break is a checkpoint, so
-after an interruption the same loop resumes from its first line. Workers may train some of the trials
+search.json lists every trial before it trains and after it ends, and a checkpoint is saved whenever training
+pauses, so after an interruption the same loop starts again from the top. Workers may train some of the trials
 (`training/spread.py`); this process alone draws, judges and writes.
 """
 
@@ -176,7 +176,7 @@ class SearchDriver:
 
     @property
     def most_together(self) -> int:
-        """Maximum number of trials in training at once, which leaves the sampler results to learn from."""
+        """Maximum number of trials that train together, so that the sampler has results to learn from."""
         return self.request.most_together
 
     def has_more(self) -> bool:
@@ -193,7 +193,7 @@ class SearchDriver:
             except ValidationError as error:
                 trial.status = "failed"
                 trial.reason = Message(
-                    "its settings are invalid in combination: {msg}", msg=error.errors()[0]["msg"]
+                    "the trial's settings are invalid in combination: {msg}", msg=error.errors()[0]["msg"]
                 )
             else:
                 state = lane.home_state
@@ -224,7 +224,7 @@ class SearchDriver:
         return 1 - step / self._timetable(name).total_steps
 
     def train_here(self, lane: Lane) -> None:
-        """Train until a trial of a lane ends or reaches a rung, or until the lane must be returned."""
+        """Train until a trial of a lane ends or reaches a rung, or until the lane is wanted back."""
 
         def is_break(state: TrainingState) -> bool:
             return self._is_break(lane) or self.spread.must_return(lane)

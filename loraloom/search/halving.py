@@ -2,8 +2,8 @@
 
 Source: Jamieson & Talwalkar (2016, https://arxiv.org/abs/1502.07943). As in ASHA (Li et al., 2018,
 https://arxiv.org/abs/1810.05934), a trial is compared with every figure its rung has seen so far, so that
-trials that replaced weak ones are judged too. Unlike in ASHA, trials that reach a rung at the same time, as
-those of one round and equal length do, are judged together.
+trials that replaced weak ones are judged too. Unlike in ASHA, trials that reach a rung at the same step are
+judged together: those that started together and are equally long.
 """
 
 from __future__ import annotations

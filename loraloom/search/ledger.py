@@ -44,7 +44,7 @@ class Ledger:
 
     @classmethod
     def of(cls, run: Run, metric: str, *, higher_is_better: bool) -> Ledger:
-        """Load the ledger of a run as last saved; an empty one if nothing was drawn yet.
+        """Load the ledger of a run as last saved; an empty one if no trial has been drawn yet.
 
         Raises:
             RunError: the file is damaged.

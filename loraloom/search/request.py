@@ -83,7 +83,7 @@ def make_request(
     elif sampler == "grid" and space.size is not None and num_trials < space.size:
         notes.append(
             Message(
-                "{num_trials} of the grid's {size:,} combinations are tried, chosen by the seed",
+                "{num_trials} of the grid's {size:,} combinations are tried; the seed decides which",
                 num_trials=num_trials,
                 size=space.size,
             )
@@ -120,7 +120,7 @@ def _recipe_problems(recipe: Recipe) -> list[Problem]:
 def _unjudged(space: Space) -> list[Problem]:
     what = Message("a trial without evaluations cannot be judged")
     return [
-        Problem(what, dimension.where, found="eval_strategy: no", fix=Message("Remove `no`."))
+        Problem(what, dimension.where, found="eval_strategy: no", fix=Message("Remove the choice `no`."))
         for dimension in space.dimensions
         if dimension.key == "training.eval_strategy" and "no" in dimension.choices
     ]
@@ -135,7 +135,9 @@ def _option_problems(num_trials: int, sampler: str) -> list[Problem]:
     if sampler not in SAMPLERS:
         near = nearest(sampler, SAMPLERS)
         fix = Message("Did you mean `{near}`?", near=near) if near else ""
-        problems.append(Problem(Message("is not a sampler"), "--sampler", sampler, ", ".join(SAMPLERS), fix))
+        problems.append(
+            Problem(Message("the sampler is unknown"), "--sampler", sampler, ", ".join(SAMPLERS), fix)
+        )
     return problems
 
 

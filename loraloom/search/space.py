@@ -158,5 +158,5 @@ def probe_experiments(space: Space) -> JsonObject:
 
 
 def heaviest(space: Space, weight: Callable[[str, Any], float]) -> Parameters:
-    """Return the representative value with the largest weight in every dimension, by key."""
+    """Return, for every dimension by key, the representative value with the largest weight."""
     return {d.key: max(d.probes, key=lambda value: weight(d.key, value)) for d in space.dimensions}

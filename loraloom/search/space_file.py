@@ -136,7 +136,7 @@ def problem_with_path(path: Sequence[str]) -> str:
 
 
 def _checked(dimensions: list[Dimension], recipe: Recipe, name: str) -> tuple[list[Dimension], list[Problem]]:
-    """Validate every choice and both ends of every range with the recipe's own models.
+    """Validate every choice and both ends of every range as settings of the recipe.
 
     Returns:
         The dimensions with their choices parsed (`'5e-5'` becomes a number), and the problems.

@@ -1,9 +1,9 @@
 """The Optuna study of a search: `study.db`, and the choice of what to try next.
 
-The study follows search.json. `follow` brings it to the state of the ledger, regardless of its content: a
-call that was interrupted is repeated, and a missing database is created again. `draw` decides on a copy
-of the study in memory, with a sampler seeded for this one trial, so that an interrupted search draws what
-it would have drawn. The copy is made once for all trials that are drawn together.
+The study follows search.json. `follow` brings the database to the state of the ledger, also after a call that
+was interrupted, and creates a missing database again. `draw` decides on a copy of the study in memory, with a
+sampler seeded for this one trial, so that a resumed search draws what it would have drawn without the
+interruption. The copy is made once for all trials that are drawn together.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Study:
         return values
 
     def _choices(self) -> Iterator[Parameters]:
-        """Yield the sampler's choices, then all combinations, in case the sampler only chooses known ones."""
+        """Yield choices of the sampler, then all combinations, in case the sampler repeats known ones."""
         for attempt in range(DRAWS_BEFORE_LISTING):
             if self._twin is None:
                 self._patiently(self._copy)
@@ -111,7 +111,7 @@ class Study:
         yield from self.request.space.combinations()
 
     def _copy(self) -> None:
-        """Copy the study into memory, with the trials that were drawn since it followed the ledger."""
+        """Copy the study into memory, with the trials that were drawn since the last `follow`."""
         drawn = [self._frozen(Trial("", values)) for values in self._drawn]
         study = self._opened()
         self._known = {
@@ -191,7 +191,10 @@ class Study:
         ours = [self._labels(trial.parameters) for trial in trials]
         if [trial.labels for trial in self._stored] != ours[: len(self._stored)]:
             raise RunError(
-                Message("contains trials that differ from those in {ledger_file}", ledger_file=LEDGER_FILE),
+                Message(
+                    "the database contains trials that differ from those in {ledger_file}",
+                    ledger_file=LEDGER_FILE,
+                ),
                 where=str(self.file),
                 fix=Message(
                     "Move the file elsewhere; it is created again from {ledger_file}.",

@@ -13,7 +13,7 @@ FILE = "study.db"
 
 
 def unusable_study(file: Path, cause: str) -> RunError:
-    """Return the error of a database that stays locked or cannot be read.
+    """Return the error for a database that stays locked or cannot be used.
 
     Args:
         file: the database.

@@ -47,7 +47,7 @@ def trial_experiment(request: Request, trial: Trial) -> Experiment:
 
 
 def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
-    """Write a run's recipe.yaml with the trials as its experiments, for every command that reads a run."""
+    """Return the text of a run's recipe.yaml with the trials as its experiments, except invalid ones."""
     changes = {trial.name: nested_changes(trial.parameters) for trial in trials}
     try:
         return write_recipe(with_experiments(request.recipe, changes))

@@ -2,7 +2,7 @@
 
 The rows have different numbers of tokens. Their self-attention caches end at the same column, and a shorter
 row has masked columns before its own. Every family uses positions only as distances, or takes them as
-numbers (`counts_positions`), so a row's states do not depend on where it begins.
+numbers (`counts_positions`), so a row's states do not depend on the column in which the row begins.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from loraloom.evaluate.row_decoding import padded_rows
 
 
 class DecodeBatch:
-    """The rows that are being answered, without their requests.
+    """The rows that are being answered, apart from the requests that they belong to.
 
     Args:
         bank: bank with the adapters attached; call `adapters_changed` after attaching or dropping one.
@@ -54,7 +54,7 @@ class DecodeBatch:
         return len(self.slots)
 
     def adapters_changed(self) -> None:
-        """Lay out the currently attached adapters."""
+        """Prepare the batch for the adapters that are attached now."""
         products = WideProducts(self.bank) if self.bank.slots else None
         self._products = products if products is not None and products.is_worthwhile else None
         self._of_rows = self._follows = None
@@ -73,7 +73,7 @@ class DecodeBatch:
     def join(
         self, slots: Sequence[str | None], encoded: Tensor, mask: Tensor, starts: Sequence[int]
     ) -> Tensor:
-        """Add rows after the present ones, and compute the logits of their first token.
+        """Add rows after the existing ones, and compute the logits of their first tokens.
 
         Args:
             slots: the adapter of each row; None for the base.
@@ -117,7 +117,7 @@ class DecodeBatch:
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Remove all rows but these; columns that no row uses any more are removed too."""
+        """Remove all other rows, and the columns that none of the remaining rows uses."""
         if len(rows) == len(self.slots):
             return
         if not rows:
@@ -179,7 +179,7 @@ class DecodeBatch:
 
 
 class _Passes:
-    """Opens a pass of the bank, and remembers it for later passes until an adapter changes."""
+    """Opens a pass through the bank, and records it so that the next pass can reuse its preparation."""
 
     def __init__(
         self, batch: DecodeBatch, rows: IndexedRows, fused: RowProducts | None, follows: AdapterPass | None
@@ -195,7 +195,7 @@ class _Passes:
 
 
 def _joined(old: Tensor, new: Tensor, dim: int) -> Tensor:
-    """Append rows to others, both padded with zeros at the end of a dimension."""
+    """Append rows to others; the end of the shorter ones is padded with zeros in one dimension."""
     size = max(old.shape[dim], new.shape[dim])
     return torch.cat([_padded(old, dim, size), _padded(new, dim, size)])
 
@@ -206,7 +206,7 @@ def _padded(rows: Tensor, dim: int, size: int) -> Tensor:
 
 
 def _join_caches(cache: Any, other: Any) -> None:
-    """Append the rows of another cache, with sources aligned at their start and answers at their end."""
+    """Append the rows of another cache; sources are aligned at their starts, and answers at their ends."""
     for own, new in zip(cache.cross_attention_cache.layers, other.cross_attention_cache.layers, strict=True):
         own.keys, own.values = _joined(own.keys, new.keys, 2), _joined(own.values, new.values, 2)
     for own, new in zip(cache.self_attention_cache.layers, other.self_attention_cache.layers, strict=True):

@@ -20,11 +20,11 @@ class Decoding:
 
     Args:
         max_tokens: maximum length of an answer, without EOS.
-        temperature: 0 is greedy.
-        top_p, top_k: sample from the most likely tokens only.
-        num_beams: above 1, beam search; such a request is a batch of its own.
-        seed: seed of the sampling; without one, answers differ from one another.
-        stop: an answer ends before the first of these texts.
+        temperature: temperature of sampling; 0 for greedy decoding.
+        top_p, top_k: total probability and number of the most likely tokens, from which to sample.
+        num_beams: number of beams; above 1 for beam search, in a batch of the request's own.
+        seed: seed of the sampling; without one, a repeated request gets different answers.
+        stop: texts that end an answer; it ends before the first of them.
         logprobs: number of alternatives to each token to report; None for no log-probabilities.
     """
 
@@ -43,7 +43,7 @@ class Job:
     """One prompt for one model.
 
     Args:
-        id: unique among the requests of this server.
+        id: number of the request, unique on this server.
         model: `base` or the name of an adapter.
         prompt: the text; None if there are messages.
         messages: turns of a conversation, each with `role` and `content`.
@@ -121,7 +121,7 @@ class JobError(Exception):
 
     @classmethod
     def of(cls, error: LoRALoomError, param: str, *, where: str | None = None) -> JobError:
-        """Convert an error about a prompt or an adapter; `where` replaces a path of this machine."""
+        """Convert an error about a prompt or an adapter; `where` replaces the place that the error names."""
         problems = (
             error.problems
             if where is None

@@ -1,4 +1,4 @@
-"""The model process as the server sees it; a process that dies is replaced."""
+"""The server's handle on its model process; a process that dies is replaced."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ModelProcess:
 
     @property
     def was_ready(self) -> bool:
-        """Whether the model was ever loaded; if its process has ended since, requests wait for another."""
+        """Whether the model was ever loaded; if its process has ended since, requests wait for a new one."""
         return bool(self.models)
 
     @property
@@ -77,7 +77,7 @@ class ModelProcess:
         return len(self._under_way) >= self.max_waiting
 
     def refuse(self) -> JobError:
-        """Count a request that the queue has no room for, and return the error to answer it with."""
+        """Count a request for which the queue has no room, and return the error that answers it."""
         self.num_refused += 1
         message = Message("{limit} requests are under way; try again later", limit=self.max_waiting)
         return JobError(429, "queue_full", message, retry_after=self._pace.seconds_until(self.max_waiting))
@@ -249,7 +249,7 @@ class ModelProcess:
         await process.wait()
 
     async def _deliver(self, message: dict[str, Any]) -> None:
-        """Pass events on, a few in each turn of the loop, so that no other request waits for all of them."""
+        """Pass events on, a few in each turn of the event loop, so that other work need not wait for all."""
         self._figures = message.get("figures", self._figures)
         for number, event in enumerate(message["events"]):
             if number % EVENTS_A_TURN == EVENTS_A_TURN - 1:
@@ -277,7 +277,7 @@ class ModelProcess:
 
 
 def _load_error(failed: dict[str, Any] | None) -> LoRALoomError:
-    """Convert the message that the process sent before it ended."""
+    """Convert the error that the process reported before it ended; None stands for no report."""
     if failed is None:
         return ModelError(Message("the model process ended while it loaded the model"))
     kind, message = getattr(errors, failed["kind"], ModelError), from_data(failed["message"])

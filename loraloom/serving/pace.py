@@ -28,10 +28,10 @@ class Pace:
         self._times.append(self._now())
 
     def seconds_until(self, number: int) -> int:
-        """Return in how many seconds one more refused client should ask again, within bounds.
+        """Return the number of seconds after which one more refused client should try again, within bounds.
 
-        Clients get successive times, as many per second as requests are answered; otherwise they would all
-        return at once to a queue that is full again.
+        Clients get successive times, as many per second as requests are answered; otherwise all of them would
+        return at the same time, to a queue that is full again.
 
         Args:
             number: number of requests in progress, which are answered first.

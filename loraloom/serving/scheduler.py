@@ -1,4 +1,4 @@
-"""Continuous batching: which requests are answered together, from their arrival to their last token.
+"""Continuous batching: the choice of requests that are answered together, until their last token.
 
     while scheduler.has_work:
         for event in scheduler.step():
@@ -98,7 +98,9 @@ class Scheduler:
             raise JobError(422, "unprocessable", message, param="n")
         settings = self.model.settings(job.decoding)
         if settings.num_beams > 1 and (job.num_answers > 1 or job.decoding.logprobs is not None):
-            message = Message("beam search gives one answer, without log-probabilities")
+            message = Message(
+                "beam search gives one answer, without log-probabilities; leave out `n` and `logprobs`"
+            )
             raise JobError(422, "unprocessable", message, param="num_beams")
         self._waiting.append(_PendingJob(job, slot, self.model.read(job), settings))
 
@@ -109,7 +111,7 @@ class Scheduler:
         self._keep([row.asked.job.id not in gone for row in self._rows])
 
     def give_up(self, error: JobError) -> list[Event]:
-        """Drop the requests of a step that raised an exception, but no waiting ones; return their errors."""
+        """Drop the requests of a step that failed, but no waiting ones; return an error event for each."""
         ids = {asked.job.id for asked in (*self._taken, *(row.asked for row in self._rows))}
         self._rows = []
         self.batch.clear()
@@ -130,7 +132,7 @@ class Scheduler:
         """Attach an adapter.
 
         Raises:
-            JobError: as in `ServedModel.add`; or an adapter of this name is still answering.
+            JobError: as in `ServedModel.add`; or a removed adapter of this name is still answering.
         """
         if name in self._leaving:
             message = Message("the removed adapter of this name is still answering; try again later")
@@ -158,7 +160,7 @@ class Scheduler:
         return events
 
     def _newcomers(self) -> list[_PendingJob]:
-        """Take from the queue the requests for which there is room."""
+        """Take as many requests from the queue as the batch has room for."""
         chosen: list[_PendingJob] = []
         room, width = self.max_rows - len(self._rows), 0
         while self._waiting:
@@ -240,7 +242,7 @@ class Scheduler:
         }
 
     def _named(self, logprob: TokenLogprob) -> dict[str, Any]:
-        """Write tokens as text, and infinite values as finite numbers, because JSON has no infinity."""
+        """Return log-probabilities with tokens as text, and with -9999 for -∞, which JSON does not have."""
         pairs = [(logprob.token, logprob.logprob), *logprob.alternatives]
         named = [(self._token_text(token), max(value, -9999.0)) for token, value in pairs]
         return {"token": named[0][0], "logprob": named[0][1], "top": named[1:]}
@@ -284,7 +286,7 @@ class Scheduler:
         self._rows = [self._rows[number] for number in kept]
 
     def _drop_unused(self) -> None:
-        """Drop the adapters that were removed and have no request any more."""
+        """Drop the removed adapters that no request uses any more."""
         used = {row.asked.slot for row in self._rows} | {asked.slot for asked in self._waiting}
         for name in self._leaving - {slot for slot in used if slot is not None}:
             self.model.drop(name)

@@ -30,10 +30,10 @@ OF_COLUMNS = ("columns", "labels", "source_lang_column", "target_lang_column")
 
 @dataclass(frozen=True)
 class ReadyPrompt:
-    """A prompt as the encoder takes it.
+    """A prompt, ready to be encoded and answered.
 
     Args:
-        source: token ids.
+        source: token ids of the source.
         start: first input of the decoder.
     """
 
@@ -87,7 +87,7 @@ class ServedModel:
         limit = self.recipe.data.max_source_length
         if len(source) > limit:
             message = Message(
-                "the prompt has {num:,} tokens, and the run was trained with at most {limit:,} "
+                "the prompt has {num:,} tokens, but the run was trained with at most {limit:,} "
                 "(data.max_source_length)",
                 num=len(source),
                 limit=limit,
@@ -96,10 +96,10 @@ class ServedModel:
         return ReadyPrompt(source, start)
 
     def settings(self, decoding: Decoding) -> GenerationSettings:
-        """Return how a request is decoded: by its own settings, otherwise by the recipe's.
+        """Return the settings that decode a request: its own, and the recipe's for those that it leaves out.
 
         Raises:
-            JobError: a value is impossible for this model.
+            JobError: a setting is impossible for this model, or settings contradict each other.
         """
         own = self.recipe.generation
         self._check_length(decoding.max_tokens or own.max_new_tokens)
@@ -139,7 +139,9 @@ class ServedModel:
             message = Message("there is already a model `{name}`", name=name)
             raise JobError(409, "name_taken", message, param="name")
         if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
-            message = Message("a name consists of letters, digits, `-`, `_` and `.`")
+            message = Message(
+                "a name has at most 64 letters, digits, `-`, `_` and `.`, and starts with a letter or digit"
+            )
             raise JobError(422, "invalid_name", message, param="name")
         try:
             with self.bank.plain_base() as base:
@@ -151,7 +153,7 @@ class ServedModel:
         self.loaded.slots[name] = name
 
     def replace(self, name: str, folder: Path | None) -> None:
-        """Attach an adapter, or remove it if `folder` is None, as an earlier process did.
+        """Repeat a change of an earlier process: attach an adapter, or remove it if `folder` is None.
 
         Raises:
             JobError: as in `add` and `hide`.
@@ -166,7 +168,7 @@ class ServedModel:
         """Hide an adapter from new requests.
 
         Raises:
-            JobError: there is no such adapter, or it is the base, which cannot be removed.
+            JobError: there is no such adapter, or the name is that of the base, which cannot be removed.
         """
         if name == BASE_NAME:
             raise JobError(422, "invalid_name", Message("the base cannot be removed"), param="name")
@@ -190,7 +192,7 @@ class ServedModel:
         positions = self.base.dimensions.num_positions
         limit = min(MAX_ANSWER_TOKENS, MAX_ANSWER_TOKENS if positions is None else positions - 1)
         if max_tokens > limit:
-            message = Message("an answer of this model has at most {limit:,} tokens", limit=limit)
+            message = Message("an answer of this model can have at most {limit:,} tokens", limit=limit)
             raise JobError(422, "unprocessable", message, param="max_tokens")
 
 
@@ -210,9 +212,9 @@ def _without_unanswered(messages: Sequence[dict[str, str]]) -> list[dict[str, st
 
 
 def _of_messages(messages: Sequence[dict[str, str]], settings: DataSettings) -> Prompt:
-    """Build the source of a conversation that ends in a question, as from a row of a data file.
+    """Build the source of a conversation that ends in a question, as for a row of a data file.
 
-    A question whose answer was empty is left out; otherwise it would become part of the next one.
+    A question whose answer was empty is left out; otherwise it would become part of the next question.
     """
     messages = _without_unanswered(messages)
     fresh = {

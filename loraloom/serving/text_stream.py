@@ -12,7 +12,7 @@ class TextStream:
 
     Args:
         text_of: converts tokens to text.
-        stops: texts; the answer ends before the first of them.
+        stops: texts that end the answer; it ends before the first of them.
     """
 
     def __init__(self, text_of: Callable[[Sequence[int]], str], stops: Sequence[str] = ()) -> None:
@@ -25,8 +25,8 @@ class TextStream:
 
         Args:
             tokens: tokens of the whole answer so far.
-            is_complete: whether no more tokens follow; otherwise the beginning of a stop text, or of a
-                character, is held back.
+            is_complete: whether no more tokens follow; if more may follow, what may be the beginning of a
+                stop text, or of a character, is held back.
         """
         text = self._text_of(tokens)
         found = [place for stop in self._stops if (place := text.find(stop)) >= 0]

@@ -37,7 +37,7 @@ class RowChoice:
         settings: temperature and other decoding settings.
         generator: random numbers for sampling; None for greedy decoding.
         num_logprobs: number of alternatives to report; None for no log-probabilities.
-        forced: the first token, if the language of the answer decides it.
+        forced: the first token of the answer, if the language of the answer determines it.
     """
 
     settings: GenerationSettings
@@ -61,7 +61,7 @@ def choose_tokens(
         histories: the tokens of each row so far, with the decoder's start.
 
     Returns:
-        For each row, its token, or -1 if its logits are not finite; and its log-probability if requested.
+        The token of each row, or -1 if its logits are not finite; and its log-probability, if requested.
     """
     best, tokens = logits.max(-1)
     tokens = torch.where(best.isfinite(), tokens, -1)

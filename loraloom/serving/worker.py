@@ -2,8 +2,8 @@
 
     python -m loraloom.serving.worker
 
-Each line is a JSON object, in both directions. The process ends with its input, so it never outlives its
-server.
+Each line is a JSON object, in both directions. The process ends when its input ends, so it never
+outlives its server.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ FAILED = JobError(
 OUT_OF_MEMORY = JobError(
     503,
     "out_of_memory",
-    Message("memory ran out; send fewer or shorter requests at once"),
+    Message("memory ran out; send shorter requests, or fewer at the same time"),
     retry_after=SECONDS_AFTER_OUT_OF_MEMORY,
 )
 
 
 def load_models(configuration: ModelConfiguration) -> tuple[ServedModel, list[str]]:
-    """Load the models that a configuration names; return them with notes.
+    """Load the models that a configuration names; return them, with notes for the user.
 
     Raises:
         LoRALoomError: the run, the base or an adapter is unusable.
@@ -103,7 +103,7 @@ class Worker:
         threading.Thread(target=self._read, args=(messages,), daemon=True).start()
 
     def run(self) -> None:
-        """Work until the messages end."""
+        """Answer messages until there are no more."""
         while True:
             arrived = self._arrived()
             gone = {message["id"] for message in arrived if message and message["do"] == "cancel"}
@@ -121,7 +121,7 @@ class Worker:
                     self._write({"events": events, "figures": self._figures()})
 
     def _step(self) -> list[dict[str, Any]]:
-        """Compute a step; if it fails, its requests are abandoned, and the others continue."""
+        """Compute a step; if it fails, its requests get an error, and waiting requests stay in the queue."""
         try:
             events = self.scheduler.step()
         except Exception as error:
@@ -188,14 +188,14 @@ def write_line(stream: TextIO, value: dict[str, Any]) -> None:
 
 
 def _give_way_to_server() -> None:
-    """Lower the priority of this process; otherwise the server would wait for a processor if all are busy."""
+    """Lower the priority of this process, so that the server need not wait for a CPU if all are busy."""
     nice = getattr(os, "nice", None)  # Windows lacks it
     if nice is not None:
         nice(NICENESS)
 
 
 def main() -> int:
-    """Load the configuration in the first message, and answer the others."""
+    """Load the models of the configuration in the first message, and answer all other messages."""
     # Ctrl-C in a terminal reaches all its processes, and the server decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _give_way_to_server()

@@ -111,7 +111,7 @@ def find_adapters(
 
 
 def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
-    """Refuse settings that would replace what the options state, or be ignored.
+    """Refuse settings that would override the options, or be ignored.
 
     Raises:
         RecipeError: lists all of these settings.
@@ -142,7 +142,9 @@ def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
     """
     if not given:
         raise AdapterError(
-            Message("at least one adapter is required"), where="--adapter", fix=Message("Give its folder.")
+            Message("at least one adapter is required"),
+            where="--adapter",
+            fix=Message("Give an adapter's folder."),
         )
     folders: dict[str, Path] = {}
     problems = []
@@ -150,7 +152,7 @@ def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
         name, folder = _named(str(each))
         where = f"--adapter {each}"
         if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
-            what = Message("this name cannot name an adapter in the results")
+            what = Message("this name cannot be used for an adapter in the results")
             problems.append(Problem(what, where, name, Message("letters, digits, `-`, `_` and `.`"), NAMING))
         elif name in folders:
             what = Message("two adapters would have the same name")
@@ -242,8 +244,8 @@ def load_adapters(
         given: the adapters to load.
         comparisons: folder in which answers are stored.
         with_base: whether the base answers too.
-        ranks: the processes of the command, of which only the first answers: converting another kind of
-            adapter to LoRA may need weights that no rank has alone.
+        ranks: the processes of the command; only the first answers, because converting another kind of
+            adapter to LoRA may need weights that no rank of a divided base has alone.
     """
     alone: list[str] = []
     ranks.divide_base(given.recipe, {}, alone)

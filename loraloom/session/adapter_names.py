@@ -76,7 +76,7 @@ def adapters_of(
         chosen += usable
         lacking = [_lacking(name, endings) for name in names if name not in usable]
         notes += [
-            Message("{reason}; {given} stands for the others", reason=reason, given=given)
+            Message("{reason}; {given} stands for its other adapters", reason=reason, given=given)
             for reason in lacking
         ]
     if problems:
@@ -106,11 +106,7 @@ def _not_as_written(run: Run, names: Sequence[str]) -> list[str]:
     found = [file for file in files if Path(file).name != README]
     if run.sums_file.name in found:
         sums = run.sums_file.name
-        return [
-            Message(
-                "{sums} is damaged, so it is unknown whether adapters have changed since the run", sums=sums
-            )
-        ]
+        return [Message("{sums} is damaged, so it is unknown whether the adapters have changed", sums=sums)]
     what = Message("has changed since the run wrote it, so the results may be those of another adapter")
     return [Message("{file} {what}", file=file, what=what) for file in found]
 

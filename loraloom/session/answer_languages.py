@@ -17,7 +17,7 @@ SHOWN_PAIRS = 4
 
 
 def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | None) -> Recipe:
-    """Return the recipe with the languages that options name, in place of those in columns."""
+    """Return the recipe with the languages of the options; they replace those in columns."""
     given = {"source_lang": source_lang, "target_lang": target_lang}
     changes: dict[str, str | None] = {key: value for key, value in given.items() if value}
     if not changes:

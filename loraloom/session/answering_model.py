@@ -41,7 +41,7 @@ class AnsweringModel:
         comparisons: folder in which its answers are stored.
         recipe: states how rows are read and answers generated.
         passes: computes with the base and its adapters.
-        slots: names as in results (`base` first) → slots of the bank.
+        slots: for each name in results, `base` first, its slot in the bank.
         adapters: the adapters as read from their folders.
         notes: notes on what was loaded.
     """

@@ -5,7 +5,7 @@
     follower                  └────────── load ───┴─ same ─┴─ ready ──┴─────── attach ───┘
 
 Only the leader sees the run, reads adapters and rows, and writes; a follower needs the base at the same path.
-Their computations are in `shared_passes.py`.
+What the ranks compute together is in `shared_passes.py`.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class AnsweringRanks:
         return self._shared is not None
 
     def divide_base(self, recipe: Recipe, choices: Mapping[str, str], notes: list[str]) -> bool:
-        """Return whether the ranks divide the base; announce it to the followers, or let them end.
+        """Decide whether the ranks divide the base; announce it to the followers, which otherwise end.
 
         Args:
             recipe: recipe with the present location of its base.
-            choices: its dtype and device, if they are decided.
+            choices: dtype and device of the base, if they are already decided.
             notes: receives a note if the leader answers alone.
         """
         if self.ranks.size == 1:

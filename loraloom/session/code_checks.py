@@ -24,8 +24,8 @@ def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
         seen: the rows, as the data checks saw them.
 
     Returns:
-        Errors, a note on why codes were not checked, or a finding that all are known; nothing if there are no
-        codes.
+        Errors, a note on why codes were not checked, or a finding that all are known; nothing if
+        neither the base nor the rows are known to have languages.
     """
     rows = [*(row for part in seen.parts.values() for row in part), *seen.retained]
     pairs = dict.fromkeys(pair_name(row) for row in rows if row.source_lang or row.target_lang)
@@ -45,7 +45,11 @@ def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
         return [_refused(problem) for problem in error.problems]
     if languages is None:
         return []
-    return [Finding("ok", "languages", "data", Message("the base has the codes of {shown}", shown=shown))]
+    return [
+        Finding(
+            "ok", "languages", "data", Message("the base has the languages of all rows: {shown}", shown=shown)
+        )
+    ]
 
 
 def _not_checked(shown: str, why: str) -> Finding:

@@ -11,7 +11,7 @@ from loraloom.data.languages.codes import Languages
 
 
 def family_of_folder(folder: Path) -> Family | None:
-    """Return the family that a folder's config.json names; None if that cannot be read or trained."""
+    """Return the family that a folder's config.json names; None if it names no known family."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -51,7 +51,7 @@ class Following:
         split: the recipe's data, if it is already split.
         allowed: names of checks whose errors are warnings.
         resume: the run to resume; None for a new one.
-        moved: present locations of its base and data.
+        moved: present locations of the base and data of the run to resume.
         stop: the stop request, set by a signal.
     """
 

@@ -30,10 +30,10 @@ def initial_tensors(
 
     Args:
         experiment: an experiment with `lora.init_adapter`.
-        locations: locations of the names in the recipe.
+        locations: locations of the files and folders that the recipe names.
         bank: bank on the base.
         targets: targets of the experiment.
-        notes: list of notes on initial adapters; those on this one are added to it.
+        notes: receives the notes on this adapter that it does not contain yet.
 
     Raises:
         AdapterError: the adapter does not fit the experiment.
@@ -66,7 +66,7 @@ def initial_tensors(
             Problem(
                 Message(
                     "the adapter has {num_surplus} modules that target_modules does not name, and "
-                    "lacks {num_missing} that it names",
+                    "lacks {num_missing} that target_modules names",
                     num_surplus=len(surplus),
                     num_missing=len(missing),
                 ),

@@ -29,7 +29,7 @@ from loraloom.training.state import TrainingState
 
 
 def announce_run(ranks: Ranks, session: RunSession) -> None:
-    """Announce to the followers what is trained, which each compares with its own material.
+    """Announce to the followers what is trained; each compares it with what it has itself.
 
     Raises:
         RunError: the recipe lists several devices, which only a single process can use.
@@ -61,7 +61,7 @@ def announce_base(ranks: Ranks, material: Material) -> None:
 
 
 def announce_plan(ranks: Ranks, waves: Sequence[Sequence[str]], sizes: dict[str, int | None]) -> None:
-    """Announce to the followers which experiments train together, and how large a pass is."""
+    """Announce to the followers which experiments train together, and how large a pass may be."""
     if ranks.size > 1:
         ranks.announce("plan", {"waves": [list(wave) for wave in waves], **sizes})
 

@@ -27,7 +27,7 @@ def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_
         run: the locked run.
         error: the error that ended the command.
         report: called with a note.
-        is_named: whether the user named its folder.
+        is_named: whether the user named the run's folder.
         is_resumable: whether the command can resume a run.
     """
     has_rows = has_read_files(run.rows)

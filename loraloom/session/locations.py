@@ -1,7 +1,7 @@
 """Present locations of a run's base and data, which may have been moved.
 
-A base or data in another location replaces the recorded one if it is identical, judged by its fingerprint or
-sha256. Nothing in the run changes.
+A base (or data) in another location is used in place of the recorded one if it has the same fingerprint (or
+sha256). Nothing in the run changes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def relocated(
     """Return a run's recipe with the present locations of its base and data.
 
     Args:
-        run, recipe, known: the run, its recipe in its folder, and its provenance.
+        run, recipe, known: the run, its recipe with the folder that paths start from, and its provenance.
         relocation: locations given by the user.
 
     Returns:

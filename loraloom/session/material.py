@@ -116,10 +116,11 @@ class Material:
 
 
 def locate_model(recipe: Recipe) -> str:
-    """Return the folder of a recipe's base if it exists, otherwise its name unchanged.
+    """Return the folder of a recipe's base if it exists, otherwise the name in the recipe.
 
     Raises:
-        ModelError: the folder does not exist, but transformers would use one in the working directory.
+        ModelError: the folder does not exist, but the working directory has one of this name, which
+            transformers would use.
     """
     if recipe.locations.base is not None:
         return str(recipe.locations.base)
@@ -206,7 +207,7 @@ def prepare(
     retained: PartContents | None = None,
     progress: Progress = in_silence,
 ) -> Material:
-    """Resolve targets, read initial adapters, encode the rows, and set recomputation of activations.
+    """Resolve targets, read initial adapters, encode rows, and turn activation checkpointing on or off.
 
     Everything that trains or measures on this material (training, a search, a range test, the checks, a timed
     step) follows the recipe's `gradient_checkpointing`.

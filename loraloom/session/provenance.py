@@ -139,8 +139,8 @@ def _pass_limit(plan: Plan) -> dict[str, Choice]:
     if plan.pass_limit is None:
         return {}
     reason = Message(
-        "memory does not hold a whole micro-batch, so it is computed in several passes: {free_bytes} free; "
-        "an optimizer step is still over the same rows",
+        "memory does not hold a whole micro-batch ({free_bytes} free), so it is computed in several passes; "
+        "each optimizer step still uses the same rows",
         free_bytes=size(plan.free_bytes),
     )
     return {"pass_limit": Choice(str(plan.pass_limit), reason)}
@@ -173,7 +173,7 @@ def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
 
 
 def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
-    """Return a recipe to resume a run with; if it comes from no file, it gets the run's original folder."""
+    """Return a recipe to resume a run with; if it has no folder, it gets the one that the run started in."""
     if recipe.has_folder:
         return recipe
     try:
@@ -243,7 +243,7 @@ def check_same_retained(provenance: Provenance, retained: PartContents | None, r
 
 
 def _sha256(retained: PartContents | None) -> str | dict[str, str] | None:
-    """Return the sha256 of the only file of retained rows, or of each by name if there are several."""
+    """Return the sha256 of the file of retained rows; by name if there are several; None if there is none."""
     if retained is None:
         return None
     return next(iter(retained.sha256.values())) if len(retained.sha256) == 1 else dict(retained.sha256)

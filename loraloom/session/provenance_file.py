@@ -25,7 +25,10 @@ def read_provenance(run: Run, recipe: Recipe | None = None) -> Provenance:
     if strangers := together - names:
         where = str(run.provenance_file)
         raise RunError(
-            Message("is damaged: its recipe has no experiment `{strangers}`", strangers=min(strangers)),
+            Message(
+                "is damaged: it lists experiment `{strangers}`, which the run's recipe does not have",
+                strangers=min(strangers),
+            ),
             where=where,
         )
     return read

@@ -56,7 +56,7 @@ def loss_as_trained(
 
 
 def describe(quantization: str, trained: float | None, original: float | None, num_rows: int) -> str:
-    """Describe that an adapter is used on the original weights of its base, and the effect on its loss.
+    """State that an adapter is used on its base's original weights, and how that changes its loss.
 
     Args:
         quantization: quantization of the base in training.
@@ -70,7 +70,8 @@ def describe(quantization: str, trained: float | None, original: float | None, n
     if trained is None or original is None:
         return said
     return Message(
-        "{said}: the mean loss of {num_rows} rows is {original:.4f}, and {trained:.4f} on the quantized base",
+        "{said}; with them, the mean loss of {num_rows} rows is {original:.4f}, and {trained:.4f} on the "
+        "quantized base",
         said=said,
         num_rows=num_rows,
         original=original,

@@ -39,13 +39,15 @@ class Agreement:
         different = [str(rank) for rank, (_, own) in enumerate(found) if own != found[0][1]]
         if different:
             raise RunError(
-                Message("the answers of rank {ranks} are not those of rank 0", ranks=", ".join(different)),
+                Message(
+                    "the answers of rank {ranks} differ from those of rank 0", ranks=", ".join(different)
+                ),
                 fix=Message("Give all ranks the same kind of processor or GPU and the same versions."),
             )
         self.stop.agree([number for number, _ in found])
 
     def compare_newest(self, answers: Sequence[Sequence[int]]) -> None:
-        """Compare the newest token of each answer."""
+        """Compare the newest token of each answer between the ranks."""
         self.compare([[len(tokens), *tokens[-1:]] for tokens in answers])
 
     def heed(self) -> None:

@@ -74,7 +74,7 @@ def base_identity(base: Base) -> dict[str, str]:
 
 
 def material_identity(material: Material) -> dict[str, str]:
-    """Return what the figures of a training depend on, apart from the recipe."""
+    """Return what identifies the material of a training: base, encoded rows, and initial adapters."""
     return {
         **base_identity(material.base),
         "train_rows": _digest(material.train_set),

@@ -38,7 +38,7 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
         report: called with every file that has changed.
 
     Returns:
-        Whether every file is unchanged or restored, so that nothing must be written again by training.
+        Whether every file is unchanged or restored, so that training need not write any again.
 
     Raises:
         RunError: a file that determines the training has changed and cannot be restored.
@@ -133,7 +133,7 @@ def renew_sums(run: Run, report: Report) -> None:
 
 
 def matching_original(run: Run, path: Path, make: Callable[[], str]) -> str | None:
-    """Return a file's text, made again; None if that fails or the text differs from the recorded one."""
+    """Return the regenerated text of a file; None if that fails or the text is not the recorded one."""
     try:
         text = make()
     except LoRALoomError:  # the data has changed too
@@ -161,7 +161,7 @@ def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:
 
 
 def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
-    """Return whether the result of an ended experiment is stored where it belongs."""
+    """Return whether the exported adapter of an ended experiment, if any, is its best one in the state."""
     kept = export_folder(run, state, experiment.name)
     if kept is None:
         return True

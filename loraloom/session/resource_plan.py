@@ -46,7 +46,7 @@ def choose_concurrency(
 ) -> Provenance:
     """Choose how many trials of a search train together; return the provenance with all automatic choices.
 
-    The prediction is for trials that are not drawn yet, each as large as the largest possible one.
+    The trials are not drawn yet, so each is predicted to be as large as the largest possible one.
 
     Args:
         request: the search.

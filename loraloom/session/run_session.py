@@ -94,7 +94,7 @@ class RunSession:
         return self.with_provenance(self.known.with_process(process))
 
     def with_allowed(self, allowed: Collection[str]) -> RunSession:
-        """Add checks whose errors the user allows now to those allowed at the start."""
+        """Extend the checks whose errors are allowed by those that the user allows now."""
         if set(allowed) <= set(self.known.allowed):
             return self
         return self.with_provenance(self.known.allowing(allowed))
@@ -115,8 +115,8 @@ def create_session(
 ) -> Iterator[RunSession]:
     """Read a recipe's rows, then create a run and hold its lock while it is used.
 
-    If it fails before there is anything to resume, nothing is left; an interrupted reading leaves what the
-    same command needs to continue.
+    If this fails before there is anything to resume, nothing is left on disk; if reading is interrupted, the
+    rows read so far are left, and the same command continues with them.
 
     Args:
         recipe: the recipe.
@@ -172,7 +172,7 @@ def resume_session(
 
     Args:
         run: the locked run.
-        recipe: its recipe, in its folder.
+        recipe: its recipe, with the folder that its paths start from.
         known: its provenance.
         relocation: present locations of base and data that were moved.
         report: called with notes on changed locations.

@@ -32,7 +32,7 @@ def check_room(setup: Setup) -> None:
 def device_errors_explained(run: Run, remedy: str = "") -> Iterator[None]:
     """Raise a clear error if memory runs out or the device fails, instead of torch's traceback.
 
-    Passes and evaluations that do not fit are already made smaller by `training/memory.py`; this is
+    Training already makes passes and evaluations smaller if they do not fit (`training/memory.py`); this is
     for everything else, such as the optimizer states.
 
     Args:

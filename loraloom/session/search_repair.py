@@ -71,7 +71,7 @@ def _is_for_reading(run: Run, name: str) -> bool:
 def _sources(
     run: Run, request: Request, allowed: Collection[str], names: Collection[str]
 ) -> dict[Path, Callable[[], str]]:
-    """Return how to restore each file that follows from others; recipes only if the ledger is intact."""
+    """Return, by file, a function that regenerates its text; recipes only if search.json is intact."""
     sources: dict[Path, Callable[[], str]] = {
         run.split_file: lambda: split_text(run, request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,
@@ -84,7 +84,7 @@ def _sources(
 
 
 def _recipe_as_it_was(run: Run, request: Request, ledger: Ledger) -> str:
-    """Return recipe.yaml as it was last written, perhaps with fewer trials than the ledger; "" if unknown."""
+    """Return recipe.yaml as last written, perhaps with fewer trials than search.json; "" if unknown."""
     texts = _recipes(request, ledger)
     return next((text for text in texts if is_recorded(run, run.recipe_file, text)), "")
 
@@ -105,7 +105,7 @@ def _unreadable_adapters(run: Run, request: Request) -> Iterator[str]:
 
 
 def best_recipe(request: Request, ledger: Ledger) -> str:
-    """Return the best trial as a recipe of its own."""
+    """Return a recipe that trains the best trial alone, as YAML."""
     best = ledger.ranking[0]
     experiment = experiments_of(request.recipe, {best.name: best.parameters})[0]
     settings = {"lora": experiment.lora, "training": experiment.training, "seed": experiment.seed}

@@ -1,4 +1,4 @@
-"""The request of a search, as its run stores it, to resume the search without the files that started it."""
+"""The request of a search as its run stores it; a resume needs no other files for it."""
 
 from __future__ import annotations
 

@@ -62,11 +62,11 @@ class Passes:
     def losses(
         self, slots: Sequence[Slot], examples: EncodedSet, *, batch_size: int
     ) -> npt.NDArray[np.float64]:
-        """Compute the summed loss of each row, float64 [slots, rows]."""
+        """Compute the loss of each row with each slot, summed over its labels; float64 [slots, rows]."""
         return row_losses(self.bank, slots, examples, batch_size=batch_size)
 
     def movement(self, slot: str) -> Movement:
-        """Compute how far an adapter moves the base."""
+        """Compute the movement of an adapter: the size of its ΔW relative to W."""
         return movement(self.bank, slot)
 
     def agreed(self, stop: StopRequest) -> StopRequest:
@@ -115,7 +115,7 @@ class SharedPasses(Passes):
     def losses(
         self, slots: Sequence[Slot], examples: EncodedSet, *, batch_size: int
     ) -> npt.NDArray[np.float64]:
-        """Compute the loss of each example with each slot, on all ranks."""
+        """Compute the summed loss of each row with each slot, on all ranks."""
         order: dict[str, Any] = {
             "slots": list(slots),
             "rows": [[each.input_ids.tolist(), each.labels.tolist()] for each in examples],
@@ -125,7 +125,7 @@ class SharedPasses(Passes):
         return _losses(self.bank, self._agreement, **order)
 
     def movement(self, slot: str) -> Movement:
-        """Compute on all ranks how far an adapter moves the base."""
+        """Compute the movement of an adapter, on all ranks."""
         self._tell("movement", {"slot": slot})
         return _movement(self.bank, self._agreement, slot=slot)
 
@@ -135,7 +135,7 @@ class SharedPasses(Passes):
         return self._agreement.stop
 
     def end(self) -> None:
-        """Announce to the others that there is nothing more to compute."""
+        """Announce to the other ranks that there is nothing more to compute."""
         self._ranks.announce(f"pass/{next(self._numbers)}", END)
 
     def _tell(self, what: str, order: dict[str, Any]) -> None:

@@ -31,13 +31,13 @@ def threads_choice(devices: Sequence[str]) -> Choice:
     """Return the number of threads that `set_threads` has set, and its reason."""
     reason: str = Message("torch's default for this machine")
     if (num := devices.count("cpu")) > 1:
-        reason = Message("the share of each of the {num} processes on the processor", num=num)
+        reason = Message("an equal share for each of the {num} processes on the processor", num=num)
     return Choice(str(torch.get_num_threads()), reason)
 
 
 @contextmanager
 def restored_threads() -> Iterator[None]:
-    """Restore torch's number of threads at the end, for the program that called a verb."""
+    """Restore torch's number of threads on exit, for the program that called LoRALoom."""
     before = torch.get_num_threads()
     try:
         yield

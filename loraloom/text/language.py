@@ -37,16 +37,16 @@ def language_named(name: str) -> str | None:
 
 
 def language_of_locale(environment: Mapping[str, str]) -> str:
-    """Return the language of the locale; English if it has no catalogue."""
+    """Return the language of the environment's locale; English if that language has no catalogue."""
     locale = next((environment[name] for name in _OF_LOCALE if environment.get(name)), "")
     return language_named(locale) or "en"
 
 
 def language_of_user(environment: Mapping[str, str]) -> str:
-    """Return the language that a user wants: that of `LORALOOM_LANG` if known, or else of the locale.
+    """Return the user's language: the one in `LORALOOM_LANG` if it is known, otherwise the locale's.
 
     Args:
-        environment: as `os.environ`.
+        environment: environment variables, as in `os.environ`.
     """
     return language_named(environment.get(VARIABLE, "")) or language_of_locale(environment)
 

@@ -52,10 +52,10 @@ def line_breaks(text: str, width: int, *, breaks_words: bool = True) -> Iterator
 
 
 def lines_of(text: str, width: int) -> list[str]:
-    """Break a paragraph into lines for a file; words stay whole, and each white space becomes one space.
+    """Break a paragraph into lines for a file; words stay whole, and any white space becomes one space.
 
-    Chinese text has no spaces after punctuation, and its last unit does not stand alone on a line: the unit
-    before it moves down with it if both fit.
+    In Chinese text, spaces after punctuation are removed, and the last unit does not stand alone on a line:
+    the unit before it moves down too if both fit.
 
     Args:
         text: one paragraph.

@@ -187,7 +187,7 @@ def joined(separator: str, parts: Iterable[str]) -> Message:
 
 
 def marked(template: str) -> str:
-    """Mark a template for translation and return it unchanged; other code makes the message."""
+    """Mark a template for translation and return it unchanged; the caller makes a `Message` of it later."""
     return template
 
 

@@ -1,8 +1,8 @@
 """Templates of messages: `{path} has {num_rows:,} rows`, and the values for their placeholders.
 
 Templates use a part of Python's format syntax: `{name}`, `{name:,}`, `{name:.4f}`, and two specifications of
-our own for sentences within sentences: `{fix:clause}` is without its full stop, `{fix:sentence}` ends in one.
-No attributes, no widths: templates also come from files that anyone may have edited.
+our own for sentences within sentences: `{fix:clause}` drops the full stop, `{fix:sentence}` ensures one.
+There are no attributes and no widths, because templates also come from files that anyone may have edited.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
 
 
 def percent(share: float) -> str:
-    """Format a share, of which 1 is 100 %, to a tenth of a percent; below 1 %, to two significant digits.
+    """Format a share (1 is 100 %) to a tenth of a percent; below 1 %, to two significant digits.
 
     A nonzero share is never written as 0, and one below 1 never as 100.
 
@@ -121,7 +121,7 @@ def figure(value: float | None, digits: int = 4) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """Format a figure with a sign, using a minus as wide as the plus; zero after rounding has no sign."""
+    """Format a figure with its sign, using a minus as wide as a plus; a figure rounded to 0 has no sign."""
     text = f"{abs(value):.{digits}f}"
     sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
     return f"{sign}{text}"

@@ -63,12 +63,12 @@ def printable(text: str, limit: int = LONGEST_NAME) -> str:
 
 
 def quoted(name: str, limit: int = LONGEST_NAME) -> str:
-    """Format a name for a message: printable, short, in backquotes."""
+    """Format a name for a message: printable, shortened if it is long, in backticks."""
     return f"`{printable(name, limit)}`"
 
 
 def shown_value(value: Any) -> str:
-    """Format a value for a message: short, on one line, in YAML's notation."""
+    """Format a value of a recipe for a message: short, on one line; mappings and lists are only named."""
     if value is None:
         return Message("nothing")
     if isinstance(value, bool):

@@ -52,7 +52,7 @@ def tracked(run: Run, recipe: Recipe, base: str, report: Report) -> Iterator[Rep
     """Pass events on to `report` and to the trackers that a recipe names.
 
     Args:
-        run: the run, which stores the ids of its runs in the trackers.
+        run: the run; its folder stores the id that each tracker gave to each experiment.
         recipe: its recipe.
         base: name of its base, without folders of this machine.
         report: called with every event, and with a warning if a tracker fails.
@@ -132,7 +132,7 @@ class _Feed:
         self._take_answers()
 
     def _report_a_wait(self, deadline: float) -> None:
-        """Report which trackers are being waited for, unless they end at once."""
+        """Report which trackers are being waited for, unless they all end within a moment."""
         soon = min(deadline, time.monotonic() + SECONDS_UNSAID)
         while (slow := self._running()) and time.monotonic() < soon:
             time.sleep(0.05)
@@ -194,7 +194,7 @@ class _Feed:
 
 
 def _settings(recipe: Recipe, base: str) -> dict[str, Settings]:
-    """Return the settings of each experiment; no names of data files, which may be private."""
+    """Return the settings of each experiment, without names of data files, which may be private."""
     return {
         each.name: _flat(
             {

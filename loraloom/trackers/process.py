@@ -1,6 +1,6 @@
 """The process of a tracker, as the training process sees it: events go to it through a bounded queue.
 
-Nothing here waits for the tracker until `end` and `wait`, which have a time limit.
+Only `end` and `wait` wait for the tracker, and only until a time limit.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class TrackerProcess:
     """A process that writes a run's events to a tracker.
 
     Args:
-        tracker: its name.
-        start: the first line, see `tracker_process.py`.
-        log_file: receives what the tracker prints.
+        tracker: name of the tracker.
+        start: the first line to send to the process, see `tracker_process.py`.
+        log_file: file that receives what the tracker prints.
     """
 
     def __init__(self, tracker: str, start: Mapping[str, Any], log_file: Path) -> None:
@@ -73,7 +73,7 @@ class TrackerProcess:
         return self._process.poll() is None
 
     def send(self, event: Event) -> None:
-        """Pass on an event, unless too many are waiting."""
+        """Queue an event for the tracker; drop and count it if too many are waiting."""
         try:
             self._queue.put_nowait(event)
         except queue.Full:
@@ -91,7 +91,7 @@ class TrackerProcess:
 
         Args:
             ending: how the training ended.
-            deadline: time (monotonic) until which to wait for a place in the queue.
+            deadline: time, on the monotonic clock, until which to wait for a place in the queue.
         """
         if not self._ending:
             self._ending = json.dumps({"ending": ending})

@@ -12,7 +12,7 @@ from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
 
 
 class SwanLabRun:
-    """The run of this process, because SwanLab allows only one at a time; it is identified by its id."""
+    """A run of SwanLab, identified by its id; a process can have only one at a time."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or secrets.token_hex(8)

@@ -32,7 +32,7 @@ class Worker:
     """The runs of a tracker, one for each experiment.
 
     Args:
-        start: the first line.
+        start: the first line of the input.
         answers: stream that answers are written to.
     """
 
@@ -43,7 +43,7 @@ class Worker:
         self._has_problem = False
 
     def read(self, lines: Iterable[str]) -> None:
-        """Read events until the ending."""
+        """Read events and write them to the tracker, until the input says how training ended."""
         ending: Ending = "stopped"
         for line in lines:
             values = json.loads(line)
@@ -94,7 +94,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _problems_reported(self) -> Iterator[None]:
-        """Report the first problem; a tracker that failed once may work again."""
+        """Report the first problem of the tracker and continue, because later calls may succeed."""
         try:
             yield
         except (Exception, SystemExit) as error:

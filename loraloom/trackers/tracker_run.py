@@ -32,7 +32,7 @@ class TrackedExperiment:
 
     @property
     def title(self) -> str:
-        """Its name among the experiments of all runs."""
+        """The experiment's name among the experiments of all runs: `group/name`."""
         return f"{self.group}/{self.name}"
 
 

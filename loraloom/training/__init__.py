@@ -1,1 +1,1 @@
-"""Training every experiment of a recipe in one loop: plan, optimizers, loop, checkpoints."""
+"""The training of a recipe's experiments in one loop: passes, optimizers, evaluations, checkpoints."""

@@ -1,7 +1,7 @@
 """The model card of an adapter: its base, its data, its training, and code that loads it.
 
-It contains only facts that are the same for identical trainings: no times, no paths of this machine and no
-text of a row.
+It contains only facts that are the same for identical trainings: no times, no local paths, and no text from
+the rows.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def peft_code(facts: Facts, adapter: str, comment: str) -> str:
     Args:
         facts: facts in the adapter's card.
         adapter: folder or hub name of the adapter.
-        comment: what `adapter` is, for a comment in the code.
+        comment: description of `adapter`, for a comment in the code.
     """
     repository, revision = split_hub_name(facts.base)
     base, imported = json.dumps(repository, ensure_ascii=False), ""
@@ -48,7 +48,7 @@ def merged_code(facts: Facts, folder: str, comment: str) -> str:
     Args:
         facts: facts in the adapter's card.
         folder: folder of the merged model.
-        comment: what `folder` is, for a comment in the code.
+        comment: description of `folder`, for a comment in the code.
     """
     return (
         "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
@@ -61,7 +61,7 @@ def merged_code(facts: Facts, folder: str, comment: str) -> str:
 
 
 def _attention(facts: Facts) -> str:
-    """Return an argument that sets the attention, or "" if transformers' default can compute the model."""
+    """Return an argument that sets the attention implementation; "" if transformers' default works."""
     family = facts.family
     if family is None or family.attention == "sdpa":
         return ""
@@ -70,14 +70,14 @@ def _attention(facts: Facts) -> str:
 
 def _flag_line(facts: Facts) -> str:
     reason = filled(
-        "transformers 5 loads True, and versions before {version} scale the logits by it",
+        "transformers 5 sets this to True, and versions before {version} then scale the logits",
         version=facts.flag_matters_before,
     )
     return f"model.config.tie_word_embeddings = False  # {reason}\n" if facts.flag_matters else ""
 
 
 def question_text(facts: Facts) -> str:
-    """Return a source text in the format that the adapter was trained on, with a placeholder."""
+    """Return a source text as the adapter was trained on, with a placeholder for the user's text."""
     template = SourceTemplate(facts.recipe.data.source_prefix)
     text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
     return text + ("" if template.columns else PLACEHOLDER)
@@ -99,7 +99,7 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
 
 
 def _printing_code(facts: Facts) -> str:
-    """Return code that prints an answer, without special tokens unless trained answers contain some."""
+    """Return code that prints an answer; it keeps special tokens that occurred in the training answers."""
     if not facts.origin.get("answer_tokens"):
         # Not every tokenizer treats the code of a language as a special token.
         text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"

@@ -49,7 +49,7 @@ class Facts:
 
     @property
     def base(self) -> str:
-        """The base's name, without a path of this machine."""
+        """The base's name, without a local path."""
         return str(self.origin["base"])
 
     @property
@@ -59,7 +59,7 @@ class Facts:
 
     @property
     def languages(self) -> list[tuple[str, str]]:
-        """The pairs of languages that the adapter was trained on, or the recipe's if these are unknown."""
+        """The language pairs that the adapter was trained on; if they are unknown, the recipe's pair."""
         source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
         return pairs_of_origin(self.origin) or ([(source, target)] if source and target else [])
 
@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def flag_matters_before(self) -> str:
-        """The version of transformers since which the flag scales no logits; "" if it does not matter."""
+        """The first version of transformers in which the flag scales no logits; "" if it never matters."""
         is_separate = self.origin.get("head_is_tied") is False
         return self.family.own_scale_since if self.family is not None and is_separate else ""
 

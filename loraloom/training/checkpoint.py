@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
 
 
 def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, keep: int) -> Path:
-    """Write the files of a checkpoint, as `state_files` yields them; otherwise like `save_checkpoint`."""
+    """Write a checkpoint as `save_checkpoint` does, from files that `state_files` has yielded."""
     target = folder / f"step-{tick:06d}"
     staged = folder / f".{target.name}.new"
     if not _has(target, contents):
@@ -82,7 +82,7 @@ def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, kee
 
 
 def _has(target: Path, contents: dict[str, bytes]) -> bool:
-    """Return whether the same checkpoint exists already; replacing it would briefly leave none."""
+    """Return whether an identical checkpoint exists; replacing it would briefly leave none."""
     try:
         return verify(target) == contents
     except CheckpointError:
@@ -146,7 +146,7 @@ def verify(path: Path) -> dict[str, bytes]:
     """Return the content of each file of a checkpoint, by path, after checking it against the manifest.
 
     Raises:
-        CheckpointError: the manifest or a file is missing, unreadable or changed, or a file is surplus.
+        CheckpointError: the manifest or a file is missing, unreadable or changed, or there is an extra file.
     """
     where = str(path)
     try:
@@ -163,7 +163,7 @@ def verify(path: Path) -> dict[str, bytes]:
         name = min(present ^ expected.keys())
         raise CheckpointError(
             (
-                Message("{name} is surplus", name=name)
+                Message("{name} is not in the manifest", name=name)
                 if name in present
                 else Message("{name} is missing", name=name)
             ),
@@ -204,7 +204,7 @@ def state_files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
 
 
 def with_limits(contents: Mapping[str, bytes], limits: Mapping[int, Limits]) -> dict[str, bytes]:
-    """Return the files of a checkpoint with other limits; its tensors are not read."""
+    """Return the files of a checkpoint with its limits replaced; its tensors are not read."""
     standing = json.loads(contents[STATE]) | {"limits": _limits(limits)}
     return {**contents, STATE: to_stored_json(standing).encode()}
 
@@ -218,7 +218,7 @@ def _retain_pairs(values: Mapping[str, Any]) -> dict[str, RetainLoss]:
 
 
 def tick_of(contents: Mapping[str, bytes]) -> int:
-    """Return the step of the run in the files of a checkpoint, without reading its tensors."""
+    """Return the step of the run at which a checkpoint was written; its tensors are not read."""
     return int(json.loads(contents[STATE])["tick"])
 
 

@@ -46,7 +46,7 @@ class Trainee:
         return self.experiment.name
 
     def is_due(self, what: Moment) -> bool:
-        """Return whether its last step calls for an evaluation (`eval`) or a checkpoint (`save`)."""
+        """Return whether an evaluation (`eval`) or a checkpoint (`save`) is due after the latest step."""
         return not self.progress.has_ended and self.timetable.is_due(what, self.progress.step)
 
 
@@ -106,12 +106,12 @@ class Engine:
         tried: int,
         experiment: str | None = None,
     ) -> None:
-        """Report how much a step and the evaluation after it may compute at once from now on.
+        """Report the new limits on the passes of a step and on the batches of the evaluation after it.
 
         Args:
             step: step of the run, from 1.
             phase: what ran out of memory, or `lifted` if an experiment failed and its limits are void.
-            tried: number of tokens of the pass, or of rows of the batch, that did not fit.
+            tried: number of tokens in the pass, or of rows in the batch, that did not fit in memory.
             experiment: the experiment that failed, if `phase` is `lifted`.
         """
         limits = self.state.limits_at(step)

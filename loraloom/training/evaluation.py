@@ -23,7 +23,7 @@ from loraloom.training.held_out import held_out_answers, held_out_losses
 def evaluate(engine: Engine) -> None:
     """Evaluate together all trainees that are due, and keep the best adapter of each.
 
-    If a signal arrives, nothing is decided, and `state.unfinished` still lists them for a resume.
+    If a signal arrives, nothing is decided; `state.unfinished` still lists the trainees for a resume.
     """
     state = engine.state
     due = [t for t in engine.trainees if t.name in state.unfinished and not t.progress.has_ended]
@@ -38,7 +38,7 @@ def evaluate(engine: Engine) -> None:
 
 
 def _figures(engine: Engine, due: Sequence[Trainee]) -> dict[str, dict[str, float]]:
-    """Return the loss and the generation metrics needed, by name, of each trainee that is due."""
+    """Return, for each trainee that is due, its loss and the generation metrics that it needs, by name."""
     losses = held_out_losses(engine, [t.name for t in due], engine.setup.eval_set)
     wanted = [t.name for t in due if t.experiment.training.metric_for_best_model != "eval_loss"]
     more = _generation_figures(engine, wanted) if wanted else {}
@@ -73,7 +73,7 @@ def _decide(engine: Engine, trainee: Trainee, values: Mapping[str, float]) -> No
     if patience is not None and progress.evaluations_without_improvement >= patience:
         progress.status = "stopped"
         progress.reason = Message(
-            "no better {metric} in {patience} evaluations", metric=metric, patience=patience
+            "{metric} has not improved in {patience} evaluations", metric=metric, patience=patience
         )
 
 
@@ -102,7 +102,7 @@ def copy_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _retain_losses(engine: Engine, name: str) -> tuple[RetainLoss, dict[str, RetainLoss]]:
-    """Compute an adapter's loss on the rows of `data.retain`: on all, and for each pair of languages.
+    """Compute an adapter's loss and forgetting on `data.retain`: on all rows, and for each language pair.
 
     Raises:
         SignalReceivedError: a signal arrived.
@@ -146,8 +146,8 @@ def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
     if limit is not None and progress.forgetting > limit:
         progress.fail(
             Message(
-                "it forgets: the loss on data.retain rose by {forgetting:.3f}, and max_forgetting "
-                "allows {limit:g}",
+                "the adapter forgets: the loss on data.retain rose by {forgetting:.3f}, but max_forgetting "
+                "allows only {limit:g}",
                 forgetting=progress.forgetting,
                 limit=limit,
             )

@@ -24,7 +24,7 @@ from loraloom.training.state import TrainingState
 def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
     """Return the folder, relative to the run, for an ended experiment's adapter; None if there is none.
 
-    The adapter of a failed experiment is not a result, so it has a place of its own.
+    The adapter of a failed experiment is not a result, so it is kept in `failed/`.
     """
     progress = state.progress[name]
     if progress.status != "failed":
@@ -86,7 +86,7 @@ def _warning(name: str, step: int | None) -> str:
 
 
 def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, object]) -> str:
-    """Return the adapter's README, made from the run's files; empty if those cannot be read."""
+    """Return the adapter's README, made from the run's files; empty if they cannot be read."""
     base = setup.bank.base
     adapted = adapted_linears(tensors)
     named = {"base": portable_name(base.name), "base_fingerprint": base.fingerprint, **origin}

@@ -1,7 +1,7 @@
 """Losses and answers of held-out rows during training, with as many rows at once as fit in memory.
 
-An evaluation may take minutes, so a signal does not wait for it: the evaluation is abandoned, and a resume
-repeats it.
+An evaluation may take minutes, so a signal does not wait for its end but abandons it; a resume starts it
+again.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     checkpoints/step-000160/       of the lane `main`, which a single process trains
     lanes/lane-3/step-000120/      of another lane, which a worker trains; in the same format
 
-A lane is at home or away at a worker. Its steps are counted from its start; if it is divided, both parts
-continue its count.
+A lane is either at home or away at a worker. Steps are counted from the lane's start; if the lane is divided,
+both parts continue the count.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Lane:
         return contents
 
     def store(self, tick: int, contents: dict[str, bytes]) -> Path:
-        """Write the files of a checkpoint to disk; return its folder."""
+        """Write a checkpoint's files to the lane's folder; return the folder of the checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return store_checkpoint(self.folder, tick, contents, keep=KEPT)
 
@@ -162,7 +162,7 @@ class Lanes(list[Lane]):
 
 
 def has_lanes(run: Run) -> bool:
-    """Return whether workers have started waves that are not finished."""
+    """Return whether the run has lanes besides `main`; a lane is removed when its experiments have ended."""
     return any((run.folder / FOLDER).glob("lane-*"))
 
 

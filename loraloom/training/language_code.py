@@ -10,7 +10,7 @@ from loraloom.data.languages.codes import Pairs
 
 
 def language_code(pairs: Pairs, origin: Mapping[str, Any], *, is_in_config: bool) -> tuple[str, str]:
-    """Return a line to run before tokenizing, and arguments of `generate`; both "" without languages.
+    """Return a line to run before tokenizing, and arguments for `generate`; both are "" if `pairs` is empty.
 
     Args:
         pairs: pairs of languages that the adapter was trained on; the code uses the first.

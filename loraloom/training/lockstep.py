@@ -2,7 +2,7 @@
 
 The layers' weights are gathered while a pass goes through them (`base/sharding.py`), so a rank that runs no
 pass, or whose backward pass has fewer layers, would block the others. A pass is therefore planned for all
-ranks together, and each rank computes its own slice of every slice in it; a rank whose slice would be empty
+ranks together, and each rank computes its own part of every slice in it; a rank whose part would be empty
 computes a row that does not count.
 """
 
@@ -50,7 +50,7 @@ def lockstep_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence
 def _rank_slices(
     each: Pass, num_labels: Sequence[int], examples: EncodedSet, ranks: Ranks
 ) -> tuple[list[Slice], list[float]]:
-    """Return the slices that this rank computes, and the divisor of each trainee's loss."""
+    """Return the slices that this rank computes, and the number that each trainee's loss is divided by."""
     slices, counts = [], [float(number) for number in num_labels]
     for whole in each.slices:
         ((first, stop),) = divide([whole.rows], examples, ranks.rank, ranks.size)

@@ -74,7 +74,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
 
 
 def _is_save_due(trainee: Trainee) -> bool:
-    """Return whether to save; an experiment that ends early is saved, or a resume would train it again."""
+    """Return whether to save: also when an experiment ends early, or a resume would train it again."""
     has_ended_early = trainee.progress.has_ended and trainee.experiment.training.save_strategy != "no"
     return has_ended_early or trainee.is_due("save")
 
@@ -105,7 +105,7 @@ class StepResult:
         gradient_norm: norm of the gradient, on the device.
         norm: the same norm, as a number on the CPU.
         num_tokens: number of source and target tokens of its rows.
-        rows: its rows of the train set.
+        rows: indices of its rows in the train set.
     """
 
     loss: float
@@ -175,7 +175,7 @@ def _update_all(engine: Engine, trainees: Sequence[Trainee], results: Sequence[S
         except (MemoryError, RuntimeError) as error:
             if not engine.setup.can_fail_alone or not is_out_of_memory(error):
                 raise
-            _fail(trainee, Message("out of memory for the state of its optimizer"), result)
+            _fail(trainee, Message("out of memory while its weights were updated"), result)
         if not engine.setup.waits_once:
             _settle(changes)
             changes.clear()

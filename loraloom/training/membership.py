@@ -31,7 +31,7 @@ def join_all(engine: Engine, wave: Sequence[str]) -> None:
 
 
 def has_left(state: TrainingState, name: str) -> bool:
-    """Return whether an experiment has ended, and its last evaluation is done."""
+    """Return whether an experiment has ended and its last evaluation is done."""
     return state.progress[name].has_ended and name not in state.unfinished
 
 
@@ -63,7 +63,7 @@ def _end(engine: Engine, name: str) -> None:
         export(engine.setup, state, name)
         if progress.status == "failed":
             progress.reason = Message(
-                "{reason}; what it had learnt by step {best_step} is in {folder}",
+                "{reason}; its best adapter, from step {best_step}, is in {folder}",
                 best_step=progress.best_step,
                 folder=folder,
                 reason=progress.reason,

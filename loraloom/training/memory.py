@@ -21,7 +21,7 @@ from loraloom.training.state import Limits
 
 
 def make_room(engine: Engine, trainees: list[Trainee], too_large: Pass) -> None:
-    """Reduce the memory of the next attempt at a step: with smaller passes, or without one experiment.
+    """Make the next attempt at a step need less memory: by smaller passes, or without one experiment.
 
     Args:
         engine: the training.
@@ -67,7 +67,7 @@ def drop_gradients(trainees: Sequence[Trainee]) -> None:
 
 
 def _narrower(too_large: Pass) -> int:
-    """Return half the tokens of a pass, but at least those of its largest experiment if it has several."""
+    """Return half of a pass's tokens; if it has several experiments, at least those of the largest one."""
     half = too_large.num_tokens // 2
     if len(too_large.slices) == 1:
         return half

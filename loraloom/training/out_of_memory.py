@@ -30,7 +30,7 @@ def release_memory() -> None:
 
 
 def _trim_heap() -> None:
-    """Return freed memory in glibc's heap to the system: after the checks, as much as a pass takes."""
+    """Return freed memory in glibc's heap to the system; after the checks, it is as much as a pass takes."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):  # another C library, another system

@@ -114,7 +114,7 @@ def pass_inputs(
 
     Args:
         engine, trainees, each, num_labels: as in `run_pass`.
-        is_static: whether the pass is static, with one example per row and few widths.
+        is_static: whether the pass is static: one example per row, and few different widths.
         steps_ahead: number of steps that each trainee will take before the pass.
     """
     setup = engine.setup

@@ -1,6 +1,6 @@
 """The workers of a driver, and the lanes that they are training.
 
-The pool records workers' events, stores their checkpoints, and takes the lane of a lost worker back to its
+The pool records workers' events and stores their checkpoints. If a worker is lost, its lane returns to the
 last checkpoint, from which another worker can continue it.
 """
 
@@ -110,7 +110,7 @@ class WavePool:
             raise TrainingError(
                 Message("everything trained so far is saved, but no worker is left: {reason}", reason=reason),
                 where=str(self.lanes.run.folder),
-                fix=Message("Resume with --resume, with other workers or without any."),
+                fix=Message("Continue with --resume, with other workers or with none."),
             )
         time.sleep(self._wait_seconds)
         self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
@@ -159,7 +159,7 @@ class WavePool:
     def _log(self, worker: Worker, lane: Lane, event: Event | None) -> None:
         if isinstance(event, MemoryLimit):  # its limits are the worker's own
             said = Message(
-                "{worker} ran out of memory at step {step}, and now computes less at once",
+                "{worker} ran out of memory at step {step}; its passes are smaller from now on",
                 worker=worker.name,
                 step=event.step,
             )
@@ -193,7 +193,7 @@ class WavePool:
             self._isolate(lane, reason)
 
     def _isolate(self, lane: Lane, reason: str) -> None:
-        """Divide a lane to find the experiment that ends its workers, or fail a single one that does."""
+        """Divide a lane that keeps losing workers; if it has only one experiment, fail that experiment."""
         if len(lane.names) > 1:
             for name in lane.names[1:]:
                 self.lanes.divide(lane, [name])
@@ -202,7 +202,7 @@ class WavePool:
             progress = state.progress[name]
             progress.fail(
                 Message(
-                    "{count} workers were lost while they trained it; the last one: {reason}",
+                    "{count} workers were lost while training this experiment; the last one: {reason}",
                     count=lane.num_losses,
                     reason=reason,
                 )

@@ -26,7 +26,7 @@ NO_ROWS = EncodedSet([], [])
 
 
 def never(state: TrainingState) -> bool:
-    """Return False, so that training runs to its end; a value of `Setup.pause`."""
+    """Return False, so that training runs to its end; the default of `Setup.pause`."""
     return False
 
 
@@ -79,19 +79,19 @@ class Setup:
 
     @property
     def can_fail_alone(self) -> bool:
-        """Whether an experiment may fail alone for lack of memory: if there are others, and one process."""
+        """Whether a lack of memory can fail one experiment alone: there are others, but only one process."""
         return not self.has_one_experiment and self.ranks.size == 1
 
     @property
     def shares_rows(self) -> bool:
-        """Whether ranks evaluate different rows; over a base that they share, all compute the same passes."""
+        """Whether each rank evaluates its own rows; ranks that share a base all evaluate the same rows."""
         return self.ranks.size > 1 and not self.bank.base.is_sharded
 
     @property
     def waits_once(self) -> bool:
-        """Whether to query the device once per step, not after each update, for the updates' results.
+        """Whether to query the device for the results of updates once per step, not after each update.
 
-        Until the query, every adapter is stored twice; on a CPU, this would have no benefit.
+        Until the query, every adapter is stored twice; a CPU would gain nothing from that.
         """
         return self.bank.base.device.type == "cuda"
 

@@ -143,14 +143,14 @@ def _exchanged(engine: Engine, outcome: Outcome, **more: Any) -> list[dict[str, 
 
 @torch.no_grad()
 def _standing(engine: Engine, trainees: Sequence[Trainee]) -> list[Any]:
-    """Return what must be equal on all ranks before a step: step and adapter digest of each trainee."""
+    """Return what must be equal on all ranks before a step: the tick, and each trainee's step and digest."""
     digests = [sum(int(_digest(p)) for p in t.optimizer.updated) for t in trainees]
     own = [[t.name, t.progress.step, digest] for t, digest in zip(trainees, digests, strict=True)]
     return [engine.state.tick, *own]
 
 
 def _digest(tensor: Tensor) -> Tensor:
-    """Return the sum of a tensor's values read as int32, which changes with them unless changes cancel."""
+    """Return the sum of a tensor's bits read as int32; different tensors rarely have the same sum."""
     return tensor.detach().view(torch.int32).sum(dtype=torch.int64)
 
 
@@ -159,7 +159,8 @@ def _require_equal(standings: Sequence[list[Any]], engine: Engine) -> None:
     if different:
         raise TrainingError(
             Message(
-                "the ranks diverged before step {step}: the adapters of rank {ranks} are not those of rank 0",
+                "the ranks diverged before step {step}: the adapters of rank {ranks} differ from "
+                "those of rank 0",
                 step=engine.state.tick + 1,
                 ranks=", ".join(different),
             ),

@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _LeaveNow(BaseException):
-    """Ends a command at once; not an `Exception`, so that no library's `except Exception` swallows it."""
+    """An immediate end of the command; a `BaseException`, so that no `except Exception` catches it."""
 
 
 @dataclass
@@ -85,7 +85,8 @@ class AgreedStop(StopRequest):
         """Set the request if any rank was asked to stop.
 
         Args:
-            signal_numbers: for each rank, the signal that arrived; 0 if a program asked, None if nothing did.
+            signal_numbers: for each rank, the signal that arrived; 0 if a program asked it to stop, None if
+                nothing did.
         """
         asked = [number for number in signal_numbers if number is not None]
         self.is_agreed = self.is_agreed or bool(asked)
@@ -108,9 +109,9 @@ def stop_on_signals(
 
     Args:
         stop: the caller's own token; then no handler is installed, and the caller handles signals.
-        leaves_at_once: whether the first signal ends the command, until `leaves_at_once` of the request is
-            set to False, because loading a large base takes longer than users wait for a process to end.
-        early: what happened in that case, for the user.
+        leaves_at_once: whether the first signal ends the command at once, for example while a large base is
+            loaded; the command sets the request's `leaves_at_once` to False when it has something to save.
+        early: what happened, for the user, if the first signal ended the command at once.
 
     Raises:
         Interrupted: a signal ended the command at once.

@@ -92,7 +92,7 @@ class Spread:
 
     @property
     def num_steps(self) -> int:
-        """The number of steps of the longest lane."""
+        """The number of steps of the lane that has taken the most."""
         here = [lane.state.tick for lane in self.lanes if lane.state is not None]
         self.pool.num_steps = max([self.pool.num_steps, *here])
         return self.pool.num_steps
@@ -192,7 +192,7 @@ class Spread:
             self.lanes.drop(lane)
 
     def _lane_for(self, capacity: int, other_than: Lane | None = None) -> Lane | None:
-        """Return a lane at home, filled to a worker's share; None if there is nothing to train."""
+        """Return a lane at home with as many experiments as a worker should have; None if nothing is left."""
         home = [lane for lane in self.lanes if lane.is_home and lane is not other_than]
         # A lane with experiments has priority; a lane at home without any is `main`, which is kept.
         lane = next((lane for lane in home if lane.names), None) or next(iter(home), None)
@@ -221,7 +221,7 @@ class Spread:
             self.lanes.divide(largest, self._movable(largest)[::2])
 
     def _call_back(self) -> None:
-        """Recall the lane with the most to share if an idle worker would otherwise have nothing to train."""
+        """Recall the lane with the most experiments worth moving if an idle worker would have nothing."""
         busy = [lane for lane in self.lanes if not lane.is_home]
         if self._can_add() or any(lane.is_recalled for lane in busy):
             return
@@ -233,7 +233,7 @@ class Spread:
             largest.worker.recall()
 
     def _movable(self, lane: Lane) -> list[str]:
-        """Return the experiments of a lane with many steps left, those with the most first."""
+        """Return the experiments of a lane that are worth moving, those with the most steps left first."""
         left = {name: self.owner.share_left(name, lane.step_of(name)) for name in lane.names}
         worth = [name for name in left if left[name] >= LEAST_SHARE_TO_MOVE]
         return sorted(worth, key=lambda name: -left[name])

@@ -29,7 +29,7 @@ class SpreadTraining:
         setup: setup as for `loop.train`; its bank is empty.
         state: state before the first step, or from a checkpoint; changed in place.
         source: source of workers.
-        trains_here: whether this process trains experiments too, at most as many at once as the largest wave.
+        trains_here: whether this process trains experiments too, at most as many as the largest wave has.
         report: called with every event.
     """
 

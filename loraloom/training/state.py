@@ -21,13 +21,13 @@ class Progress:
     """The progress of one experiment.
 
     Args:
-        status: `stopped` is early stopping; `failed` does not affect other experiments.
-        step: number of optimizer steps taken, which is the number of the next one, from 0.
+        status: `stopped` means ended by early stopping; `failed` does not affect other experiments.
+        step: number of optimizer steps taken; the next step has this number, counted from 0.
         reason: why it ended, if it did not simply finish.
         best_step, best_metric: step and metric of the evaluation whose adapter is the best so far.
         evaluations_without_improvement: number of evaluations since the last improvement, for early stopping.
         forgetting: increase of the loss on `data.retain` over the base's, in nats per token; None if it was
-            not measured, which is done when the experiment ends.
+            not measured; it is measured when the experiment ends.
         retain_loss: loss on `data.retain` with the adapter, in nats per token; None like `forgetting`.
         retain_pairs: loss and increase for each pair of languages.
     """
@@ -80,7 +80,7 @@ class Limits:
     eval_rows: int | None = None
 
     def narrowed(self, other: Limits) -> Limits:
-        """Return the narrower of each limit."""
+        """Return these limits and others combined: the narrower of each."""
         return Limits(_least(self.pass_tokens, other.pass_tokens), _least(self.eval_rows, other.eval_rows))
 
 
@@ -129,7 +129,7 @@ class TrainingState:
         self.limits[step] = self.limits_at(step).narrowed(limits)
 
     def lift(self, step: int) -> None:
-        """Remove the limit on passes that a step added: an experiment was at fault, and has left."""
+        """Remove the limit on passes that a step added, because the experiment that caused it has left."""
         own = self.limits.pop(step, Limits())
         if own.eval_rows is not None:
             self.limits[step] = Limits(eval_rows=own.eval_rows)

@@ -76,7 +76,7 @@ def static_widths(slots: Sequence[SlotExamples]) -> tuple[int, int]:
 
 
 class StaticPasses:
-    """The passes of a training, by their shapes.
+    """The static passes of a training, kept by shape.
 
     Args:
         bank: bank with the adapters attached.
@@ -132,7 +132,7 @@ class StaticPasses:
 
         Args:
             staged: result of `stage`.
-            owners: an object for each span, which differs if the span's adapter differs.
+            owners: for each span, an object that identifies its adapter; a change discards the graphs.
 
         Returns:
             The losses of the spans, float32 [spans], on the device.

@@ -2,7 +2,7 @@
 
 A *lane* is a group of experiments that train together in one bank, with their state (`lanes.py`). A *wave* is
 one task of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
-alone writes the run, gives waves to workers (`pool.py`); `loraloom/workers/` has the workers.
+alone writes the run, gives waves to workers (`pool.py`), which `loraloom/workers/` implements.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Wave:
 
     Args:
         number: unique among the waves of this driver, so that late messages are recognised.
-        recipe: YAML of a recipe that has the experiments, with paths relative to the run's.
+        recipe: YAML of a recipe with the wave's experiments; paths are relative as in the run's recipe.
         files: the checkpoint to train from, as `checkpoint.state_files` yields it; its experiments are the
             wave's.
         breaks: for each experiment, the steps at which the wave returns, because it is to be judged.
@@ -160,8 +160,8 @@ class NoWorkers:
         return ()
 
     def why_none(self) -> str:
-        """Return no reason, because nothing waits for workers."""
+        """Return "", because nothing waits for workers."""
         return ""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing, because there are no workers to dismiss."""

@@ -1,4 +1,4 @@
-"""The acceptor as its server sees it: its start, the answers to probes, and the connections it passes on."""
+"""A server's handle on its acceptor: starts it, gives it the answer to probes, and receives connections."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Accepting:
 
     Args:
         listening: socket that it accepts connections from.
-        connected: called with each connection, and whether a request on it has been answered already.
+        connected: called with each connection, and with whether a request on it has already been answered.
         probed: called with the status of each answer to a probe.
-        lost: called if the process ends before `close`.
+        lost: called if the process ends before `close` is called.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Accepting:
         self._is_closed = False
 
     async def start(self, path: str, host: str, allowed_hosts: Iterable[str], stalled: Told) -> None:
-        """Start the process.
+        """Start the acceptor's process.
 
         Args:
             path, host, allowed_hosts: as in `Probes`.
@@ -74,7 +74,7 @@ class Accepting:
         self._loop.add_reader(self._channel, self._receive)
 
     def publish(self, told: Told | None) -> None:
-        """Set the answer to probes, or None to pass them on; each call shows that the event loop runs."""
+        """Set the answer to probes (None: pass them on); each call shows that the event loop is running."""
         if not self._is_closed:
             self._send(None if told is None else _as_json(told))
 

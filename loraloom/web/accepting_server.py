@@ -22,14 +22,14 @@ TICKS_OF_A_BEAT = 2  # of uvicorn, ten a second
 
 @dataclass(frozen=True)
 class Probe:
-    """A path that is answered at once, even if the event loop is busy.
+    """A path that is answered immediately, even if the event loop is busy.
 
     Args:
         path: path of the requests.
-        answer: returns the present answer.
+        answer: returns the current answer.
         stalled: answer while the event loop is stalled.
-        access: access of the server; the path must be open.
-        count: called with path, status and seconds of each answer.
+        access: who may use the server; the path must be one that needs no token.
+        count: called with the path, HTTP status and duration in seconds of each answer.
     """
 
     path: str
@@ -40,7 +40,7 @@ class Probe:
 
 
 class AcceptingServer(uvicorn.Server):
-    """A server behind an acceptor; if that is not supported or dies, the server itself accepts.
+    """A server whose connections an acceptor process accepts; without one, it accepts them itself.
 
     Args:
         config: uvicorn's configuration, with `ConnectionWithDeadlines`.
@@ -63,7 +63,7 @@ class AcceptingServer(uvicorn.Server):
         self._begun = set[asyncio.Task[Any]]()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the process that accepts connections, if that is possible."""
+        """Start the process that accepts connections; if that is impossible, accept them in this process."""
         await super().startup([] if IS_POSSIBLE else [self._listening])
         if not IS_POSSIBLE:
             return
@@ -79,7 +79,7 @@ class AcceptingServer(uvicorn.Server):
             self._accepting = accepting
 
     async def on_tick(self, counter: int) -> bool:
-        """Signal a few times per second that the event loop runs."""
+        """Signal to the acceptor, a few times per second, that the event loop is running."""
         is_ending = await super().on_tick(counter)
         if counter % TICKS_OF_A_BEAT == 0:
             await self.publish()
@@ -96,7 +96,7 @@ class AcceptingServer(uvicorn.Server):
             await self._accepting.close()
 
     async def publish(self) -> None:
-        """Set the answer to probes; pass probes on if uvicorn refuses requests for too many connections."""
+        """Publish the answer to probes; have them passed on while uvicorn refuses further connections."""
         if self._accepting is not None:
             is_full = len(self.server_state.connections) >= (self.config.limit_concurrency or sys.maxsize)
             self._accepting.publish(None if is_full else self._told(await self._probed.answer()))

@@ -2,9 +2,9 @@
 
     python -m loraloom.web.acceptor LISTENING CHANNEL
 
-Both arguments are file descriptors of inherited sockets. In the server, a probe such as `/health` would wait
-for several turns of a busy event loop; in a thread, for the interpreter's lock, which the loop holds even
-while it waits for a CPU.
+Both arguments are file descriptors of inherited sockets. If the server itself answered a probe such as
+`/health`, the probe would wait for several turns of a busy event loop; if a thread did, it would wait for the
+interpreter's lock, which the loop holds even while it waits for a CPU.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Probes:
     Args:
         path: path of a probe.
         host, allowed_hosts: names of the server, as in `Access`.
-        stalled: status, headers and body once the server has published nothing for some seconds.
-        current: status, headers and body at present; None if all requests are passed on.
-        published: when `current` was published, by `time.monotonic`.
+        stalled: status, headers and body of the answer if the server has published nothing for some seconds.
+        current: status, headers and body of the current answer; None if probes are passed on.
+        published: time at which `current` was published, as returned by `time.monotonic`.
     """
 
     path: str
@@ -122,8 +122,8 @@ class Acceptor:
     Args:
         listening: socket to accept from.
         channel: one end of a SOCK_SEQPACKET pair. The server sends JSON: first the constant arguments of
-            `Probes`, then `current` at each beat. It receives `NEW` with each connection that is passed on,
-            and the status of each probe that was answered, with the connection unless that was closed.
+            `Probes`, then `current` several times per second. It receives `NEW` with each connection that
+            is passed on, and the status of each probe that was answered, with its connection if still open.
     """
 
     def __init__(self, listening: socket.socket, channel: socket.socket) -> None:
@@ -152,7 +152,7 @@ class Acceptor:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
-        """Close, at the end, the connections that could not be passed on."""
+        """On leaving the `with` block, close the connections that could not be passed on."""
         try:
             yield
         finally:
@@ -204,7 +204,7 @@ class Acceptor:
         self._send_pending()
 
     def _send_pending(self) -> None:
-        """Send as much as the channel takes; the rest follows when it takes more."""
+        """Send pending connections until the channel is full; the others follow when it has room again."""
         while self._pending:
             word, connection = self._pending[0]
             try:

@@ -19,14 +19,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class BoundedBody:
-    """Receive and send of one request, for an application that must not see more than the limit.
+    """The `receive` and `send` of one request, for an application that must not read more than the limit.
 
-    If the body is too large or too slow, the client gets `refuse`'s answer at once, and the application
-    receives a disconnection; what it sends afterwards is dropped. Thus a body without a length (chunked) is
-    cut off too, however the application handles errors.
+    If the body is too large or too slow, the client immediately gets the answer that `refuse` sends, and the
+    application receives a disconnection; whatever it sends afterwards is dropped. A body of unstated length
+    (chunked) is therefore cut off too, however the application handles errors.
 
     Args:
-        receive, send: functions of the server.
+        receive, send: the server's functions.
         max_bytes: maximum size of the body.
         seconds: maximum duration of the whole body.
         refuse: sends the answer with a status, 413 or 408.

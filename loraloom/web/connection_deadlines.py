@@ -1,4 +1,4 @@
-"""Connections that slow clients cannot hold open: deadlines for a request's head and for reading."""
+"""Deadlines for a request's head and for reading, so that slow clients cannot hold connections open."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length
 
 
 class ConnectionWithDeadlines(H11Protocol):
-    """uvicorn's protocol with deadlines; uvicorn itself only has one for idle connections.
+    """uvicorn's protocol with deadlines; uvicorn itself has a deadline only for idle connections.
 
     A request's head must arrive within `HEAD_SECONDS` after the connection is made or the head begins. A
-    client that leaves sent data unread for `READ_SECONDS`, except for less than one buffer, is disconnected,
-    so that its answers are no longer generated.
+    client that leaves more than one buffer of data unread for `READ_SECONDS` is disconnected, so that no
+    further answers are generated for it.
     """
 
     is_answered = False  # whether the connection had an answer before this protocol received it
@@ -35,7 +35,7 @@ class ConnectionWithDeadlines(H11Protocol):
             self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Process a part of a request."""
+        """Process a part of a request; end the deadline for its head once the head is complete."""
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._await_head()
@@ -44,17 +44,17 @@ class ConnectionWithDeadlines(H11Protocol):
             self._head = None
 
     def pause_writing(self) -> None:
-        """Start the deadline for the client to read."""
+        """Start the deadline by which the client must have read what was sent."""
         super().pause_writing()
         self._reading = self.loop.call_later(READ_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Continue, because the client has read the data."""
+        """End the deadline for reading, because the client has read enough."""
         super().resume_writing()
         self._stop(self._reading)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """End both deadlines, because the connection is closed."""
         self._stop(self._head)
         self._stop(self._reading)
         super().connection_lost(exc)

@@ -1,4 +1,4 @@
-"""The format of the servers' errors, which is that of OpenAI's API."""
+"""The JSON format of the servers' error responses, the same as in OpenAI's API."""
 
 from __future__ import annotations
 

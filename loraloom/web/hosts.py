@@ -46,7 +46,7 @@ def host_name(host_header: str) -> str:
 
 
 def names_server(host_header: str, host: str, allowed_hosts: Iterable[str]) -> bool:
-    """Return whether a Host header names a server, so that no foreign name can be rebound to it.
+    """Return whether a Host header names a server; requiring this prevents DNS rebinding.
 
     Args:
         host_header: header of a request.

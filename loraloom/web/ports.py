@@ -13,7 +13,7 @@ from loraloom.text.message import Message
 def bind(host: str, port: int, num_ports: int = 1) -> socket.socket:
     """Listen on a port, or on the first free one of several.
 
-    The socket listens at once, because two servers can bind one port as long as neither listens.
+    The socket starts to listen immediately, because two servers can bind one port as long as neither listens.
 
     Args:
         host: an address or name of this machine.

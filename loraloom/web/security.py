@@ -3,8 +3,8 @@
     access = Access(host="127.0.0.1", token=None)
     app = SecurityMiddleware(application, access)
 
-It is an ASGI middleware around a whole application, so that no route can lack it. The only routes it knows
-are those that need no token.
+`SecurityMiddleware` wraps a whole ASGI application, so that no route can be unprotected. The only routes that
+it knows are those that need no token.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ MISSING_TOKEN = Refusal(
 FOREIGN_HOST = Refusal(
     421,
     "host_not_allowed",
-    Message("This server does not answer to the name in the Host header. Allow it with --allow-host."),
+    Message("This server does not answer to the name in the Host header. Allow that name with --allow-host."),
 )
 FOREIGN_ORIGIN = Refusal(
     403, "cross_origin", Message("A page from another site must not send requests to this server.")
@@ -125,7 +125,7 @@ class Access:
             )
 
     def answers_to(self, host_header: str) -> bool:
-        """Return whether a Host header names this server, so that no foreign name can be rebound to it."""
+        """Return whether a Host header names this server; requiring this prevents DNS rebinding."""
         return names_server(host_header, self.host, self.allowed_hosts)
 
     def is_open(self, path: str) -> bool:
@@ -138,7 +138,7 @@ class Access:
         return self.body_limits[max(fitting, key=len)] if fitting else self.max_body_bytes
 
     def accepts_token(self, given: str | None) -> bool:
-        """Return whether a given token is the server's; always true if the server has none."""
+        """Return whether a given token is the server's; always True if the server has none."""
         return self.token is None or (given is not None and is_same(given, self.token))
 
     def session_cookie(self, scope: Scope) -> str:
@@ -150,7 +150,7 @@ class Access:
         return self.forms.issue(_session_of(scope))
 
     def accepts_form(self, scope: Scope, value: str | None) -> bool:
-        """Return whether a submitted form carries a value of `form_token` of the same session."""
+        """Return whether a form's hidden field has a value that `form_token` returned in the same session."""
         return self.forms.accepts(value, _session_of(scope))
 
 
@@ -160,7 +160,7 @@ class SecurityMiddleware:
     Args:
         app: the application.
         access: who may use it.
-        render: writes a refusal as body and content type; by default as JSON.
+        render: converts a refusal to a body and its content type; by default to JSON.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def _is_cross_origin(scope: Scope) -> bool:
-    """Return whether a request states another origin; browsers state the origin, programs do not."""
+    """Return whether a request states a foreign origin; browsers state an origin, programs do not."""
     site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
     if site is not None and site not in ("same-origin", "none"):
         return True
@@ -250,7 +250,7 @@ def _is_cross_origin(scope: Scope) -> bool:
 
 
 def _cookie_name(scope: Scope) -> str:
-    """Return the cookie's name, with the port: a host's ports share cookies, but its servers must not."""
+    """Return the session cookie's name, with the port, because servers on other ports see it too."""
     _, port = scope.get("server") or ("", 0)
     return f"loraloom_session_{port}"
 
@@ -265,7 +265,7 @@ def _session_of(scope: Scope) -> str:
 
 
 def secured_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return an answer's headers together with those that every answer has."""
+    """Return a response's headers, with the security headers that it lacks added."""
     own = list(headers)
     names = {bytes(name).lower() for name, _ in own}
     return own + [(name, value) for name, value in HEADERS.items() if name not in names]

@@ -19,10 +19,10 @@ SESSION_SECONDS = 12 * 3600
 
 
 def read_token(file: Path) -> str:
-    """Read the token that a server demands.
+    """Read the token that a server requires.
 
     Args:
-        file: contains the token, and at most a line break after it; only its owner may read it.
+        file: file with the token and at most a line break after it; only its owner may be able to read it.
 
     Raises:
         RecipeError: the file is unusable, other users may read it, or the token is invalid or too short.

@@ -1,7 +1,8 @@
-"""Signs of life between processes that share a file system, and the detection of ended ones.
+"""Signs of life between processes that share a file system, and detection of processes that have ended.
 
-A file is replaced every second. Its reader compares it with the previous content, by the reader's own clock,
-so clocks of machines need not agree. For a process on the same machine, the operating system tells at once.
+A process replaces its file every second. The reader notes, by its own clock, when the content changes, so the
+clocks of the machines need not agree. If the other process is on the same machine, the reader also asks the
+operating system, which reports the end immediately.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def silence_seconds() -> float:
 
 
 def machine() -> str:
-    """Return an id of this machine, or of this container on it, among those that share a file system."""
+    """Return an id that distinguishes this machine, or this container, from others on the file system."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # not Linux
@@ -43,8 +44,8 @@ def machine() -> str:
 def replace_quickly(path: Path, content: bytes) -> None:
     """Replace a file as a whole, without waiting for the disk, because only running processes use it.
 
-    A new name in a folder also makes a network file system read the folder again, which it otherwise
-    caches for up to a minute.
+    The renaming also makes a network file system read the folder again; without it, a cached copy of the
+    folder may be used for up to a minute.
     """
     staged = staged_path(path)
     staged.write_bytes(content)

@@ -1,8 +1,8 @@
-"""Workers on a Ray cluster: one for each GPU of a node, or for its CPUs, also on nodes that join later.
+"""Workers on a Ray cluster: one per GPU of a node, or on its CPUs; nodes that join later get workers too.
 
-Ray starts the processes, transfers bytes, and reports which have ended; everything else is the same as for
-other workers. The call that starts a worker contains the files of the run that it needs. Base and data are
-read by path, or come through the object store.
+Ray starts the processes, transfers bytes, and reports which processes have ended; everything else is the same
+as for other workers. The call that starts a worker contains the files of the run that the worker needs. Base
+and data are read by path, or sent through Ray's object store.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RayWorker:
             told = self._ray.get(self._asked)
             self._asked = None
         except self._ray.exceptions.RayError as error:
-            self.loss = Message("its process or its node has ended ({kind})", kind=type(error).__name__)
+            self.loss = Message("the worker's process or node has ended ({kind})", kind=type(error).__name__)
             return ()
         messages = [WorkerMessage.unpacked(content) for content in told]
         for message in messages:
@@ -134,7 +134,7 @@ class RayWorkers:
         return sum(now - since < EXPECTED_SECONDS for _, _, since in self._opening.values())
 
     def newcomers(self) -> Sequence[RayWorker]:
-        """Return the workers that have read rows and base since the last call."""
+        """Return the workers that have finished reading rows and base since the last call."""
         self._look_for_nodes()
         if not self._opening:
             return ()
@@ -159,7 +159,7 @@ class RayWorkers:
         return said
 
     def why_none(self) -> str:
-        """Return why no node is used; empty as long as one may answer or join."""
+        """Return why no node is used; "" as long as a node may still answer or join."""
         self._look_for_nodes()
         if self._opening or not self._refused:
             return ""
@@ -207,7 +207,7 @@ class RayWorkers:
             self._remarks.append(said)
 
     def forgive(self, slot: Slot) -> None:
-        """Reset the count of a node's losses, because one of its workers trained a wave."""
+        """Reset the number of workers that a node has lost, because one of its workers trained a wave."""
         self._losses[slot.node] = 0
 
     def leave(self, slot: Slot, *, is_lost: bool) -> None:
@@ -216,7 +216,7 @@ class RayWorkers:
         self._losses[slot.node] += is_lost
         if self._losses[slot.node] >= MOST_LOSSES and slot.node not in self._refused:
             said = Message(
-                "{worker} is no longer used, because {count} of its workers were lost",
+                "node {worker} is no longer used, because {count} of its workers were lost",
                 worker=slot.host,
                 count=self._losses[slot.node],
             )
@@ -262,11 +262,11 @@ def end_actors(ray: Any, actors: Sequence[Any]) -> None:
 
 
 def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:
-    """Return the slots of a node and how many of each: one per GPU, or as many as its CPUs allow.
+    """Return the slots of a node, all alike, with their number: one per GPU, or as many as its CPUs allow.
 
     Args:
         node: an entry of `ray.nodes()`.
-        num_cpus: CPUs of a worker; by default all of the node, or an equal share for each GPU.
+        num_cpus: CPUs of a worker; by default all CPUs of the node, or an equal share of them for each GPU.
     """
     resources = node["Resources"]
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))

@@ -23,7 +23,7 @@ class DeviceWorkers(FileWorkers):
 
     Args:
         run: the locked run, with its plan.
-        devices: devices of the workers; this process has another one.
+        devices: devices of the workers; the device of this process is not among them.
         moved: present locations of base and data that were moved.
     """
 
@@ -40,7 +40,7 @@ class DeviceWorkers(FileWorkers):
         return len(self._awaited)
 
     def newcomers(self) -> Sequence[FileWorker]:
-        """Return workers that became available since the last call; those on devices come in device order."""
+        """Return the workers that became available since the last call; those on devices in device order."""
         found: list[FileWorker] = []
         numbers = {process.pid: number for number, process in self._awaited.items()}
         for worker in super().newcomers():

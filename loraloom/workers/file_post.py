@@ -67,7 +67,7 @@ class FilePost:
             self._journal.note(REFUSED, {"name": self.name, "problem": to_data(problem)})
 
     def receive(self) -> Wave | None:
-        """Wait for a wave; None if the worker is dismissed or asked to stop, or if the run has finished.
+        """Wait for a wave and return it; None if the worker is dismissed or must stop, or the run has ended.
 
         Raises:
             RunError: the driver has ended, or does not answer, or its wave cannot be read.
@@ -214,7 +214,7 @@ class FilePost:
             self._require_driver()
             raise RunError(
                 Message(
-                    "cannot be used to communicate with the process that writes the run ({error})",
+                    "the folder cannot be used to communicate with the process that writes the run ({error})",
                     error=said_by(error),
                 ),
                 where=str(self.folder),

@@ -65,13 +65,13 @@ class FileWorker:
         try:
             found.extend(self._told())
         except (OSError, ValueError) as error:
-            self.loss = Message("what it reported cannot be read ({error})", error=said_by(error))
+            self.loss = Message("what the worker reported cannot be read ({error})", error=said_by(error))
         if silence == float("inf"):
-            self.loss = Message("its process has ended")
+            self.loss = Message("the worker's process has ended")
         elif silence > silence_seconds():
-            self.loss = Message("it has not responded for {seconds:.0f} s", seconds=silence)
+            self.loss = Message("the worker has not responded for {seconds:.0f} s", seconds=silence)
         elif self.loss and not self.folder.exists():
-            self.loss = Message("it has left")
+            self.loss = Message("the worker has left the run")
         self._polled = time.monotonic()
         return found
 
@@ -90,7 +90,7 @@ class FileWorker:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _bring_back_earlier(self) -> None:
-        """Recall the waves that an earlier driver gave to this worker, and remove its messages on them."""
+        """Recall the waves that an earlier driver gave to this worker, and remove its messages about them."""
         num_earlier = self._journal.num_waves
         if num_earlier == 0:
             return
@@ -103,7 +103,7 @@ class FileWorker:
         self._given = num_earlier - 1
 
     def _told(self) -> Iterator[WorkerMessage]:
-        """Yield the messages that were not read yet, and remove their files."""
+        """Yield the messages that have not been read yet, and remove their files."""
         while self._at <= self._given:
             # Read before the journal, which then contains every state that was sent before these events.
             size = self._events.read()
@@ -137,9 +137,11 @@ class FileWorker:
         try:
             yield
         except OSError as error:
-            self.loss = Message("its folder cannot be written to: {strerror}", strerror=error.strerror)
+            self.loss = Message(
+                "the worker's folder cannot be written to: {strerror}", strerror=error.strerror
+            )
         except ValueError as error:
-            self.loss = Message("its journal cannot be read ({error})", error=said_by(error))
+            self.loss = Message("the worker's journal cannot be read ({error})", error=said_by(error))
 
 
 class FileWorkers:
@@ -180,7 +182,7 @@ class FileWorkers:
             except OSError:  # it is just being removed
                 pass
             except (ValueError, LookupError, TypeError) as error:
-                problem = Message("its journal cannot be read ({error})", error=said_by(error))
+                problem = Message("the worker's journal cannot be read ({error})", error=said_by(error))
                 self._refuse(folder, folder.name, problem)
         return found
 

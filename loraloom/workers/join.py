@@ -48,8 +48,8 @@ def join_run(
         base, data: present locations of its base and data on this machine.
         device: device to train on; by default the best one, or the one that the recipe names.
         report: called with notes.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop. The experiments that this
-            process trains are then given back.
+        stop: token that requests a stop; without one, SIGINT and SIGTERM do. At a stop, the experiments that
+            this process trains are given back.
 
     Returns:
         The number of waves that this process trained.
@@ -76,7 +76,8 @@ def join_run(
             report(
                 Note(
                     message=Message(
-                        "takes part in {run} with up to {capacity} of its experiments at a time, on {device}",
+                        "this process takes part in {run}: it trains up to {capacity} of its experiments at "
+                        "a time, on {device}",
                         run=run.folder,
                         capacity=loaded.capacity,
                         device=loaded.device,
@@ -87,7 +88,7 @@ def join_run(
         finally:
             post.close()
         if stop:
-            raise Interrupted(stop.signal_number, Message("stopped; the run continues without this process"))
+            raise Interrupted(stop.signal_number, Message("this process stops; the run continues without it"))
         report(Note(message=Message("there is nothing left to train in {run}", run=run.folder)))
         return num_waves
 
@@ -110,7 +111,7 @@ def _wait_for(folder: Path) -> Run:
             return run
         elif not found.is_held:
             if found.has_finished:
-                raise RunError(Message("has finished, so nobody can join it"), where=str(folder))
+                raise RunError(Message("the run has finished, so nobody can join it"), where=str(folder))
             if time.monotonic() > deadline:
                 open_run(folder)
                 raise RunError(
@@ -171,5 +172,8 @@ def _look(run: Run) -> _Found:
 
 
 def _num_beside(folder: Path) -> int:
-    """Return the number of other workers on this machine; the driver's memory is already in use."""
+    """Return the number of other workers on this machine that have loaded the base, and share its memory.
+
+    The driver does not count, because its memory is already in use.
+    """
     return sum(is_ready(path) for path in folder.glob(f"{glob.escape(own_name())}-*"))

@@ -2,8 +2,9 @@
 
 The worker is a study, and each wave that it is given is a trial of this study:
 
-    study   ready, refused, noted by the worker; recalled, dismissed, noted by the driver
-    trial   waiting, until the worker takes the wave; running; complete if it came back, failed if it did not
+    study   the worker notes `ready` or `refused`; the driver notes `recalled` or `dismissed`
+    trial   waiting until the worker takes the wave, then running; complete once the wave has come back, or
+            failed if the worker failed with it
 
 A call that writes locks the file, appends a line, waits for the disk, and reads what the other side has
 written. Lines are never removed, and readers keep their content in memory; large content is therefore in
@@ -139,7 +140,7 @@ class Journal:
             self._tell(f"{_CHECKPOINT} {number:06d}", [told.file, told.num_event_bytes])
 
     def end(self, step: int, told: ToldState) -> None:
-        """Record that the wave that was taken is back, with this state after this step."""
+        """Record that the wave that was taken has come back after this step, with this state."""
         with self._damage_noted():
             self._tell(_END, [told.file, told.num_event_bytes])
             self._study.tell(self._index, step)
@@ -181,7 +182,7 @@ class Journal:
 
     @property
     def _has_study(self) -> bool:
-        """Whether the file has its first line; it may lack it for a moment."""
+        """Whether the file contains the study; a new file is empty for a moment."""
         return "_study" in self.__dict__ or _STUDY in despite_stalls(
             lambda: optuna.get_all_study_names(self._storage)
         )

@@ -19,7 +19,7 @@ ON_RAY = "ray"
 
 
 def is_spread(run: Run, recipe: Recipe, ray: RayOptions | None) -> bool:
-    """Return whether a run's experiments are spread over workers, now or before it was interrupted."""
+    """Return whether a run's experiments are spread over workers, or were before it was interrupted."""
     return ray is not None or len(recipe.devices) > 1 or has_lanes(run)
 
 
@@ -39,9 +39,9 @@ def refusal_to_join(run: Run) -> RunError | None:
     """
     on_ray = holder_note(run.folder / LOCK_FILE) == ON_RAY
     if on_ray:
-        what = Message("is trained on a Ray cluster, so other processes cannot join it")
+        what = Message("the run is trained on a Ray cluster, so other processes cannot join it")
     elif read_provenance(run).search is None and not is_spread(run, read_run_recipe(run.recipe_file), None):
-        what = Message("is a training run in a single process, which no other process can join")
+        what = Message("this is a training run in a single process, which no other process can join")
     else:
         return None
     return RunError(

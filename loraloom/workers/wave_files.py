@@ -1,14 +1,15 @@
 """The files in the folder of a worker that shares the run's file system with its driver.
 
     RUN/workers/node3-4711/
-      journal.log           what both agree on, in order (`journal.py`): it names the other files
-      worker.beat           signs of life of either side (`beats.py`)
-      driver.beat
+      journal.log           what worker and driver tell each other, in order (`journal.py`); names other files
+      worker.beat           signs of life of the worker (`beats.py`)
+      driver.beat           signs of life of the driver
       wave-000004           from the driver: a wave, which the worker removes
-      events-000004.jsonl   from the worker: the events of the wave, which grow
-      told-000017           from the worker: a state of training; the driver removes it and the events
+      events-000004.jsonl   from the worker: the events of the wave so far, which the driver removes
+      told-000017           from the worker: a state of training, which the driver removes
 
-All files except the events get their names when complete. A worker writes nothing outside of its own folder.
+Lines are appended to the journal and the events; any other file is complete when it gets its name. A worker
+writes nothing outside of its own folder.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class EventFile:
         """Return the events that were read but not taken yet.
 
         Args:
-            until: number of bytes of the file up to which events are taken; by default all complete lines.
+            until: offset in the file, in bytes, up to which events are taken; by default all complete lines.
 
         Raises:
             OSError, ValueError: the file cannot be read, or remains shorter than `until`.
@@ -85,7 +86,7 @@ class EventFile:
         self._path.unlink(missing_ok=True)
 
     def _wait_for(self, size: int) -> None:
-        """Read until the file has a given size: a file system may show the journal's change first."""
+        """Read until the file has a given size; a file system may show the journal's new line first."""
         deadline = time.monotonic() + SECONDS_FOR_A_FILE
         while self._num_taken + len(self._rest) < size:
             if time.monotonic() > deadline:

@@ -26,7 +26,7 @@ class Post(Protocol):
     """The connection to the driver, as the worker sees it."""
 
     def receive(self) -> Wave | None:
-        """Wait for a wave; None if the worker is dismissed."""
+        """Wait for a wave and return it; None if the worker is dismissed."""
 
     def send(self, message: WorkerMessage) -> None:
         """Send a message to the driver."""
@@ -62,7 +62,7 @@ def train_waves(own: WorkerMaterial, post: Post) -> int:
 def train_wave(
     own: WorkerMaterial, wave: Wave, send: Callable[[WorkerMessage], None], is_recalled: Callable[[], bool]
 ) -> None:
-    """Train a wave until a break, the end of an experiment or a recall, and send its state.
+    """Train a wave until an experiment ends or reaches a break, or the wave is recalled; then send its state.
 
     Args:
         own: base and rows of this worker.

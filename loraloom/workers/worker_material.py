@@ -48,7 +48,7 @@ class WorkerMaterial:
     Args:
         material: base and rows; its experiments are only examples, because each wave has its own.
         capacity: number of experiments that fit in memory together.
-        pass_limit: maximum number of tokens of a pass, by this worker's memory; None for no limit.
+        pass_limit: maximum number of tokens per pass that this worker's memory allows; None for no limit.
         limits: limits found when memory ran out in earlier waves, by step, as in `TrainingState`.
     """
 
@@ -80,7 +80,7 @@ def load_material(
         num_beside: number of other workers that share this machine's memory.
 
     Raises:
-        LoRALoomError: versions, rows or base differ, are missing, or need more memory than there is.
+        LoRALoomError: versions, rows or base differ or are missing, or there is too little memory.
     """
     recipe, known = patiently(
         partial(origin.run_recipe, run), errors=(LoRALoomError,), seconds=SECONDS_FOR_DOCUMENTS
@@ -119,7 +119,7 @@ def _require_versions(known: Provenance) -> None:
     ours = origin.run_versions(known)
     problems = [
         Problem(
-            Message("has a different version in the process that writes the run"),
+            Message("the package has a different version in the process that writes the run"),
             where=name,
             found=ours.get(name, "none"),
             allowed=theirs.get(name, "none"),
@@ -141,7 +141,7 @@ def _load_base(recipe: Recipe, known: Provenance, device: str | None) -> Base:
 
 
 def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> tuple[int, int | None]:
-    """Return how many of the largest experiments fit in memory, and the limit of a pass in tokens.
+    """Return how many of the largest experiments fit in memory, and the maximum number of tokens per pass.
 
     Raises:
         TrainingError: not even one fits.

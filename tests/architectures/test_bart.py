@@ -174,11 +174,11 @@ def test_more_tokens_than_positions_and_dropout_of_the_base_are_refused_at_once(
         load_recipe_base(asked)
     text = str(caught.value)
     assert (
-        "data.max_source_length: this BART has 256 positions, and cannot read beyond them (found: 257). "
-        "Allowed: at most 256. Set data.max_source_length: 256." in text
+        "data.max_source_length: this BART has only 256 positions, so it cannot process longer texts "
+        "(found: 257). Allowed: at most 256. Set data.max_source_length: 256." in text
     )
-    assert "data.max_target_length: this BART has 256" in text
-    assert "generation.max_new_tokens: this BART has 256" in text  # as long as a target
+    assert "data.max_target_length: this BART has only 256" in text
+    assert "generation.max_new_tokens: this BART has only 256" in text  # as long as a target
     assert (
         "training.base_dropout: the dropout of BART itself cannot be drawn from an experiment's seed: its"
         in text

@@ -146,7 +146,7 @@ def test_more_tokens_than_positions_are_refused(tiny: Callable[[str], Path]) -> 
             "lora": {"r": 2},
             "training": {},
         }
-        with pytest.raises(RecipeError, match=f"this {title} has 256 positions, and cannot read beyond them"):
+        with pytest.raises(RecipeError, match=f"this {title} has only 256 positions, so it cannot process"):
             load_recipe_base(parse_recipe(json.dumps(recipe), name="recipe"))
 
 
@@ -156,5 +156,5 @@ def test_a_vocabulary_for_each_side_is_refused(tiny: Callable[[str], Path], tmp_
     target = {"separate_vocabs": True, "target_vocab_file": str(folder / "vocab.json")}
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, **target}), encoding="utf-8")
     (folder / "target_vocab.json").write_bytes((folder / "vocab.json").read_bytes())
-    with pytest.raises(ModelError, match=r"a vocabulary for sources and another for answers"):
+    with pytest.raises(ModelError, match=r"separate vocabularies for sources and answers"):
         load_base(str(folder), device="cpu")

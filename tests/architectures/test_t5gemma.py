@@ -230,14 +230,14 @@ def test_what_older_versions_left_in_a_stacks_config_is_let_pass(
     [
         ({"hidden_size": -1}, "`decoder.hidden_size` is not a valid size"),
         ({"num_key_value_heads": 0}, "`decoder.num_key_value_heads` is not a valid size"),
-        ({"max_position_embeddings": 10**12}, "max_position_embeddings` is beyond any real model"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings` is larger than in any real model"),
         (
             {"_attn_implementation": "owner/kernels"},
-            "`_attn_implementation`, with which transformers may load code",
+            "`_attn_implementation`, which lets transformers load code",
         ),
         (
             {"attn_implementation": "owner/kernels"},
-            "`attn_implementation`, with which transformers may load code",
+            "`attn_implementation`, which lets transformers load code",
         ),
         ({"auto_map": {"AutoConfig": "code.C"}}, "names code to run"),
         ({"bos_token_id": None}, "it is not known which token its answers begin with"),

@@ -97,9 +97,9 @@ def test_a_target_that_matches_nothing_attaches_nothing(mt5: Base) -> None:
 SETTINGS = LoraSettings(r=3, target_modules=["q", "wo"])
 DAMAGES: dict[str, tuple[Any, str]] = {
     "missing": (lambda t, n: t.pop(n), "lacks 1 tensors"),
-    "surplus": (lambda t, n: t.update({"encoder.block.9.q.lora_A": t[n]}), "has 1 too many"),
-    "rank": (lambda t, n: t.update({n: torch.zeros(4, t[n].shape[1])}), "different width or rank"),
-    "width": (lambda t, n: t.update({n: torch.zeros(3, 5)}), "different width or rank"),
+    "surplus": (lambda t, n: t.update({"encoder.block.9.q.lora_A": t[n]}), "has 1 that do not belong"),
+    "rank": (lambda t, n: t.update({n: torch.zeros(4, t[n].shape[1])}), "does not have the shape"),
+    "width": (lambda t, n: t.update({n: torch.zeros(3, 5)}), "does not have the shape"),
     "nan": (lambda t, n: t[n].view(-1)[:1].fill_(torch.nan), "NaN or infinite"),
     "infinite": (lambda t, n: t[n].view(-1)[-1:].fill_(torch.inf), "NaN or infinite"),
 }

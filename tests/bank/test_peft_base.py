@@ -67,7 +67,7 @@ def test_an_adapter_of_a_model_with_other_layers_is_refused_with_their_numbers(
         read_adapter(made_for(*layers, **config), mt5)
     said = str(refused.value)
     assert message in said
-    assert "Use it with the base that it was trained on, other-base." in said
+    assert "Use the adapter with the base that it was trained on, other-base." in said
     assert "target_modules" not in said
 
 
@@ -89,7 +89,7 @@ def test_layers_that_an_adapter_leaves_out_on_purpose_are_no_other_model(
         unverified, fewer = read_adapter(adapter, mt5).notes
         assert UNVERIFIED in unverified
         assert f"has tensors for {counts}" in fewer
-        assert "wrong if it was made for a smaller model" in fewer
+        assert "wrong if the adapter was made for a smaller model" in fewer
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_it_computes_what_peft_computes(
 ) -> None:
     wanted = save(tiny, kind, tmp_path)
     adapter = read_adapter(tmp_path, mt5)
-    assert f"of kind {kind}, read as LoRA" in adapter.notes[0]
+    assert f"of kind {kind} is read as LoRA" in adapter.notes[0]
     bank = AdapterBank(mt5)
     bank.attach("a", adapter.settings, seed=0, tensors=adapter.tensors)
     with bank.rows(Rows(("a",), (1,))):
@@ -141,11 +141,11 @@ def test_what_peft_would_run_or_allocate_is_refused(
         read_adapter(tmp_path / "fourierft", mt5)
     save(tiny, "VBLORA", tmp_path / "vblora")
     change_config(tmp_path / "vblora", num_vectors=2**16, vector_length=2**16)
-    with pytest.raises(AdapterError, match="its configuration is invalid: `vector_length`"):
+    with pytest.raises(AdapterError, match="the adapter's configuration is invalid: `vector_length`"):
         read_adapter(tmp_path / "vblora", mt5)
     save(tiny, "LOHA", tmp_path / "loha")
     change_config(tmp_path / "loha", rank_pattern={"v": 10**9})
-    with pytest.raises(AdapterError, match="its configuration is invalid: `rank_pattern`"):
+    with pytest.raises(AdapterError, match="the adapter's configuration is invalid: `rank_pattern`"):
         read_adapter(tmp_path / "loha", mt5)
 
 
@@ -155,7 +155,7 @@ def test_values_whose_product_is_too_large_are_refused(
     save(tiny, "LOHA", tmp_path)
     held = load_file(tmp_path / WEIGHTS)
     save_file({name: tensor * 1e15 for name, tensor in held.items()}, tmp_path / WEIGHTS)
-    with pytest.raises(AdapterError, match="PEFT cannot load it on this base"):
+    with pytest.raises(AdapterError, match="PEFT cannot load the adapter on this base"):
         read_adapter(tmp_path, mt5)
 
 

@@ -231,7 +231,7 @@ def test_we_read_what_peft_writes(base: Base, kind: str, tiny: Callable[[str], P
 
 def test_what_cannot_be_trained_is_refused(loaded: Callable[[str], Base]) -> None:
     bank = AdapterBank(loaded("t5gemma"))
-    with pytest.raises(AdapterError, match="look tokens up in different tables"):
+    with pytest.raises(AdapterError, match="look up tokens in different tables"):
         bank.attach("a", LoraSettings(trainable_token_indices=[3]), seed=1)
     assert not bank.slots
     bank = AdapterBank(loaded("t5"))

@@ -38,10 +38,10 @@ def test_layers_of_encoder_and_decoder_except_modules_named_by_their_path(mt5: B
 @pytest.mark.parametrize(
     ("lora", "message"),
     [
-        ({"layers_to_transform": [1, 7]}, r"no targeted linear is in layer 7. Allowed: 0, 1"),
+        ({"layers_to_transform": [1, 7]}, r"layer 7 contains none of the targeted linears. Allowed: 0, 1"),
         (
             {"layers_to_transform": [0], "layers_pattern": ["layers"]},
-            r"no targeted linear is in layer 0. Allowed: remove it",
+            r"layer 0 contains none of the targeted linears. Allowed: none, because",
         ),
         (
             {
@@ -49,7 +49,7 @@ def test_layers_of_encoder_and_decoder_except_modules_named_by_their_path(mt5: B
                 "layers_pattern": "layer",
                 "target_modules": ["wo", "encoder:q"],
             },
-            r"`encoder:q` matches no linear of these layers",
+            r"`encoder:q` matches no linear in these layers",
         ),
         ({"rank_pattern": {"wi": 2}}, r"lora.rank_pattern: `wi` is not the first match for any of the 36"),
         (

@@ -99,8 +99,9 @@ def test_what_a_tokenizer_remembers_of_earlier_calls_is_undone_and_told() -> Non
     tokenizer.padding_side = tokenizer.truncation_side = "left"
     tokenizer(["a", "abc" * 9], padding="max_length", truncation=True, max_length=5)
     notes = forget_state(tokenizer)
-    assert (
-        notes[0] == "tokenizer.json stores truncation and padding from an earlier call, which is not applied"
+    assert notes[0] == (
+        "tokenizer.json stores settings for truncation and padding from an earlier call, "
+        "which are not applied"
     )
     assert [note.split(" is ")[0] for note in notes[1:]] == [
         "the tokenizer's padding_side",

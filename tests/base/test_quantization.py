@@ -122,7 +122,7 @@ def test_weights_that_are_stored_as_another_matrix_are_refused(
     scheme = SCHEMES[quantization]
     broken = {**vars(scheme), "dense": lambda stored, dtype: scheme.dense(stored, dtype) * 1.5}
     monkeypatch.setitem(SCHEMES, quantization, type(scheme)(**broken))
-    with pytest.raises(ModelError, match="what bitsandbytes stores is a different matrix"):
+    with pytest.raises(ModelError, match="the weights that bitsandbytes stores differ too much from them"):
         quantized(folder, quantization)
 
 

@@ -46,7 +46,7 @@ def test_another_encoder_decoder_is_not_supported_yet(
     ("model_type", "architecture", "said"),
     [
         ("longt5", "LongT5ForConditionalGeneration", "LongT5 is an encoder-decoder that LoRALoom does not"),
-        ("longt5", "LongT5ForConditionalGeneration", "yet: it attends in blocks of a row"),
+        ("longt5", "LongT5ForConditionalGeneration", "yet: it attends within blocks of a row"),
         ("longt5", "LongT5ForConditionalGeneration", "Choose a T5 model, for example google/flan-t5-base"),
         ("switch_transformers", "SwitchTransformersForConditionalGeneration", "each token to an expert"),
         ("nllb-moe", "NllbMoeForConditionalGeneration", "Choose a model without experts"),

@@ -92,7 +92,7 @@ def test_the_checks_of_bytes_say_what_holds(byt5: Path) -> None:
     source, response = check_lengths(view)
     assert "the longest 13" in source.message  # 3 characters of 3 bytes, a line break, two spaces, EOS
     for finding in (source, response):
-        assert "a token is a byte, of which a Chinese character takes three" in finding.message
+        assert "each token is one byte, and a Chinese character takes three" in finding.message
     assert {finding.level for finding in check_unknown_tokens(view)} == {"ok"}
     assert [finding.level for finding in check_round_trip(view)] == ["ok"]  # line breaks stay
 

@@ -41,7 +41,7 @@ def test_the_head_is_told_from_the_weights(loaded: Callable[[str], Base]) -> Non
         "tied: the embedding is also the output head; hidden states are scaled by 0.177"
     )
     assert own.message.startswith("not tied")
-    assert "scale its logits wrongly" in own.message
+    assert "scale the logits wrongly" in own.message
 
 
 def test_what_stays_in_float32_is_said_for_a_bfloat16_base(mt5: Base) -> None:
@@ -79,13 +79,13 @@ def test_a_token_without_an_embedding_is_found_before_it_crashes_a_pass(mt5: Bas
     every = run_gate(sabotaged, [experiment("a")], {}, rows, packing=True, checks=(*MODEL, *GATE))
     (finding,) = [each for each in every if each.level == "error"]
     assert finding.check == "tokenizer"
-    assert "2 of its 4 tokens are beyond the 424 embeddings" in finding.message
+    assert "2 of the tokenizer's 4 tokens are beyond the 424 embeddings" in finding.message
 
 
 def test_spare_embeddings_are_counted(mt5: Base) -> None:
     (finding,) = found(with_tokenizer(mt5, get_vocab=lambda: {str(n): n for n in range(400)}), "tokenizer")
     assert finding.level == "ok"
-    assert "24 are not used by any token" in finding.message
+    assert "24 embeddings belong to no token" in finding.message
 
 
 def test_padding_that_is_the_end_is_a_hazard(mt5: Base) -> None:

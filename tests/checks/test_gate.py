@@ -165,7 +165,7 @@ def test_rows_that_the_base_knows_pass_although_rounding_is_much_of_their_loss(p
     assert finding.level == "ok"
     loss, _, said = finding.message.partition(" ")
     assert float(loss) < 0.05
-    assert said.startswith("by the model's own forward")
+    assert said.startswith("in the model's own forward pass")
 
 
 def test_a_base_whose_loss_is_not_finite_is_found(mt5: Base) -> None:

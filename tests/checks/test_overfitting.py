@@ -32,13 +32,13 @@ def attempt(own: float, usual: float, wide: float, rate: float = 1e-5) -> Attemp
     ("tried", "level", "said", "fix"),
     [
         (attempt(own=0.5, usual=0.4, wide=0.3), "ok", "loss 8.00 → 0.50", ""),
-        (attempt(own=6.0, usual=0.4, wide=0.3), "note", "it learns slowly: at 0.001", "This is fine"),
+        (attempt(own=6.0, usual=0.4, wide=0.3), "note", "learns slowly: at 0.001", "This is fine"),
         (attempt(own=7.9, usual=0.4, wide=0.3), "warning", "probably too low: at 0.001", "Raise"),
         (attempt(own=9.0, usual=0.4, wide=0.3, rate=0.5), "warning", "probably too high", "Lower"),
         (attempt(own=math.inf, usual=0.4, wide=0.3, rate=5), "warning", "loss 8.00 → inf", "Lower"),
         (attempt(own=7.9, usual=7.0, wide=0.3), "warning", "targets are the likely cause", "Add modules"),
         (attempt(own=7.9, usual=7.0, wide=6.0), "warning", "data or the base is the likely cause", "Check"),
-        (attempt(own=7.9, usual=3.0, wide=2.0), "note", "the best trial reaches 2.00", "Check"),
+        (attempt(own=7.9, usual=3.0, wide=2.0), "note", "the lowest loss of all trials is 2.00", "Check"),
     ],
 )
 def test_what_learns_beside_it_tells_the_cause(tried: Attempt, level: str, said: str, fix: str) -> None:

@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused_before_the_base_is_loaded(
         compare(tmp_path / "none")
     with pytest.raises(AdapterError, match=r"two adapters would have the same name.*NAME=FOLDER"):
         compare(adapters / "first", f"first={adapters / 'second'}")
-    with pytest.raises(AdapterError, match="cannot name an adapter"):
+    with pytest.raises(AdapterError, match="cannot be used for an adapter"):
         compare(f"base={adapters / 'first'}")
     with pytest.raises(RecipeError, match="nothing is trained, so lora cannot be set"):
         compare(adapters / "first", sets=["lora.r=4"])
@@ -176,7 +176,7 @@ def test_the_command_line_takes_them_in_place_of_a_run(
     assert ended.code == 0, ended.stderr
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     for argv, said in (
-        (("compare", *given, "--split", "eval"), "--split can be used with a run only"),
+        (("compare", *given, "--split", "eval"), "--split can only be used with a run"),
         (("compare", "run", *given), "--adapter cannot be combined with RUN"),
         (("predict", "--adapter", adapters / "first", "rows.jsonl"), "--adapter requires --base"),
         (("compare",), "give a run, or --base FOLDER and --adapter FOLDER"),

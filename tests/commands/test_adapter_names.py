@@ -64,7 +64,9 @@ def test_an_experiment_stands_for_all_its_seeds_where_several_may_answer(seeded:
     assert adapters_of(seeded, recipe, ["wide@43", "wide", "wide"])[0] == ["wide@43", "wide@42"]
     chosen, notes = adapters_of(seeded, recipe, ["narrow"])
     assert chosen == ["narrow@42"]
-    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow stands for the others"]
+    assert notes == [
+        "narrow@43 failed after step 3: its loss is not finite; narrow stands for its other adapters"
+    ]
     assert rendered(notes[0], catalogue_of("zh")).endswith("；narrow 表示其余的")
     chosen, notes = adapters_of(seeded, recipe, None)
     assert chosen == ["wide@42", "wide@43", "narrow@42"]

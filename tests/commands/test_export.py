@@ -159,7 +159,7 @@ def test_a_base_that_memory_does_not_hold_is_said_before_it_is_loaded(
             monkeypatch.setattr(merge_way, "free_bytes", lambda device, free=free: free)
             export(trained("mt5"), tmp_path / f"{format}-{free}", format=format, report=events.append)
             notes = [event.message for event in events if isinstance(event, Note)]
-            found[format, free] = [note for note in notes if "so the system may end the process" in note]
+            found[format, free] = [note for note in notes if "so the system may kill the process" in note]
     assert {key: len(notes) for key, notes in found.items()} == {
         ("transformers", 2**40): 0,
         ("transformers", 1000): 1,
@@ -274,7 +274,7 @@ def test_a_tie_is_no_difference() -> None:
     assert found == ProofMeasurement(1, 0, pytest.approx(1e-4), 0.0, -1.5, -1.5)
     check_exact(found, near)
     far = replace(near, nearest=[[{7: -0.5, 8: -0.9}, {1: -0.1}]])
-    with pytest.raises(ModelError, match="its outputs differ from those of base"):
+    with pytest.raises(ModelError, match="gives different outputs from base"):
         check_exact(measure(RuntimeOutputs([[8]], "own", "", [[-1.0, -2.0]]), far, rows), far)
 
 

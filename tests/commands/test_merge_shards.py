@@ -171,9 +171,9 @@ def test_the_way_is_chosen_by_the_memory_that_is_available(
         forced = merge(trained("mt5"), tmp_path / f"forced-{free}", shard_by_shard=False)
         assert forced["shard_by_shard"] is False
     assert [each["shard_by_shard"] for each in found.values()] == [False, True]
-    said = [note for note in found[needed - 1]["notes"] if "so it is merged shard by shard" in note]
+    said = [note for note in found[needed - 1]["notes"] if "so the base is merged shard by shard" in note]
     assert len(said) == 1
-    assert "--whole-base merges in memory" in said[0]
+    assert "`--whole-base` merges in memory" in said[0]
     assert files_of(tmp_path / str(needed)) == files_of(tmp_path / str(needed - 1))
 
 
@@ -266,7 +266,7 @@ def test_a_folder_that_reads_otherwise_is_not_kept(
 
     monkeypatch.setattr(shards_folder, "copy_tokenizer", copy_and_damage)
     message = (
-        "gives different tokens" if damage == "tokenizer" else r"weights of the folder differ from those"
+        "gives different tokens" if damage == "tokenizer" else r"weights are missing, unexpected or changed"
     )
     with pytest.raises(ModelError, match=message):
         merge(trained("mt5"), tmp_path / "merged", shard_by_shard=True)

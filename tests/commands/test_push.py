@@ -194,7 +194,7 @@ def test_a_relative_folder_of_a_base_is_no_name_on_the_hub(
 @pytest.mark.parametrize(
     ("part", "status", "said"),
     [
-        ("repos/create", 403, "the token does not allow writing here"),
+        ("repos/create", 403, "the token does not allow writing to this repository"),
         ("commit", 412, "the repository was changed by others at the same time"),
         ("commit", 413, "the hub refused the files"),
     ],

@@ -62,7 +62,7 @@ def test_adapters_are_those_of_rows_in_memory_and_a_resume_reads_the_rows_again(
     with pytest.raises(Interrupted):
         train(recipe_of("disk"), out=tmp_path / "disk", report=report, stop=stop)
     run = Run(tmp_path / "disk")
-    assert "rows are kept in files, because data.keep_rows is disk" in notes
+    assert "rows are kept in files, because `data.keep_rows` is `disk`" in notes
     choices = json.loads(run.provenance_file.read_text(encoding="utf-8"))["choices"]
     assert choices["rows"]["value"] == {"id": "in files of the run"}
     split = json.loads(run.split_file.read_text(encoding="utf-8"))

@@ -56,7 +56,7 @@ def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):
     ("value", "fix"),
     [
         (["a", "b"], "Write one row for each element, or choose one in `data.columns`: `response[0]`."),
-        ({"text": "a"}, "Give the path of the value inside it in `data.columns`: `response.KEY`."),
+        ({"text": "a"}, "In `data.columns`, give the path to a value inside this object: `response.KEY`."),
         (["a", {"b": 1}], "Write one row for each"),
     ],
 )

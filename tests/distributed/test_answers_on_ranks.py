@@ -207,7 +207,7 @@ def test_a_rank_with_another_base_or_version_is_refused(divided: Path) -> None:
 
 def test_ranks_that_choose_different_tokens_are_named() -> None:
     """Otherwise one of them would end a row before the others, and wait for other weights than they."""
-    with pytest.raises(RunError, match="the answers of rank 1 are not those of rank 0"):
+    with pytest.raises(RunError, match="the answers of rank 1 differ from those of rank 0"):
         Agreement(ToldRanks({}), StopRequest()).compare_newest([[7]])
 
 

@@ -42,4 +42,4 @@ def test_options_of_a_recipe_are_refused(option: tuple[str, ...], project: Proje
     (project.folder / "train.py").write_text(SCRIPT, encoding="utf-8")
     ended = project.call("check", "train.py", *option)
     assert ended.code == 2
-    assert "can be used with a recipe only" in ended.stderr
+    assert "can only be used with a recipe" in ended.stderr

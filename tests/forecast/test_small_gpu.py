@@ -77,7 +77,7 @@ def test_the_choice_is_float32_and_says_why() -> None:
     assert (placed.value, placed.reason) == ("cuda", "a GPU is available: Tesla T4")
     dtype = choose_dtype("auto", GPU, 1_230_000_000)
     assert dtype.value == "float32"
-    assert dtype.reason == "this GPU has no bfloat16, and float16 overflows in T5-family models"
+    assert dtype.reason == "this GPU has no bfloat16 arithmetic, and float16 overflows in T5-family models"
 
 
 @pytest.fixture(scope="module")

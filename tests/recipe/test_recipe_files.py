@@ -51,7 +51,7 @@ def test_a_prefix_that_looks_like_a_list_stays_text() -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ("{train: []}", "`data.train` is an empty list, without file names"),
+        ("{train: []}", "`data.train` is an empty list; it must contain at least one file name"),
         ("{train: [a, '']}", "`data.train` contains no file name"),
         ("{train: ' '}", "`data.train` contains no file name"),
         ("{train: [2024]}", "must be a file name or a list of file names"),

@@ -225,7 +225,7 @@ def test_a_problem_of_the_common_settings_is_not_repeated_for_each_experiment() 
 def test_what_is_missing_comes_with_an_example() -> None:
     assert complaint("seed: 1").splitlines()[:2] == [
         "recipe.yaml: `model_name_or_path` is missing. "
-        "Add `model_name_or_path: starter`, a folder, or a hub name.",
+        "Add `model_name_or_path: starter`, or use a folder or a hub name instead of `starter`.",
         "recipe.yaml: `data` is missing. Add `data: {train: data.json}`.",
     ]
     assert "recipe.yaml:1: `data.train` is missing. Add `train: data.json`" in complaint(

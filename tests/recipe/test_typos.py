@@ -148,7 +148,7 @@ def test_names_of_files_are_compared_with_their_folder() -> None:
             "model:",
             "must be text (found: nothing). Write one text, as in `model_name_or_path: starter`.",
         ),
-        ("data: {train: {a: b}}", "Write it as in `data.train: data.json`"),
+        ("data: {train: {a: b}}", "as in `data.train: data.json`"),
         ("data: {train: a.json, source_prefix: [a]}", 'as in `data.source_prefix: "summarize: "`.'),
         ("data: {train: a.json, encoding: [a]}", "as in `data.encoding: "),
         ("lora: 5", "Write its settings below it, as in `lora: {r: 16}`."),

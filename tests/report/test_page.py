@@ -123,14 +123,14 @@ def test_that_an_adapter_did_nothing_is_said_first(tmp_path: Path) -> None:
 
 def test_which_rows_the_figures_are_on_is_said(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", compare=("prompts", "eval", "test")).folder
-    assert "on 3 test rows, which selected nothing" in page_of(folder).words
+    assert "on 3 test rows, which were not used to select checkpoints" in page_of(folder).words
     assert "on 3 eval rows, which also selected the checkpoints" in page_of(folder, "eval").words
     assert "on 3 rows given as prompts" in page_of(folder, "prompts").words
 
 
 def test_one_row_is_not_taken_for_evidence(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "run", usual_rows(NAMES)[:1]).folder)
-    assert "This is a single row" in page.words
+    assert "based on a single row" in page.words
 
 
 def test_a_figure_that_is_neither_good_nor_bad_gets_no_verdict(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_seeds_of_an_experiment_are_weighed_together(tmp_path: Path) -> None
     assert len(page.classes("verdict")) == 2
     assert "3 seeds" in page.words
     assert "32.4 ± 1.0" in page.words  # chrF of 31.4, 32.4 and 33.4
-    assert "variation of rows and seeds" in page.words
+    assert "variation between rows and between seeds" in page.words
     assert len(page.classes("seeds")) >= 3  # one fold a row: the first seed is in sight
     assert len({given["class"] for given in page.classes("line")}) == 4  # two colours, faint and not
 

@@ -70,7 +70,8 @@ def test_lists_folders_and_patterns_are_written_in_full(tmp_path: Path) -> None:
     assert placed.data.test == ["gone/*.json"]
     assert (
         not_found(recipe.in_folder(tmp_path))
-        == f"These are no longer in {tmp_path}, and are named as in the run: gone/*.json."
+        == f"These data files are no longer in {tmp_path}, so the recipe names them as the run did: "
+        "gone/*.json."
     )
 
 

@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_loses_no_trial_and_none_is_counted_twice(
     assert joiner.wait().code == -signal.SIGKILL
     found = holder.wait()
     assert found.code == 0, found.stderr
-    assert "no longer takes part: its process has ended" in found.stderr
+    assert "no longer takes part: the worker's process has ended" in found.stderr
     assert_same(tmp_path / "run", searched(), set())
     ends = [event["experiment"] for event in raw_events(tmp_path / "run") if event["event"] == "end"]
     assert sorted(ends) == sorted(fruits(tmp_path / "run").trials)

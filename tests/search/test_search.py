@@ -183,7 +183,7 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
     found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=4)
     (failed,) = found.ledger.failed
     assert failed.reason.startswith(
-        "its settings are invalid in combination: Input should be a valid integer"
+        "the trial's settings are invalid in combination: Input should be a valid integer"
     )
     assert len(found.ledger.ranking) == 3
     assert failed.name not in read_recipe(tmp_path / "run" / "recipe.yaml").experiments

@@ -94,7 +94,7 @@ def pickled(write_pickle: Callable[[Path, Path], Any]) -> Spoil:
 MAP = {"AutoConfig": "configuration_evil.Evil", "AutoModelForSeq2SeqLM": "modeling_evil.Evil"}
 KERNELS = "kernels-community/flash-attn2"
 NEVER_RUNS = "LoRALoom never runs a model's own code"
-ELSEWHERE = "with which transformers may load code from elsewhere"
+ELSEWHERE = "which lets transformers load code from elsewhere"
 OUTSIDE = "names files outside the model's folder"
 UNREADABLE = "config.json cannot be read"
 PICKLES_ONLY = "only .bin weights, which are pickles"
@@ -179,8 +179,8 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a config of bytes": (write("config.json", b"\xff\xfe\x00"), UNREADABLE),
     "a config with endless digits": (write("config.json", '{"d_model": ' + "9" * 9_000 + "}"), UNREADABLE),
     "a config larger than any": (write("config.json", b" " * (65 * 2**20)), "is too large"),
-    "a million million labels": (set_config(num_labels=10**12), "beyond any real model"),
-    "a number without end": (set_config(layer_norm_epsilon=float("inf")), "beyond any real model"),
+    "a million million labels": (set_config(num_labels=10**12), "larger than in any real model"),
+    "a number without end": (set_config(layer_norm_epsilon=float("inf")), "larger than in any real model"),
     "a million layers": (set_config(num_layers=1_000_000), "a far larger model than its files contain"),
     "a width of text": (set_config(d_model="wide"), "`d_model` is not a valid size"),
     "a depth below 0": (set_config(num_layers=-3), "`num_layers` is not a valid size"),

@@ -247,7 +247,7 @@ def test_a_checkpoint_with_a_pickle_beside_it_is_not_used(
     (run / "result.json").unlink()
     ended = watched.call("train", "--resume", run)
     assert ended.code == 0, ended.stderr
-    assert "optimizer.pt is surplus" in ended.stderr
+    assert "optimizer.pt is not in the manifest" in ended.stderr
     watched.assert_nothing_happened()
 
 

@@ -38,7 +38,7 @@ def state_at(tick: int) -> TrainingState:
             "ended": Progress(
                 "stopped",
                 3,
-                reason="no better eval_loss in 2 evaluations",
+                reason="eval_loss has not improved in 2 evaluations",
                 best_step=1,
                 retain_pairs={"deu_Latn-eng_Latn": RetainLoss(2.5, 0.5)},
             ),
@@ -120,8 +120,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a missing folder": (lambda f: shutil.rmtree(f / "slots"), "is missing"),
     "a missing state": (lambda f: (f / "state.json").unlink(), "state.json is missing"),
     "a missing manifest": (lambda f: (f / "MANIFEST.json").unlink(), "its manifest cannot be read"),
-    "a surplus file": (lambda f: (f / "slots" / "x.bin").write_bytes(b"x"), "x.bin is surplus"),
-    "a surplus link": (lambda f: (f / "link").symlink_to("/etc/hostname"), "link is surplus"),
+    "a surplus file": (lambda f: (f / "slots" / "x.bin").write_bytes(b"x"), "x.bin is not in the manifest"),
+    "a surplus link": (lambda f: (f / "link").symlink_to("/etc/hostname"), "link is not in the manifest"),
     "a flipped bit in the weights": (lambda f: flip_bit(f / BEST), f"{BEST} was changed"),
     "a flipped bit in a header": (lambda f: flip_bit(f / BEST, 12), f"{BEST} was changed"),
     "a flipped bit in the optimizer": (

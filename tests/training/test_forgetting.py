@@ -60,7 +60,7 @@ def test_forgetting_more_than_allowed_fails_the_experiment(
         return {slot: loss + 5 * (slot is not None and None in slots) for slot, loss in losses.items()}
 
     monkeypatch.setattr(held_out, "eval_losses", as_if_it_forgot)
-    with pytest.raises(TrainingError, match=r"it forgets: the loss on data\.retain rose by"):
+    with pytest.raises(TrainingError, match=r"the adapter forgets: the loss on data\.retain rose by"):
         train(recipe(max_forgetting=0.5).in_folder(tmp_path), out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapters" / "main").exists()
 
@@ -76,7 +76,7 @@ def test_a_loss_on_the_retained_rows_that_is_not_finite_fails_the_experiment(
 
     monkeypatch.setattr(held_out, "eval_losses", spoilt)
     with pytest.raises(
-        TrainingError, match=r"the loss on data\.retain is nan; what it had learnt by step \d+ is in"
+        TrainingError, match=r"the loss on data\.retain is nan; its best adapter, from step \d+, is in"
     ):
         train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     assert (tmp_path / "run" / "failed" / "main" / "adapter_model.safetensors").is_file()

@@ -172,7 +172,7 @@ def test_early_stopping(
     assert (progress.best_step, progress.best_metric) == (best_step, values[best_step - 1])
     assert trained.state.progress["b"].step == 8  # its neighbour goes on
     if stops_at:
-        assert f"no better eval_loss in {patience} evaluations" in progress.reason
+        assert f"eval_loss has not improved in {patience} evaluations" in progress.reason
 
 
 def test_the_best_adapter_outlives_the_rotation_of_checkpoints(

@@ -137,7 +137,7 @@ def assert_kept(folder: Path, trained: TrainedRun, healthy: TrainedRun) -> None:
     """Its best finite state is the healthy run's to the bit, is in its own folder, and the reason says so."""
     assert trained.state.progress["b"].best_step == healthy.state.progress["b"].best_step
     assert trained.state.progress["b"].reason.endswith(
-        f"; what it had learnt by step {trained.state.progress['b'].best_step} is in failed/b"
+        f"; its best adapter, from step {trained.state.progress['b'].best_step}, is in failed/b"
     )
     kept = read_adapter(Run(folder).failed / "b")
     assert kept.origin["status"] == "failed"

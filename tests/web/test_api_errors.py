@@ -74,7 +74,7 @@ def test_more_prompts_than_the_queue_has_places_are_never_told_to_try_again(
     assert (answer.status, "retry-after" in answer.headers) == (422, False)
     assert (
         error(answer)["message"]
-        == "a request can have at most 4 prompts or models here, as many as the queue has places"
+        == "a request can have at most 4 prompts or models, because the queue has 4 places"
     )
 
 

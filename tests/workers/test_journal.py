@@ -205,7 +205,7 @@ def test_a_newcomer_whose_journal_is_damaged_is_named_and_not_used(run: Run) -> 
         file.write(b"{}\n")
     assert source.newcomers() == []
     (remark,) = source.remarks()
-    assert "worker cannot take part: its journal cannot be read" in remark
+    assert "worker cannot take part: the worker's journal cannot be read" in remark
     assert not post.folder.exists()
     assert (source.newcomers(), source.remarks()) == ([], [])
     source.close()

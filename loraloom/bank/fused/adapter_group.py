@@ -15,11 +15,11 @@ from loraloom.bank.updates.update import Update
 
 
 class GroupPart(NamedTuple):
-    """The part of a group in one linear; views of the group's tensors.
+    """The part of a group in one linear, as views of the group's tensors.
 
     Args:
         A: [adapters, r, in], in the base's dtype, times the square root of the scaling.
-        B: [adapters, out, r], in the same way.
+        B: [adapters, out, r], in the same dtype and with the same factor.
         into_A, into_B: gradients of A and B, of the same shapes, float32.
     """
 
@@ -33,7 +33,7 @@ class AdapterGroup:
     """Adapters of equal rank and targets: their weights in the base's dtype, and the gradients of a pass.
 
     The weights are copied at the beginning of each pass; the gradients are added to those of the adapters'
-    parameters at its end. With s the scaling of an update s · B A d(x), including that of dropout, the
+    parameters at its end. With s the scaling of an update s · B A d(x), times 1 / (1 - p) for dropout d, the
     copies are √s · A and √s · B, and a gradient is √s times that of its copy; so no product applies s. An
     adapter whose parameters are contiguous in memory (as `training/optimizer.py` arranges them) is copied
     with one call.
@@ -58,7 +58,7 @@ class AdapterGroup:
             [flat[:, place].unflatten(1, p.shape) for place, p in zip(places, first, strict=True)]
             for flat in (self._weights, self._gradients)
         )
-        self._rows = list(zip(*weights, strict=True))  # those of each adapter
+        self._rows = list(zip(*weights, strict=True))  # for each adapter, its views
         self._gradient_rows = list(zip(*gradients, strict=True))
         self.parts = {
             name: GroupPart(weights[2 * i], weights[2 * i + 1], gradients[2 * i], gradients[2 * i + 1])
@@ -79,7 +79,7 @@ class AdapterGroup:
 
     @torch.no_grad()
     def add_gradients(self) -> None:
-        """Add the gradients of the pass to those of the adapters' parameters."""
+        """Add the gradients of the pass to the gradients of the adapters' parameters."""
         for number, (parameters, root) in enumerate(zip(self._parameters, self._roots, strict=True)):
             if any(p.grad is None for p in parameters):
                 for parameter in parameters:
@@ -92,7 +92,7 @@ class AdapterGroup:
 
 
 def run_of(tensors: Sequence[Tensor]) -> Tensor | None:
-    """Return tensors that are contiguous in one storage as one flat tensor; None if they are not."""
+    """Return one flat view of tensors that follow one another in one storage; None if they do not."""
     storage, dtype = tensors[0].untyped_storage(), tensors[0].dtype
     start = end = tensors[0].storage_offset()
     for tensor in tensors:

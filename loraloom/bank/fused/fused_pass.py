@@ -49,7 +49,7 @@ class _Call(NamedTuple):
 
 
 class _FusedLinears(torch.autograd.Function):
-    """W x + b and what adapters add, for linears of one input; see `products.py` for the formulas.
+    """W x + b and what adapters add, for linears that share one input; `products.py` has the formulas.
 
     What adapters add is computed first, and the base's product is added to it in the same kernel. Adding it
     afterwards would read and write every output once more.
@@ -141,15 +141,15 @@ class FusedPass:
     def linears(
         self, modules: Sequence[Any], x: Tensor, residual: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Compute linears of one input, including those that no adapter targets.
+        """Compute linears that share one input, including those that no adapter targets.
 
         Args:
-            modules: the modules as found in the model.
+            modules: the linears, as the model has them.
             x: [rows, len, in].
             residual: [rows, len, out], added to the output; requires a single module.
 
         Returns:
-            [rows, len, out] of each.
+            The output of each linear, [rows, len, out].
         """
         calls = [self._call(module) for module in modules]
         return _FusedLinears.apply(x.contiguous(), self._anchor, residual, calls)  # type: ignore[no-any-return, no-untyped-call]
@@ -186,7 +186,7 @@ class FusedPass:
 
 
 class _GroupInRows:
-    """A group of adapters and its rows of a pass."""
+    """A group of adapters, and its rows in a pass."""
 
     def __init__(self, start: int, stop: int, group: AdapterGroup, seeds: Tensor) -> None:
         self.start, self.stop, self.group, self.seeds = start, stop, group, seeds
@@ -203,7 +203,7 @@ class _GroupInRows:
 
 
 def _joined(bank: AdapterBank, rows: Rows) -> list[tuple[int, list[str], int]]:
-    """Join spans whose adapters fit in one group: return first span, slots and number of rows of each."""
+    """Join neighbouring spans into groups; return the first span, slots and number of rows of each group."""
     joined: list[tuple[int, list[str], int]] = []
     for number, (slot, num_rows) in enumerate(zip(rows.slots, rows.num_rows, strict=True)):
         if slot is None:
@@ -224,7 +224,7 @@ def ordinals_of(batch: Batch, side: Side, width: int, first: Sequence[int] | Non
         batch: the batch, on the CPU.
         side: source or target tokens.
         width: width of the rows.
-        first: for each span, number of tokens of its micro-batch in earlier slices.
+        first: for each span, the number of tokens that its micro-batch has in earlier slices.
 
     Returns:
         int32 [rows, width]; 0 at padding.

@@ -47,7 +47,7 @@ def _words(seed: int) -> tuple[int, int]:
 
 
 def threshold(p: float) -> int:
-    """Return the least value of 16 random bits that keeps an element; p is rounded to 1/65,536."""
+    """Return the smallest 16-bit random number that keeps an element; p is rounded to 1/65,536."""
     return min(round(p * ONE), ONE - 1)
 
 

@@ -189,7 +189,7 @@ def _spread(
 
 
 def down(x: Tensor, factor: Tensor, dropout: HashedDropout) -> Tensor:
-    """Compute `products.down`."""
+    """Compute dropout(x) Fᵀ, as `products.down` documents it."""
     num, num_tokens, num_features = x.shape
     rank = factor.shape[1]
     low = torch.empty(num, num_tokens, rank, dtype=x.dtype, device=x.device)
@@ -215,7 +215,7 @@ def down(x: Tensor, factor: Tensor, dropout: HashedDropout) -> Tensor:
 
 
 def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout) -> None:
-    """Compute `products.gather`."""
+    """Write lowᵀ dropout(x) to `into`, as `products.gather` documents it."""
     num, num_tokens, num_features = x.shape
     rank = low.shape[-1]
     block_t, block_k = (32, 64) if num * num_tokens > LARGE else (64, 32)
@@ -252,7 +252,7 @@ def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout) -> None
 def spread(
     low: Tensor, factor: Tensor, into: Tensor, dropout: HashedDropout | None, before: Tensor | None
 ) -> None:
-    """Compute `products.spread`."""
+    """Write before + dropout(low F) to `into`, as `products.spread` documents it."""
     num, num_tokens, num_features = into.shape
     rank = low.shape[-1]
     block_t, block_k = (64, 128) if num * num_tokens > LARGE else (32, 64)

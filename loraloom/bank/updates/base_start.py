@@ -4,9 +4,9 @@ PEFT subtracts s B₀ A₀ from W. Here adapters share the base, so each has a f
 
     W' = W + s (B A + B₋ A₋)    with    A₋ = A₀ and B₋ = -B₀
 
-In files, the adapter is plain LoRA of rank 2r, with the twin's rows next to its own, as PEFT converts it
-(`path_initial_model_for_weight_conversion`). Dropout applies to the input of A alone, because that of W is
-not dropped.
+In files, the adapter is plain LoRA of rank 2r, with the twin's A and B next to its own, as PEFT converts it
+(`path_initial_model_for_weight_conversion`). Dropout applies to the input of A alone: the twin stands for a
+part of W, whose input is not dropped.
 
 Source: PiSSA: Meng et al., 2024, https://arxiv.org/abs/2404.02948; OLoRA: Büyükakyüz, 2024,
 https://arxiv.org/abs/2406.01775.
@@ -50,7 +50,7 @@ class TwinPart:
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
-        """A and B, and those of the twin, which are frozen."""
+        """A and B of the adapter, and the frozen A₋ and B₋ of the twin."""
         return {**self.own.parameters, TWIN_A: self.twin.A, TWIN_B: self.twin.B}
 
     @property
@@ -87,7 +87,7 @@ class BaseStart(Lora):
     tensor_names = ("lora_A", "lora_B", TWIN_A, TWIN_B)
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of A [r, in] and B [out, r], each twice."""
+        """Return the shapes of A [r, in] and B [out, r], each for the adapter and for its twin."""
         own = super().shapes(settings, linear)
         return {**own, TWIN_A: own["lora_A"], TWIN_B: own["lora_B"]}
 
@@ -123,7 +123,7 @@ class BaseStart(Lora):
         return TwinPart(LowRank(A, B, scaling, dropout), LowRank(twin_a, twin_b, scaling, dropout=0.0))
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> TwinStack:
-        """Put the adapters of a linear side by side, and their twins."""
+        """Put the adapters of a linear side by side, and likewise their twins."""
         return TwinStack(updates, product_dtype(dtype, next(iter(updates.values())).own.A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
@@ -187,7 +187,7 @@ class TwinStack(LoraStack):
 
 @torch.no_grad()
 def _leading_part(settings: LoraSettings, weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Return A [r, in] and B [out, r]: B A is the leading part of W, for PiSSA divided by s."""
+    """Return A [r, in] and B [out, r] whose product is the leading part of W, divided by s for PiSSA."""
     init, r = str(settings.init_lora_weights), settings.r
     if init == "olora":
         Q, R = torch.linalg.qr(weight)

@@ -57,13 +57,13 @@ class Dora(Lora):
         return DoraStack(updates, product_dtype(dtype, device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return whether PEFT's type is `LORA`, with `use_dora`."""
+        """Return whether `peft_type` is `LORA` and `use_dora` is set."""
         return super().is_kind_of(config) and bool(config.get("use_dora"))
 
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Name the magnitudes without `.weight`, because PEFT keeps the names of its first versions."""
+        """Return what LoRA returns, except that the magnitudes have names without `.weight`, as in PEFT."""
         settings, named = super().in_peft(settings, tensors)
         return settings, {
             name.removesuffix(".weight") if MAGNITUDE in name else name: t for name, t in named.items()

@@ -20,7 +20,7 @@ class DoraPart:
         B: [out, r], float32, trained; zero at the start.
         magnitude: [out], float32, trained: the length of each row of W + ΔW.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: dropout probability in training of the input, including that of the base's product.
+        dropout: dropout probability of the input in training, which also applies to the base's product.
     """
 
     A: nn.Parameter

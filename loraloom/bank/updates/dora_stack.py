@@ -4,12 +4,12 @@ With dropout, PEFT gives the dropped input d to the base's product as well:
 
     y + f z - W d    with    z = W d + s B A d
 
-and y the frozen linear's own output. Without dropout, d is x, W x is y - b, and no product of W is repeated.
+where y is the frozen linear's output. Without dropout, d is x, W x is y - b, and no product of W is repeated.
 For g = ∂loss/∂output, all adapters of a linear are one node of autograd with
 
     ∂m = Σ g z / ‖W + s B A‖    ∂B = s (f g)ᵀ (A d)    ∂A = s (f g B)ᵀ d    ∂y = f g, or g with dropout
 
-The norms are computed when the weights change, once a pass.
+The norms are computed once a pass; a pass that follows another reuses them if the weights are the same.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class _DoraSpan:
 
     @property
     def scaling(self) -> float:
-        """The scaling of B A, and of a dropped input."""
+        """The scaling of B A times the scaling of a dropped input."""
         return self.update.scaling * self.input_scaling
 
     @property
     def input_scaling(self) -> float:
-        """1 / (1 - p) with dropout, so that masks are 0 or 1."""
+        """The scaling of a dropped input: 1 / (1 - p) with dropout, so that masks are 0 or 1; otherwise 1."""
         return 1 if self.kept is None else 1 / (1 - self.update.dropout)
 
     def own(self, x: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class DoraStack:
         self.signature: Hashable = ("dora", *updates)
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Forget the norms of earlier weights; nothing is copied in advance."""
+        """Return nothing to copy, and forget the norms of weights that may have changed."""
         for slot in owners:
             if slot not in self._updates:
                 continue
@@ -173,7 +173,7 @@ def _prepare(update: DoraPart, linear: FrozenLinear, dtype: torch.dtype) -> _Wei
 
 
 class _AddDora(torch.autograd.Function):
-    """The rows of each adapter; see the top of this file."""
+    """The output of a linear in the rows of each adapter; the top of this file has the formulas."""
 
     @staticmethod
     def forward(
@@ -212,7 +212,7 @@ def _backward(
     into_x: Tensor | None,
     into_y: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of A, B and the magnitudes; write those of the span's rows of x and y."""
+    """Return the gradients of A, B and the magnitudes; write those of x and y in the span's rows."""
     weights, place = span.weights, slice(span.start, span.stop)
     own = span.own(upstream).to(low.dtype)
     scaled = own * weights.factors.to(low.dtype)  # ∂z

@@ -61,17 +61,17 @@ class Lora:
         return LoraStack(updates, product_dtype(dtype, next(iter(updates.values())).A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return whether PEFT's type is `LORA`; its variants have keys of their own."""
+        """Return whether `peft_type` is `LORA`; its variants have additional keys and are tried first."""
         return config.get("peft_type") == "LORA"
 
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Return A and B under the names of the weights of linears."""
+        """Return the settings, and A and B with `.weight` after their names, as in PEFT's files."""
         return settings, {f"{name}.weight": tensor for name, tensor in tensors.items()}
 
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:
-        """Return rank, scale and dropout."""
+        """Return `peft_type`, rank, scale and dropout."""
         alpha = settings.lora_alpha
         values: dict[str, object] = {
             "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,

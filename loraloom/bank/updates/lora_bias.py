@@ -1,7 +1,7 @@
 """LoRA whose B has a trained bias: y + s (B A x + b), PEFT's `lora_bias`.
 
-b starts at zero, and neither dropout nor weight decay reaches it. It merges into the bias of a linear; it
-cannot be merged into a linear without a bias, such as those of the T5 family.
+b starts at zero, and neither dropout nor weight decay applies to it. It is merged into the bias of a linear,
+so it cannot be merged into a linear without a bias, such as those of the T5 family.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IN_FILES = "lora_B.bias"
 
 @dataclass(frozen=True)
 class BiasedPart:
-    """The part of one adapter in one linear.
+    """The part of one adapter with a trained bias in one linear.
 
     Args:
         low_rank: s B A.
@@ -85,7 +85,7 @@ class LoraBias(Lora):
         return BiasedPart(LowRank(A, B, settings.scaling, float(settings.lora_dropout)), bias)
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return A and B in LoRA's groups, and b in one with the rate of B and no weight decay."""
+        """Return LoRA's groups of A and B, and a group of b with the rate of B and without weight decay."""
         rate = float(settings.loraplus_lr_ratio or 1)
         return (*low_rank_groups(settings), ParameterGroup((BIAS,), rate_factor=rate, decays=False))
 
@@ -95,13 +95,13 @@ class LoraBias(Lora):
         return BiasedStack(updates, product_dtype(dtype, device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return whether PEFT's type is `LORA`, with `lora_bias`."""
+        """Return whether `peft_type` is `LORA` and `lora_bias` is set."""
         return super().is_kind_of(config) and bool(config.get("lora_bias"))
 
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Return A and B under the names of the weights of linears, and b under that of a bias."""
+        """Return the settings, and the tensors as PEFT names them: `lora_B.weight`, `lora_B.bias`, …."""
         biases = {name for name in tensors if name.endswith(f".{BIAS}")}
         settings, named = super().in_peft(settings, {n: t for n, t in tensors.items() if n not in biases})
         return settings, {**named, **{n.removesuffix(BIAS) + IN_FILES: tensors[n] for n in sorted(biases)}}
@@ -116,7 +116,7 @@ class LoraBias(Lora):
 
 
 class BiasedStack(LoraStack):
-    """The adapters of one linear; `Stack` documents each method."""
+    """The adapters of one linear, each with a trained bias; `Stack` documents each method."""
 
     def __init__(self, updates: Mapping[str, BiasedPart], dtype: torch.dtype) -> None:
         super().__init__({slot: update.low_rank for slot, update in updates.items()}, dtype)
@@ -131,7 +131,7 @@ class BiasedStack(LoraStack):
         groups: Sequence[SpanGroup],
         draw: Draw | None,
     ) -> Tensor:
-        """Compute y + s · B A dropout(x), and add s b, in the rows of each group."""
+        """Compute y + s · (B A dropout(x) + b) in the rows of each group."""
         y = super().add(linear, x, y, groups, draw)
         spans = [(span, self._biased[span.slot]) for own in groups for span in own.spans]
         rows = [(span.start, span.stop, update.low_rank.scaling) for span, update in spans]

@@ -44,7 +44,7 @@ class LoraFa(Lora):
         return (ParameterGroup(("lora_B",)),)
 
     def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None]:
-        """Return the function that projects gradients before a step of the optimizer."""
+        """Return a function that projects the gradients of B before each optimizer step."""
         projections: list[tuple[nn.Parameter, Tensor]] = []
         for part in parts.values():
             A = part.A.detach()

@@ -1,8 +1,8 @@
 """LoRA in a pass: the adapters of a linear side by side, and y + s · B A dropout(x) for all of them.
 
-Tensors for batched products, padded and in their dtype, are allocated when the attached adapters change, and
-filled when a pass opens. So no linear stacks or casts anything, and the tensors have the same addresses in
-every pass. A single adapter in the dtype of the products is used directly, without a copy.
+The padded tensors for batched products, in the dtype of the products, are allocated when the attached
+adapters change, and filled when a pass opens. So no linear stacks or casts anything during a pass, and the
+tensors have the same addresses in every pass. A single adapter in that dtype is used without a copy.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NEAR_RANKS = 2
 
 
 class SpanGroup(NamedTuple):
-    """Spans that follow one another and are computed together, with the same number of rows each.
+    """Consecutive spans with the same number of rows each, which are computed together.
 
     Args:
-        first, last: numbers of their first and last adapters, which follow one another too, in the stack.
+        first, last: places of their first and last adapters, which are consecutive too, in the stack.
         spans: the spans, in order.
     """
 
@@ -43,7 +43,7 @@ class _StackedFactors:
     Args:
         A: [adapters, r, in], where r is the largest rank.
         B: [adapters, out, r].
-        first: number of its first adapter in the stack.
+        first: place of the first of these adapters in the stack.
     """
 
     A: Tensor
@@ -65,14 +65,17 @@ class LoraStack:
         self._dtype = dtype
         self._copied: dict[str, Copies] = {}
         self._versions: dict[str, list[int]] = {}
-        self._factors: list[_StackedFactors | None] = []  # those that each adapter is in
+        self._factors: list[_StackedFactors | None] = []  # for each adapter, those that contain it
         for first, last in _near_ranks([update.r for update in self._updates]):
             self._factors += [self._stack(first, last)] * (last + 1 - first)
         self._scalings: dict[tuple[int, int, bool], float | Tensor] = {}
         self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return the tensors to copy into, and the parameters; a version is autograd's count of changes."""
+        """Return the tensors to copy into, and the parameters to copy from.
+
+        The version of a parameter is autograd's count of its changes.
+        """
         found: Copies = [], []
         for slot in self._copied.keys() & owners:
             versions = [source._version for source in self._copied[slot][1]]
@@ -120,7 +123,7 @@ class LoraStack:
         return y
 
     def group_of(self, x: Tensor, own: SpanGroup, draw: Draw | None) -> Group:
-        """Return the adapters of some spans with the masks of their rows of x."""
+        """Return the `Group` of some spans: their rows, adapters, scaling and dropout masks."""
         updates = self._updates[own.first : own.last + 1]
         A, B = self._factors_of(own, updates)
         drops = draw is not None and any(update.dropout for update in updates)
@@ -177,7 +180,7 @@ def _is_same(factors: _StackedFactors | None, other: _StackedFactors | None) -> 
 
 
 def _kept(x: Tensor, own: SpanGroup, updates: Sequence[LowRank], draw: Draw) -> Tensor:
-    """Draw which inputs are not dropped, bool [their rows, len, in], adapter by adapter."""
+    """Draw which inputs of a group are not dropped, adapter by adapter: bool [rows of the group, len, in]."""
     masks = []
     for span, update in zip(own.spans, updates, strict=True):
         shape = torch.Size((span.stop - span.start, *x.shape[1:]))
@@ -189,7 +192,7 @@ def _kept(x: Tensor, own: SpanGroup, updates: Sequence[LowRank], draw: Draw) -> 
 
 
 def _near_ranks(ranks: Sequence[int]) -> list[tuple[int, int]]:
-    """Divide adapters into runs of similar ranks; return the first and last number of each run."""
+    """Divide the adapters into stretches of similar ranks; return the first and last place of each."""
     found: list[tuple[int, int]] = []
     for number, r in enumerate(ranks):
         if found:

@@ -77,7 +77,7 @@ class Update(Protocol):
         """Compute ‖ΔW‖, the Frobenius norm."""
 
     def norm_bound(self) -> float:
-        """Compute an upper bound on the norm of what `delta` sums; its rounding error is relative to this."""
+        """Compute an upper bound on the norm of the terms of ΔW, to which rounding errors are relative."""
 
     def delta_bias(self) -> Tensor | None:
         """Compute what merging adds to the bias of the linear, [out], float32; None if nothing."""
@@ -117,7 +117,7 @@ class Stack(Protocol):
             x: its input, [rows, len, in].
             y: its output, [rows, len, out], contiguous; not modified, unless gradients are off. None if it is
                 not computed yet.
-            groups: from `group`, for these rows, of a stack with the same signature.
+            groups: the groups of these rows, from `group` of this stack or of one with the same signature.
             draw: draws dropout; None outside of training.
         """
 
@@ -127,7 +127,7 @@ class UpdateKind(Protocol):
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
-        """The ends of its tensors' names in PEFT's files, in the optimizer's order."""
+        """The ends of its tensors' names in the bank (`lora_A`), in the optimizer's order."""
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
         """Return the shape of each tensor that an adapter has in a linear."""
@@ -135,13 +135,13 @@ class UpdateKind(Protocol):
     def start(
         self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
     ) -> dict[str, Tensor]:
-        """Draw the tensors of a fresh adapter, which adds nothing yet, from seed and module name."""
+        """Make the tensors of a fresh adapter, which adds nothing yet, from seed and module name."""
 
     def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> Update:
         """Make the part of an adapter in a linear, from tensors with the names of `shapes`."""
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return the tensors that the optimizer treats alike, group by group."""
+        """Return an adapter's trained tensors, in groups that the optimizer treats alike."""
 
     def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None] | None:
         """Return a function that changes an adapter's gradients before each optimizer step; None if unneeded.
@@ -164,11 +164,11 @@ class UpdateKind(Protocol):
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Return settings and tensors as PEFT's files have them, the tensors by their names there.
+        """Return the settings and tensors that PEFT's files contain, the tensors by their names in the file.
 
         Args:
             settings: settings of the adapter.
-            tensors: its tensors, as from `AdapterBank.tensors`.
+            tensors: tensors of the adapter, as `AdapterBank.tensors` returns them.
         """
 
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:

@@ -24,7 +24,7 @@ def normalize(text: str) -> str:
 
 @lru_cache(maxsize=65_536)  # several checks normalize the same texts
 def strip_marks(text: str) -> str:
-    """Remove what two copies of a text may differ in: width, case, punctuation, white space."""
+    """Remove what may differ between two copies of a text: width, case, punctuation, white space."""
     return _FORM.sub("", normalize(text).casefold())
 
 
@@ -36,7 +36,7 @@ def code_points(texts: Sequence[str]) -> tuple[Codes, Starts]:
 
 
 def count_marked(marked: npt.NDArray[np.bool_], starts: Starts) -> npt.NDArray[np.int64]:
-    """Count the marked characters of each text."""
+    """Count the characters of each text for which `marked` is true."""
     sums: npt.NDArray[np.int64] = np.concatenate([np.zeros(1, np.int64), np.cumsum(marked, dtype=np.int64)])
     counts: npt.NDArray[np.int64] = sums[starts[1:]] - sums[starts[:-1]]
     return counts

@@ -70,7 +70,7 @@ def _is_unsuspicious(text: str) -> bool:
 
 
 def is_damaged(text: str) -> bool:
-    """Return whether a text was read in a different encoding than it was written in, now or earlier."""
+    """Return whether a text was ever read in an encoding other than the one it was written in."""
     if text.isascii():
         return False
     return bool(_KNOWN_DAMAGE.search(text) or _LATIN_DAMAGE.search(text)) or _is_utf8_read_as_gbk(text)

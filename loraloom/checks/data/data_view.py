@@ -38,7 +38,7 @@ class EncodedText:
 
     Args:
         rows: all rows of a part, or a sample of them.
-        ids: token ids of each, EOS last, not truncated.
+        ids: token ids of each, with EOS if the base ends such texts with it; not truncated.
     """
 
     rows: Sequence[Example]
@@ -51,7 +51,7 @@ class FittedSources:
 
     Args:
         rows: all rows of a part, or a sample of them.
-        ids: token ids of each, EOS last, truncated to the limit.
+        ids: token ids of each, with EOS if the base ends sources with it; truncated to the limit.
         cuts: what was cut from each, uint8 [rows], one bit for each kind of piece.
     """
 
@@ -85,7 +85,7 @@ class DataView:
     _fitted: dict[str, FittedSources] = field(default_factory=dict, repr=False, compare=False)
 
     def of_sample(self) -> DataView:
-        """Return the view of some rows of each part, read into memory, with all rows as `whole`."""
+        """Return a view of a sample of each part, read into memory; its `whole` is this view's split."""
         train, held_out, test = (
             list(sample(getattr(self.split, part), STORED_SAMPLE_ROWS)) for part in PARTS
         )

@@ -32,7 +32,7 @@ SIMILAR_WORDS = Message(
 
 
 def check_leakage(view: DataView) -> list[Finding]:
-    """Check that no source is in two parts of the split, where memorized text would pass for knowledge."""
+    """Check that no source is in two parts of the split, so that memorized text cannot pass for knowledge."""
     findings = []
     parts = list((view.parts if view.whole is None else stored_parts(view.whole)).items())
     for place, (held_out, rows) in enumerate(parts[1:], start=1):
@@ -185,9 +185,9 @@ def _near_across(view: DataView) -> list[Finding]:
 def _without_shared_text(rows: Sequence[Example]) -> list[str]:
     """Return each source without the pieces that many rows share, in the form used to compare copies.
 
-    A long system text or instruction that all rows share would make any two of them nearly alike. In its
-    place is a short hash, so the same question in two tasks differs. A source of which nothing else
-    is left is compared as a whole.
+    A long system text or instruction that all rows share would make any two of them nearly alike. A short
+    hash replaces the shared pieces, so that the same question in two tasks differs. A source that consists
+    only of shared pieces is compared as a whole.
     """
     pieces = [[piece.text for piece in pieces_of(example.source, example.parts)] for example in rows]
     num_rows = Counter(text for own in pieces for text in set(own))
@@ -263,7 +263,7 @@ def _source_key(example: Example) -> bytes:
 
 
 def _question_key(example: Example) -> tuple[bytes, str]:
-    """Return the source, and the target language: translations into two languages do not contradict."""
+    """Return the source and target language: translations into two languages do not contradict each other."""
     return source_key(example.source), example.target_lang
 
 

@@ -109,11 +109,12 @@ class TextTokenizer:
 
     Args:
         backend: does the conversion.
-        unk_token: replaces what is not in the vocabulary; None if bytes or nothing does.
-        eos_token: ends every source and target; added if the tokenizer does not add it.
+        unk_token: replaces what is not in the vocabulary; None if bytes replace it, or nothing does.
+        eos_token: ends every target and, without a `start_token`, every source; added if the tokenizer does
+            not add it.
         pad_token: pads rows.
-        start_token: the decoder's first input, if the tokenizer begins every text with it and ends none:
-            targets do not begin with it, and sources have no EOS.
+        start_token: the decoder's first input, if the tokenizer begins every text with it and ends none with
+            EOS. Targets then do not begin with it, and sources have no EOS.
     """
 
     backend: Backend
@@ -172,7 +173,7 @@ class TextTokenizer:
         return [without_start(ids, start) for ids in self.ids(texts, as_target=True)]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Decode token ids, except padding and the tokens around a text; tokens that users added are kept."""
+        """Decode token ids without padding and the tokens around a text; tokens that users added are kept."""
         ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 
@@ -234,7 +235,7 @@ class TextTokenizer:
 
 
 def _starts_with_bos(folder: Path) -> bool:
-    """Return whether a folder's tokenizer begins texts with the decoder's first input and ends none."""
+    """Return whether a folder's tokenizer begins texts with the decoder's first input and adds no EOS."""
     file = folder / "config.json"
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     family = family_of(values.get("model_type"))

@@ -150,7 +150,7 @@ def _listed_of(named: Sequence[tuple[Example, str]]) -> str:
 
 
 def _listed(words: Counter[str]) -> str:
-    """Format counts: `na` 200, `null` 150. The words come from the list above, never from a row's text."""
+    """Format counts: `na` 200, `null` 150. The words come from this file, never from a row."""
     return ", ".join(
         f"{word if word == SIGNS else f'`{word}`'} {num:,}" for word, num in words.most_common(6)
     )

@@ -64,8 +64,8 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
         "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
     )
     message = Message(
-        "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: their first "
-        "word has different tokens than it would have without it",
+        "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps, so their first "
+        "word gets different tokens than it would without the white space",
         subject=subject,
         of_encoded_sample=of_encoded_sample(view, side),
     )

@@ -104,7 +104,7 @@ def check_control_tokens(view: DataView) -> list[Finding]:
                 effects=EFFECTS[name],
                 of_sample=of_sample(len(encoded.rows), view.num_rows("train")),
             )
-            fix = Message("Remove the text, or write it so that it is not the token's name.")
+            fix = Message("Remove the text, or spell it differently, so that it is not the token's name.")
             findings.append(Finding("warning", "control-tokens", places(rows), message, fix))
     return findings or [
         Finding("ok", "control-tokens", "data", Message("no text contains the name of a control token"))

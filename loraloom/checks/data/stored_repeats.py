@@ -46,7 +46,7 @@ def stored_parts(split: Split) -> dict[Part, StoredExamples]:
 
 
 def stored_sources(earlier: Sequence[Sequence[Example]], rows: Sequence[Example]) -> Repeats | None:
-    """Pair rows with an earlier row that has the same source; None if they are not in files."""
+    """Pair rows with an earlier row that has the same source; None if the rows are not kept in files."""
     if not isinstance(rows, StoredExamples):
         return None
     parts = [*(own for own in earlier if isinstance(own, StoredExamples)), rows]
@@ -133,7 +133,7 @@ def _lengths(examples: StoredExamples) -> npt.NDArray[np.uint32]:
 
 
 def _mixed(keys: npt.NDArray[np.void], numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
-    """Return keys that differ if either the keys or the numbers do."""
+    """Return new keys, which are equal only where both the keys and the numbers are equal."""
     mixed = np.empty(len(keys), KEY)
     mixed["high"] = keys["high"] ^ numbers
     mixed["low"] = keys["low"] ^ (numbers * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1))

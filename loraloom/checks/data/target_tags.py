@@ -72,13 +72,13 @@ def _findings(
             places(rows),
             Message(
                 "{share} sources begin with a tag that the base does not know "
-                "({wrong}){looked_at}; it reads an unknown character, or the pieces of the tag",
+                "({wrong}){looked_at}; the base reads it as an unknown character or as pieces",
                 share=share(len(rows), num_rows),
                 wrong=wrong,
                 looked_at=looked_at,
             ),
             Message(
-                "Use one of its {num_names} tags: {first_few}.",
+                "Use one of the base's {num_names} tags: {first_few}.",
                 num_names=len(names),
                 first_few=first_few(names),
             ),
@@ -102,7 +102,7 @@ def _findings(
             places(rows),
             Message(
                 "{share} sources do not begin with a tag{looked_at}, but the base answers in {num_names} "
-                "languages and was trained to be told which",
+                "languages and needs the tag to know which one to use",
                 share=share(len(rows), num_rows),
                 looked_at=looked_at,
                 num_names=len(names),
@@ -123,8 +123,7 @@ def _tags_of_another_base(rows: list[Example], num_rows: int, looked_at: str) ->
             places(rows),
             Message(
                 "{share} sources begin with a tag of a target language{looked_at}, but the base's "
-                "vocabulary has no such tags; it reads an unknown character, or the pieces of the "
-                "tag",
+                "vocabulary has no such tags; the base reads them as unknown characters or as pieces",
                 share=share(len(rows), num_rows),
                 looked_at=looked_at,
             ),

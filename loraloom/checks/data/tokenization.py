@@ -51,7 +51,7 @@ def check_lengths(view: DataView) -> list[Finding]:
         )
         if view.tokenizer is not None and view.tokenizer.reads_bytes:
             message = Message(
-                "{message}; a token is a byte, of which a Chinese character takes three", message=message
+                "{message}; each token is one byte, and a Chinese character takes three", message=message
             )
         findings.append(Finding("ok", "lengths", setting, message))
     return findings

@@ -1,4 +1,4 @@
-"""The data names of a recipe: in messages, in the name of a run, and as a location on disk."""
+"""The data names of a recipe: their form in messages, the run name made from them, and whether they exist."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 rows.jsonl, [a.jsonl, b.csv]      as given, in the order of the list
 data/, data/*.jsonl               data files found there, sorted by name; a note lists what was skipped
-saved/                            .arrow files that `save_to_disk` wrote, in the order of its rows
+saved/                            .arrow files that `save_to_disk` wrote, in the order of the dataset's rows
 hub:owner/name, starter           by name
 """
 
@@ -52,7 +52,7 @@ class DataLocation:
 
     Args:
         files: the files, in reading order.
-        notes: which files were used or skipped, for the user.
+        notes: notes for the user on which files were used or skipped.
     """
 
     files: list[DataFile] = field(default_factory=list)
@@ -209,7 +209,7 @@ def _sorted_out(
     *,
     takes_folders: bool,
 ) -> DataLocation:
-    """Separate data files from everything else, which is noted by kind.
+    """Separate data files from everything else, and note the rest by kind.
 
     Args:
         key, entry: for messages.

@@ -52,7 +52,7 @@ def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | Non
         where=where,
         found=quoted(entry),
         fix=Message(
-            "Give each part its own files, such as `{lines}`; to use all files here, list them.",
+            "Give each part its own files, such as `{lines}`; to use all of them for one part, list them.",
             lines="`, `".join(lines),
         ),
     )

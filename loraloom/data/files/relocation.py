@@ -67,7 +67,7 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
 
 
 def data_entries(settings: DataSettings) -> list[str]:
-    """List every name of data on disk, each once."""
+    """List the data names of a recipe that refer to files or folders on disk, each once."""
     values = [getattr(settings, key) for key in KEYS]
     names = [
         [value] if isinstance(value, str) else value for value in values if isinstance(value, str | list)
@@ -77,9 +77,10 @@ def data_entries(settings: DataSettings) -> list[str]:
 
 
 def _below(given: Path, entry: str, sha256: Mapping[str, str]) -> Path | None:
-    """Find the longest tail of a path that exists below a folder, or the folder with the path's files.
+    """Find what a data name refers to below the folder `given`; None if nothing is found.
 
-    None if neither exists.
+    This is the longest tail of the name that exists there; otherwise it is `given` itself, if that directly
+    contains every file that the name stood for.
     """
     path = Path(entry).expanduser()
     parts = [part for part in path.parts if part not in (path.anchor, "..")]

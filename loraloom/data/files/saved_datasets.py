@@ -44,10 +44,14 @@ def saved_shards(folder: Path, shown_as: str) -> list[str]:
         if state.get("_indices_data_files") or state.get("_indices_files"):
             raise DataError(
                 Message(
-                    "was saved with an index that selects some of its rows, as old versions of datasets did"
+                    "was saved with an index that selects some of its rows, as old versions of the "
+                    "`datasets` library did"
                 ),
                 where=shown_as,
-                fix=Message("Load it with datasets, call `flatten_indices()` and then `save_to_disk` again."),
+                fix=Message(
+                    "Load it with the `datasets` library, call `flatten_indices()`, and then call "
+                    "`save_to_disk` again."
+                ),
             )
         return [shard["filename"] for shard in shards]
     raise DataError(

@@ -1,4 +1,4 @@
-"""Packages for Parquet, Arrow and hub datasets, about 270 MB, which a plain installation leaves out."""
+"""Packages for Parquet, Arrow and hub datasets (about 270 MB), which a plain installation leaves out."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def missing_package(error: ImportError, shown_as: str) -> DataError:
     return DataError(
         Message("cannot be read, because {package} is not installed", package=error.name or str(error)),
         where=shown_as,
-        fix=Message("Install it: pip install 'loraloom[parquet]'. Or save the rows as .jsonl or .csv."),
+        fix=Message("Install it with `pip install 'loraloom[parquet]'`, or save the rows as .jsonl or .csv."),
     )

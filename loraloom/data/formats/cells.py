@@ -23,7 +23,7 @@ DATASETS_KEY = b"huggingface"  # `datasets` stores a table's features in the sch
 
 
 class WrittenNumber(float):
-    """A number that keeps its spelling in the file, which its value does not determine: 3.10, 1e5, -0."""
+    """A number that also remembers how the file spells it, such as 3.10, 1e5 or -0."""
 
     __slots__ = ("written",)
     written: str
@@ -116,7 +116,7 @@ def _exact(kind: arrow.DataType, feature: Any) -> Convert | None:
 
 
 def _element(feature: Any) -> Any:
-    """Return the feature of a list's elements, in any form that `datasets` has written over time."""
+    """Return the feature of a list's elements; `datasets` has stored it in several forms over time."""
     if isinstance(feature, list):
         return feature[0] if feature else None
     return feature.get("feature") if isinstance(feature, dict) else None

@@ -58,8 +58,8 @@ def open_data(path: Path, shown_as: str) -> Iterator[tuple[BinaryIO, Callable[[]
         shown_as: its name in messages.
 
     Yields:
-        A seekable file of the bytes, and a function that returns how many bytes of the file on disk
-        have been read.
+        A seekable file of the decompressed bytes, and a function that returns how many bytes of the file on
+        disk have been read.
 
     Raises:
         DataError: the file cannot be read, its compression is not the one in its name, or the body of the
@@ -105,7 +105,7 @@ def _check_magic(head: bytes, compression: str, shown_as: str) -> None:
         ),
         where=shown_as,
         fix=Message(
-            "If it was already decompressed by a download, rename it without `{compression}`.",
+            "If a download has already decompressed it, rename it without `{compression}`.",
             compression=compression,
         ),
     )

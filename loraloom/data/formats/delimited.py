@@ -35,7 +35,9 @@ _QUOTED = Message(
     "with quotes inside it doubled; set `data.quoting: none` if double quotes are part of the "
     "text."
 )
-_PLAIN = Message("Double quotes are read as text here; set `data.quoting: csv` if they enclose cells.")
+_PLAIN = Message(
+    "Double quotes are read as text in this file; set `data.quoting: csv` if they enclose cells."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Dialect:
 
     @property
     def fix(self) -> str:
-        """Advice on how to repair cells that cannot be told apart."""
+        """Advice on how to write cells so that they can be told apart."""
         return _QUOTED if self.quoted else _PLAIN
 
 
@@ -64,7 +66,7 @@ class Record(NamedTuple):
     Args:
         begins_on: number of its first line, from 1.
         cells: the cells, or a description of what is wrong with them.
-        num_cells: if it spans several lines, the number of cells of each line when quotes are text.
+        num_cells: number of cells on each line, if quotes are read as text; empty for a record on one line.
     """
 
     begins_on: int
@@ -73,7 +75,7 @@ class Record(NamedTuple):
 
 
 def has_header(shown_as: str) -> bool:
-    """Return whether a file's first line is taken as its header, even if the header is missing."""
+    """Return whether a file's format has a header, so that its first line is always read as one."""
     return data_suffix(shown_as) in (".csv", ".tsv")
 
 
@@ -119,13 +121,13 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     if num_blank:
         findings.notes.append(
             Message(
-                "{shown_as}: skipped {num_blank:,} rows with separators only",
+                "{shown_as}: skipped {num_blank:,} rows that contain only separators",
                 shown_as=shown_as,
                 num_blank=num_blank,
             )
             if num_blank > 1
             else Message(
-                "{shown_as}: skipped {num_blank:,} row with separators only",
+                "{shown_as}: skipped {num_blank:,} row that contains only separators",
                 shown_as=shown_as,
                 num_blank=num_blank,
             )

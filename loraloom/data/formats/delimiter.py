@@ -42,7 +42,7 @@ def likely_delimiter(head: Sequence[str], usual: str) -> str:
 
 
 def _fit(head: Sequence[str], mark: str) -> tuple[float, int]:
-    """Return the share of rows that fit the header and its number of columns; (0, 1) for one column."""
+    """Return the share of rows that fit the header, and its number of columns; (0, 1) if it has only one."""
     lengths: list[int] = []
     try:
         for cells in itertools.islice(csv.reader(head, delimiter=mark), SAMPLE_ROWS + 1):

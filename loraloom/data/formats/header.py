@@ -71,10 +71,11 @@ class Header:
         return values
 
     def see_lines(self, num_cells: Sequence[int], begins_on: int) -> None:
-        """Record a row that spans several lines, because an unclosed quote merges rows in the same way.
+        """Record a row that spans several lines, because an unclosed quote may have merged rows into it.
 
         Args:
-            num_cells: number of cells of each of its lines when quotes are text; empty for a row on one line.
+            num_cells: number of cells on each of its lines, if quotes are read as text; empty for a row on
+                one line.
             begins_on: number of its first line.
         """
         if num_cells and all(number == len(self._cells) for number in num_cells):
@@ -109,8 +110,8 @@ class Header:
         if self._num_near_quoted:
             notes.append(
                 Message(
-                    "{shown_as}: cells with a space before their double quotes, both of which are kept: "
-                    "{num_near_quoted} (remove the spaces if the quotes enclose cells)",
+                    "{shown_as}: cells with a space before their double quotes: {num_near_quoted}; "
+                    "spaces and quotes are kept as text (remove the spaces if the quotes enclose cells)",
                     shown_as=shown_as,
                     num_near_quoted=self._num_near_quoted,
                 )
@@ -118,7 +119,7 @@ class Header:
         if len(self._like_rows) > self._num_spanning:
             notes.append(
                 Message(
-                    "{shown_as}: rows over several lines, although each line could be a separate row: "
+                    "{shown_as}: rows that span several lines, although each line could be a separate row: "
                     "{num__like_rows}, the first on line {like_rows} (set `data.quoting: none` if "
                     "the double quotes are part of the text)",
                     shown_as=shown_as,
@@ -131,7 +132,7 @@ class Header:
     def _of_other_length(self, cells: list[str], number: int, where: str, fix: str) -> Problem:
         if len(cells) == len(self._cells) + 1 and _WHOLE_NUMBER.fullmatch(cells[0]):
             fix = Message(
-                "{fix} If the rows begin with a number (R's row names), add a name for this column to the "
+                "{fix} If the rows begin with a number (R's row names), add a name for that column to the "
                 "header.",
                 fix=fix,
             )

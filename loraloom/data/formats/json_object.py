@@ -131,7 +131,7 @@ def _rows_of_table(
 
 
 def _keys(cursor: JsonCursor) -> Iterator[str]:
-    """Yield the keys of an object, with the cursor at the value of each, which the caller reads."""
+    """Yield each key of an object, leaving the cursor at its value, which the caller must read."""
     cursor.peek()
     cursor.skip()
     while cursor.peek() != "}":

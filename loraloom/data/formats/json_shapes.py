@@ -92,7 +92,7 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
 
     Args:
         members: members of the object, in order.
-        columns: the names of columns in the recipe, by which columns are told from labels.
+        columns: the recipe's column names, used to tell columns from row labels.
     """
     if any(member.key in CONVERSATION_COLUMNS and member.kind == "rows" for member in members):
         return None  # a single row
@@ -210,7 +210,7 @@ def _columns_note(members: Sequence[Member]) -> str:
 
 
 def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
-    note = Message("the rows are those of the list {key}", key=quoted(chosen.key))
+    note = Message("the rows were read from the list {key}", key=quoted(chosen.key))
     others = [
         Message("{key} ({rows})", key=quoted(table.key), rows=counted(table.length, "row"))
         for table in tables

@@ -45,7 +45,7 @@ class TooDeepError(Exception):
 
 
 class StrictDecoder:
-    """Decodes one JSON value and records the flaws inside a well-formed one.
+    """Decoder of one JSON value at a time that records the flaws inside a well-formed value.
 
     After `decode`, `flaws` lists keys that appear twice and numbers that are out of range. NaN and
     Infinity are decoded as floats, because whether they matter depends on the column.

@@ -54,7 +54,7 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
 
 
 def parquet_bytes(path: Path) -> int:
-    """Return the uncompressed size in bytes of a .parquet file's rows, by its footer; 0 if unreadable."""
+    """Return the uncompressed size in bytes of a .parquet file's rows, from its footer; 0 if unreadable."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet

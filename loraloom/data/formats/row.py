@@ -145,7 +145,7 @@ def _why(problem: Problem) -> str:
 
 
 def location(path: str, line: int | None = None, column: int | None = None) -> str:
-    """Format `file:line:column`, as far as they are known."""
+    """Format a place as `file:line:column`, without the parts that are not known."""
     return ":".join(str(part) for part in (path, line, column) if part is not None)
 
 

@@ -23,12 +23,12 @@ class _Plain:
 
     Args:
         width: number of cells of the header.
-        num_bad: number of lines with another number of cells.
+        num_bad: number of lines whose number of cells differs from `width`.
         begins: whether any cell begins with a quote; without one, both readings are the same.
-        stray: whether any cell contains quotes other than as CSV would write them.
+        stray: whether any cell contains quotes where CSV does not allow them.
         doubled: whether any quoted cell contains quotes, each written twice.
         header_quoted: whether any name in the header is quoted.
-        quoted, bare: columns in which a text is quoted, or is not quoted.
+        quoted, bare: columns with at least one quoted text, and with at least one text without quotes.
     """
 
     width: int = 0

@@ -2,7 +2,8 @@
 
 Arivazhagan et al., 2019 (https://arxiv.org/abs/1907.05019) draw a pair of n rows with probability
 proportional to n^(1/T). Here no row is lost and nothing is redrawn in each epoch: if the largest pair has N
-rows, a pair of n rows has N · (n/N)^(1/T) in an epoch, with repetitions of its rows that differ by at most 1.
+rows, a pair of n rows has N · (n/N)^(1/T) in an epoch, and the numbers of repetitions
+of any two of its rows differ by at most 1.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import numpy.typing as npt
 def balanced(
     pairs: Mapping[str, Sequence[int] | npt.NDArray[np.intp]], temperature: float, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return the numbers of the rows of an epoch, with the rows of small pairs repeated.
+    """Return the indices of the rows of an epoch, in which the rows of small pairs are repeated.
 
     Args:
-        pairs: name of a pair → numbers of its rows.
+        pairs: name of a pair → indices of its rows.
         temperature: T; 1 repeats nothing.
-        seed: decides which rows have one repetition more than others.
+        seed: decides which rows of a pair are repeated once more than its others.
 
     Returns:
-        Every number at least once, in order.
+        Every index at least once, in ascending order.
     """
     most = max(map(len, pairs.values()))
     chosen: list[npt.NDArray[np.int64]] = []

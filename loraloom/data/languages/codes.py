@@ -84,7 +84,7 @@ class Languages:
 
         Args:
             code: code of the language.
-            start_token_id: the decoder's first input, if the code is not.
+            start_token_id: the decoder's first input, unless that is the code itself.
         """
         if self.begins_target:
             return DecoderStart(start_token_id, self.codes[code])
@@ -119,7 +119,7 @@ class Languages:
 def encoded_rows_of_pairs(
     rows: Iterable[tuple[Sequence[int], Sequence[int]]], languages: Languages
 ) -> dict[str, list[int]]:
-    """Map the name of each pair of languages to the numbers of its rows, by the codes in their tokens."""
+    """Map the name of each pair of languages to the indices of its rows, using the codes in their tokens."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         pair = languages.pair_of(*row)
@@ -141,7 +141,7 @@ def pair_name(row: HasLanguages) -> str:
 
 
 def rows_of_pairs(rows: Sequence[HasLanguages]) -> dict[str, list[int]]:
-    """Map the name of each pair of languages to the numbers of its rows, the largest pair first."""
+    """Map the name of each pair of languages to the indices of its rows, the largest pair first."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         found.setdefault(pair_name(row), []).append(number)

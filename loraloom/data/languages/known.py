@@ -55,8 +55,8 @@ def _problems(
             option = Message("Give --{side}-lang CODE, for example {example}.", side=side, example=example)
             yield Problem(
                 Message(
-                    "{base} has {num_codes} languages, and nothing indicates which one the {side} text of "
-                    "some rows is in",
+                    "{base} has {num_codes} languages, but nothing states the language of the {side} text of "
+                    "some rows",
                     base=base,
                     num_codes=len(languages.codes),
                     side=side,
@@ -109,7 +109,7 @@ def unknown_language(name: str, languages: Languages, *, where: str, in_data: bo
 
 
 def shown_codes(languages: Languages) -> str:
-    """Format some of the codes of a base, and how many there are."""
+    """List some of a base's language codes; if there are more, add their total number."""
     codes = list(languages.codes)
     more = Message(", … ({num_codes} in all)", num_codes=len(codes)) if len(codes) > SHOWN_CODES else ""
     return ", ".join(codes[:SHOWN_CODES]) + more

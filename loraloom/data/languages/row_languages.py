@@ -80,7 +80,7 @@ class RowLanguages:
         if not isinstance(value, str) or not value.strip():
             raise Flaw(
                 Message("{column} has no language", column=quoted(side.column)),
-                Message("Fill it in with a code of the tokenizer."),
+                Message("Fill it in with a language code that the tokenizer has."),
             )
         return self._codes.get(value.strip(), value.strip())
 
@@ -106,7 +106,7 @@ class RowLanguages:
                 ),
                 where=where,
                 fix=Message(
-                    "Set data.columns: {{instruction: {keys}, response: {keys_2}}}, or exchange "
+                    "Set data.columns: {{instruction: {keys}, response: {keys_2}}}, or swap "
                     "data.source_lang and data.target_lang.",
                     keys=keys[1],
                     keys_2=keys[0],

@@ -23,8 +23,8 @@ def value_at(values: Values, name: str) -> Any:
         name: the name of a column, or a path into one.
 
     Returns:
-        The value; `MISSING` if the row has no such key; None if a value along the path is null, or a list
-        is too short, like the answers of a question that has none.
+        The value; `MISSING` if the row has no such key; None if a value along the path is null or a list
+        is too short, as for a question without answers.
     """
     if name in values:
         return values[name]
@@ -49,7 +49,7 @@ def column_of(values: Values, name: str) -> str:
 
 
 def names_in(sample: Sequence[Values]) -> list[str]:
-    """List the columns of some rows in order of first appearance; an object as the paths inside it."""
+    """List the columns of some rows in order of first appearance; for an object, list the paths inside it."""
     return list(dict.fromkeys(name for values in sample for name in _leaves(values, "")))
 
 

@@ -20,10 +20,10 @@ SYSTEM, HISTORY = "system", "history"
 
 
 def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -> Layout:
-    """Extend a layout to read the columns with a system text and the earlier turns.
+    """Extend a layout so that it also reads the columns with the system text and the earlier turns.
 
     Args:
-        layout: the layout of the rows without them.
+        layout: the layout of the rows, which does not read these columns.
         found: columns of the file.
         options: `columns` may name them; if it names only other columns, these two are not read.
     """
@@ -90,7 +90,7 @@ def _history(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) 
 
 
 def _parsed(value: Any) -> Any:
-    """Parse a list that is JSON in a table's cell."""
+    """Parse a cell that contains the JSON text of a list of lists; return any other value unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("[["):
         try:
             return json.loads(value)

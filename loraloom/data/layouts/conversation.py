@@ -54,9 +54,9 @@ ENTRIES |= {keys: paired(*keys) for keys in _PAIRS} | {keys: read_turn(*keys) fo
 
 
 def keys_of_turns(entries: Any) -> tuple[str, str] | None:
-    """Detect from its first turn how the turns of a conversation are written; None if it is not one.
+    """Detect from the first turn how a conversation's turns are written; None if this is no conversation.
 
-    A question and answer pair without its answer also counts: it is a question yet to be answered.
+    An entry for a question and its answer may lack the answer: the question is then yet to be answered.
     """
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         return None
@@ -139,7 +139,7 @@ def _exchanges_of(
             else:
                 as_context = dataclasses.replace(exchange, response=None)
                 notes.what[
-                    Message("answers marked as context by weight, loss or train (not trained on)")
+                    Message("answers marked as context by `weight`, `loss` or `train` (not trained on)")
                 ] += 1
             history, questions = (*history, question, turn.content), []
         else:

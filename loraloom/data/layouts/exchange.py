@@ -51,8 +51,9 @@ class Exchange:
         inputs: what the instruction is about, if given separately.
         system: instructions on how to behave, placed first.
         history: earlier questions and answers of the conversation.
-        history_is_given: whether the row has its history in a column, so that it belongs to the question.
-        turn: number of the answer in its conversation, from 1; 0 outside one.
+        history_is_given: whether a column contains the history, which is then used even without
+            `data.conversation_history`.
+        turn: number of the answer in its conversation or article, from 1; 0 for any other row.
     """
 
     instruction: Field
@@ -72,7 +73,7 @@ class Exchange:
 
 
 class Flaw(Exception):
-    """A row does not have the shape of its layout. Each flaw becomes one `Problem` of many.
+    """A row does not have the shape of its layout; each such row is reported as a `Problem` of the file.
 
     Args:
         what: the problem.
@@ -134,7 +135,10 @@ class LayoutOptions:
         )
 
     def needs(self, answer: Field) -> bool:
-        """Return whether an answer must be valid: not if it is unread, or empty in a row to be answered."""
+        """Return whether an answer must be valid.
+
+        It need not be if answers are not read, or if it is empty and its row is to be answered.
+        """
         return self.with_answers and not (self.to_answer and is_empty(answer.value))
 
 
@@ -145,7 +149,7 @@ class Layout:
     Args:
         name: name for users: `instruction/response`.
         columns: the columns it reads.
-        asked: columns of the question; the first is required. In a conversation, `input`.
+        asked: columns of the question, the first of which is required; `input` for a conversation.
         response: column of the answer.
         exchanges: converts a row's values to its exchanges; raises Flaw.
         holes: placeholders allowed in a `source_prefix` template; None for the row's own columns.

@@ -103,7 +103,7 @@ def article_layout() -> Layout:
                 )
 
     return Layout(
-        Message("paragraphs of questions (SQuAD)"),
+        Message("paragraphs with questions (SQuAD)"),
         ("paragraphs",),
         ("question", "context"),
         "answers",

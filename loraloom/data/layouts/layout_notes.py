@@ -80,6 +80,6 @@ def _lines_to_write(roles: list[str]) -> str:
         "Assign the roles in the recipe or with `--set`, for example:\n"
         "  data:\n"
         "    roles: {{user: [{names}]}}\n"
-        "Each may be listed under user, assistant, system or ignored, which skips its turns.",
+        "Each may be listed under user, assistant, system or ignored; turns of ignored roles are skipped.",
         names=names,
     )

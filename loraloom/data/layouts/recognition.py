@@ -149,7 +149,7 @@ def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -
 
 
 def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
-    """Return the layout that most rows have; one that is not in `LAYOUTS` only if no listed one fits."""
+    """Return the layout that most rows have; layouts not in `LAYOUTS` are tried only if none in it fits."""
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
@@ -169,7 +169,7 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
             )
         elif has_header(where):
             what = Message(
-                "has one column; if its separator is a different one, set `data.delimiter` to it, in quotes"
+                "has one column; if the file uses another separator, set `data.delimiter` to it, in quotes"
             )
         raise no_layout_error(
             what, columns if found else Message("no column"), where, example, allowed=RECOGNISED

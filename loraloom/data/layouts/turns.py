@@ -125,7 +125,7 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
 
 
 def _content(name: str, value: Any, notes: LayoutNotes) -> Field:
-    """Read the text of a turn; of a list of typed parts, join those that are text, one per line."""
+    """Read the text of a turn; if it is a list of typed parts, join the text parts, one per line."""
     if not isinstance(value, list) or not value or not all(_is_part(part) for part in value):
         return Field(name, value)
     texts = [part["text"] for part in value if part.get("type", "text") in _TEXT_PARTS]

@@ -1,4 +1,4 @@
-"""Columns passed from the rows to their answers: an id, and those to keep."""
+"""Columns passed from the rows to their answers: an id, and the columns to keep."""
 
 from __future__ import annotations
 

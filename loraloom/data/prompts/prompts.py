@@ -85,7 +85,7 @@ def read_prompts(
         settings: as in training, so that a prompt becomes the same source text.
         shown_as: the file's name in messages.
         with_answers: whether to read known answers; otherwise they are ignored.
-        keep: columns to keep besides an id; None keeps nothing.
+        keep: columns to keep besides an id; None keeps no column, not even the id.
         findings: receives notes on how the file was read.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Sources that contain the name of a control token (`</s>`), read as that token."""
+"""Sources whose text contains the name of a control token (`</s>`), which is then read as that token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loraloom.text.message import Message, joined
 
 
 def controls_in(ids: Sequence[int], controls: Mapping[int, str]) -> frozenset[str]:
-    """Find the control tokens before the end of a source, present because its text contains their names.
+    """Return the names of the control tokens that a source contains before its last token.
 
     Args:
         ids: token ids, EOS last.

@@ -25,7 +25,7 @@ class Piece:
     Args:
         kind: kind of the piece.
         text: unaltered text from the row.
-        gap: separator before the next piece, removed if either piece is.
+        gap: separator between this piece and the next; removed along with either of them.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ def join(pieces: Iterable[Piece]) -> str:
 
 
 def packed(pieces: Iterable[Piece]) -> bytes:
-    """Encode the kinds and lengths of pieces in a few bytes; none for a question alone.
+    """Encode the kinds and lengths of pieces in a few bytes, or in none if the question is the only piece.
 
     A row stores its source as one text, so that a million rows do not need millions of objects.
     """

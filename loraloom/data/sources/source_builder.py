@@ -16,13 +16,13 @@ BETWEEN = "\n"  # system text, turns, question and input each start a new line
 
 
 class SourceMaker:
-    """Builds the pieces of sources as the recipe specifies.
+    """Builder of the pieces of sources, as the recipe specifies them.
 
     Args:
         template: `data.source_prefix`.
         layout: layout of the rows.
-        with_history: `data.conversation_history`; a template decides by itself where history goes.
-        read: reads a field of a row as text; "" if it reported a problem.
+        with_history: `data.conversation_history`; ignored for a template, which places the history itself.
+        read: returns a field of a row as text; "" if it has reported a problem.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SourceMaker:
         return [fixed, *(piece for piece in before if piece.text.strip()), *asking]
 
     def _asked(self, row: Row, exchange: Exchange) -> list[Piece]:
-        """Return the pieces of the question; none if it is blank or if one of several labelled texts is."""
+        """Return the pieces of the question; none if all its texts are blank, or if any labelled one is."""
         asking = (exchange.instruction, *exchange.inputs)
         texts = [self._labelled(row, field) for field in asking]
         is_labelled = any(field.label for field in asking)
@@ -94,7 +94,7 @@ class SourceMaker:
 
     @property
     def _question(self) -> str:
-        """The placeholder that is never cut: the layout's first question column, or else the last."""
+        """The placeholder that is cut last: the template's first question column, or else its last one."""
         columns = self._template.columns
         return next((name for name in self._layout.asked if name in columns), columns[-1])
 

@@ -59,7 +59,7 @@ class SourceTemplate:
             raise DataError(
                 Message("puts {answer}, the answer, into the source", answer=quoted(answer)),
                 where="data.source_prefix",
-                fix=Message("Remove it: a model that sees the answer only learns to copy it."),
+                fix=Message("Remove it: a model that sees the answer learns only to copy it."),
             )
         for name in self.columns:
             if name not in allowed:

@@ -1,4 +1,4 @@
-"""Groups of rows that must stay in one part, and the choice of groups for a number of rows."""
+"""Groups of rows that must stay in one part, and the choice of groups with a given total of rows."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def source_key(source: str) -> bytes:
 
 
 class SourceGroups:
-    """Groups of rows that belong together: same question, in the same conversation or alone.
+    """Groups of rows that belong together, because they have the same sources or share a turn.
 
-    A turn that few conversations share joins them. One that many share would join all of them, so it
-    joins nothing: it is *shared*, and the split keeps rows that have it as their source on one side.
+    A turn that few conversations have joins them. One that many have would join all of them, so it joins
+    nothing: it is *shared*, and the split keeps the rows that have it as their source in one part.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ def choose_parts(sizes: Sequence[int] | npt.NDArray[np.integer], wanted: Sequenc
 
     Returns:
         For each part, positions in `sizes`, as `choose_groups` takes them from the remaining groups. A part
-        that would leave nothing for the later ones gets the one group nearest to its number;
+        that would leave too few groups for the rest gets only the group nearest to its number of rows;
         it is empty if there are too few groups for all parts.
     """
     import numpy as np  # imported late, because problems of data are reported without it
@@ -152,7 +152,7 @@ def choose_groups(sizes: Sequence[int], wanted: int) -> list[int]:
 
 
 def _numbers_of_each_size(have: Counter[int], first_try: Counter[int], wanted: int) -> dict[int, int]:
-    """Count the groups of each size whose sum is nearest to `wanted`, staying close to the first try.
+    """Return how many groups of each size to take for a sum nearest to `wanted`, close to the first try.
 
     A bounded knapsack: bit n of `reachable[i]` is set if the first i sizes can add up to n rows.
     """

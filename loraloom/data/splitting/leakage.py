@@ -89,7 +89,7 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
 
 
 def _repeats(parts: Iterable[Sequence[Example]]) -> Iterator[tuple[Example, Example]]:
-    """Yield each example whose source is in an earlier part, and the first that has it there."""
+    """Yield each example whose source appears in an earlier part, and the first example there that has it."""
     known: dict[bytes, Example] = {}
     for examples in parts:
         keys = [source_key(example.source) for example in examples]

@@ -24,7 +24,7 @@ HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
 
 
 def format_count(examples: Sequence[Example]) -> str:
-    """Describe the number of rows, and of the conversations or articles that several rows come from."""
+    """Describe the number of rows and, if there are any, of the conversations and articles they come from."""
     rows = counted(len(examples), "row")
     entries = count_entries(examples)
     return (
@@ -139,14 +139,14 @@ def _too_few_groups(
     fix = Message("Give data.{part} a file of its own, or set `data.{part}: 0`.", part=part)
     if num_shared and not settings.conversation_history:
         fix = Message(
-            "Set `data.conversation_history: true`, to distinguish turns with equal text. {fix}", fix=fix
+            "Set `data.conversation_history: true` to tell turns with the same text apart. {fix}", fix=fix
         )
     elif not num_shared and num_groups == 1:
         fix = Message("Check that the column in which the rows differ is read. {fix}", fix=fix)
     make = (
-        Message("make {num_groups} such group", num_groups=num_groups)
+        Message("form {num_groups} such group", num_groups=num_groups)
         if num_groups == 1
-        else Message("make {num_groups} such groups", num_groups=num_groups)
+        else Message("form {num_groups} such groups", num_groups=num_groups)
     )
     rows = Message("its {format_count} {make}", format_count=format_count(examples), make=make)
     if num_shared:

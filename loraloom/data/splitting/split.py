@@ -1,7 +1,7 @@
 """Splitting into train, eval and test, so that no source is in two parts.
 
 data.train ──▶ examples ──groups, shuffled by split_seed──▶ train
-data.eval, data.test: a share or number of those, or files of their own
+data.eval, data.test: a share or number of these examples, or files of their own
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Split:
     def to_json(self) -> JsonObject:
         """Convert `record` to JSON values: {"files": {path: sha256}, "train": [[path, row], …], …}.
 
-        An answer of a conversation is [path, row, turn]. If invalid rows were dropped, there is also
-        {"dropped": [[path, row, where, why], …]}.
+        An answer of a conversation or article is [path, row, turn]. If invalid rows were dropped, there is
+        also {"dropped": [[path, row, where, why], …]}.
         """
         return self.record().to_json()
 
@@ -131,7 +131,7 @@ class Split:
         if new:
             notes.append(
                 Message(
-                    "not read, because they are not among the files that were split: {names}",
+                    "these files are not read, because they are not among the files that were split: {names}",
                     names=shown_names(sorted(new)),
                 )
             )
@@ -225,10 +225,10 @@ def split_examples(
 def _by_id(
     saved: SplitRecord, read: Mapping[Part, PartContents], shown_as: str
 ) -> dict[Part, Sequence[Example]]:
-    """Return the rows of each part that split.json lists.
+    """Return the rows that split.json lists by id for each part.
 
     Raises:
-        DataError: some rows are no longer read.
+        DataError: some of these rows are no longer read as examples.
     """
     by_id = {example.id: example for own in read.values() for example in own.examples}
     lost = [
@@ -269,10 +269,10 @@ def _read_stored_parts(
 def _in_ranges(
     saved: SplitRecord, read: Mapping[Part, PartContents], shown_as: str
 ) -> dict[Part, Sequence[Example]]:
-    """Return the stored rows of each part that split.json has as ranges.
+    """Return the stored rows that split.json lists as ranges for each part.
 
     Raises:
-        DataError: fewer rows are read now.
+        DataError: the files now have fewer rows than the ranges name.
     """
     from loraloom.data.stored.example_file import StoredExamples, in_ranges
 

@@ -31,8 +31,8 @@ def take_groups(
         seed: decides the order of the groups.
 
     Returns:
-        The rows of each part, those that are left, and the number of groups. A part for which there are too
-        few groups is empty.
+        The rows of each part, the rows that are left, and the number of groups. A part for which there are
+        too few groups is empty.
     """
     file, numbers = examples.file, examples.numbers
     groups, free = file.groups[numbers], ~file.shared[numbers]
@@ -84,7 +84,7 @@ def _are_kept(own: StoredExamples, earlier: Sequence[StoredExamples]) -> Flags:
 
 
 def repeated_sources(parts: Sequence[StoredExamples]) -> list[tuple[Example, Example] | None]:
-    """Pair each example whose source is in an earlier part with the first that has it there.
+    """Pair each example whose source appears in an earlier part with the first example there that has it.
 
     Args:
         parts: the parts, in order.
@@ -108,6 +108,6 @@ def repeated_sources(parts: Sequence[StoredExamples]) -> list[tuple[Example, Exa
 
 
 def _firsts(parts: Sequence[StoredExamples]) -> tuple[npt.NDArray[np.uint32], int]:
-    """Return the first place of each key across all parts, and where the last part begins."""
+    """Return, for each key of all parts, the place where it first appears, and where the last part begins."""
     keys = [each.file.keys[each.numbers] for each in parts]
     return firsts_of(np.concatenate(keys)), sum(map(len, keys[:-1]))

@@ -125,7 +125,7 @@ def _digest(examples: StoredExamples, identity: Mapping[str, object]) -> str:
 
 
 def _read_state(folder: Path, digest: str) -> dict[str, Any]:
-    """Return the contents of tokens.json, with `sums` if all is intact; a new state if any is damaged."""
+    """Return the state in tokens.json; a new one if that is unusable or finished files are damaged."""
     try:
         state = json.loads((folder / TOKENS_FILE).read_text(encoding="utf-8"))
         is_own = state["format"] == FORMAT and state["digest"] == digest
@@ -187,7 +187,7 @@ def _encode_from(
             state["sizes"] = {name: column.num_bytes for name, column in columns.items()}
             replace_text(folder / TOKENS_FILE, to_json(state))
         if done % PROGRESS_EVERY == 0:
-            progress(Message("{done:,} of {total:,} rows are encoded", done=done, total=len(examples)))
+            progress(Message("{done:,} of {total:,} rows have been encoded", done=done, total=len(examples)))
 
 
 def _done(folder: Path, state: dict[str, Any]) -> int:

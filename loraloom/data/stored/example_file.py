@@ -1,9 +1,10 @@
 """Examples in files: texts one after another, and a record of fixed size for each example.
 
 texts.bin     source, response and pieces of each example
-records.bin   the positions of these texts, and the rest of the example
-keys.bin      the `source_key` of its source, 16 bytes
-groups.bin    the first example of its group; `shared.bin`: whether its source is a shared turn
+records.bin   the positions of these texts, and the other fields of each example
+keys.bin      the `source_key` of each example's source, 16 bytes
+groups.bin    the number of the first example of each example's group
+shared.bin    whether each example's source is a shared turn
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class StoredExamples(Sequence[Example]):
 
     @property
     def numbers(self) -> npt.NDArray[np.integer]:
-        """The numbers of the examples in their file."""
+        """The number of each example in its file, from 0."""
         return np.arange(len(self.file), dtype=np.uint32) if self._numbers is None else self._numbers
 
     def __len__(self) -> int:
@@ -134,17 +135,17 @@ class StoredExamples(Sequence[Example]):
     __hash__ = None  # type: ignore[assignment]
 
     def chosen(self, places: npt.NDArray[np.integer]) -> StoredExamples:
-        """Return some of these examples, by their places among them."""
+        """Return some of these examples, by their positions in this sequence."""
         return StoredExamples(self.file, places if self._numbers is None else self._numbers[places])
 
     def pairs(self) -> dict[tuple[str, str], npt.NDArray[np.intp]]:
-        """Return the places of the examples of each pair of languages."""
+        """Map each pair of languages to the positions of its examples in this sequence."""
         own = np.ascontiguousarray(self.file.records["languages"])[self.numbers]
         return {self.file.languages[pair]: np.flatnonzero(own == pair) for pair in np.unique(own).tolist()}
 
     @property
     def num_entries(self) -> int:
-        """Number of conversations or articles that several of these examples may come from."""
+        """Number of conversations and articles that these examples come from, ignoring other rows."""
         records = self.file.records
         of_turns = records["entry"][self.numbers[records["turn"][self.numbers] > 0]]
         return len(np.unique(of_turns))
@@ -160,7 +161,7 @@ def _equal(own: Example, other: object) -> bool:
 
 
 def ranges_of(examples: StoredExamples) -> str:
-    """Return the ascending numbers of some examples, from 1, in the form of `SplitRecord.ranges`."""
+    """Format the ascending numbers of some examples, from 1, as in `SplitRecord.ranges`: `1-3,7`."""
     numbers = examples.numbers.astype(np.int64)
     ends = np.flatnonzero(np.diff(numbers, append=-1) != 1)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(ends)]
@@ -185,7 +186,7 @@ def in_ranges(examples: StoredExamples, ranges: str) -> StoredExamples:
 
 
 def count_entries_together(parts: Iterable[StoredExamples]) -> int:
-    """Count the conversations or articles that the examples of several parts may come from."""
+    """Count the conversations and articles that the examples of several parts come from."""
     by_file: dict[int, list[StoredExamples]] = {}
     for part in parts:
         by_file.setdefault(id(part.file), []).append(part)

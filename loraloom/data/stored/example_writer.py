@@ -20,9 +20,9 @@ _CHUNK = 4096
 
 
 class ExampleWriter:
-    """A list of examples that is only appended to, and that keeps them in files.
+    """An append-only list of examples that is kept in files.
 
-    It also replaces the recorder of row groups, which are computed from the files at the end.
+    It also takes the place of a `RowGroups`: the groups are computed from the files at the end.
 
     Args:
         folder: receives the files.
@@ -86,7 +86,7 @@ class ExampleWriter:
         self._text_bytes += len(source) + len(response) + len(example.parts)
         self._length += 1
         if self._length % PROGRESS_EVERY == 0:
-            self._progress(Message("{examples:,} rows are read", examples=self._length))
+            self._progress(Message("{examples:,} rows have been read", examples=self._length))
 
     def _write(self) -> None:
         self._texts.append(b"".join(self._text))

@@ -28,8 +28,8 @@ class ExampleGroups:
     """The groups of all examples.
 
     Args:
-        first: uint32 [examples], the first example of the row that represents an example's group.
-        shared: bool [examples], whether its source is a turn that many conversations share.
+        first: uint32 [examples], number of the first example in the row that represents each example's group.
+        shared: bool [examples], whether each example's source is a turn that many conversations share.
     """
 
     first: Numbers
@@ -42,7 +42,7 @@ def group_examples(keys: Keys, rows: Numbers, ranks: Numbers) -> ExampleGroups:
     Args:
         keys: KEY [examples], the key of each source.
         rows: uint32 [examples], number of each example's row, ascending from 0.
-        ranks: uint32 [rows], the place of each row among all by their ids: name of the file, then row.
+        ranks: uint32 [rows], the place of each row if all were sorted by file name, then row number.
     """
     starts = np.flatnonzero(np.diff(rows, prepend=np.uint32(0xFFFFFFFF))).astype(np.uint32)
     parents = np.arange(len(starts), dtype=np.uint32)
@@ -85,7 +85,7 @@ def firsts_of(keys: Keys) -> Numbers:
 
 
 def _by_number_of_keys(keys: Keys, starts: Numbers, num_examples: int) -> tuple[Numbers, list[Any]]:
-    """Return the rows with a single source, and the others, each with a digest of its set of sources."""
+    """Return the rows with a single source, and each other row with a digest of its set of sources."""
     sizes = np.diff(starts, append=np.uint32(num_examples))
     is_alone = sizes == 1
     sets: list[tuple[int, bytes]] = []
@@ -169,7 +169,7 @@ def _resolve(parents: Numbers) -> None:
 
 
 def _are_in(keys: Keys, few: Keys) -> npt.NDArray[np.bool_]:
-    """Return a mask of the keys that are among a few."""
+    """Return a mask of the keys that are among the given few."""
     found = np.isin(keys["high"], few["high"]) if len(few) else np.zeros(len(keys), np.bool_)
     known = {key.tobytes() for key in few}
     for place in np.flatnonzero(found).tolist():

@@ -1,6 +1,6 @@
 """Reading of data files into files of examples, one by one, so that it can be resumed if interrupted.
 
-rows/train/   the files of `example_file.py`, and `part.json`: what was read, after every data file
+rows/train/   the files of `example_file.py`, and `part.json`: what was read, updated after every data file
 rows/eval/    likewise, if data.eval names files
 """
 
@@ -58,7 +58,7 @@ class _ReadFiles:
     """The progress of reading the files of a part, as recorded in part.json.
 
     Args:
-        settings: a digest of the settings of reading.
+        settings: a digest of the settings that reading depends on.
         sha256, notes, dropped: sha256, notes and dropped rows of each file, by its name.
         writer: progress of the files of examples.
         sums: sha256 of the files of examples, once everything is read.

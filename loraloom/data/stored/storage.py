@@ -30,12 +30,12 @@ def storage_reason(settings: DataSettings, located: Mapping[Part, DataLocation])
         located: the files of each part.
     """
     if settings.keep_rows != "auto":
-        return Message("data.keep_rows is disk") if settings.keep_rows == "disk" else None
+        return Message("`data.keep_rows` is `disk`") if settings.keep_rows == "disk" else None
     num_bytes = sum(_row_bytes(file, settings) for own in located.values() for file in own.files)
     if num_bytes <= MOST_BYTES_IN_MEMORY:
         return None
     return Message(
-        "the data has {num_bytes}, more than {most}",
+        "the data takes up {num_bytes}, more than {most}",
         num_bytes=size(num_bytes),
         most=size(MOST_BYTES_IN_MEMORY),
     )

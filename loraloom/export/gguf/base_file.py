@@ -23,7 +23,7 @@ def write_loaded(base: Base, file: Path, *, name: str, quantization: str) -> lis
     """Write the model of a base, merged or not, as a GGUF file; return notes on what differs.
 
     Args:
-        base: a base of a family that llama.cpp computes.
+        base: a base of a family that llama.cpp supports.
         file: file to create.
         name: `general.name`.
         quantization: `float32`, `bfloat16` or `int8`.

@@ -153,7 +153,7 @@ def _model_tensors(
         name = tensor_name(names, key)
         if name is None:
             raise ModelError(
-                Message("llama.cpp has no such tensor in the architecture t5"),
+                Message("llama.cpp's architecture `t5` has no such tensor"),
                 where=key,
                 fix=Message("This is a bug; please report it. Nothing was kept."),
             )

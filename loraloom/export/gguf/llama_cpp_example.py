@@ -12,7 +12,7 @@ from loraloom.training.card_code import question_text
 
 
 def answering_code(source: ExportSource) -> str:
-    """Write Python code that calls llama.h's functions, because llama-cpp-python's `Llama` has no encoder."""
+    """Return Python code that calls llama.h's functions: llama-cpp-python's `Llama` cannot run an encoder."""
     is_adapter = source.form == "adapter"
     model = "BASE.gguf" if is_adapter else MODEL
     generation, data = source.facts.recipe.generation, source.facts.recipe.data
@@ -59,7 +59,7 @@ def answering_code(source: ExportSource) -> str:
 
 
 def _command(source: ExportSource, model: str) -> str:
-    """Write a `llama-completion` command; `llama-cli` and `llama-server` cannot run encoder-decoders."""
+    """Return a `llama-completion` command; `llama-cli` and `llama-server` cannot run encoder-decoders."""
     lora = f" --lora {ADAPTER}" if source.form == "adapter" else ""
     limit = source.facts.recipe.generation.max_new_tokens
     text = shlex.quote(question_text(source.facts))

@@ -173,7 +173,7 @@ def _is_within(read: Tensor, wanted: Tensor, stored: str) -> bool:
 
 
 def model_tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and data of every parameter, a shared one only once."""
+    """Yield the name and data of every parameter; a shared one is yielded only once."""
     for name, parameter in model.named_parameters():  # skips a tensor that it yielded under another name
         yield name, parameter.detach()
 

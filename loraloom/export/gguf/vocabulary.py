@@ -116,7 +116,7 @@ def _check_ids(pieces: Any, tokenizer: Any, num_embeddings: int) -> None:
     """Refuse a spiece.model whose ids differ from those of the tokenizer used to train the adapter."""
     if len(pieces) > num_embeddings:
         raise ModelError(
-            Message("has more pieces than the model has embeddings"),
+            Message("this file has more pieces than the model has embeddings"),
             where=SPIECE,
             found=str(len(pieces)),
             allowed=str(num_embeddings),
@@ -125,7 +125,7 @@ def _check_ids(pieces: Any, tokenizer: Any, num_embeddings: int) -> None:
     for number, piece in enumerate(pieces):
         if own.get(piece.piece, number) != number:
             raise ModelError(
-                Message("is not the vocabulary of the base's tokenizer"),
+                Message("this is not the vocabulary of the base's tokenizer"),
                 where=SPIECE,
                 found=Message("{piece} as token {number}", piece=repr(piece.piece), number=number),
                 allowed=Message("token {number}", number=own[piece.piece]),

@@ -58,7 +58,7 @@ class _Encoder(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Keys and values of cross-attention; everything else that a pass computes is removed as unused."""
+    """A module that returns keys and values of cross-attention; its graph contains nothing else."""
 
     def __init__(self, model: PreTrainedModel, start_token_id: int) -> None:
         super().__init__()

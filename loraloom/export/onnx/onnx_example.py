@@ -12,7 +12,7 @@ from loraloom.training.card_code import question_text
 
 
 def answering_code(source: ExportSource) -> str:
-    """Write Python code with onnxruntime that decodes greedily, with caches."""
+    """Return Python code for onnxruntime that decodes greedily, with caches."""
     base, suffix = source.base, SUFFIXES[source.quantization]
     ids = "tokenizer(text).input_ids"
     if not base.family.ends_sources:
@@ -49,7 +49,7 @@ def answering_code(source: ExportSource) -> str:
 
 
 def _start(source: ExportSource) -> str:
-    """Return the decoder's first tokens as Python: the start, and the language code if answers share one."""
+    """Return the decoder's first tokens as Python: the start and, if all answers share one, the language."""
     base = source.base
     code = only([target for _, target in source.facts.languages])
     if base.languages is None or code is None:

@@ -72,7 +72,7 @@ def _named_encoder(encoder: ir.Model) -> ir.Graph:
 
 
 def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
-    """Write a graph; if its weights are large, into a separate file, one tensor at a time.
+    """Write a graph, with large weights in a separate file, one tensor at a time.
 
     Returns:
         The file's name and its number of separate weight files, if any, as in `write_graphs`.
@@ -91,7 +91,7 @@ def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
 
 
 def _transpose_weights(graph: ir.Graph) -> None:
-    """Store weights transposed, as their products read them, because quantization finds no others."""
+    """Store weights transposed, as matrix products read them, because quantization finds no others."""
     import onnx_ir as ir
 
     for node in [node for node in graph.all_nodes() if node.op_type == "Transpose"]:

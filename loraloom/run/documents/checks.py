@@ -27,7 +27,7 @@ class Finding:
     """One line of the table that `loraloom check` prints.
 
     Args:
-        level: `error` stops training, `warning` does not, `note` is worth knowing.
+        level: `error`, which stops training; `warning`, which does not; `note`, worth knowing; or `ok`.
         check: the check's name, as `--allow` takes it.
         where: the key, file or module concerned.
         message: what was found; never the text of a row.

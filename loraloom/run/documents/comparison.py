@@ -38,7 +38,7 @@ class Difference:
         metric: name of the figure.
         difference: `model` minus `against`, over all rows.
         low, high: the 95 % confidence interval of the difference.
-        p_value: two-sided p-value of no difference; corrected if several differences were tested at once.
+        p_value: two-sided p-value of no difference; corrected if several differences were tested together.
         verdict: the result in words; better or worse depends on whether higher is better.
     """
 
@@ -69,11 +69,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Movement:
-    """‖ΔW‖ / ‖W‖ in the Frobenius norm.
+    """The size of an adapter's update relative to the base: ‖ΔW‖ / ‖W‖ in the Frobenius norm.
 
     Args:
         total: movement of all adapted linears together.
-        kinds: movement by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
+        kinds: movement by part of the model and kind of linear, such as `{"decoder q": 0.013, …}`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -95,11 +95,12 @@ class ModelRecord(Part):
 
 
 class FigureInterval(Part):
-    """A figure of an experiment with its 95 % interval.
+    """A figure of an experiment, with its 95 % confidence interval.
 
     Args:
-        mean: over its seeds.
-        sd: the standard deviation over its seeds; None if there is only one seed.
+        mean: mean over its seeds.
+        low, high: bounds of the interval.
+        sd: standard deviation over its seeds; None if there is only one seed.
     """
 
     mean: float
@@ -112,8 +113,8 @@ class GroupRecord(Part):
     """An experiment, or the base.
 
     Args:
-        models: models of its seeds.
-        figures: figures by name.
+        models: names of its models, one for each seed.
+        figures: figures over its seeds, by name.
     """
 
     models: list[str] = Field(default_factory=list)
@@ -121,7 +122,7 @@ class GroupRecord(Part):
 
 
 class Recommendation(Part):
-    """The experiment to use, or None if the rows do not decide it, and why."""
+    """The experiment to use (None if the rows do not decide it), and the reason in a sentence."""
 
     experiment: str | None
     sentence: Text
@@ -167,10 +168,10 @@ class Comparison(Document):
     Args:
         file: path of the file; not stored in it.
         what: the rows that were answered: `test`, `eval` or `prompts`.
-        time: time of the comparison; what an adapter learns later does not affect it.
+        time: time of the comparison, which does not cover what an adapter learned later.
         num_judged: number of rows that the figures cover: those with a known answer, if some have one.
         num_truncated_sources: number of sources that were truncated.
-        took_part_in_a_choice: whether these rows also chose the checkpoints.
+        took_part_in_a_choice: whether these rows were also used to choose the checkpoints.
         sentences: the effect of each experiment, in the recipe's order.
         generation: settings with which answers were generated.
         quantization: how the base that all models share was quantized; `none` if it was not.
@@ -208,7 +209,7 @@ class Comparison(Document):
 
     @property
     def models_of_groups(self) -> dict[str, list[str]]:
-        """The models of each experiment's seeds, even if nothing could be judged."""
+        """The models of each experiment and of the base; if nothing was judged, each model by itself."""
         return {name: group.models for name, group in self.groups.items()} or {
             name: [name] for name in self.models
         }

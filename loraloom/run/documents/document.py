@@ -31,9 +31,9 @@ def to_json(value: Any) -> str:
 
 
 def to_stored_json(value: Any) -> str:
-    """Return JSON like `to_json`, but with each message as its data, for the files of a run.
+    """Return JSON for the files of a run: like `to_json`, but messages stay data instead of becoming text.
 
-    Output on stdout for programs contains the message's text instead.
+    Output on stdout for programs contains the text of messages instead.
     """
     return to_json(to_data(value))
 
@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def damage(error: ValidationError, path: Path, fix: str = "") -> RunError:
-    """Return the error for a file whose content is not valid in a run."""
+    """Return the error for a file of a run whose content is invalid."""
     first = error.errors(include_url=False, include_input=False)[0]
     key, msg = ".".join(map(str, first["loc"])), first["msg"]
     what = (
@@ -110,7 +110,7 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 
 
 class Part(BaseModel):
-    """A part of a document; keys of newer versions are kept and written again."""
+    """A part of a document; unknown keys, which newer versions may have written, are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -122,8 +122,8 @@ class Part(BaseModel):
 class Document(Part):
     """A JSON file of a run: written by one command, read by others, and possibly edited in between.
 
-    A document with a `format` that this version does not know is refused; `REMEDY` is what the message
-    recommends in that case, and if the file is damaged.
+    A document with a `format` that this version does not know is refused. `REMEDY` is what the error message
+    recommends then, and if the file is damaged.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = ()

@@ -84,7 +84,7 @@ class Traffic:
     gathered_bytes: int = 0
 
     def among(self, num_ranks: int) -> Traffic:
-        """Return the traffic of another number of ranks: each receives what the others keep."""
+        """Return the traffic with another number of ranks; each receives the weights that the others keep."""
         kept_by_others = (1 - 1 / num_ranks) / (1 - 1 / self.num_ranks)
         return Traffic(num_ranks, self.reduced_bytes, round(self.gathered_bytes * kept_by_others))
 

@@ -44,7 +44,7 @@ class BaseIdentity(Part):
 
 
 class ProcessRecord(Part):
-    """A process that worked on the run, and its versions.
+    """A process that worked on the run, with the versions of Python and of the packages that it used.
 
     Args:
         processes: number of processes that trained together; None for one.
@@ -57,7 +57,7 @@ class ProcessRecord(Part):
 
 
 class SearchRequest(Part):
-    """The request of a search, which a resume must match.
+    """What a search was asked to do; the request of a resume must match it.
 
     Args:
         space: key → choices or range.
@@ -88,7 +88,7 @@ class Provenance(Document):
         waves: the experiments that train together; None until that is decided.
         plan: predicted resources of the training run; a plan of another version is kept unchanged.
         search: the request, if the run is a search.
-        together: number of trials of a search that train at once.
+        together: number of trials of a search that train at the same time.
         sessions: every process that worked on the run; None if it was never resumed.
         processes: number of processes that trained together at the start; None for one.
     """
@@ -122,7 +122,7 @@ class Provenance(Document):
 
     @property
     def pass_limit(self) -> int | None:
-        """Maximum number of tokens of a pass, by the prediction of memory; None for no limit."""
+        """Maximum number of tokens in a pass, according to the predicted memory; None for no limit."""
         return int(self.choices["pass_limit"].value) if "pass_limit" in self.choices else None
 
     @property
@@ -140,11 +140,11 @@ class Provenance(Document):
         return self.replaced(allowed=sorted({*self.allowed, *checks}))
 
     def with_process(self, process: ProcessRecord) -> Self:
-        """Return the provenance with one more process that worked on the run; the first one started it."""
+        """Return the provenance with one more process in `sessions`, whose first entry started the run."""
         return self.replaced(sessions=[*(self.sessions or [self._first_process]), process])
 
     def version_changes(self, process: ProcessRecord) -> list[str]:
-        """Return the versions that differ from the previous process's: `torch 2.11.0, previously 2.13.0`."""
+        """Describe the versions that the previous process did not have: `torch 2.11.0, previously 2.13.0`."""
         before = self.newest_process.versions
         return [
             Message("{name} {own}, previously {before}", name=name, own=own, before=before.get(name, "none"))
@@ -154,7 +154,7 @@ class Provenance(Document):
 
     @property
     def processes_change(self) -> str:
-        """A note like `processes: 2, previously 1` if the last resume changed the number; otherwise ""."""
+        """A note such as `processes: 2, previously 1` if the last resume changed the number; else ""."""
         counts = [each.processes or 1 for each in self.sessions or []]
         if len(counts) < 2 or counts[-1] == counts[-2]:
             return ""

@@ -16,12 +16,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RateResult:
-    """Result of one learning rate.
+    """Result of training with one learning rate.
 
     Args:
         learning_rate: the rate, which is constant after a short warm-up.
-        eval_loss: loss after the steps; None if the training did not stay finite.
-        gain: the base's loss minus `eval_loss`; None if that is None.
+        eval_loss: loss on the eval rows after the steps; None if the training did not stay finite.
+        gain: the base's loss minus `eval_loss`; None if `eval_loss` is None.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -46,7 +46,7 @@ class RangeTest(Document):
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
-    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` creates a new one.")
+    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` runs a new range test.")
 
     run: str = ""
     format: int

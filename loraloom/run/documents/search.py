@@ -25,7 +25,7 @@ TrialStatus = Literal["training", "done", "stopped", "pruned", "failed"]
 
 @dataclass
 class Trial:
-    """One combination of the space, and the adapter that is trained with it.
+    """One combination of values from the search space, and the adapter that is trained with it.
 
     Args:
         name: `trial-0007`, the name of its adapter and experiment, for Optuna's trial 7.
@@ -68,7 +68,7 @@ class SearchRecord(Document):
         metric: metric by which trials are ranked.
         best: the trial with the best figure; None if none has finished.
         trials: the trials in the order in which they were drawn.
-        importances: dotted key → share of the importance, once the search has ended; empty if unknown.
+        importances: dotted key → share of the total importance, once the search has ended; empty if unknown.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)

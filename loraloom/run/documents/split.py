@@ -30,8 +30,8 @@ class SplitRecord(Document):
         files: sha256 of each file, by its name as the user wrote it.
         train, eval, test: the rows of each part, in file order.
         dropped: invalid rows that `data.on_invalid: drop` left out.
-        ranges: for rows that are kept in files, instead of `train`, `eval` and `test`: the numbers of each
-            part's rows, from 1, in the order of the part's files, as `1-56,58,60-99`.
+        ranges: numbers of each part's rows, from 1, in the order of its files, such as `1-56,58,60-99`;
+            used instead of `train`, `eval` and `test` if the rows are kept in files.
     """
 
     files: dict[str, str]

@@ -1,4 +1,4 @@
-"""votes.json: choices of people who saw answers without the models' names."""
+"""votes.json: choices by people who saw the answers without the models' names."""
 
 from __future__ import annotations
 

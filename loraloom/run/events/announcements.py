@@ -1,6 +1,6 @@
 """Events that are shown but not logged, because other files of the run contain their content.
 
-Only notes of training are also in the log.
+Of these events, only the notes from training are also in the log.
 """
 
 from __future__ import annotations

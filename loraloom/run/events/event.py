@@ -29,7 +29,7 @@ class Event:
     time: str = field(default="", compare=False)
 
     def at(self, time: str) -> Self:
-        """Return the same event, written at this time."""
+        """Return a copy of the event with the time at which it is written to the log."""
         return replace(self, time=time)
 
     def to_json(self) -> JsonObject:
@@ -39,7 +39,7 @@ class Event:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Return the event of a line of this kind.
+        """Return the event that a line of this kind contains.
 
         Raises:
             ValidationError: a field is missing or has a value of another type.

@@ -55,7 +55,7 @@ def read_event(line: Any) -> Event | None:
 
 
 class EventLog:
-    """The events of a log in order; of several with the same (step, experiment, event), only the last.
+    """The events of a log, in order; of those with the same (step, experiment, event), only the last.
 
     A resumed run repeats the steps after its checkpoint, and a line truncated by a crash is skipped.
     """

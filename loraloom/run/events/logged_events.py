@@ -22,13 +22,13 @@ class TrainStep(Event):
     Args:
         step: step of the run, which counts once for all experiments that train together.
         experiment: its name.
-        experiment_step, total_steps: its own steps, taken and planned.
-        epoch: passes over its rows so far.
+        experiment_step, total_steps: number of its own steps, taken and planned.
+        epoch: number of passes over its rows so far.
         loss: nats per label token, over the rows of this step.
         learning_rate: learning rate of this step.
         grad_norm: norm of the gradient before clipping.
         num_tokens: source and target tokens of this step.
-        tokens_per_second: tokens of this experiment per second of the whole step.
+        tokens_per_second: tokens of this experiment per second, over the duration of the whole step.
     """
 
     kind: ClassVar[str] = "train"
@@ -83,7 +83,7 @@ class ExperimentEnd(Event):
     Args:
         step, experiment, experiment_step: as in `TrainStep`.
         status: `done`, `stopped` (early), `pruned` (by a search) or `failed`.
-        reason: why, if it did not simply finish.
+        reason: why it ended, unless it simply finished.
         best_step, best_metric: step and metric of its adapter; None if it was never evaluated.
         forgetting: increase of its loss on `data.retain` over the base's; None if not measured.
         retain_pairs: pair of languages → loss and increase on its rows; empty if the base has no languages.
@@ -131,9 +131,10 @@ class MemoryLimit(Event):
 
     Args:
         step: first step of the run with the new limits.
-        phase: `training`, `evaluation`, or `lifted`: an experiment failed and earlier limits no longer apply.
+        phase: the work that ran out of memory, `training` or `evaluation`; `lifted` if an experiment failed
+            and earlier limits no longer apply.
         experiment: the experiment that failed; None if none did.
-        tried: number of tokens in a pass, or of rows in a batch, that was too large.
+        tried: number of tokens in a pass, or of rows in a batch, for which memory did not suffice.
         pass_tokens, eval_rows: the new limits; None for no limit.
     """
 
@@ -176,7 +177,7 @@ class FileChange(Event):
 
     Args:
         path: its path in the run.
-        what: how the change is handled.
+        what: what the run does about the change.
     """
 
     kind: ClassVar[str] = "changed"

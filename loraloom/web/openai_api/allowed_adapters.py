@@ -14,10 +14,10 @@ MAX_FOLDERS = 10_000
 
 
 def available_folders(root: Path | None) -> dict[str, Path]:
-    """Return the adapter folders below a root by name, relative to the root; none if the root is None.
+    """Return the adapter folders below a root by their paths relative to it; none if the root is None.
 
-    A request names one of these. The name is looked up here and never becomes part of a path, and links are
-    not followed.
+    A request names a folder by its relative path. The name is only looked up among these and never becomes
+    part of a path, and links are not followed.
     """
     found: dict[str, Path] = {}
     if root is None:
@@ -41,7 +41,7 @@ def allowed_folder(root: Path | None, name: str) -> Path:
     folder = available_folders(root).get(name)
     if folder is None:
         message = (
-            Message("this server attaches no adapters; start it with --adapters-from FOLDER")
+            Message("this server cannot attach adapters; start it with --adapters-from FOLDER")
             if root is None
             else Message("there is no such folder; GET /v1/adapters lists those that are available")
         )

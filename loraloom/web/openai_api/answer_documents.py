@@ -1,4 +1,4 @@
-"""Answers of the API: the model process's events as OpenAI's documents, whole or as a stream."""
+"""Conversion of the model process's events to responses in OpenAI's format, complete or streamed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answer:
         text: text generated so far.
         reason: why it ended: `stop` or `length`; "" while it continues.
         logprobs: log-probabilities of its tokens, if requested.
-        num_tokens, num_source_tokens: number of tokens of the answer and of its prompt.
+        num_tokens, num_source_tokens: number of tokens in the answer and in its prompt.
     """
 
     text: str = ""
@@ -35,7 +35,7 @@ class Answer:
     num_source_tokens: int = 0
 
     def add(self, event: dict[str, Any]) -> None:
-        """Add an event of the answer."""
+        """Add the new text, tokens and log-probabilities of an event."""
         self.text += event["text"]
         self.reason = event["reason"]
         self.num_tokens, self.num_source_tokens = event["num_tokens"], event["num_source_tokens"]
@@ -72,13 +72,17 @@ async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dic
             yield event
         answering.close(is_answered=True)
     except TimeoutError:
-        raise JobError(503, "too_slow", Message("the answer took too long")) from None
+        raise JobError(
+            503,
+            "too_slow",
+            Message("the answer took too long; try again later, or with a smaller `max_tokens`"),
+        ) from None
     finally:
         answering.close()
 
 
 def usage(answers: Sequence[Sequence[Answer]]) -> dict[str, int]:
-    """Return the numbers of tokens of all prompts and answers, with the keys of `Usage`."""
+    """Return the total numbers of tokens in the prompts and in the answers, under the keys of `Usage`."""
     num_prompt = sum(own[0].num_source_tokens for own in answers)
     num_completion = sum(answer.num_tokens for own in answers for answer in own)
     return {
@@ -89,7 +93,7 @@ def usage(answers: Sequence[Sequence[Answer]]) -> dict[str, int]:
 
 
 class CompletionForm:
-    """Documents of /v1/completions.
+    """Builds the documents that /v1/completions answers with.
 
     Args:
         id, model: id and model of the request.
@@ -130,7 +134,7 @@ class CompletionForm:
         return {"index": index, "text": event["text"], "logprobs": logprobs, "finish_reason": reason}
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens, in the form of this route."""
+        """Return the log-probabilities of some tokens, in the format of this route."""
         offsets, position = [], 0
         for token in tokens:
             offsets.append(position)
@@ -144,7 +148,7 @@ class CompletionForm:
 
 
 class ChatForm(CompletionForm):
-    """Documents of /v1/chat/completions."""
+    """Builds the documents that /v1/chat/completions answers with."""
 
     kind, chunk_kind = "chat.completion", "chat.completion.chunk"
 
@@ -168,7 +172,7 @@ class ChatForm(CompletionForm):
         }
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens, in the form of this route."""
+        """Return the log-probabilities of some tokens, in the format of this route."""
         return {"content": [self._token(token) for token in tokens], "refusal": None}
 
     def _token(self, token: dict[str, Any]) -> dict[str, Any]:

@@ -32,12 +32,12 @@ def error_response(
 
 
 def unhealthy(status: str, retry_after: int) -> JSONResponse:
-    """Create the response that states why requests are not answered."""
+    """Create the response that says why requests are not answered at present."""
     return JSONResponse({"status": status}, 503, {"retry-after": str(retry_after)})
 
 
 def install_errors(app: FastAPI) -> None:
-    """Install handlers, so that an application answers every error in one form."""
+    """Install handlers that make an application answer every error in the format of OpenAI's API."""
 
     @app.exception_handler(JobError)
     async def _job(request: Request, error: JobError) -> JSONResponse:

@@ -40,9 +40,9 @@ class ServerSettings:
     Args:
         access: who may use it.
         port: port to listen on; 0 for any free one.
-        adapters_root: adapters below it can be attached while the server runs; None for none.
+        adapters_root: folder whose adapters can be attached while the server runs; None if none can be.
         max_waiting: maximum number of requests in progress; further ones are refused with 429.
-        grace_seconds: time that answers in progress have after SIGTERM.
+        grace_seconds: time that answers in progress have to finish after SIGTERM.
     """
 
     access: Access
@@ -53,7 +53,7 @@ class ServerSettings:
 
 
 class _Server(AcceptingServer):
-    """A server that accepts no work after a signal, and ends after the last answer or a second signal."""
+    """A server that accepts no work after a signal; it ends after the last answer or at a second signal."""
 
     def __init__(self, api: Api, grace_seconds: float, *more: Any) -> None:
         super().__init__(*more)
@@ -92,7 +92,7 @@ def serve(
         configuration: configuration of the model process.
         settings: address and limits of the server.
         log: called with notes on the model, and with what happens to its process.
-        on_start: called with the server's address when the model is loaded; until then, it answers 503.
+        on_start: called with the server's address once the model is loaded; before that, requests get a 503.
 
     Raises:
         LoRALoomError: the model is unusable, or the address is taken.

@@ -1,4 +1,4 @@
-"""The answers of the API, for its OpenAPI document; `answer_documents.py` writes them."""
+"""Schemas of the API's responses, for its OpenAPI document; `answer_documents.py` creates the responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Document(BaseModel):
-    """A response that has no further keys."""
+    """A response that has exactly the keys of its schema."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ class ErrorBody(Document):
 
 
 class ErrorDocument(Document):
-    """The answer to a request that failed."""
+    """The response to a request that failed."""
 
     error: ErrorBody
 
@@ -97,7 +97,7 @@ class CompletionChoice(Document):
 
 
 class Completion(Document):
-    """The answer of POST /v1/completions."""
+    """The response to POST /v1/completions."""
 
     id: str
     object: Literal["text_completion"]
@@ -146,7 +146,7 @@ class ChatChoice(Document):
 
 
 class ChatCompletion(Document):
-    """The answer of POST /v1/chat/completions."""
+    """The response to POST /v1/chat/completions."""
 
     id: str
     object: Literal["chat.completion"]
@@ -165,7 +165,7 @@ class ComparedAnswer(Document):
 
 
 class Comparison(Document):
-    """The answer of POST /v1/compare."""
+    """The response to POST /v1/compare."""
 
     object: Literal["comparison"]
     created: int
@@ -180,7 +180,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, description, headers in (
         (400, Message("the body is not JSON, or not UTF-8"), {}),
         (401, Message("the token is missing or wrong"), {}),
-        (403, Message("sent by a page from another origin"), {}),
+        (403, Message("the request was sent by a page from another origin"), {}),
         (404, Message("there is no such model or adapter"), {}),
         (408, Message("the body did not arrive in time"), {}),
         (409, Message("the name is taken"), {}),
@@ -223,19 +223,19 @@ OF_NEW_ADAPTER = {
 }
 FIGURES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": Message("figures"),
+        "description": Message("the server's figures, in Prometheus' text format"),
         "content": {"text/plain": {"schema": {"type": "string"}}},
     },
 }
 
 
 def linked(status: int, links: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """Document the requests that can follow with values of an answer."""
+    """Document the requests that a client can send next, with values from a response with this status."""
     return {status: {"links": links}}
 
 
 def answered(model: type[Document], *, is_streamed: bool = True) -> dict[int | str, dict[str, Any]]:
-    """Document the answers of a route: a document, or a stream of its parts."""
+    """Document the responses of a route: one complete document, or a stream of its parts."""
     event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
     events = {"content": {"text/event-stream": {"itemSchema": event}}} if is_streamed else {}
     return {200: {"model": model, "description": Message("the answers"), **events}}

@@ -26,7 +26,7 @@ class Metrics:
         self._seconds = 0.0
 
     def counting(self, app: App) -> App:
-        """Wrap an application: count its requests by route, never by path, and time their answers' start."""
+        """Wrap an application: count requests by route, never by path, and measure the time to an answer."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Requests of the API, as clients of OpenAI's API write them; unknown keys are refused, not ignored."""
+"""Request bodies of the API, as clients of OpenAI's API send them; unknown keys are refused, not ignored."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class StreamOptions(Strict):
 class Sampling(Strict):
     """Settings that all requests for answers have in common.
 
-    A missing setting of `generation` has its value in the run's recipe.
+    If a request leaves out a setting, the value in the section `generation` of the run's recipe applies.
     """
 
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None

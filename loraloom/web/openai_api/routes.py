@@ -63,8 +63,8 @@ class Api:
     """The API over a model process.
 
     Args:
-        model: the process.
-        adapters_root: adapters below it can be attached while the server runs; None for none.
+        model: the model process.
+        adapters_root: folder whose adapters can be attached while the server runs; None if none can be.
     """
 
     def __init__(self, model: ModelProcess, adapters_root: Path | None = None) -> None:
@@ -109,7 +109,7 @@ class Api:
         app.delete("/v1/adapters/{name}", response_model=RemovedModel)(self.remove_adapter)
 
     async def _unless_full(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse requests without reading them if the queue is full, which leaves time for the others."""
+        """Refuse requests unread while the queue is full, to leave time for those in progress."""
         is_costly = scope["type"] == "http" and scope["path"] in ANSWERING
         if is_costly:
             await self._turns.wait()
@@ -223,11 +223,11 @@ class Api:
         return JSONResponse(form.document(choices, usage=usage(answers)))
 
     async def _submit(self, jobs: Sequence[MakeJob]) -> list[Answering]:
-        """Send some jobs to the model process; if one is refused, close the others."""
+        """Send jobs to the model process; if one is refused, cancel those already sent."""
         self._check_running()
         if len(jobs) > self.model.max_waiting:  # such a request would be refused at any time
             message = Message(
-                "a request can have at most {limit} prompts or models here, as many as the queue has places",
+                "a request can have at most {limit} prompts or models, because the queue has {limit} places",
                 limit=self.model.max_waiting,
             )
             raise JobError(422, "unprocessable", message)
@@ -261,7 +261,7 @@ class Api:
 
 
 class _Stream(StreamingResponse):
-    """A response of server-sent events, which closes its requests however it ends."""
+    """A response of server-sent events that closes its requests to the model however it ends."""
 
     def __init__(self, sent: Any, answerings: Sequence[Answering]) -> None:
         super().__init__(sent, media_type="text/event-stream")
@@ -279,7 +279,7 @@ async def _accepted(answerings: Sequence[Answering]) -> None:
     """Wait until all requests are known to be valid.
 
     Raises:
-        JobError: a request is invalid; the others are closed.
+        JobError: a request is invalid; all of them are closed.
     """
     try:
         for answering in answerings:

@@ -1,4 +1,4 @@
-"""Problems with the body of a request, as messages of our own, which have translations."""
+"""Conversion of pydantic's problems with a request's body to messages, which can be translated."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _KINDS = {
 
 
 def described(problems: Sequence[Any], body: Any) -> tuple[Message, str | None]:
-    """Describe the problems that pydantic found, each key once.
+    """Describe the problems that pydantic found, naming each key once.
 
     Args:
         problems: pydantic's problems.
         body: body of the request.
 
     Returns:
-        The message, and the first key in it, if any.
+        The message, and the first key that it names, if any.
     """
     by_place: dict[str, list[str]] = {}
     for problem in problems:
@@ -73,11 +73,11 @@ def _what(problem: Mapping[str, Any]) -> str:
 
 
 def _place(problem: Any, value: Any) -> str:
-    """Return the key that a problem is about: `messages.0.role`.
+    """Return the key that a problem is about, such as `messages.0.role`.
 
     Args:
         problem: pydantic's problem; its path contains not only keys, but also types that a value may have.
-        value: the body.
+        value: the body of the request.
     """
     parts = []
     for part in problem["loc"][1:]:

@@ -8,7 +8,7 @@ It reads one request per line and writes one answer per line, both JSON:
     ◀ {"id": "5f", "answers": {"base": "…", "wide": "…"}, "done": false}    as they are generated
     ◀ {"id": "5f", "problems": [message, …]}
 
-The models are in this process, so that the pages stay responsive and a lack of memory does not end them.
+The models are in a process of their own, so that the pages stay responsive and do not end if memory runs out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEAST_SECONDS = 0.05
 
 
 class _Cancelled(Exception):
-    """The question was cancelled."""
+    """The request was cancelled."""
 
 
 class Requests:
@@ -53,7 +53,7 @@ class Requests:
         self._waiting.put(None)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next request; None if the pages have ended or none arrived for a while."""
+        """Return the next request; None if the server of the pages has ended, or none arrived for a while."""
         try:
             return self._waiting.get(timeout=IDLE_SECONDS)
         except queue.Empty:

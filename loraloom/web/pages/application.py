@@ -61,7 +61,7 @@ def make_access(
 
 
 def make_pages(runs: Path, access: Access) -> FastAPI:
-    """Create the application without its outer checks, for `SecurityMiddleware`.
+    """Create the application without the checks that `SecurityMiddleware` adds around it.
 
     Args:
         runs: the folder of the runs.
@@ -102,7 +102,7 @@ def make_pages(runs: Path, access: Access) -> FastAPI:
 
 
 def make_application(runs: Path, access: Access) -> App:
-    """Create the pages, behind the checks of `SecurityMiddleware`."""
+    """Create the application of the pages, behind the checks of `SecurityMiddleware`."""
     return SecurityMiddleware(make_pages(runs, access), access, _refusal_page)
 
 
@@ -139,5 +139,5 @@ async def _http_error(request: Request, error: Exception) -> HTMLResponse:
 
 
 def _refusal_page(refusal: Refusal) -> tuple[bytes, str]:
-    """Return a refusal as plain text: a client that is refused may be a program or may not load pages."""
+    """Return a refusal as plain text, because the client may be a program, or may not be allowed any page."""
     return f"{refusal.message}\n".encode(), "text/plain; charset=utf-8"

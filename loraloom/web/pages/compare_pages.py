@@ -48,7 +48,7 @@ def compare(request: Request, run: NamedRun) -> Response:
     except LoRALoomError as error:
         problems = problems_of(error)
     if is_range_test(run):
-        problems = [Message("A range test keeps no adapters, so there is nothing to ask.")]
+        problems = [Message("A range test keeps no adapters, so there are no answers to compare.")]
     return page_of_run(
         request, run, "compare", settings=settings, models=models, votes=votes, problems=problems
     )
@@ -56,7 +56,7 @@ def compare(request: Request, run: NamedRun) -> Response:
 
 @router.post("/runs/{name}/ask")
 async def ask(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Ask a question; the response connects to the stream of the answers."""
+    """Ask a question; respond with a part of a page that receives the stream of answers."""
     prompt = field(form, "prompt")
     try:
         _check_prompt(prompt)
@@ -141,7 +141,7 @@ def _questions(request: Request) -> Questions:
 def _found(request: Request, run: Run, id: str) -> Question:
     found = _questions(request).find(run, id)
     if found is None:
-        raise HTTPException(404, Message("This question is gone."))
+        raise HTTPException(404, Message("This question no longer exists. Ask it again."))
     return found
 
 
@@ -167,7 +167,7 @@ def _check_prompt(prompt: str) -> None:
         raise RecipeError(Message("Type a prompt first."))
     if len(prompt) > LONGEST_PROMPT:
         raise RecipeError(
-            Message("The prompt is too long; {most:,} characters are allowed.", most=LONGEST_PROMPT)
+            Message("The prompt is too long; at most {most:,} characters are allowed.", most=LONGEST_PROMPT)
         )
 
 

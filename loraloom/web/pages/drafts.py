@@ -35,7 +35,7 @@ class Draft:
     """A run that is being prepared.
 
     Args:
-        folder: contains its data files and its recipe.
+        folder: folder with its data files and its recipe.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Draft:
 
     @property
     def files(self) -> list[str]:
-        """Names of its data files."""
+        """Names of the draft's data files."""
         others = {RECIPE, MODEL}
         return sorted(
             path.name for path in self.folder.iterdir() if path.is_file() and path.name not in others
@@ -55,20 +55,20 @@ class Draft:
 
     @property
     def recipe_file(self) -> Path:
-        """Its recipe, which may not exist yet."""
+        """Path of the draft's recipe, which may not exist yet."""
         return self.folder / RECIPE
 
     @property
     def model(self) -> str:
-        """The base that was chosen."""
+        """The base that was chosen when the files were uploaded."""
         return (self.folder / MODEL).read_text(encoding="utf-8")
 
     def recipe(self) -> str:
-        """Return its recipe as YAML; "" if there is none yet."""
+        """Return the draft's recipe as YAML; "" if there is none yet."""
         return self.recipe_file.read_text(encoding="utf-8") if self.recipe_file.is_file() else ""
 
     def save_recipe(self, text: str) -> None:
-        """Replace its recipe."""
+        """Replace the draft's recipe."""
         replace_text(self.recipe_file, text.replace("\r\n", "\n"))
 
 
@@ -97,7 +97,7 @@ class Drafts:
 
     @property
     def folder(self) -> Path:
-        """The folder with a folder for each draft."""
+        """The folder that contains the folders of all drafts."""
         return self.runs / PAGES_FOLDER / "drafts"
 
     def all(self) -> list[Draft]:
@@ -108,7 +108,7 @@ class Drafts:
         return [Draft(path) for path in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]
 
     def find(self, id: str) -> Draft | None:
-        """Return the draft with an id, which is looked up and never joined to a path."""
+        """Return the draft with this id; the id is looked up, never joined to a path."""
         return next((draft for draft in self.all() if draft.id == id), None)
 
     def create(self, files: Sequence[tuple[str, BinaryIO]], model: str) -> Draft:
@@ -138,7 +138,7 @@ class Drafts:
 
 
 def _free_name(folder: Path, name: str) -> str:
-    """Return an unused name in plain form, without parts of a path; names of our own files are reserved."""
+    """Return a plain form of a file name that no file in the folder and none of our own files has."""
     last = re.split(r"[/\\]", name)[-1]
     plain = _UNSAFE.sub("-", last).lstrip(".-")[-LONGEST_NAME:].lstrip(".-") or "data"
     if plain in (RECIPE, MODEL):
@@ -156,7 +156,7 @@ def propose(draft: Draft, model: str, columns: dict[str, str], settings: str = "
     Args:
         model: base of the recipe.
         columns: role → column, if the columns are not recognised.
-        settings: settings of the data as lines of YAML, `data.encoding: gb18030`.
+        settings: data settings as lines of YAML, such as `data.encoding: gb18030`.
     """
     notes: list[str] = []
 
@@ -178,13 +178,13 @@ def propose(draft: Draft, model: str, columns: dict[str, str], settings: str = "
 
 
 def _as_options(settings: str) -> list[str]:
-    """Convert lines `data.KEY: VALUE` to `--set` options; a line may also have the form of an option."""
+    """Convert lines `data.KEY: VALUE` to values of `--set`; a line may also be `data.KEY=VALUE`."""
     lines = filter(None, map(str.strip, settings.splitlines()))
     return [re.sub(r"^([\w.]+)\s*[:=]\s*", r"\1=", line) for line in lines]
 
 
 def _for_the_page(problem: Problem) -> Problem:
-    """Replace instructions for a terminal with those for the page, and options with settings."""
+    """Replace instructions for a terminal with those for the page, and `--set KEY` with the setting alone."""
     where = problem.where.removeprefix("--set ")
     if "loraloom init" not in problem.fix:
         return replace(problem, where=where)
@@ -194,7 +194,7 @@ def _for_the_page(problem: Problem) -> Problem:
 
 
 def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:
-    """Read the first rows of the training files; None if they are not usable."""
+    """Return a preview of the first training rows; None if the files are not usable."""
     names = [str(draft.folder / name) for name in draft.files]
     try:
         return preview_files(locate("train", names, Locations()).files, settings)
@@ -203,7 +203,7 @@ def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:
 
 
 def _with_own_names(text: str, draft: Draft) -> str:
-    """Name the data files relative to the recipe's folder, if the recipe then still means the same files."""
+    """Remove the draft's folder from the paths in a recipe, if the recipe still names the same files then."""
     plain = text.replace(f"{draft.folder}/", "")
     try:
         train = parse_recipe_with_notes(plain, name=Path(RECIPE).name).recipe.data.train
@@ -220,11 +220,11 @@ def _without_folder(text: str, draft: Draft) -> str:
 
 @dataclass(frozen=True)
 class LineProblem:
-    """A problem of a recipe.
+    """A problem with a recipe, or a note on it.
 
     Args:
-        line: number of its line, from 1; None if it concerns no particular line.
-        message: what is wrong.
+        line: number of the line concerned, from 1; None if there is no such line.
+        message: what is wrong, or the note.
         is_note: whether it is only a note.
     """
 
@@ -234,7 +234,7 @@ class LineProblem:
 
 
 def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
-    """Read a recipe while it is being typed; return it, None if it is invalid, and problems and notes."""
+    """Read a recipe that is being typed; return the recipe (None if invalid), and its problems and notes."""
     try:
         reading = parse_recipe_with_notes(text, name=Path(RECIPE).name)
     except LoRALoomError as error:
@@ -244,7 +244,7 @@ def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
 
 
 def _line_problem(problem: Problem, *, is_note: bool = False) -> LineProblem:
-    """Return a problem with its line; the message then does not repeat it."""
+    """Convert a problem to a `LineProblem`; if its line is known, the message does not repeat it."""
     found = re.search(r":(\d+)$", problem.where)
     line = int(found[1]) if found else None
     said = problem if line is None else replace(problem, where="")

@@ -22,14 +22,14 @@ def event(name: str, data: str) -> str:
 
 
 def event_stream(events: AsyncIterator[str]) -> StreamingResponse:
-    """Answer with events as they arrive."""
+    """Create a response that sends events as they arrive."""
     return StreamingResponse(
         _with_heartbeat(events), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
     )
 
 
 async def _with_heartbeat(events: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Send a comment when nothing happens, to notice that a client has left."""
+    """Pass events on; after a silence, send a comment, which reveals whether the client has left."""
     waiting: asyncio.Future[str] | None = None
     try:
         while True:

@@ -22,7 +22,7 @@ SUFFIXES = {"recipe": "recommended.yaml"}
 
 @router.get("/runs/{name}/experiments")
 def experiments(request: Request, run: NamedRun, comparison: str = "") -> Response:
-    """Show the content of the report, from the run's present files."""
+    """Show the content of the report, computed from the run's current files."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     try:

@@ -58,12 +58,12 @@ class Job:
 
     @property
     def notes(self) -> list[str]:
-        """The notes and warnings that it reported."""
+        """The notes and warnings that the process reported."""
         return [event.message for event in self.events if isinstance(event, Note | WarningNote)]
 
     @property
     def findings(self) -> list[Finding]:
-        """The findings of its checks."""
+        """The findings of the checks that the process ran."""
         if "findings" in self.outcome:
             return [_finding(entry) for entry in self.outcome["findings"]]
         return [
@@ -92,11 +92,11 @@ class Jobs:
 
     @property
     def folder(self) -> Path:
-        """The folder with a folder for each job."""
+        """The folder that contains the folders of all jobs."""
         return self.runs / PAGES_FOLDER / "jobs"
 
     def start(self, kind: str, *, run: str = "", **request: Any) -> Job:
-        """Start a process, or return the one that already does the same, as after two clicks on a button.
+        """Start a process; after a second click on a button, return the one that the first click started.
 
         Args:
             kind: as in `Job`.
@@ -114,7 +114,7 @@ class Jobs:
                     Message(
                         "{number} processes that these pages started are still running", number=MOST_RUNNING
                     ),
-                    fix=Message("Wait until one has finished, or stop it."),
+                    fix=Message("Wait until one of them has finished, or stop one."),
                 )
             id = secrets.token_hex(8)
             own = self.folder / id
@@ -154,11 +154,11 @@ class Jobs:
         return None
 
     def names_taken(self) -> set[str]:
-        """Return the names of runs that processes work on, some of which do not exist yet."""
+        """Return the names of the runs that processes work on; some of these runs may not exist yet."""
         return {job.run for job in map(self._read, self._folders()) if job.status == "running"}
 
     def find(self, id: str) -> Job | None:
-        """Return the job with an id, which is looked up and never joined to a path."""
+        """Return the job with this id; the id is looked up, never joined to a path."""
         return next((self._read(own) for own in self._folders() if own.name == id), None)
 
     def of_run(self, name: str) -> Job | None:
@@ -177,7 +177,7 @@ class Jobs:
         ]
 
     def discard(self, id: str) -> None:
-        """Forget a job that has ended."""
+        """Remove the folder of a job that has ended."""
         job = self.find(id)
         if job is not None and job.status != "running":
             shutil.rmtree(self.folder / job.id, ignore_errors=True)
@@ -216,7 +216,7 @@ class Jobs:
         )
 
     def _end(self, own: Path) -> Message:
-        """Describe how a process ended that wrote no outcome."""
+        """Describe the end of a process that wrote no outcome.json."""
         process = self._processes.get(own.name)
         code = (process and process.returncode) or 0
         if code == -getattr(signal, "SIGKILL", 9):  # Windows lacks it
@@ -238,7 +238,7 @@ class Jobs:
 
 
 def _start(own: Path) -> subprocess.Popen[bytes]:
-    """Start the process in a session of its own, so that Ctrl-C in the server's terminal does not end it."""
+    """Start a job's process in its own session, so that Ctrl-C in the server's terminal does not end it."""
     with (own / LOG).open("wb") as log:
         process = subprocess.Popen(
             module_command("loraloom.web.pages.job_process", own),
@@ -253,7 +253,7 @@ def _start(own: Path) -> subprocess.Popen[bytes]:
 
 
 def _events(text: str) -> Iterator[Event]:
-    """Read what a job reported; the last line may still be incomplete."""
+    """Yield the events that a job reported; skip invalid lines, because the last may be incomplete."""
     for line in text.split("\n"):
         try:
             values = json.loads(line)

@@ -1,4 +1,4 @@
-"""The language of a page: from a cookie that the page's switch sets, else `LORALOOM_LANG` and the locale."""
+"""The language of a page: from a cookie that the page sets, otherwise from `LORALOOM_LANG` or the locale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run while it trains, as its page shows it: present figures, experiments, curves."""
+"""A run while it trains, as its page shows it: current figures, experiments, curves."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class LiveExperiment:
         colour: classes of its colour.
         status: `done`, `stopped`, `failed` …; "" while it trains or waits.
         reason: why it ended.
-        step, total_steps: number of its steps taken and planned; the latter None before the first.
-        loss, eval_loss, learning_rate: the last values; None if there is none.
+        step, total_steps: number of its steps that were taken and planned; `total_steps` is None before the
+            first step.
+        loss, eval_loss, learning_rate: the latest values; None if there is none yet.
         tokens_per_second: median throughput of its recent steps; None before the first.
     """
 
@@ -47,7 +48,7 @@ class LiveExperiment:
 
     @property
     def share_done(self) -> float:
-        """The share of its steps that it has taken."""
+        """The fraction of the experiment's planned steps that have been taken."""
         return 0.0 if not self.total_steps else min(1.0, self.step / self.total_steps)
 
 
@@ -56,14 +57,15 @@ class LiveView:
     """The state of a run so far.
 
     Args:
-        experiments: experiments in the recipe's order.
+        experiments: states of the experiments, in the recipe's order.
         step: step of the run.
         tokens_per_second: median total throughput of the recent steps; None before the first.
         seconds_left: estimated time until all experiments have taken their steps, without evaluations; None
             if unknown.
-        loss_chart, rate_chart, speed_chart: curves by step; empty before the first one.
-        is_log_loss, is_log_rate: whether a chart has a logarithmic axis.
-        notes: the last notes of the training.
+        loss_chart, rate_chart, speed_chart: curves of loss, learning rate and tokens per second by step;
+            empty before the first step.
+        is_log_loss, is_log_rate: whether the chart of losses, or of learning rates, has a logarithmic axis.
+        notes: the latest notes on the training.
     """
 
     experiments: list[LiveExperiment]
@@ -85,7 +87,7 @@ def live_view(
 
     Args:
         events: events of its log.
-        names: its experiments, in the recipe's order; those in the log are added.
+        names: names of its experiments, in the recipe's order; others in the log are added.
         waves: which experiments train together; None until that is decided.
     """
     of_steps: dict[str, list[TrainStep]] = {name: [] for name in names}
@@ -186,7 +188,7 @@ def _experiment(
 
 
 def _recent(events: Iterable[TrainStep]) -> dict[int, list[TrainStep]]:
-    """Return the last steps of the run, each with the experiments that took it together."""
+    """Return the run's latest steps: step → events of the experiments that took the step together."""
     steps: dict[int, list[TrainStep]] = {}
     for event in events:
         steps.setdefault(event.step, []).append(event)

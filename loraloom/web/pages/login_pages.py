@@ -1,4 +1,4 @@
-"""The login with the server's token, and the switch of the language."""
+"""The login with the server's token, and the choice of the pages' language."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def choose_language(request: Request, form: OwnForm) -> Response:
 
 
 def _own_path(path: str) -> str:
-    """Return a path if it is one of this server, otherwise that of the start page."""
+    """Return a path if it belongs to this server, otherwise the path of the start page."""
     parts = urlsplit(path)
     is_own = (
         path.startswith("/") and not path.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme

@@ -41,7 +41,7 @@ def named_draft(request: Request, id: str) -> Draft:
     """Return the draft named in a path, or answer 404."""
     found = drafts_of(request).find(id)
     if found is None:
-        raise HTTPException(404, Message("This draft is gone."))
+        raise HTTPException(404, Message("This draft no longer exists."))
     return found
 
 
@@ -50,7 +50,7 @@ NamedDraft = Annotated[Draft, Depends(named_draft)]
 
 @router.get("/new")
 def new_run(request: Request) -> Response:
-    """Ask for data files."""
+    """Show the form for uploading data files."""
     return page(request, "new.html.j2", drafts=drafts_of(request).all()[:20], problem="")
 
 
@@ -80,7 +80,7 @@ def draft(request: Request, draft: NamedDraft) -> Response:
 
 @router.post("/new/{id}/columns")
 async def assign_columns(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
-    """Propose a recipe again, with the columns that the user assigned, and settings of the data."""
+    """Propose a recipe again, with the columns and data settings that the user entered."""
     columns = {role: name for role in ROLES if (name := field(form, role).strip())}
     settings = field(form, "settings")
     return await run_in_threadpool(
@@ -124,7 +124,7 @@ async def start(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
 
 
 def _start_training(request: Request, draft: Draft, allowed: list[str]) -> Job:
-    """Start a training job, or return the one already started by the first of two clicks."""
+    """Start a training job; after a second click, return the one that the first click started."""
     jobs, runs = jobs_of(request), runs_of(request).folder
     with jobs.starts:
         if (same := jobs.starting(draft.id)) is not None:
@@ -143,7 +143,9 @@ async def discard(request: Request, draft: NamedDraft, form: OwnForm) -> Respons
     """Remove a draft, unless it contains the data of a run that was started from it."""
     folder = str(draft.folder.resolve())
     if any(run.read_json(run.provenance_file).get("folder") == folder for run in runs_of(request).runs()):
-        raise HTTPException(409, Message("A run was trained on the files of this draft, and needs them."))
+        raise HTTPException(
+            409, Message("A run was trained on the files of this draft and still needs them.")
+        )
     drafts_of(request).discard(draft)
     return RedirectResponse("/new", status_code=303)
 
@@ -159,7 +161,7 @@ def job(request: Request, id: str) -> Response:
 
 @router.get("/jobs/{id}/progress")
 def progress(request: Request, id: str) -> Response:
-    """Show the results so far of a process that the pages started."""
+    """Show what a process that the pages started has reported so far."""
     found = _job(request, id)
     answer = page(request, "job.html.j2", job=found, draft=_draft_of(request, found), problems=[])
     if found.kind == "train" and runs_of(request).find(found.run) is not None:
@@ -170,7 +172,7 @@ def progress(request: Request, id: str) -> Response:
 def _job(request: Request, id: str) -> Job:
     found = jobs_of(request).find(id)
     if found is None:
-        raise HTTPException(404, Message("This process is gone."))
+        raise HTTPException(404, Message("This process no longer exists."))
     return found
 
 
@@ -179,7 +181,7 @@ def _draft_of(request: Request, job: Job) -> Draft | None:
 
 
 def _save(request: Request, draft: Draft, form: Any) -> tuple[Recipe | None, list[str], list[str]]:
-    """Save the recipe of a form; return it with the checks to allow, and the reasons if it is unusable."""
+    """Save the recipe of a form; return it, the checks to allow, and the problems that prevent its use."""
     text = field(form, "recipe")
     draft.save_recipe(text)
     recipe, said = read_typed_recipe(text)

@@ -20,7 +20,7 @@ MANY_PORTS = 20
 
 
 class _Server(uvicorn.Server):
-    """A server that is normally ended by a signal, which uvicorn would raise again afterwards."""
+    """A server whose usual end is a signal; uvicorn's own would raise that signal again afterwards."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
         super().__init__(config)
@@ -35,7 +35,7 @@ class _Server(uvicorn.Server):
         await super().main_loop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End the server at the first SIGINT or SIGTERM, and at once at the second."""
+        """Shut the server down at the first SIGINT or SIGTERM, and end it immediately at the second."""
         self.force_exit = self.should_exit
         self.should_exit = True
 

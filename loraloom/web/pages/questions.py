@@ -35,8 +35,8 @@ class Question:
         order: the models in the order in which they are shown; empty until they are known.
         answers: answers by model.
         status: `waiting`, `answering`, `done` or `failed`.
-        problems: why it failed.
-        version: number that grows with every change.
+        problems: the problems, if `status` is `failed`.
+        version: number that increases with every change.
         vote: the chosen model, "" for no difference; None before the vote.
     """
 
@@ -73,7 +73,7 @@ class _Process:
 
 
 class Questions:
-    """All questions of a server. One run's models are loaded at a time, because a base takes much memory.
+    """All questions of a server; the models of only one run are loaded, because a base needs much memory.
 
     Args:
         runs: the folder of the runs.
@@ -121,7 +121,7 @@ class Questions:
         return question
 
     def find(self, run: Run, id: str) -> Question | None:
-        """Return a question of a run."""
+        """Return the question of a run with this id; None if there is none."""
         found = self._known.get(id)
         return found if found is not None and found.run == run.folder.name else None
 
@@ -132,7 +132,7 @@ class Questions:
                 self._write(self._process, {"cancel": question.id})
 
     def end(self) -> None:
-        """End the process, for example when the server ends."""
+        """End the process with the loaded models, for example when the server ends."""
         with self._mutex:
             process, self._process = self._process, None
         if process is not None:
@@ -168,7 +168,7 @@ class Questions:
             process.popen.stdin.flush()
 
     def _read(self, process: _Process, log: Path) -> None:
-        """Read the output of a process until it ends; its open questions then fail."""
+        """Read the output of a process until it ends; questions that are still open fail then."""
         stream: IO[str] | None = process.popen.stdout
         assert stream is not None
         for text in stream:
@@ -178,7 +178,7 @@ class Questions:
         last = log.read_text(encoding="utf-8", errors="replace").strip().split("\n")[-1][-500:]
         with self._mutex:
             for question in process.questions.values():
-                said = Message("the process that answers has ended: {last}", last=last or "–")
+                said = Message("the process that answers questions has ended: {last}", last=last or "–")
                 _fail(question, (said,))
             process.questions.clear()
 
@@ -226,6 +226,6 @@ def _end(popen: subprocess.Popen[str]) -> None:
 
 
 def _adapters_state(run: Run) -> object:
-    """Return a value that changes when a run's adapters do."""
+    """Return a value that changes whenever the adapters of a run change."""
     folders = [run.adapters, run.checkpoints, run.result_file]
     return tuple(path.stat().st_mtime_ns for path in folders if path.exists())

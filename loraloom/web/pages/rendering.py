@@ -62,7 +62,7 @@ def environment() -> Environment:
 
 
 def access_of(request: Request) -> Access:
-    """Return who may use this server."""
+    """Return the server's `Access`: who may use it."""
     access: Access = request.app.state.access
     return access
 

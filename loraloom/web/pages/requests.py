@@ -1,4 +1,4 @@
-"""Inputs of the routes from a request: the run named in a path, and a form sent by one of our pages."""
+"""What routes take from a request: the run named in its path, or a form that one of our pages sent."""
 
 from __future__ import annotations
 
@@ -46,12 +46,13 @@ def page_of_run(request: Request, run: Run, section: str, **values: Any) -> HTML
 
 
 async def own_form(request: Request) -> AsyncIterator[FormData]:
-    """Yield a form that one of our own pages sent, for this session; its files are closed afterwards."""
+    """Yield the form of a request if one of our pages sent it in this session; close its files afterwards."""
     async with request.form(max_files=20, max_fields=200, max_part_size=4 << 20) as form:
         value = form.get(FORM_TOKEN)
         if not access_of(request).accepts_form(request.scope, value if isinstance(value, str) else None):
             raise HTTPException(
-                403, Message("The form is too old or comes from elsewhere. Reload the page and try again.")
+                403,
+                Message("The form is too old or was not sent by these pages. Reload the page and try again."),
             )
         yield form
 

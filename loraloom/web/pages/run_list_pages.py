@@ -37,7 +37,7 @@ def list_of_runs(request: Request, number: int = 1) -> Response:
 
 @router.post("/jobs/{id}/discard")
 async def discard_job(request: Request, id: str, form: OwnForm) -> Response:
-    """Forget a run that could not start."""
+    """Remove a run that could not start from the list."""
     jobs_of(request).discard(id)
     return RedirectResponse("/runs", status_code=303)
 

@@ -123,7 +123,7 @@ def _peak_bytes(run: Run) -> int | None:
 
 
 def _state(request: Request, run: Run) -> dict[str, Any]:
-    """Return the present content of a run's page; never raise an error, even if files are damaged."""
+    """Return the current content of a run's page; never raise an error, even if files are damaged."""
     # The process first: if it ends meanwhile, the page is rendered once more with its last files.
     process, job = process_of(run), jobs_of(request).of_run(run.folder.name)
     is_starting = job is not None and job.status == "running"

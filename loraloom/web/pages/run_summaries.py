@@ -47,13 +47,13 @@ class RunSummary:
         state: a key of `STATES`.
         kind: kind of run: training, search or range test.
         can_be_compared: whether it has, or will have, adapters.
-        started: start time with time zone; "" if it cannot be read.
+        started: time at which it was started, with its zone; "" if it cannot be read.
         base: name of the base.
         experiments: names of its experiments.
         verdict: a key of `VERDICTS`; "" if nothing was compared.
         sentence: the verdict in a sentence.
         figures: label and value of each key figure.
-        problem: why it cannot be read.
+        problem: why the run cannot be read; "" if it can.
     """
 
     name: str
@@ -70,12 +70,12 @@ class RunSummary:
 
     @property
     def state_word(self) -> str:
-        """Its state, for people."""
+        """The state of the run in words, for people."""
         return STATES[self.state]
 
     @property
     def verdict_word(self) -> str:
-        """Its verdict, for people; "" if there is none."""
+        """The verdict in words, for people; "" if there is none."""
         return VERDICTS[self.verdict] if self.verdict else ""
 
 
@@ -104,7 +104,7 @@ class RunSummaries:
         return [self.summary(run) for run in runs]
 
     def summary(self, run: Run) -> RunSummary:
-        """Return the summary of a run; for a damaged run, the summary says so."""
+        """Return the summary of a run; if the run is damaged, the summary says so."""
         state = _files_state(run)
         with self._mutex:
             known = self._known.get(run.folder.name)
@@ -117,7 +117,7 @@ class RunSummaries:
 
 
 def _files_state(run: Run) -> object:
-    """Return a value that changes when the run does."""
+    """Return a value that changes whenever the run's files or its lock change."""
     files = [run.recipe_file, run.provenance_file, run.result_file, run.comparisons]
     if run.comparisons.is_dir():
         files += sorted(run.comparisons.glob("*.json"))

@@ -1,4 +1,4 @@
-"""The rows of a run's split as training sees them: tokens, those that count in the loss, and truncation."""
+"""The rows of a run's split as training sees them: their tokens, and what was truncated."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class SplitRow:
     Args:
         number: number in its part, from 1.
         where: its file and line.
-        source, response: its complete texts.
+        source, response: the complete texts.
         source_tokens: tokens that the encoder reads; empty if the tokenizer is not available.
         target_tokens: tokens that the decoder must predict; each counts in the loss.
-        num_source_cut, num_target_cut: number of tokens that were cut.
+        num_source_cut, num_target_cut: number of tokens cut from source and target.
         cut: description of the parts that were cut, for people; "" if none.
     """
 
@@ -57,7 +57,7 @@ class SplitData:
         recipe: recipe of the run.
         split: rows of the run.
         tokenizer: tokenizer of its base; None if it is not available.
-        without_tokenizer: why it is not available.
+        without_tokenizer: why the tokenizer is not available; "" if it is.
     """
 
     recipe: Recipe
@@ -142,7 +142,7 @@ def read_split_data(run: Run) -> SplitData:
 class SplitCache:
     """The data of the most recently viewed runs, cached because reading it is slow.
 
-    Each run has its own lock while it is read, so that a large run does not delay pages of others.
+    Each run has its own lock while its data is read, so that a large run does not delay the pages of others.
     """
 
     _kept: OrderedDict[object, SplitData] = field(default_factory=OrderedDict)

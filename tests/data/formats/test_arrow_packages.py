@@ -21,7 +21,7 @@ def test_a_missing_package_is_named_with_its_install_line(
         monkeypatch.setitem(sys.modules, package, None)  # `import` then raises ImportError
     if not name.startswith("hub:"):
         (tmp_path / name).write_bytes(b"PAR1")
-    install = re.escape("is not installed. Install it: pip install 'loraloom[parquet]'")
+    install = re.escape("is not installed. Install it with `pip install 'loraloom[parquet]'`")
     with pytest.raises(DataError, match=install) as caught:
         list(read_rows(tmp_path / name, DataSettings(train=name), shown_as=name))
     assert caught.value.problems[0].where == name

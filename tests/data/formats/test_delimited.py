@@ -265,7 +265,7 @@ def test_the_line_that_excel_writes_on_top_is_no_row(read, mark, line):
         ("q,r\na,b,\nc,d,\n", "skipped 1 empty column "),
         ("q,r,\na,b\nc,d\n", "skipped 1 empty column "),
         (",q,r,\n0,a,b,\n1,c,d,\n", "skipped 1 empty column "),
-        ("q,r\na,b\n,\n,\nc,d\n,\n", "skipped 3 rows with separators only"),
+        ("q,r\na,b\n,\n,\nc,d\n,\n", "skipped 3 rows that contain only separators"),
         (",\nq,r\na,b\nc,d\n\n", ""),
     ],
 )
