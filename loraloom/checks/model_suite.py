@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from loraloom.checks.adapters import check_adapters, check_targets
 from loraloom.checks.base_model import check_head, check_precision, check_special_tokens, check_tokenizer
+from loraloom.checks.cuda_graphs import check_cuda_graphs
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate, check_generation, check_labels, check_loss, check_shapes
 from loraloom.checks.language_balance import check_languages
@@ -26,6 +27,7 @@ GATE: tuple[ModelCheck, ...] = (
     check_languages,
     check_targets,
     check_adapters,
+    check_cuda_graphs,
     check_generation,
 )
 # `check`, `train` and `search` run these, so together they must take no more than about a second.

@@ -170,7 +170,8 @@ def _find(
 
 def _some(rows: Sequence[Example], number: int) -> Sequence[Example]:
     """Select at most `number` rows, evenly spread."""
-    return rows[:: max(1, len(rows) // number)][:number]
+    num = min(number, len(rows))
+    return [rows[place * len(rows) // num] for place in range(num)]
 
 
 def _result(trial: Experiment, loss: float | None, before: float) -> RateResult:

@@ -6,7 +6,7 @@ it is for.
 """
 
 from loraloom.recipe.data_settings import DataSettings
-from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
+from loraloom.recipe.experiments import EXPERIMENT_NAME, is_experiment_name
 from loraloom.recipe.generation_settings import GenerationSettings
 from loraloom.recipe.lora_settings import LoraSettings
 from loraloom.recipe.relative_paths import Section
@@ -16,7 +16,6 @@ from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS, SharedTraining
 
 __all__ = [
     "EXPERIMENT_NAME",
-    "RESERVED_EXPERIMENT_NAMES",
     "SHARED_TRAINING_KEYS",
     "DataSettings",
     "Experiment",
@@ -26,4 +25,5 @@ __all__ = [
     "Section",
     "SharedTraining",
     "TrainingSettings",
+    "is_experiment_name",
 ]

@@ -13,10 +13,18 @@ from loraloom.recipe.values import Seed, SettingError
 from loraloom.text.message import Message
 
 EXPERIMENT_NAME = re.compile(r"[^\W_][\w.\-]{0,63}")
-RESERVED_EXPERIMENT_NAMES = frozenset({"base"})
+_RESERVED_NAMES = frozenset({"base"})  # the base's own name in comparisons and on a server
 _SHARED = Message(
     "cannot be changed by an experiment, because all experiments of a recipe share one base, dataset and pass"
 )
+
+
+def is_experiment_name(name: str) -> bool:
+    """Return whether an experiment, or another adapter beside the base, can have this name.
+
+    Files are named after it, and some file systems ignore case, so `Base` is reserved like `base`.
+    """
+    return EXPERIMENT_NAME.fullmatch(name) is not None and name.lower() not in _RESERVED_NAMES
 
 
 def checked_changes(
@@ -68,7 +76,7 @@ def _name_errors(names: Iterable[str]) -> list[InitErrorDetails]:
     errors = []
     folded: set[str] = set()
     for name in names:
-        if not EXPERIMENT_NAME.fullmatch(name) or name.lower() in RESERVED_EXPERIMENT_NAMES:
+        if not is_experiment_name(name):
             message = Message(
                 "is not a valid name for an experiment; use letters, digits, `-`, `_` and `.`, up to 64 of "
                 "them, starting with a letter or digit (`base` is reserved)"

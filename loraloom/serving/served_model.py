@@ -13,7 +13,7 @@ from loraloom.data.formats.row import Findings, Row
 from loraloom.data.languages.codes import DecoderStart
 from loraloom.data.prompts.prompts import Prompt, prompts_of_texts
 from loraloom.errors import LoRALoomError
-from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, GenerationSettings
+from loraloom.recipe import DataSettings, GenerationSettings, is_experiment_name
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import quiet
 from loraloom.serving.job import Decoding, Job, JobError, unknown_model
@@ -138,9 +138,10 @@ class ServedModel:
         if name in self.loaded.slots:
             message = Message("there is already a model `{name}`", name=name)
             raise JobError(409, "name_taken", message, param="name")
-        if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
+        if not is_experiment_name(name):
             message = Message(
-                "a name has at most 64 letters, digits, `-`, `_` and `.`, and starts with a letter or digit"
+                "a name has at most 64 letters, digits, `-`, `_` and `.`, and starts with a letter or digit; "
+                "`base` is reserved"
             )
             raise JobError(422, "invalid_name", message, param="name")
         try:

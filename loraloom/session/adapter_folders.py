@@ -22,7 +22,7 @@ from loraloom.data.files.data_names import STARTER
 from loraloom.data.ownership import BASE
 from loraloom.errors import AdapterError, Problem, RecipeError
 from loraloom.evaluate.decoding import describe_unused
-from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, Recipe
+from loraloom.recipe import DataSettings, Recipe, is_experiment_name
 from loraloom.recipe.reading import parse_recipe_with_notes
 from loraloom.recipe.relative_paths import Section
 from loraloom.run.documents.comparison import BASE_NAME
@@ -151,9 +151,10 @@ def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
     for each in given:
         name, folder = _named(str(each))
         where = f"--adapter {each}"
-        if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
+        if not is_experiment_name(name):
             what = Message("this name cannot be used for an adapter in the results")
-            problems.append(Problem(what, where, name, Message("letters, digits, `-`, `_` and `.`"), NAMING))
+            allowed = Message("letters, digits, `-`, `_` and `.`; not `base`")
+            problems.append(Problem(what, where, name, allowed, NAMING))
         elif name in folders:
             what = Message("two adapters would have the same name")
             problems.append(

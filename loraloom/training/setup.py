@@ -10,13 +10,12 @@ from functools import cached_property
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.updates.kinds import LORA, kind_of
 from loraloom.data.encoding import EncodedSet
 from loraloom.distributed.ranks import ONE_PROCESS, Ranks
-from loraloom.kernels.dispatch import HAS_TRITON
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
 from loraloom.run.scratch import scratch_folder
+from loraloom.training.recording_limits import why_not_recorded
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
 from loraloom.training.static_passes import StaticPasses
@@ -99,16 +98,7 @@ class Setup:
     def static_passes(self) -> StaticPasses | None:
         """Passes of fixed shapes on a GPU; None if they are impossible or not wanted."""
         shared = self.shared
-        base, is_plain = self.bank.base, not shared.gradient_checkpointing and shared.base_dropout == 0
-        # Groups of similar adapters (`bank/fused`) have one scale in all modules.
-        is_lora = all(
-            kind_of(each.lora) is LORA
-            and not (each.lora.rank_pattern or each.lora.alpha_pattern or each.lora.trains_beside_linears)
-            for each in self.experiments
-        )
-        is_whole = base.device.type == "cuda" and not base.is_sharded and base.quantization == "none"
-        is_possible = is_whole and HAS_TRITON and base.family.has_static_passes and is_lora
-        if not (shared.cuda_graphs and is_plain and is_possible):
+        if not shared.cuda_graphs or why_not_recorded(self.bank.base, shared, self.experiments) is not None:
             return None
         return StaticPasses(self.bank)
 

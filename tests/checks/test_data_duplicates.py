@@ -55,6 +55,21 @@ def test_near_copies_are_those_that_an_exact_comparison_finds(seed: int) -> None
             assert best < 0.9
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_later_texts_are_compared_with_earlier_ones_only(seed: int) -> None:
+    """A held-out row that resembles a training row is found even if it resembles another held-out row."""
+    random_ = random.Random(seed)
+    train = ["".join(chr(random_.randrange(0x4E00, 0x4F00)) for _ in range(100)) for _ in range(3)]
+    texts = [*train, *(changed(random_.choice(train), random_.randrange(3), random_) for _ in range(30))]
+    found = near_copies(texts, first_later=len(train))
+    for later in range(len(train), len(texts)):
+        best = max(range(len(train)), key=lambda earlier: jaccard(texts[earlier], texts[later]))
+        if jaccard(texts[best], texts[later]) >= 0.9:
+            assert found[later] == best
+    assert all(earlier < len(train) <= later for later, earlier in found.items())
+
+
 def test_short_texts_and_none_are_passed_over() -> None:
     assert near_copies([]) == {}
     assert near_copies(["a" * (SHORTEST - 1)] * 3) == {}
@@ -122,6 +137,15 @@ def test_27_rows_that_differ_in_form_are_near_duplicates(change) -> None:
     assert (found.level, found.where) == ("warning", "data.jsonl:21")
     assert "1 of 21 (4.8 %) training rows nearly repeat an earlier one" in found.message
     assert "rows 21 = 8" in found.message
+
+
+def test_held_out_rows_that_equal_one_another_are_compared_with_the_training_rows() -> None:
+    rows = good(20)
+    source = "".join(source for source, _ in good(5, first=200))
+    rows[7] = source, "甲的回答"
+    (found,) = check_near_duplicates(seen(rows, held_out=[(f"{source}吗", "乙"), (f"{source}吗", "丙")]))
+    assert (found.level, found.where) == ("warning", "eval.jsonl:1, 2")
+    assert "the sources of 2 of 2 (100 %) eval rows nearly repeat one in the training part" in found.message
 
 
 def test_27_a_word_changed_in_a_long_row_is_a_near_duplicate() -> None:

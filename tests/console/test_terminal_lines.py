@@ -12,7 +12,7 @@ from loraloom.console.display import Display
 from loraloom.console.results import print_answers
 from loraloom.run.documents.checks import Finding, Level
 from loraloom.run.documents.comparison import FORMAT, ComparedRow, Comparison, ModelRecord
-from loraloom.run.events import CheckResults, Note, TrainStep
+from loraloom.run.events import AnswerProgress, CheckResults, Note, TrainStep
 from loraloom.text.catalogue import use_catalogue
 from loraloom.text.language import catalogue_of
 from tests.flows.terminals import Terminal
@@ -88,6 +88,17 @@ def test_the_line_of_the_folded_checks_breaks_between_words(terminal: Terminal) 
         "4 checks: 2 notes, 2 passed; `loraloom check` shows the",
         "notes",
     ]
+
+
+def test_each_count_of_answers_replaces_the_one_before(terminal: Terminal) -> None:
+    with on(terminal):
+        display = Display()
+        for done in (1, 2, 3):
+            display(AnswerProgress(done=done, total=3))
+    to_start = "\x1b[1G"
+    assert terminal.written == (
+        f"{to_start}answered 1 of 3{to_start}answered 2 of 3{to_start}answered 3 of 3\r\n"
+    )
 
 
 def test_a_note_above_the_live_line_breaks_between_words(terminal: Terminal) -> None:

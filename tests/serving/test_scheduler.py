@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,6 +152,16 @@ def test_an_adapter_that_is_removed_answers_what_it_was_asked(model: ServedModel
     for name, message in (("base", "the base cannot be removed"), ("a3", "no model")):
         with pytest.raises(JobError, match=message):
             scheduler.remove(name)
+
+
+@pytest.mark.parametrize("name", ["base", "Base", "../a0", "", "x" * 65])
+def test_an_invalid_name_is_refused_and_nothing_is_attached(
+    model: ServedModel, name: str, tmp_path: Path
+) -> None:
+    before = list(model.bank.slots)
+    with pytest.raises(JobError, match=r"`base` is reserved|there is already a model `base`"):
+        model.add(name, tmp_path)
+    assert list(model.bank.slots) == before
 
 
 @pytest.mark.parametrize(

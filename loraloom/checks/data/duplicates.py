@@ -213,17 +213,15 @@ def _near(
     """
     owners = [(example.path, example.row) for example in rows]
     found: dict[int, int] = {}
-    view: dict[str, int] = {}
+    first: dict[str, int] = {}
     for place, text in enumerate(texts):
-        earlier = view.setdefault(text, place)
-        if owners[earlier] != owners[place]:
+        if not first_later or place < first_later:
+            first.setdefault(text, place)
+        earlier = first.get(text, place)
+        if place >= first_later and owners[earlier] != owners[place]:
             found[place] = earlier
-    found = {**near_copies(texts, owners=owners), **found}
-    return [
-        (rows[later], rows[earlier])
-        for later, earlier in sorted(found.items())
-        if later >= first_later and (not first_later or earlier < first_later)
-    ]
+    found = {**near_copies(texts, owners=owners, first_later=first_later), **found}
+    return [(rows[later], rows[earlier]) for later, earlier in sorted(found.items())]
 
 
 def _repeats_across(

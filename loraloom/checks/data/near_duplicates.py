@@ -10,6 +10,7 @@ rensa would save half a second, at the price of a compiled dependency with one a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -22,6 +23,7 @@ SHINGLE = 4  # characters
 SHORTEST = 16  # characters; in a shorter text one word matters, so only equality is informative
 SIMILAR = 0.8
 NUM_BANDS, BAND = 16, 4  # a pair at 0.8 shares a band with probability 1 - (1 - 0.8^4)^16 = 0.9998
+MOST_OF_BAND = 4  # earlier texts with the same minima; most of them repeat one another
 MOST_CANDIDATES = 16
 CHUNK = 2_000  # texts
 
@@ -36,7 +38,10 @@ _HALF = np.uint64(32)
 
 
 def near_copies(
-    texts: Sequence[str], similar: float = SIMILAR, owners: Sequence[Hashable] | None = None
+    texts: Sequence[str],
+    similar: float = SIMILAR,
+    owners: Sequence[Hashable] | None = None,
+    first_later: int = 0,
 ) -> dict[int, int]:
     """Find texts that nearly repeat an earlier one.
 
@@ -44,6 +49,8 @@ def near_copies(
         texts: normalized texts; those under 16 characters are skipped.
         similar: minimum Jaccard similarity of their sets of 4-character shingles.
         owners: owner of each text; texts of the same owner are not compared.
+        first_later: if not 0, only texts from this index on can be later ones, and only those before it can
+            be earlier ones.
 
     Returns:
         Indices of later texts → indices of earlier ones.
@@ -60,7 +67,7 @@ def near_copies(
         return {}
     signed = np.concatenate(signatures)
     found = {}
-    for later, candidates in _candidates(signed):
+    for later, candidates in _candidates(signed, bisect_left(long, first_later)):
         # The share of equal minima estimates the similarity; only close pairs are worth an exact comparison.
         near = (signed[candidates] == signed[later]).mean(axis=1) >= similar - 0.15
         for earlier in np.asarray(candidates)[near].tolist():
@@ -101,18 +108,19 @@ def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
     return np.stack(columns, axis=1)
 
 
-def _candidates(signed: Signatures) -> Iterator[tuple[int, list[int]]]:
-    """Yield each text with earlier ones that share a band with it, the first few of each band."""
+def _candidates(signed: Signatures, first_later: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield each later text with earlier ones that share a band with it, the first few of each band."""
     bands = [np.ascontiguousarray(signed[:, place * BAND : (place + 1) * BAND]) for place in range(NUM_BANDS)]
     buckets: list[defaultdict[bytes, list[int]]] = [defaultdict(list) for _ in bands]
     for text in range(len(signed)):
         candidates: dict[int, None] = {}
+        is_earlier, is_later = not first_later or text < first_later, text >= first_later
         for band, bucket in zip(bands, buckets, strict=True):
             members = bucket[band[text].tobytes()]
             candidates |= dict.fromkeys(members)
-            if len(members) < BAND:
+            if is_earlier and len(members) < MOST_OF_BAND:
                 members.append(text)
-        if candidates:
+        if candidates and is_later:
             yield text, list(candidates)[:MOST_CANDIDATES]
 
 
