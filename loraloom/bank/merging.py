@@ -33,12 +33,14 @@ class MergeReport:
     Args:
         modules: the linears that changed, by name.
         replaced: vectors of norms that were replaced.
+        rows: trained rows of the embeddings that were replaced, float32 [rows, d]; None if there are none.
         update_norm: the Frobenius norm ‖ΔW‖ over all weights that changed.
         largest_error: largest error of a merged linear relative to its weights, in steps of float32.
     """
 
     modules: dict[str, FrozenLinear]
     replaced: list[Tensor]
+    rows: Tensor | None
     update_norm: float
     largest_error: float
 
@@ -82,7 +84,8 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
             linear.bias.add_(more)
         square += float(delta.norm()) ** 2
         largest = max(largest, check_sum(name, linear.dense(), part, probes, wanted))
-    return MergeReport(modules, replaced, update_norm=square**0.5, largest_error=largest)
+    rows = None if trained is None else trained.rows.detach()
+    return MergeReport(modules, replaced, rows, update_norm=square**0.5, largest_error=largest)
 
 
 def check_mergeable(bank: AdapterBank, slot: str) -> None:
@@ -163,7 +166,7 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
     """
     changed = [*(linear.dense() for linear in merged.modules.values()), *merged.replaced]
     ours = {tensor.data_ptr() for tensor in changed}
-    square = 0.0
+    square = 0.0 if merged.rows is None else squared_rounding(merged.rows, dtype)
     # Buffers that no file has (rotations, scales of embeddings) are computed when the folder is loaded.
     for tensor in model.state_dict().values():
         if not tensor.is_floating_point():
@@ -171,8 +174,12 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
         is_ours = tensor.data_ptr() in ours
         # Rounded in parts, because an embedding of 250,112 tokens can be most of the model.
         for part in tensor.view(-1).split(WEIGHTS_TOGETHER):
-            rounded = part.to(dtype).float()
             if is_ours:
-                square += float((rounded - part).norm()) ** 2
-            part.copy_(rounded)
+                square += squared_rounding(part, dtype)
+            part.copy_(part.to(dtype))
     return float(square**0.5 / merged.update_norm) if merged.update_norm else 0.0
+
+
+def squared_rounding(values: Tensor, dtype: torch.dtype) -> float:
+    """Compute ‖rounding‖², the squared change of float32 values that are rounded to a dtype."""
+    return float((values.to(dtype).float() - values).norm()) ** 2

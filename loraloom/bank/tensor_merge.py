@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.merging import WEIGHTS_TOGETHER, check_mergeable, check_sum, random_signs, times
+from loraloom.bank.merging import (
+    WEIGHTS_TOGETHER,
+    check_mergeable,
+    check_sum,
+    random_signs,
+    squared_rounding,
+    times,
+)
 from loraloom.bank.token_rows import TokenRows
 from loraloom.bank.updates.update import Update
 from loraloom.base.targets import Target
@@ -69,7 +76,7 @@ class TensorMerge:
 
     @property
     def rounding_beside_update(self) -> float:
-        """‖rounding‖ / ‖ΔW‖ of linears and norms, as in `round_weights`."""
+        """‖rounding‖ / ‖ΔW‖ of linears, norms and trained rows, as in `round_weights`."""
         norm: float = self._square**0.5
         return self._rounding**0.5 / norm if norm else 0.0
 
@@ -115,10 +122,8 @@ class TensorMerge:
 
     def _rounded(self, merged: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
         for piece in merged.reshape(-1).split(WEIGHTS_TOGETHER):
-            rounded = piece.to(dtype)
-            if dtype != torch.float32:
-                self._rounding += float((rounded.float() - piece).norm()) ** 2
-            yield rounded
+            self._rounding += squared_rounding(piece, dtype)
+            yield piece.to(dtype)
 
     def _with_rows(self, table: Tensor, trained: TokenRows, dtype: torch.dtype) -> Iterator[Tensor]:
         """Yield a table of embeddings with trained rows in place of the base's."""
@@ -127,7 +132,9 @@ class TensorMerge:
         for start in range(0, len(table), num_rows):
             block = table[start : start + num_rows].to(torch.float32, copy=True)
             inside = (trained.token_ids >= start) & (trained.token_ids < start + num_rows)
-            block[trained.token_ids[inside] - start] = trained.rows.detach()[inside]
+            rows = trained.rows.detach()[inside]
+            self._rounding += squared_rounding(rows, dtype)
+            block[trained.token_ids[inside] - start] = rows
             yield block.to(dtype).view(-1)
 
 

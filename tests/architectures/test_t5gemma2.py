@@ -248,7 +248,7 @@ def test_rounding_leaves_what_no_file_has(tiny: Callable[[str], Path]) -> None:
     model = load_base(str(tiny("t5gemma2")), device="cpu").model
     unsaved = {n: b.clone() for n, b in model.named_buffers() if n not in model.state_dict()}
     assert any("embed_scale" in name for name in unsaved)
-    round_weights(model, MergeReport({}, [], 0.0, 0.0), torch.bfloat16)
+    round_weights(model, MergeReport({}, [], None, 0.0, 0.0), torch.bfloat16)
     buffers = dict(model.named_buffers())
     assert all(torch.equal(buffers[name], buffer) for name, buffer in unsaved.items())
     assert all(torch.equal(t.bfloat16().float(), t) for t in model.state_dict().values())

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
-from loraloom.bank.merging import merge_adapter
+from loraloom.bank.merging import merge_adapter, round_weights
 from loraloom.bank.objective import hidden_states, output_head, span_losses
 from loraloom.bank.owned_logits import owned_logits
 from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.bank.token_head import _losses
 from loraloom.bank.token_rows import DELTA, TokenRows, table_name
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, load_base
 from loraloom.data.ownership import Rows
 from loraloom.errors import AdapterError
 from loraloom.evaluate.generation import answer
@@ -130,6 +130,25 @@ def test_losses_over_a_bfloat16_head_are_those_in_float32(scale: float, smoothin
     frozen = token_losses(states, labels, replace(head, bias=torch.zeros(len(weight))), epsilon)
     error, usual = (found - wanted).detach()[:64], (frozen - plain(weight.float()))[:64]
     assert float(error.abs().max()) < 1.02 * float(usual.abs().max())
+
+
+@OF_HEADS
+def test_rounding_is_measured_over_the_trained_rows_too(kind: str, tiny: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny(kind)), dtype="float32", device="cpu")
+    bank = AdapterBank(base)
+    # Only rows, beside a linear that the adapter leaves unchanged.
+    attach_speaking(bank, "rows", seed=1, trainable_token_indices=IDS, r=2, target_modules=["q"])
+    for parameter in bank.parameters("rows"):
+        if parameter.shape[-1] == 2:  # B
+            parameter.data.zero_()
+    linears = [target.linear for target in bank.available if target.name in bank.parts("rows")]
+    table = base.model.get_input_embeddings().weight
+    before = table.detach().clone()
+    merged = merge_adapter(bank, "rows")
+    weights = [table.detach()[IDS], *(linear.dense().clone() for linear in linears)]
+    rounding = sum(float((each.bfloat16().float() - each).norm()) ** 2 for each in weights) ** 0.5
+    change = float((table - before).norm())
+    assert round_weights(base.model, merged, torch.bfloat16) == pytest.approx(rounding / change)
 
 
 @OF_HEADS
