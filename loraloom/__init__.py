@@ -1,11 +1,11 @@
-"""Many LoRA adapters on one frozen encoder-decoder, in one pass; nothing silent.
+"""Many LoRA adapters on one frozen encoder-decoder, in one pass; nothing fails silently.
 
     import loraloom
 
     result = loraloom.train("recipe.yaml", out="runs/first")
     print(loraloom.compare(result.run).sentences)
 
-Every command but the servers is also a function; see `loraloom.api`.
+Every command except those that start a server is also available as a function; see `loraloom.api`.
 """
 
 from __future__ import annotations

@@ -94,12 +94,12 @@ class LoRALoomError(Exception):
         super().__init__(str(self.as_message()))
 
     def as_message(self) -> Message:
-        """Return the complete message, for a catalogue to translate."""
+        """Return the complete message, in a form that a message catalogue can translate."""
         return render(self.problems)
 
 
 def render(problems: tuple[Problem, ...]) -> Message:
-    """Render an error: one line per problem, up to 20 of them, and their number."""
+    """Render problems as one message: a line for each of the first 20, and the total if there are several."""
     total = len(problems)
     lines = [problem.as_message() for problem in problems[:SHOWN_PROBLEMS]]
     if total > SHOWN_PROBLEMS:
@@ -133,7 +133,7 @@ class AdapterError(LoRALoomError):
 
 
 class BankError(LoRALoomError):
-    """A base is in use by another thread, bank or pass; two at once would mix their adapters."""
+    """A base is in use by another thread, bank or pass; two users at once would mix their adapters."""
 
 
 class RunError(LoRALoomError):
@@ -167,5 +167,5 @@ class Interrupted(Exception):
         self.message = message
 
     def as_message(self) -> str:
-        """Return the message, for a catalogue to translate."""
+        """Return the message, in a form that a message catalogue can translate."""
         return self.message

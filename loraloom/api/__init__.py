@@ -1,4 +1,4 @@
-"""All commands as functions: typed results, stop tokens and events, for programs and notebooks.
+"""The commands as functions for programs and notebooks, with typed results, stop tokens and events.
 
     import loraloom
 
@@ -10,9 +10,9 @@ No function here writes to the terminal or installs a signal handler. `report` i
 saves and raises `Interrupted`. Inside `with stop_on_signals() as stop`, SIGINT and SIGTERM set it, as on the
 command line.
 
-Torch is imported when a function that needs it is called. Three functions have different names from their
-commands, because parts of the package have the commands' names: `run_search`, `write_export` and
-`write_report`.
+Torch is imported when a function that needs it is called. Three functions, `run_search`, `write_export` and
+`write_report`, are named differently from their commands, because `search`, `export` and `report` are
+subpackages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Functions that answer rows: compare, predict."""
+"""Functions that generate answers for rows of data: compare, predict."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def compare(
         split: the rows to answer; by default `test` if the run has test rows, else `eval`.
         prompts, prompts_file: other rows to answer instead, as text or in a file.
         experiments: experiments whose adapters answer; by default all.
-        name: name of the file in the run's `compare/`; by default `test`, `eval`, `prompts`, `prompts-2`, ….
-        base, data: present location of the run's base and data, if they were moved; with `adapters`, their
+        name: name of the results in the run's `compare/`; by default `test`, `eval`, `prompts`, `prompts-2`…
+        base, data: current location of the run's base and data, if they were moved; with `adapters`, their
             base and a file of rows with known answers.
-        sets, out: with `adapters`: settings of `generation` and `data`, each as `key=value`, and a JSON file
-            for the answers.
+        sets, out: only with `adapters`: settings of `generation` and `data`, each as `key=value`; and the
+            JSON file to write the answers to.
         source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
             differ from those in training.
         spbleu_model: a sentencepiece model, to compute spBLEU too.
         report: called with progress: `report(AnswerProgress(done=…, total=…))`.
-        stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
+        stop: if it is set, the answers so far are kept, and repeating the call resumes the comparison.
 
     Raises:
-        TypeError: arguments for a run and for adapters without a run are mixed, or some are missing.
+        TypeError: an argument is missing, or arguments for a run and for adapters without a run are mixed.
         LoRALoomError: the run, its data or its adapters are unusable.
         Interrupted: `stop` was set.
     """
@@ -116,10 +116,10 @@ def predict(
     Args:
         run: the run directory; None for an adapter without a run.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
-        file: a data file, a text file with one prompt per line, or a folder or pattern of these.
+        file: a data file, a text file with one prompt per line, or a folder or glob pattern of such files.
         experiment: experiment whose adapter answers; `base` for the base.
-        keep: columns to keep with the answers, in addition to an id.
-        base: present location of the run's base, if it was moved; with `adapter`, its base.
+        keep: columns to keep with the answers, besides the id column.
+        base: current location of the run's base, if it was moved; with `adapter`, its base.
         sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
         source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
             differ from those in training.
@@ -127,10 +127,11 @@ def predict(
         stop: if it is set, the iterator raises `Interrupted`.
 
     Yields:
-        The answers in the order of the file, each as soon as it is generated; run and file are read before.
+        The answers, in the order of the file, each as soon as it is generated. The run and the file are
+        read when the function is called, before the first answer is requested.
 
     Raises:
-        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
+        TypeError: an argument is missing, or arguments for a run and for an adapter without a run are mixed.
         LoRALoomError: the run or the file is unusable.
         Interrupted: `stop` was set.
     """

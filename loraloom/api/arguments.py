@@ -19,12 +19,12 @@ def as_path(value: Path | str | None) -> Path | None:
 
 
 def token(stop: StopRequest | None) -> StopRequest:
-    """Return the caller's stop token, or one that stays unset, so that no signal handler is installed."""
+    """Return the caller's stop token, or a new one that nobody sets; no signal handler is installed."""
     return StopRequest() if stop is None else stop  # `or` would replace an unset token, which is falsy
 
 
 def read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> Recipe:
-    """Return a recipe as given, or read it from its file and report notes.
+    """Return a recipe as given, or read it from its file and report the notes on it.
 
     Args:
         recipe: the recipe, or its file or name.
@@ -54,7 +54,7 @@ def given_base(base: Path | str | None, adapters: object) -> Path | str:
 
 
 def refuse_beside_run(*given: object) -> None:
-    """Refuse arguments that a run already determines.
+    """Refuse arguments that are only allowed without a run, because a run determines them.
 
     Raises:
         TypeError: any of these is given.

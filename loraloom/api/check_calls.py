@@ -1,4 +1,4 @@
-"""Functions that check recipes and scripts before a training: check, check_script."""
+"""Functions that check recipes and scripts before training: check, check_script."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def check(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CheckResult:
-    """Check a recipe, its data and its base, without a training run.
+    """Check a recipe, its data and its base, without creating a run.
 
     Args:
         recipe: the recipe to check.
         data_only: whether to check the data alone, without loading the base.
-        deep: whether to train on one batch too, until it is memorized, which takes a while.
-        allowed: names of checks whose errors become warnings.
+        deep: whether to also train on one batch until it is memorized, which takes a while.
+        allowed: names of checks whose errors are reported as warnings.
         report: called with notes.
         stop: checked between parts of the work.
 

@@ -1,4 +1,4 @@
-"""Functions for finished runs: merge, export, card, push, report, and the list of runs."""
+"""Functions for existing runs: merge, export, card, push, report, and the list of runs."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def merge(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> MergeResult:
-    """Merge an adapter into its base as a plain transformers folder, and verify the merged model.
+    """Merge an adapter into its base, save the result as a plain transformers folder, and verify it.
 
     Args:
         run: the run directory; None for an adapter without a run.
         out: the folder to create; it must not exist.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
-        dtype: dtype to save in, float16 only for BART; by default that of the base's own files.
-        shard_by_shard: merge one tensor at a time, and verify the weights alone, without answers; by default
-            only if memory does not hold the base.
-        base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
+        dtype: dtype to save in, by default that of the base's files; float16 is refused for T5 and T5Gemma.
+        shard_by_shard: whether to merge one tensor at a time, and verify only the weights, not answers; by
+            default, only if the base does not fit in memory.
+        base, data: current location of the run's base and data, if they were moved; with `adapter`, its base
             and rows to verify with.
         sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
         report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
 
     Raises:
-        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
+        TypeError: an argument is missing, or arguments for a run and for an adapter without a run are mixed.
         LoRALoomError: the run, adapter or base is unusable, `out` exists, or the verification failed.
         Interrupted: `stop` was set.
     """
@@ -118,7 +118,7 @@ def write_export(
         adapter_only: export the adapter without its base, if the format supports that.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
-        base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
+        base, data: current location of the run's base and data, if they were moved; with `adapter`, its base
             and rows to verify with.
         prompts: file of other rows to verify with, whether or not their answers are known.
         sets: with `adapter`: settings of `generation` and `data`, each as `key=value`.
@@ -126,8 +126,8 @@ def write_export(
         stop: if it is set, nothing is left at `out`.
 
     Raises:
-        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
-        LoRALoomError: the run, adapter or base is unusable, `out` exists, the format cannot contain the
+        TypeError: an argument is missing, or arguments for a run and for an adapter without a run are mixed.
+        LoRALoomError: the run, adapter or base is unusable, `out` exists, the format cannot represent the
             model, a package is missing, or the verification failed.
         Interrupted: `stop` was set.
     """
@@ -192,11 +192,11 @@ def card(
         run: the run directory; None for an adapter without a run.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         out: the file to write, replaced if it exists.
-        base, adapter: without a run: folder of an adapter in PEFT's format, and its base.
+        base, adapter: without a run: the base, and the folder of its adapter in PEFT's format.
         report: called with notes.
 
     Raises:
-        TypeError: arguments for a run and for an adapter without a run are mixed, or some are missing.
+        TypeError: an argument is missing, or arguments for a run and for an adapter without a run are mixed.
         LoRALoomError: the folder is not a run, the run has no such adapter, the base or adapter is unusable,
             or the file cannot be written.
     """
@@ -231,13 +231,13 @@ def push(
         repository: `owner/name`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         folder: a folder that `merge` or `write_export` wrote; by default the adapter itself is sent.
-        base_model: name of the base on the hub, if the run names a folder.
+        base_model: the base's name on the hub, if the recipe names a local folder.
         public: whether a new repository is public.
         send: whether to send; otherwise the hub is not contacted.
         report: called with notes.
 
     Raises:
-        LoRALoomError: the run or the folder is unusable, or the hub cannot be reached or refuses.
+        LoRALoomError: the run or the folder is unusable, or the hub cannot be reached or refuses the files.
     """
     from loraloom.commands.push import push as run_push
 
@@ -264,13 +264,13 @@ def write_report(
     comparison: str | None = None,
     report: Report = quiet,
 ) -> Path:
-    """Write the results of a run to one file: the command `loraloom report`.
+    """Write the results of a run to one file, like the command `loraloom report`.
 
     Args:
         run: the run directory; it may be unfinished.
         format: format of the file; `recipe` writes only the recommended recipe.
-        out: the file; by default `report.*` in the run.
-        comparison: name of the comparison; by default the newest on test rows, else eval rows, else prompts.
+        out: the file; by default `report.FORMAT` in the run, or `recommended.yaml` for `recipe`.
+        comparison: name of the comparison; by default the newest on test rows, else on eval rows or prompts.
         report: called with notes.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Functions that lead to a run: init, find-lr, train, search, demo."""
+"""Functions that prepare or start a run: init, find-lr, train, search, demo."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def init(
     Args:
         data: files or folders, as the recipe should name them.
         model: a folder, a hub name, or `starter`.
-        columns: the column of each role, if the columns are not recognised: `{"instruction": "question"}`.
+        columns: the column for each role, if not recognized automatically: `{"instruction": "question"}`.
         sets: settings of `data`, each as `key=value`.
         report: called with notes.
 
@@ -71,7 +71,7 @@ def find_learning_rate(
     Args:
         recipe: the recipe; its learning rate is not used.
         out: the folder to create; by default a new one below `runs/`.
-        allowed: names of data checks whose errors become warnings.
+        allowed: names of data checks whose errors are reported as warnings.
         report: called with every step.
         stop: if it is set, nothing is left behind.
 
@@ -103,10 +103,10 @@ def train(
         recipe: recipe to train; may be omitted to resume a run.
         out: the run directory; by default a new one below `runs/`.
         resume: a run to resume, instead of a new one.
-        allowed: names of checks whose errors become warnings.
-        base, data: present location of a resumed run's base and data, if they were moved.
+        allowed: names of checks whose errors are reported as warnings.
+        base, data: current location of a resumed run's base and data, if they were moved.
         ray: address of a Ray cluster whose workers train instead of this process: `auto`, `local` or
-            `HOST:PORT`; `RayOptions` for other options.
+            `HOST:PORT`; or a `RayOptions` to set other options too.
         report: called with every event: `report(TrainStep(step=…, loss=…, …))`.
         stop: if it is set, the step is finished and saved; the run can be resumed.
 
@@ -147,17 +147,17 @@ def run_search(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> SearchResult:
-    """Train many variants of a recipe together, and find the best: the command `loraloom search`.
+    """Train many variants of a recipe together, and find the best, like the command `loraloom search`.
 
     Args:
-        recipe: the recipe that the space varies; it must have no experiments.
+        recipe: the recipe to vary; it must define no experiments.
         space: choices or a range for each key, such as `{"lora.r": [4, 8]}`; or a YAML file with these.
         trials: number of adapters to train.
         sampler: how the settings of each trial are chosen.
         halving: whether to stop the worse half of the trials early.
         out: the run directory; by default a new one below `runs/`.
-        resume: a run of the same search, or of fewer trials, to resume instead of a new one; if
-            recipe, space and trials are omitted, the run's own are used.
+        resume: a run to resume, instead of a new one, of the same search or of one that differs only in
+            having fewer trials; if recipe, space and trials are omitted, those of the run are used.
         allowed, base, data, ray, report, stop: as in `train`.
 
     Raises:

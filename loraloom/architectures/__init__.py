@@ -1,1 +1,1 @@
-"""Model families: one object each, with all that the rest of the package knows about an architecture."""
+"""Model families: one object for each, with everything that the package knows about the architecture."""

@@ -1,4 +1,4 @@
-"""BART: learned absolute positions, biases in linears and on logits, one table of embeddings.
+"""BART: learned absolute positions, biases in linears and on logits, one shared embedding table.
 
 Its positions are absolute, so a packed row is correct only if they restart at each example.
 """
@@ -81,7 +81,7 @@ class Bart(Family):
         )
 
     def dropout(self, config: Any) -> float:
-        """Return the dropout probability that a config sets for hidden states; activations may differ."""
+        """Return the dropout probability that a config sets for hidden states, not for activations."""
         return float(config.dropout)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
@@ -102,7 +102,7 @@ class Bart(Family):
     def encode(
         self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """Return the encoder's last states; see `Family.encode`."""
+        """Return the encoder's last hidden states; see `Family.encode`."""
         from loraloom.architectures.positions import at_positions
 
         with at_positions(positions):
@@ -117,7 +117,7 @@ class Bart(Family):
         cross_mask: Tensor,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Return the decoder's last states; see `Family.decode`."""
+        """Return the decoder's last hidden states; see `Family.decode`."""
         from loraloom.architectures.positions import at_positions
 
         with at_positions(positions):

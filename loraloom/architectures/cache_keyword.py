@@ -1,4 +1,4 @@
-"""The name of the argument with which a decoder receives its cache."""
+"""The name of the argument through which a decoder receives its cache."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class DecoderSteps(Protocol):
-    """The state of a batch between two tokens; a line is a row of the batch that is still being answered.
+    """The state of a batch between two decoding steps; a line is a row that is still being answered.
 
     Create the object, and call `next_states`, within a `with AdapterBank.rows(...)` block for these lines.
     """
@@ -39,7 +39,7 @@ class CachedDecoder(Protocol):
 
 
 class CachedSteps:
-    """The decoder of transformers with its cache, for every family.
+    """Decoding with transformers' own decoder and cache, for any family.
 
     Args:
         family: the model's family.

@@ -33,5 +33,5 @@ LINEAR_NAMES = tuple(dict.fromkeys(name for family in FAMILIES.values() for name
 
 
 def family_of(model_type: object) -> Family | None:
-    """Return the family of a `model_type`, which may be any value; None if it cannot be trained."""
+    """Return the family with this `model_type`, which may be of any Python type; None if there is none."""
     return FAMILIES.get(model_type) if isinstance(model_type, str) else None

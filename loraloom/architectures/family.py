@@ -1,7 +1,7 @@
 """The interface of a model family: sizes, batch layout, encoder and decoder calls, head, linears.
 
-Nothing outside this folder names a module or a config key of one architecture. Neither torch nor transformers
-is imported until a model is loaded, so that the family of a folder can be determined without them.
+No code outside this folder names a module or a config key of a single architecture. Neither torch nor
+transformers is imported until a model is loaded, so the family of a model folder can be found without them.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 
 class Family(ABC):
-    """One architecture. Objects have no state; each method is given the model or path that it concerns.
+    """One architecture. Objects have no state; each method receives the model or path that it works on.
 
     Class attributes:
         model_type: `model_type` in config.json.
-        title: usual name.
-        layer_path: pattern of the path of a layer, with groups `stack` and `layer`.
-        sublayers: names of modules between a layer and its linears.
-        projections: names of the linears of a layer, in the order of the computation.
-        aliases: other names for linears that target lists may use.
+        title: the usual name of the family.
+        layer_path: pattern that matches the path of a layer, with the groups `stack` and `layer`.
+        sublayers: names of the modules between a layer and its linears, and which sublayer each one is.
+        projections: names and roles of the linears of a layer, in the order in which they are computed.
+        aliases: other names that a list of targets may use for these linears.
         size_keys: entries of config.json that must be whole numbers above 0.
         optional_sizes: the `size_keys` that may be null.
-        random_attributes: attributes of modules that, above 0, make two passes in train mode differ.
+        random_attributes: attributes of modules that make passes in train mode random if they are above 0.
         start: the token with which its models were trained to begin answers.
-        ends_sources: whether a source ends in EOS even if the tokenizer puts none there.
-        packs_exactly: whether several examples in one row have the same losses as one example per row.
-        counts_positions: whether a token's position within its example is an input of the pass.
+        ends_sources: whether a source ends in EOS even if the tokenizer does not add it.
+        packs_exactly: whether examples have the same losses when several of them share a row.
+        counts_positions: whether a token's position within its example is an input to the pass.
         without_base_dropout: why `training.base_dropout` cannot be drawn from a seed; "" if it can.
         float16: whether it computes in float16 without overflow.
         tokenizer_class: transformers' class for a sentencepiece file that AutoTokenizer cannot load.
         attention: the attention implementation to request from transformers.
         has_static_passes: whether a training pass never waits for the host, as a CUDA graph demands.
         head_bias: name of a buffer of the model that is added to the logits; None if there is none.
-        forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file contains.
+        forces_tied_flag: whether transformers 5 sets `tie_word_embeddings` to true, whatever the file says.
         without_ctranslate2: why CTranslate2 cannot compute this family exactly; "" if it can.
-        parts_for_images: paths of modules that no text passes through.
+        parts_for_images: paths of the modules that process only images, not text.
         own_scale_since: the version of transformers since which `tie_word_embeddings` no longer scales the
             logits of a separate head; "" if it never did.
     """
@@ -87,10 +87,10 @@ class Family(ABC):
 
     @abstractmethod
     def dropout(self, config: Any) -> float:
-        """Return the dropout probability of a config."""
+        """Return the dropout probability that a config sets."""
 
     def output_scale(self, config: Any) -> float:
-        """Return the factor applied to the decoder's last states before the output head."""
+        """Return the factor applied to the decoder's last hidden states before the output head."""
         return 1.0
 
     def flag_scales_logits(self) -> bool:
@@ -102,17 +102,17 @@ class Family(ABC):
         return None
 
     def llama_cpp(self, config: Any) -> LlamaCpp | None:
-        """Return how llama.cpp computes a model; None if it has no architecture for the family."""
+        """Return how llama.cpp computes a model; None if llama.cpp does not support the family."""
         return None
 
     def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 (most need nothing)
         """Prepare a loaded model for its first pass; weights and their names are unchanged."""
 
     def state_first_position(self, model: PreTrainedModel) -> None:  # noqa: B027 (most state it rightly)
-        """Set each stack's `offset` to the row of its first position, for converters that read `offset`."""
+        """Set `offset` of each position table to the row of the first position; some converters read it."""
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
-        """Compute linears with the same input together during a `with` block (`bank/fused/fused_pass.py`)."""
+        """Make layers compute linears that share an input together, in a `with` block (`bank/fused`)."""
         return nullcontext()
 
     @abstractmethod
@@ -140,7 +140,7 @@ class Family(ABC):
         return (place.side,)
 
     def is_in_layer(self, path: str) -> bool:
-        """Return whether a module is part of a layer, or the list of a stack's layers."""
+        """Return whether a module is part of a layer, or is the list of a stack's layers."""
         return self.layer_path.match(f"{path}.0.") is not None
 
     def side_of(self, path: str) -> Side:
@@ -162,7 +162,7 @@ class Family(ABC):
         return "target", "source" if is_cross else "target"
 
     def silencers(self, path: str, others: Iterable[str]) -> list[str]:
-        """Return the linears each of which, if its weights are all zero, blocks every gradient to this one.
+        """Return the linears that each block all gradients to this one if their own weights are all zero.
 
         Args:
             path: path of a linear.
@@ -180,12 +180,12 @@ class Family(ABC):
 
         Args:
             name: the name as given.
-            suffixes: names of the linears that it could have meant.
+            suffixes: names of the linears that `name` could have meant.
         """
         return ""
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """Return the languages whose codes rows of this family carry; None if they carry none.
+        """Return the languages of a tokenizer; None if rows of this family contain no language codes.
 
         Raises:
             ModelError: the family needs codes, and the tokenizer has none.
@@ -193,13 +193,13 @@ class Family(ABC):
         return None
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
-        """Return the decoder's first token: the config's, or else the family's; None if neither exists."""
+        """Return the id of the decoder's first token, from the config or else the family; None if unknown."""
         stated = getattr(config, "decoder_start_token_id", None)
         found = getattr(tokenizer, f"{self.start}_token_id") if stated is None else stated
         return None if found is None else int(found)
 
     def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
-        """Return arguments that the model's own forward needs for a single row, besides source and labels."""
+        """Return the arguments that the model's `forward` needs for one row besides source and labels."""
         return {}
 
     def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
@@ -214,7 +214,7 @@ class Family(ABC):
     def encode(
         self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """Return the encoder's last states.
+        """Return the encoder's last hidden states.
 
         Args:
             input_ids: int64 [rows, source_len].
@@ -236,7 +236,7 @@ class Family(ABC):
         cross_mask: Tensor,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Return the decoder's last states for whole targets.
+        """Return the decoder's last hidden states for whole targets.
 
         Encoder and decoder are called separately, because a model's own forward would use the encoder's mask
         for cross-attention too, which is wrong for packed rows.

@@ -16,20 +16,21 @@ _GEMMA = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pro
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A kind of encoder-decoder.
+    """What is known about a kind of encoder-decoder.
 
     Args:
         title: its name in messages.
-        linears: names of the linear layers that LoRA can adapt, without the output head.
-        is_t5: whether it is of the T5 family, which overflows in float16.
-        languages: example of a language code of its tokenizer; "" if it has none.
-        peft_targets: what PEFT adapts if `target_modules` is not given; empty if it then fails.
+        linears: names of the linear layers that LoRA can adapt, except the output head.
+        is_t5: whether it belongs to the T5 family, which overflows in float16.
+        languages: an example of its tokenizer's language codes; "" if it has none.
+        peft_targets: what PEFT adapts if `target_modules` is not given; empty if PEFT then fails.
         is_gap_filler: whether it was only trained to fill gaps, and cannot follow instructions.
         divides_by_tokens: whether its loss is divided by the number of tokens that the Trainer counts over
-            the micro-batches of a step; other models ignore it (transformers 5.23).
-        calls_input_embeddings: whether a pass calls the module that `get_input_embeddings` returns, on which
-            the Trainer hooks noise; in T5 and BART that is `shared`, which no pass calls (transformers 5.24).
-        starts_with_end: whether the decoder starts with the token that ends answers.
+            the micro-batches of a step; other models ignore that number (transformers 5.23).
+        calls_input_embeddings: whether a pass calls the module that `get_input_embeddings` returns, to whose
+            output the Trainer can add noise; T5 and BART return `shared`, which no pass calls
+            (transformers 5.24).
+        starts_with_end: whether the decoder starts with the same token that ends answers.
     """
 
     title: str
@@ -109,7 +110,7 @@ _CLASSES = {
 
 
 def name_of_class(name: str) -> str:
-    """Return a name that `known_model` recognizes for a class of transformers; "" if the class is unknown."""
+    """Return the name by which `known_model` recognizes a transformers class; "" if the class is unknown."""
     return _CLASSES.get(name, "")
 
 

@@ -10,10 +10,10 @@ class LlamaCpp:
     """The way in which llama.cpp computes a model.
 
     Args:
-        architecture: `general.architecture` of a GGUF file.
+        architecture: value of `general.architecture` in the GGUF file.
         num_buckets: number of relative positions that a bias distinguishes.
         norm_epsilon: the epsilon of every norm.
-        obstacles: what llama.cpp would compute differently, as whole clauses; none if it computes the model.
+        obstacles: what llama.cpp computes differently, one clause per difference; empty if there are none.
     """
 
     architecture: str

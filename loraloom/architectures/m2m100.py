@@ -1,7 +1,7 @@
 """M2M100 and NLLB: sinusoidal positions that skip padding, and a code for each language.
 
-Positions are a table that grows with the longest row, so no row is too long for it. A token's position is
-the number of tokens before it in its example that are not padding.
+The position table grows with the longest row, so no row is too long for it. A token's position is the number
+of non-padding tokens before it in its example.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class M2M100(Bart):
         return replace(super().dimensions(config), num_positions=None)
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """Return the languages; targets begin with a code, which `generate` forces even in legacy NLLB."""
+        """Return the languages; targets begin with a code, which `generate` forces even for legacy NLLB."""
         return find_languages(tokenizer, name, begins_target=True)
 
     def state_first_position(self, model: PreTrainedModel) -> None:

@@ -1,4 +1,4 @@
-"""Marian (opus-mt): small translation models, whose positions transformers computes and does not save."""
+"""Marian (opus-mt): small translation models; transformers computes the positions and does not save them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ class Marian(Bart):
         """Make positions restart at each example of a packed row, and save them with the model.
 
         transformers omits the positions when it saves a model and computes sinusoids when it loads one. This
-        would lose learned positions (as in the model `annalog`) and, in a bfloat16 folder, their rounding.
+        would lose learned positions (as in the model `annalog`) and, in a bfloat16 folder, the rounding of
+        the positions.
         """
         super().prepare(model)
         model._keys_to_ignore_on_save = set()
 
 
 def is_shared(config: Any) -> bool:
-    """Return whether encoder and decoder share one vocabulary and one table of embeddings."""
+    """Return whether encoder and decoder share one vocabulary and one embedding table."""
     return bool(config.share_encoder_decoder_embeddings)

@@ -1,8 +1,8 @@
-"""mBART and mBART-50: BART with norms before its sublayers and a code for each language.
+"""mBART and mBART-50: BART with a norm before each sublayer and a code for each language.
 
-A target of mBART ends in its language code, with which the decoder begins; a target of mBART-50 begins with
-its language code, and the decoder begins with EOS. Both follow one rule: a row's last token is moved to its
-front.
+An mBART target ends in its language code, and the decoder begins with this code. An mBART-50 target begins
+with its language code, and the decoder begins with EOS. One rule covers both: the decoder inputs are the
+target with its last token moved to the front.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MBart(Bart):
         return find_languages(tokenizer, name)
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
-        """Return EOS, for targets that do not end in a code; the config's start token is a language code."""
+        """Return EOS, the start of targets that do not end in a code; the config's start token is a code."""
         return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
 
     def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The place of a linear in an encoder-decoder, and the other linears that silence it if they are zero."""
+"""The place of a linear in an encoder-decoder, and the linears whose zero weights block its gradients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Place(NamedTuple):
     """The location and purpose of a linear in a model.
 
     Args:
-        stack: stack that its layer is in.
+        stack: the stack that its layer belongs to.
         layer: number of the layer, from 0.
         sublayer: `cross` is the decoder's attention to the source.
         role: what the linear computes.

@@ -1,7 +1,7 @@
 """Absolute positions that restart at each example of a packed row.
 
-A stack with a table of positions numbers the tokens of a row from 0 and accepts no other numbers. During a
-pass that states each token's position in its own example, the table uses those positions instead.
+A stack with a position table numbers the tokens of a row from 0 and accepts no other positions. During a pass
+that gives each token's position within its example, the table uses those positions instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def restart_positions(table: nn.Embedding) -> None:
     """Make a position table use the positions that `at_positions` sets; its weights and name are unchanged.
 
     Args:
-        table: its `offset` is the row of position 0; without one, position 0 is the first row.
+        table: the position table; position 0 is in the row `table.offset`, or in row 0 without `offset`.
     """
     table.register_forward_pre_hook(_ask_for_one, with_kwargs=True)
     table.register_forward_hook(_answer)
@@ -73,7 +73,7 @@ def _answer_skipping_padding(table: Any, args: Any, usual: Tensor) -> Tensor:
 
 @contextmanager
 def at_positions(positions: Tensor | None) -> Iterator[None]:
-    """Use these positions, int64 [rows, len], during a `with` block; None for the usual ones."""
+    """Use these positions, int64 [rows, len], during a `with` block; None for the table's own."""
     token = _POSITIONS.set(positions)
     try:
         yield

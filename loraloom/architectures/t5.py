@@ -1,6 +1,7 @@
 """The T5 family: T5 1.0, T5 1.1, flan-T5, mT5, mt0, UMT5.
 
-Positions are biases that depend only on distances, so packing several examples into a row changes nothing.
+Positions are biases that depend only on distances, so packing several examples into a row does not
+change their results.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LLAMA_CPP_ACTIVATIONS = ("relu", "gated-gelu")
 
 
 class T5(Family):
-    """T5 1.0 (tied head, scaled), T5 1.1 and flan-T5 (gated, separate head)."""
+    """T5 1.0 (tied head with scaling), T5 1.1 and flan-T5 (gated feed-forward, separate head)."""
 
     model_type: ClassVar[str] = "t5"
     title: ClassVar[str] = "T5"
@@ -67,7 +68,7 @@ class T5(Family):
         return computing_layers(model, linears)
 
     def steps(self, model: PreTrainedModel, encoded: Tensor, source_mask: Tensor) -> DecoderSteps:
-        """Return the decoder's layers with caches of their own; see `Family.steps`."""
+        """Return a `T5Steps`, or what `Family.steps` returns if the base is sharded or has other layers."""
         from loraloom.architectures.t5_steps import T5Steps, has_steps
 
         if has_steps(model) and not hasattr(model.get_decoder().block[0], "unshard"):  # see base/sharding.py
@@ -87,11 +88,11 @@ class T5(Family):
         )
 
     def dropout(self, config: Any) -> float:
-        """Return the dropout probability of a config."""
+        """Return the dropout probability that a config sets."""
         return float(config.dropout_rate)
 
     def output_scale(self, config: Any) -> float:
-        """Return the scale of T5 1.0, whose head is tied to the embedding; 1.1 and flan-T5 scale nothing."""
+        """Return 1/√d_model for T5 1.0, whose head is tied to the embedding, and 1 for T5 1.1 and flan-T5."""
         return float(config.d_model**-0.5) if config.scale_decoder_outputs else 1.0
 
     def llama_cpp(self, config: Any) -> LlamaCpp:
@@ -119,7 +120,7 @@ class T5(Family):
         )
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Set `tie_word_embeddings`; transformers 5 forces `true`, so that CTranslate2 would scale logits."""
+        """Set `tie_word_embeddings`, which transformers 5 loads as true; CTranslate2 would scale logits."""
         model.config.tie_word_embeddings = tied
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
@@ -129,7 +130,7 @@ class T5(Family):
 
 
 class MT5(T5):
-    """mT5 and mt0: gated, separate head, no scaling."""
+    """mT5 and mt0: gated feed-forward, separate head, no scaling."""
 
     model_type = "mt5"
     title = "mT5"
@@ -151,19 +152,19 @@ class UMT5(T5):
         """Return the scale if the config requests it.
 
         The config's flag is `scale_decoder_outputs`; before transformers 5.24, it is `tie_word_embeddings`,
-        which loading sets according to the weights.
+        which is set according to the weights when the model is loaded.
         """
         is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
         return float(config.d_model**-0.5) if is_scaled else 1.0
 
     def flag_scales_logits(self) -> bool:
-        """Return whether `tie_word_embeddings` decides about scaling, because there is no separate flag."""
+        """Return whether `tie_word_embeddings` also controls the scaling, for lack of a separate flag."""
         from transformers import UMT5Config
 
         return not _has_own_scale(UMT5Config())
 
     def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
-        """Return the causal mask, without which transformers 5.17 lets an unpadded row see its future."""
+        """Return the causal mask; otherwise tokens of an unpadded row see later ones (transformers 5.17)."""
         import torch
 
         earlier = torch.ones(num_labels, num_labels, dtype=torch.bool, device=device).tril()

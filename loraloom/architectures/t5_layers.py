@@ -1,4 +1,4 @@
-"""T5's layers in a fused pass, which computes linears with the same input together."""
+"""T5's layers in a fused pass, which computes linears that share an input together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loraloom.kernels.norm import norm, norm_and_keep
 
 
 class FusedNorm(nn.Module):
-    """T5's root mean square norm (Zhang & Sennrich, 2019) as one node of autograd, on a GPU as one kernel.
+    """T5's root mean square norm (Zhang & Sennrich, 2019) as one autograd node and, on a GPU, one kernel.
 
     Args:
         stock: transformers' norm, whose weight parameter is used unchanged.
@@ -31,7 +31,7 @@ class FusedNorm(nn.Module):
 
 
 class FusedFeedForward(nn.Module):
-    """T5's gated feed-forward with one kernel between its products.
+    """T5's gated feed-forward with one kernel between its matrix products.
 
     Args:
         layer: transformers' layer; its linears and dropout keep their names.
@@ -48,7 +48,7 @@ class FusedFeedForward(nn.Module):
 
 
 def fuse_norms(model: nn.Module) -> None:
-    """Replace the norms of a T5-family model by fused ones; the names of weights are unchanged."""
+    """Replace the norms of a T5-family model with fused ones; the names of weights are unchanged."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child).__name__.endswith("LayerNorm") and hasattr(child, "variance_epsilon"):
@@ -56,12 +56,12 @@ def fuse_norms(model: nn.Module) -> None:
 
 
 def fuse_layers(model: nn.Module) -> None:
-    """Replace norms and gated feed-forwards by fused ones; the names of weights are unchanged.
+    """Replace norms and gated feed-forwards with fused ones; the names of weights are unchanged.
 
-    Their values agree with transformers' up to rounding: transformers rounds once more in between.
+    Their results agree with those of transformers up to rounding: transformers rounds one more time.
 
     Args:
-        model: a T5-family model after `fuse_activations`.
+        model: a T5-family model to which `fuse_activations` has been applied.
     """
     fuse_norms(model)
     for module in list(model.modules()):
@@ -75,10 +75,13 @@ def _is_tanh_gelu(layer: Any) -> bool:
 
 
 class Linears(Protocol):
-    """A function that computes modules with the same input; see `bank/fused/fused_pass.py`."""
+    """A function that computes linears that share an input; see `bank/fused/fused_pass.py`."""
 
     def __call__(self, modules: Sequence[Any], x: Tensor, residual: Tensor | None = None) -> Sequence[Tensor]:
-        """Compute [rows, len, in] → [rows, len, out] for each module; `residual` is for a single module."""
+        """Compute [rows, len, in] → [rows, len, out] for each linear.
+
+        A `residual` is added to the output, and requires a single linear.
+        """
 
 
 @contextmanager
@@ -86,8 +89,8 @@ def computing_layers(model: nn.Module, linears: Linears) -> Iterator[None]:
     """Make the layers of T5 and mT5 compute their linears with `linears` during a `with` block.
 
     Args:
-        model: model of a base, without dropout; families with other layers are left unchanged.
-        linears: function of a fused pass.
+        model: a base's model, whose own dropout is off; layers of other families are left unchanged.
+        linears: computes linears that share an input, like `FusedPass.linears`.
     """
     changed = []
     for module in model.modules():

@@ -1,7 +1,7 @@
-"""The decoder of the T5 family, token by token, with caches of its own.
+"""Token-by-token decoding for the T5 family, with caches that are written in place.
 
-transformers appends to its caches, which copies them for every token and layer, and makes masks and biases in
-every layer. Here a token is written in place, and masks and biases are made once.
+transformers appends to its caches, which copies them for every token and layer, and makes masks and biases
+for every token. Here the mask is made once, and the biases are made only when the caches are enlarged.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class T5Steps:
 
 
 class _Layer:
-    """A layer of the decoder, with its keys and values.
+    """A layer of the decoder, with its cached keys and values.
 
     Args:
         block: transformers' module of the layer.

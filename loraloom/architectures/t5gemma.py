@@ -95,7 +95,7 @@ class T5Gemma(Family):
         return config.encoder, config.decoder
 
     def dropout(self, config: Any) -> float:
-        """Return the dropout probability that a config sets for hidden states; attention may differ."""
+        """Return the dropout probability that a config sets for hidden states, not for attention."""
         return float(config.dropout_rate)
 
     def softcap(self, config: Any) -> float | None:
@@ -108,7 +108,7 @@ class T5Gemma(Family):
         model.config.tie_word_embeddings = tied
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
-        """Return the decoder's own `<bos>`; training of these models ignores `decoder_start_token_id`."""
+        """Return the decoder's own `<bos>`; in training, these models ignore `decoder_start_token_id`."""
         stated = config.decoder.bos_token_id
         found = tokenizer.bos_token_id if stated is None else stated
         return None if found is None else int(found)
@@ -116,7 +116,7 @@ class T5Gemma(Family):
     def encode(
         self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """Return the encoder's last states; see `Family.encode`."""
+        """Return the encoder's last hidden states; see `Family.encode`."""
         states = model.get_encoder()(
             input_ids=input_ids,
             attention_mask=self._encoder_masks(model, mask),
@@ -134,7 +134,7 @@ class T5Gemma(Family):
         cross_mask: Tensor,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Return the decoder's last states; see `Family.decode`."""
+        """Return the decoder's last hidden states; see `Family.decode`."""
         from transformers.masking_utils import sliding_window_overlay
 
         config = self.stack_configs(model.config)[1]
@@ -149,7 +149,7 @@ class T5Gemma(Family):
         return states.last_hidden_state  # type: ignore[no-any-return]
 
     def new_cache(self, model: PreTrainedModel) -> Any:
-        """Return an empty cache: the decoder's windows concern its own tokens, never those of the source."""
+        """Return an empty cache, with windows for the decoder's own tokens and none for the source."""
         from transformers import DynamicCache, EncoderDecoderCache
 
         return EncoderDecoderCache(DynamicCache(config=self.stack_configs(model.config)[1]), DynamicCache())
@@ -174,7 +174,7 @@ class T5Gemma(Family):
         Args:
             mask: bool [rows, 1, len, len]; tokens of one example are adjacent.
             config: config of the stack.
-            window: the size of a window → a function of indices that tells whether a query sees a key.
+            window: returns, for a window's size, a function of indices that tells whether a query sees a key.
             dtype: dtype of the states.
         """
         import torch
@@ -197,8 +197,8 @@ class T5Gemma(Family):
 class T5Gemma2(T5Gemma):
     """T5Gemma 2 (Zhang et al., 2025, https://arxiv.org/abs/2512.14856), for text only.
 
-    The decoder attends to its own tokens and to the source in one attention: its linears of keys and values
-    read target rows, then source rows. One table is the embedding of both stacks and the output head.
+    The decoder attends to its own tokens and to the source in one attention: its key and value linears read
+    the target rows, then the source rows. One table serves as both stacks' embedding and as the output head.
     """
 
     model_type = "t5gemma2"
@@ -224,7 +224,7 @@ class T5Gemma2(T5Gemma):
         return "" if tuple(suffixes) else Message(" (its decoder's self_attn attends to the source too)")
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Leave `tie_word_embeddings` unchanged: it also ties both embeddings, and files store only one."""
+        """Leave `tie_word_embeddings` unchanged: it also ties the embeddings, and files store only one."""
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
         """Return the function that tells whether a query sees a key in the encoder's windowed layers."""

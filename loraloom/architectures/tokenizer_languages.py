@@ -22,10 +22,10 @@ def find_languages(tokenizer: Any, name: str, *, begins_target: bool | None = No
     Args:
         tokenizer: a transformers tokenizer.
         name: name of the model in messages.
-        begins_target: whether targets begin with their code; None if they do so whenever sources do.
+        begins_target: whether targets begin with their code; None if they do whenever sources do.
 
     Raises:
-        ModelError: the tokenizer has no codes, although its kind is multilingual or `begins_target` is given.
+        ModelError: the tokenizer has no codes, but its class is multilingual or `begins_target` is given.
     """
     codes = _codes(tokenizer)
     # The tokens that it puts around a text show the code's position, even in NLLB's legacy form.

@@ -1,4 +1,4 @@
-"""The bank: it attaches adapters to a base, reads them and drops them; `linear.py` computes with them."""
+"""The bank, which attaches, reads and drops the adapters of a base; `linear.py` computes with them."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class AdapterBank:
     ) -> None:
         """Attach an adapter.
 
-        A fresh LoRA adapter starts as PEFT's does: A uniform in ±1/√in (the rule of He et al. with a = √5,
-        the default of `nn.Linear`), B zero, so that it adds nothing yet. A is a function of the seed and the
-        module's name: other targets or adapters do not change it.
+        A fresh LoRA adapter starts as PEFT's does: A is uniform within ±1/√in (the rule of He et al. with a =
+        √5, the default of `nn.Linear`), and B is zero, so the adapter adds nothing yet. A depends only on the
+        seed and the module's name, not on other targets or adapters.
 
         Args:
             slot: name of the adapter.
@@ -164,7 +164,7 @@ class AdapterBank:
         return [*own, *self.beside.parameters(slot).values()]
 
     def parameter_groups(self, slot: str) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """Return an adapter's parameters by name, in groups that the optimizer treats alike."""
+        """Return an adapter's parameters by name, in groups with the same optimizer settings."""
         settings, parts = self._settings[slot], self.parts(slot)
         found = [
             (
@@ -181,7 +181,7 @@ class AdapterBank:
         return [*found, *self.beside.groups(slot, settings)]
 
     def gradient_change(self, slot: str) -> Callable[[], None] | None:
-        """Return a function that changes an adapter's gradients before optimizer steps; None if unneeded."""
+        """Return a function to change an adapter's gradients before optimizer steps; None if not needed."""
         return kind_of(self._settings[slot]).gradient_change(self.parts(slot))
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
@@ -238,7 +238,7 @@ class AdapterBank:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Reserve the base for this thread during work that takes several passes or sets the base's mode.
+        """Reserve the base for this thread during work that takes several passes or sets train or eval mode.
 
         Raises:
             BankError: another thread is using the base.
@@ -248,7 +248,7 @@ class AdapterBank:
 
     @contextmanager
     def plain_base(self) -> Iterator[Base]:
-        """Yield the base with its own modules put back, so that an adapter can be read for it.
+        """Yield the base with its own modules restored, as reading an adapter from a folder requires.
 
         Raises:
             BankError: the base is in use.

@@ -51,16 +51,16 @@ class BesideLinears:
     def groups(
         self, slot: str, settings: LoraSettings
     ) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """Return the trained rows and norms of an adapter, in groups that the optimizer treats alike."""
+        """Return the trained rows and norms of an adapter, in groups with the same optimizer settings."""
         rows = self.tables.parameters(slot)
         return [*([(GROUP, rows)] if rows else []), *self.norms.groups(slot, settings)]
 
     def wrap(self) -> None:
-        """Replace the base's embeddings and norms by the modules that contain the adapters' own."""
+        """Replace the base's embeddings and norms with modules that contain those of the adapters."""
         self.tables.wrap()
         self.norms.wrap()
 
     def unwrap(self) -> None:
-        """Put the base's own modules back."""
+        """Restore the base's own modules."""
         self.norms.unwrap()
         self.tables.unwrap()

@@ -32,7 +32,7 @@ class _AttentionDropout:
 
     Args:
         names: path of each module in the model.
-        family: family of the base; it knows the sides of each attention's queries and keys.
+        family: family of the base; it knows the sides of the queries and keys of each attention module.
         current_pass: the current pass of the base.
         p: dropout probability.
     """
@@ -82,7 +82,7 @@ class BaseDropout(nn.Module):
         return x * torch.cat(masks)
 
     def _use(self, running: AdapterPass) -> str:
-        """Return the name that a mask is drawn for: the module's path, with the number of the use if needed.
+        """Return the name that a mask is drawn for: the module's path, and outside layers a use number.
 
         A stack uses one module twice, for its embeddings and for its output, and each use has a mask of its
         own. A module of a layer is used once per pass; a recomputed layer uses it again, with the same mask.
@@ -100,7 +100,7 @@ def attention_mask(
         like: the attention weights, [rows, heads, queries, keys].
 
     Returns:
-        A mask of this shape: 0 or 1 / (1 - p); 0 if a query and a key belong to different examples.
+        A mask of the shape of `like`: 0 or 1 / (1 - p); 0 if a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
     if own := draws.slices.get(slot):  # skip the draws of earlier examples

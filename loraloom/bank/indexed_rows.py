@@ -10,7 +10,7 @@ from loraloom.data.ownership import BASE
 
 @dataclass(frozen=True)
 class IndexedRows:
-    """The owner of each row of a batch, in any order, as serving needs it.
+    """The owner of each row of a batch, in any order, as a server needs it.
 
     Args:
         slots: the adapter of each row; None for the base.

@@ -28,9 +28,9 @@ class LabelRows:
 
     Args:
         positions: int64 [n], in the flattened labels; 0 for padding.
-        labels: int64 [n]; 0 for padding.
+        labels: int64 [n], the labels at these positions; 0 for padding.
         spans: int64 [n], the index of the span of each label; for padding, the number of spans.
-        places: int64 [rows · len], the index of each position in `positions`; -1 if it has no label.
+        places: int64 [rows · len], for each position, its index in `positions`; -1 if it has no label.
     """
 
     positions: Tensor
@@ -40,7 +40,7 @@ class LabelRows:
 
 
 def rounded(num_labels: int) -> int:
-    """Round up a number of labels: by at most an eighth, or to a multiple of `SMALLEST`."""
+    """Round a number of labels up to a multiple of `SMALLEST`, or if it is large, by at most an eighth."""
     step = max(SMALLEST, 1 << max(0, num_labels.bit_length() - 4))
     return -(-num_labels // step) * step
 
@@ -61,7 +61,7 @@ def find_label_rows(batch: Batch) -> LabelRows:
 
 
 class _Take(torch.autograd.Function):
-    """The states at label positions, with a backward pass that gathers too and so is deterministic."""
+    """The states at label positions, taken so that the backward pass gathers too and is deterministic."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, positions: Tensor, places: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class _Take(torch.autograd.Function):
 
 
 def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
-    """Compute the summed loss of each span, float32 [spans], like `objective.span_losses` without smoothing.
+    """Compute each span's summed loss, float32 [spans], like `objective.span_losses` without smoothing.
 
     Args:
         base: the base, with the adapters attached.

@@ -61,7 +61,7 @@ class BankLinear(nn.Module):
 
     @property
     def stacks(self) -> list[Stack]:
-        """The stacks of its adapters, one for each kind."""
+        """The stacks of its adapters, one for each kind of adapter."""
         if self._stacks is None:
             self._stacks = [
                 kind.stack(
@@ -73,12 +73,12 @@ class BankLinear(nn.Module):
         return self._stacks
 
     def attach(self, slot: str, kind: UpdateKind, update: Update) -> None:
-        """Add the part of an adapter in this linear."""
+        """Add an adapter's part for this linear."""
         self.updates[slot], self._kinds[slot] = update, kind
         self._stacks = None
 
     def drop(self, slot: str) -> None:
-        """Remove the part of an adapter, if it has one in this linear."""
+        """Remove an adapter's part for this linear, if it has one."""
         if self.updates.pop(slot, None) is not None:
             del self._kinds[slot]
             self._stacks = None
@@ -100,7 +100,7 @@ class _PassSpans(NamedTuple):
     """The spans of adapters in a batch with a given number of rows.
 
     Args:
-        spans: the spans, as rows of the batch, or as indices into `rows` if these are given.
+        spans: the spans, as ranges of the batch's rows, or of indices into `rows` if `rows` is given.
         rows: int64 [n], the rows that have an adapter; None if each adapter's rows are contiguous.
     """
 
@@ -115,7 +115,7 @@ class AdapterPass:
 
     Args:
         rows: the owner of each row of a batch.
-        fused: computes the linears; None if each is computed by its own stacks.
+        fused: computes the linears; None if each linear is computed by its own stacks.
     """
 
     def __init__(self, rows: Rows | IndexedRows, fused: FusedLinear | None = None) -> None:
@@ -202,8 +202,8 @@ def open_pass(
         wrapped: the base's linears that adapters target, by name.
         slots: the adapters.
         rows: the owner of each row of a batch.
-        follows: an earlier pass, such as that of the previous token, if no adapter has changed since.
-        fused: computes the linears; None if each is computed by its own stacks.
+        follows: an earlier pass, such as that of the previous token; unchanged parameters are not recopied.
+        fused: computes the linears; None if each linear is computed by its own stacks.
 
     Raises:
         BankError: an owner is not in this bank, another thread is using the base, or a pass is open

@@ -1,8 +1,8 @@
 """W + ΔW: merging an adapter into the weights, verified linear by linear.
 
-A product with random signs x verifies W' = W + ΔW without a second copy of either: for an error
-E = W' - W - ΔW, the expectation of ‖E x‖² is ‖E‖² (Hutchinson, 1989; the check of a product is
-Freivalds', 1977). So a missing ΔW is detected even if the logits are too coarse to show it.
+Multiplying by a vector x of random signs verifies W' = W + ΔW without keeping a copy of W: for an error
+E = W' - W - ΔW, the expectation of ‖E x‖² is ‖E‖² (Hutchinson, 1989; verifying matrices by such products
+goes back to Freivalds, 1977). So a missing ΔW is detected even if it is too small to change rounded logits.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class MergeReport:
 
     Args:
         modules: the linears that changed, by name.
-        replaced: vectors of norms that were replaced.
-        rows: trained rows of the embeddings that were replaced, float32 [rows, d]; None if there are none.
+        replaced: the base's vectors in normalization layers, now with the adapter's values.
+        rows: trained rows that replaced those of the embeddings, float32 [rows, d]; None if there are none.
         update_norm: the Frobenius norm ‖ΔW‖ over all weights that changed.
-        largest_error: largest error of a merged linear relative to its weights, in steps of float32.
+        largest_error: the largest error that `check_sum` returned for a linear.
     """
 
     modules: dict[str, FrozenLinear]
@@ -50,7 +50,7 @@ def merge_adapter(bank: AdapterBank, slot: str) -> MergeReport:
     """Add an attached adapter to the weights of its base, in place, and remove it from the bank.
 
     Args:
-        bank: a bank on a base in float32; the base is no longer frozen afterwards.
+        bank: a bank whose base is in float32; merging changes the base's weights.
         slot: the adapter.
 
     Raises:
@@ -121,7 +121,7 @@ def random_signs(linear: FrozenLinear) -> Tensor:
 
 
 def times(weight: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply a weight [out, in] by vectors [in, n], float64 [out, n], a few rows of it at a time."""
+    """Multiply a weight [out, in], a few rows at a time, by vectors [in, n]; return float64 [out, n]."""
     rows = max(1, WEIGHTS_TOGETHER // weight.shape[1])
     return torch.cat([part.double() @ vectors for part in weight.split(rows)])
 
@@ -134,10 +134,11 @@ def check_sum(name: str, merged: Tensor, part: Update, probes: Tensor, wanted: T
         merged: its weight [out, in], float32.
         part: the adapter's part in the linear.
         probes: from `random_signs`.
-        wanted: (W + ΔW) times the probes, computed from the two before they were added.
+        wanted: (W + ΔW) times the probes, computed before ΔW was added to W.
 
     Returns:
-        An estimate of ‖E‖ relative to the size of the weights, in steps of float32.
+        An estimate of the error ‖merged - (W + ΔW)‖, relative to the size of the weights (‖merged‖ plus a
+        bound on the terms of ΔW), in units of 2^-24, float32's relative rounding error.
 
     Raises:
         ModelError: the merged weight is not W + ΔW.
@@ -158,11 +159,11 @@ def check_sum(name: str, merged: Tensor, part: Update, probes: Tensor, wanted: T
 
 @torch.no_grad()
 def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> float:
-    """Round every weight to a dtype in place, still stored as float32.
+    """Round every weight in place to a value that a dtype can represent; the weights remain float32.
 
     Returns:
-        The change of the merged weights by rounding, relative to the change by the adapter,
-        ‖rounding‖ / ‖ΔW‖: above 1, the adapter is mostly lost; 0 if the adapter changes nothing.
+        ‖rounding‖ / ‖ΔW‖: how much rounding changes the merged weights, relative to how much the adapter
+        changed them. Above 1, rounding mostly erases the adapter; 0 if the adapter changes nothing.
     """
     changed = [*(linear.dense() for linear in merged.modules.values()), *merged.replaced]
     ours = {tensor.data_ptr() for tensor in changed}

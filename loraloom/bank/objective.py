@@ -1,6 +1,7 @@
-"""Base → label rows → output head → cross-entropy: the losses of all adapters from one pass.
+"""The losses of all adapters from one pass: base → positions with labels → output head → cross-entropy.
 
-Only positions with a label go through the head, and `kernels/cross_entropy.py` never stores their logits.
+Only positions with a label go through the head, and `kernels/cross_entropy.py` computes their logits tile by
+tile, without ever storing all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from loraloom.kernels.output_head import OutputHead
 
 
 def output_head(base: Base) -> OutputHead:
-    """Return the head of a base, with the scaling and soft cap of its family."""
+    """Return a base's output head, with the output scale and soft cap that its model family prescribes."""
     config, family = base.model.config, base.family
     return OutputHead(
         weight=base.head_weight,
@@ -30,7 +31,7 @@ def output_head(base: Base) -> OutputHead:
 
 
 def hidden_states(base: Base, batch: Batch) -> Tensor:
-    """Compute the decoder's last states, [rows, target_len, d]; each token attends only to its example."""
+    """Compute the decoder's last states, [rows, target_len, d]; a token attends only to its own example."""
     model, family = base.model, base.family
     positions = batch.positions if family.counts_positions else {"source": None, "target": None}
     encoded = family.encode(model, batch.input_ids, batch.encoder_mask, positions["source"])
@@ -59,7 +60,7 @@ def span_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ())
 
 
 def example_losses(base: Base, batch: Batch) -> list[Tensor]:
-    """Compute the summed loss of each example: a float32 [examples] per span, in `SlotExamples` order."""
+    """Compute the summed loss of each example, in input order: for each span, float32 [examples]."""
     positions, losses = _label_losses(base, batch)
     by_position = losses.new_zeros(batch.labels.numel())
     by_position[positions] = losses
@@ -73,7 +74,7 @@ def example_losses(base: Base, batch: Batch) -> list[Tensor]:
 
 
 def _label_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
-    """Return positions of labels, int64 [n] in the flattened labels, and their losses, float32 [n]."""
+    """Return the positions of the labels in the flattened batch, int64 [n], and their losses, float32 [n]."""
     hidden = hidden_states(base, batch)
     labels = batch.labels.reshape(-1)
     positions = (labels != IGNORED).nonzero()[:, 0]  # spans follow one another, and so do their labels

@@ -1,4 +1,4 @@
-"""The logits of a batch whose rows belong to adapters, which may have trained rows of the head."""
+"""The logits of a batch that adapters share, some of which have trained rows in the output head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a batch that each adapter owns, for modules that compute them apart from other rows."""
+"""The rows of a batch that each adapter owns, for modules that compute each adapter's rows separately."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def owned_rows(base: Base, num_rows: int, module: str) -> list[tuple[str, slice 
         module: name of the module that computes the batch, for messages.
 
     Returns:
-        Each adapter with its rows: slices, in ascending order, or int64 [n], in any order.
+        Each adapter with its rows: slices, in ascending order, or row numbers, int64 [n], in any order.
     """
     running = base.current_pass.get()
     if running is None:

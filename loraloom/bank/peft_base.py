@@ -1,8 +1,8 @@
 """The base that an adapter was made for, identified by fingerprint, name and layers.
 
 PEFT loads an adapter onto any base whose linears have the same names and shapes, and so does the bank. Only
-LoRALoom's folders contain a fingerprint of the base's weights. Others only name the base, and the name may
-be a path on another machine.
+LoRALoom's folders contain a fingerprint of the base's weights. Other folders only name the base, and the name
+may be a path on another machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAYER = re.compile(r"(?:\w+\.)*?(encoder|decoder)\.(?:text_model\.)?[^.]+\.(\d+)
 
 
 def portable_name(name: str) -> str:
-    """Return a model's name without this machine's paths: a hub name, or the last part of a path."""
+    """Return a model's name without a path on this machine: its hub name, or the last part of its path."""
     is_path = Path(name).is_absolute() or name.startswith((".", "~")) or Path(name).is_dir()
     return Path(name).name if is_path else name
 
@@ -37,7 +37,7 @@ def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> Non
     """Refuse an adapter that was trained with another base or another vocabulary.
 
     Args:
-        origin: its loraloom.json, or {}.
+        origin: contents of its loraloom.json; {} if it has none.
         base: the base to attach it to.
         where: its folder, for the message.
 
@@ -61,11 +61,11 @@ def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> Non
 def unverified(
     config: Mapping[str, Any], origin: Mapping[str, Any], modules: Sequence[str], base: Base, where: str
 ) -> list[str]:
-    """Return notes on an adapter without a fingerprint, whose base cannot be verified; [] if it has one.
+    """Return notes if an adapter has no fingerprint by which to verify its base; [] if it has one.
 
     Args:
         config: its adapter_config.json.
-        origin: its loraloom.json, or {}.
+        origin: contents of its loraloom.json; {} if it has none.
         modules: modules that it has tensors for.
         base: the base to attach it to.
         where: its folder, for the notes.
@@ -90,7 +90,11 @@ def unverified(
 
 
 def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str]:
-    """Return a note if an adapter lacks layers of the base; a list of full paths (all-linear) hides this."""
+    """Return a note if an adapter has tensors for fewer layers than the base has; otherwise [].
+
+    `target_modules` may not reveal this, because PEFT replaces `all-linear` with the full paths of the
+    linears that it found.
+    """
     own = num_layers(modules)
     has = num_layers(target.name for target in linears(base.model, base.family))
     if all(count == has.get(stack) for stack, count in own.items()):
@@ -108,13 +112,13 @@ def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str
 
 
 def _counted(own: Mapping[str, int], has: Mapping[str, int]) -> tuple[str, str]:
-    """Format two counts of layers: `4 encoder and 4 decoder`, `8 and 8`."""
+    """Format the numbers of layers of an adapter and a base: `4 encoder and 4 decoder`, `8 and 8`."""
     counted = joined(" and ", (f"{count} {stack}" for stack, count in own.items()))
     return counted, joined(" and ", (str(has.get(stack, 0)) for stack in own))
 
 
 def is_same_name(named: str, other: str) -> bool:
-    """Return whether two names may mean the same model: hub names, paths of folders, hub snapshots.
+    """Return whether two names may refer to the same model: hub names, or paths of folders or hub snapshots.
 
     >>> is_same_name("google/mt5-small", "/models/mt5-small/")
     True
@@ -140,7 +144,7 @@ def _is_hub_name(name: str, parts: list[str]) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Return a hub name, or the last part of a path, the rest of which belongs to another machine."""
+    """Return the name to show for a base: its hub name, or the last part of a path on another machine."""
     parts = [part for part in re.split(r"[/\\]+", name.strip()) if part]
     if snapshot := SNAPSHOT.search(name):
         parts = [snapshot[1], snapshot[2]]
@@ -174,7 +178,7 @@ def check_not_shallower(
     available: Iterable[str],
     where: str,
 ) -> None:
-    """Refuse an adapter if all its missing tensors belong to layers after its last one.
+    """Refuse an adapter if it lacks tensors only for layers beyond the last layer that it has tensors for.
 
     Args:
         lacking: linears of the base that its configuration names but that it has no tensors for.
@@ -190,7 +194,7 @@ def check_not_shallower(
 
 
 def num_layers(modules: Iterable[str]) -> dict[str, int]:
-    """Count the layers of each stack by the names of modules.
+    """Return the number of layers in encoder and decoder, judging by the highest layer number in names.
 
     >>> num_layers(["encoder.layers.0.mlp.up", "model.encoder.layers.3.mlp.up"])
     {'encoder': 4}

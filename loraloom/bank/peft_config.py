@@ -1,7 +1,8 @@
 """Validation of adapter_config.json: an adapter with an unsupported key is refused.
 
-Ignoring a key could load an adapter as something else. So every key must be known: it is supported, refused
-unless it has its neutral value, or has no effect on what an adapter computes.
+If a key were ignored, the adapter might not compute what it computes in PEFT. So every key that is set must
+be known: LoRALoom supports it, or refuses it unless its value turns the feature off, or the key has no effect
+on what an adapter computes.
 """
 
 from __future__ import annotations
@@ -85,16 +86,17 @@ INITS_THAT_MOVE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 def config_values(
     settings: LoraSettings, modules: Sequence[str], target_modules: Sequence[str], base: str
 ) -> dict[str, object]:
-    """Build adapter_config.json for one of our adapters, with only the keys that PEFT 0.10 (2024) knew.
+    """Build adapter_config.json for one of our adapters, so that PEFT 0.10 (2024) can read it too.
 
-    An older PEFT fails on an unknown key, even if it has no effect (measured: 0.10 and 0.12 with
-    `"corda_config": null`, which newer versions write). Keys with default values are omitted.
+    PEFT fails on a key that it does not know, even if the key has no effect (measured: 0.10 and 0.12 with
+    `"corda_config": null`, which newer versions write). So newer keys are written only for adapters that use
+    them, such as `lora_bias`, which needs PEFT 0.14.
 
     Args:
         settings: settings of the adapter.
         modules: the modules that it adapts.
-        target_modules: the same modules, as PEFT matches them.
-        base: the base's name, without a path of this machine.
+        target_modules: names by which PEFT finds exactly these modules.
+        base: the base's name, without a path on this machine.
     """
     repository, revision = split_hub_name(base)
     values = {

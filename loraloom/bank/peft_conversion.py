@@ -1,13 +1,13 @@
-"""Adapters of PEFT's other kinds, read as the LoRA adapter whose ΔW is the same: LoHa, LoKr, VeRA, ….
+"""Conversion of PEFT's other kinds of adapters (LoHa, LoKr, VeRA, …) to LoRA adapters with the same ΔW.
 
-PEFT computes the ΔW of each linear, and its singular value decomposition gives a product B A. PEFT's own
-`convert_to_lora` is meant for an approximation: it keeps one rank for all linears, or a share of the energy,
-which in float32 cannot reach singular values below about 3e-4 of the largest. Here every singular value
-larger than rounding errors is kept, so each linear has the rank of its ΔW: up to r² for LoHa, the full rank
-for FourierFT.
+PEFT computes the ΔW of each linear, and a singular value decomposition of ΔW gives the factors B and A.
+PEFT's own `convert_to_lora` is meant for approximations: it keeps either the same rank for all linears, or a
+share of the sum of squared singular values, which in float32 cannot account for singular values below about
+3e-4 of the largest. Here every singular value larger than rounding errors is kept, so each linear has the
+rank of its ΔW: up to r² for LoHa, the full rank for FourierFT.
 
-A kind is listed if ΔW is all that it does, and if the conversion was measured to be exact
-(`tests/bank/test_peft_conversion.py`).
+`CONVERTED` lists the kinds that do nothing but add ΔW to the weights, and whose conversion was measured to be
+exact (`tests/bank/test_peft_conversion.py`).
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ _NO_SUM = Message("PEFT cannot express this adapter as a change of the weights")
 
 
 def is_converted(config: Mapping[str, Any]) -> bool:
-    """Return whether an adapter_config.json describes a kind that is read as LoRA."""
+    """Return whether an adapter_config.json describes a kind of adapter that is converted to LoRA."""
     return config.get("peft_type") in CONVERTED
 
 
 def check_not_converted(folder: Path) -> None:
-    """Refuse an adapter that is read as LoRA, for a base that does not fit in memory.
+    """Refuse an adapter that must be converted to LoRA, because its base is to be merged shard by shard.
 
     Raises:
-        AdapterError: the adapter is of such a kind; ΔW of all linears takes as much memory as the weights.
+        AdapterError: the adapter must be converted, for which ΔW of all linears must be in memory.
     """
     kind = read_json(folder / CONFIG, str(folder)).get("peft_type")
     if kind in CONVERTED:
@@ -92,11 +92,11 @@ def check_not_converted(folder: Path) -> None:
 
 
 def check_other_kind(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a configuration of another kind that PEFT would misread, or could not read safely.
+    """Refuse an adapter, of a kind other than LoRA, that PEFT would misread or could not read safely.
 
     Raises:
-        AdapterError: PEFT does not know the kind, or the file has unknown keys, trains more than ΔW, or has
-            an unreasonable size or a regular expression that PEFT would run.
+        AdapterError: PEFT does not know the kind; or the adapter has unknown keys, changes more than ΔW can
+            express, or contains an excessive size or a regular expression that PEFT would run.
     """
     known = {field.name for field in fields(_config_class(config, where))}
     if (config["peft_type"], config.get("init_weights")) == ("MISS", "bat"):
@@ -140,19 +140,19 @@ def _invalid(key: str, size: int, where: str) -> AdapterError:
 def read_as_lora(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], base: Base, where: str
 ) -> tuple[LoraSettings, dict[str, Tensor], list[str]]:
-    """Read an adapter of another kind as LoRA.
+    """Convert an adapter of a kind other than LoRA to LoRA.
 
     Args:
         config: adapter_config.json, already checked.
         tensors: the adapter's tensors, by their names in the file.
-        base: the base of the adapter, with its own linears in place.
+        base: the adapter's base, with its own linears, which no bank has replaced.
         where: the adapter's folder, for messages.
 
     Returns:
         Settings with a rank for each linear, tensors as `AdapterBank.tensors` returns them, and notes.
 
     Raises:
-        AdapterError: the adapter names no linear of the base, or lacks tensors.
+        AdapterError: the adapter names no linear of the base, lacks tensors, or PEFT cannot load it.
     """
     available = linears(base.model, base.family)
     chosen = named_modules(config, [target.name for target in available], where, FIRST).modules
@@ -197,7 +197,7 @@ def read_as_lora(
 
 @torch.no_grad()
 def _factors(delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Return A [r, in] and B [out, r] with the smallest r ≥ 1 for which B A is ΔW up to rounding."""
+    """Return A [r, in] and B [out, r] with the smallest r ≥ 1 for which B A equals ΔW up to rounding."""
     U, S, Vh = torch.linalg.svd(delta.double(), full_matrices=False)
     r = max(1, int((SMALLEST_SHARE * S[0] < S).sum()))
     root = S[:r].sqrt()
@@ -223,8 +223,8 @@ def _deltas(
 ) -> dict[str, Tensor]:
     """Return ΔW of each linear, [out, in], as PEFT computes it.
 
-    PEFT wraps the linears of the model that it is given. So it gets a model of these linears alone, because
-    the base may be in use.
+    PEFT replaces linears of the model that it is given. Because the base may be in use, PEFT gets a separate
+    model that contains only these linears.
     """
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -267,7 +267,7 @@ def _deltas(
 
 
 def _skeleton(targets: list[Target]) -> nn.Module:
-    """Return a model of only these linears, with the base's weights, which are not copied."""
+    """Return a model that contains only these linears and shares their weights with the base."""
     root = nn.Module()
     for target in targets:
         *parents, last = target.name.split(".")

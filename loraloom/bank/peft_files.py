@@ -1,4 +1,4 @@
-"""The files of an adapter's folder, and their contents, whatever the kind of the adapter."""
+"""Reading of the files in an adapter's folder, whatever kind of adapter it contains."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
 
 
 def read_weights(path: Path, where: str) -> dict[str, Tensor]:
-    """Read the tensors of an adapter by the names in its file.
+    """Read the tensors of an adapter, by their names in the file.
 
     Raises:
         AdapterError: the file is missing or damaged, or a value is not finite.

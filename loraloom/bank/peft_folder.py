@@ -2,7 +2,7 @@
 
 adapter_config.json        PEFT's LoraConfig
 adapter_model.safetensors  base_model.model.<module>.lora_A.weight [r, in], … lora_B.weight [out, r]
-loraloom.json              the base and tokenizer of the training; PEFT ignores this file
+loraloom.json              the base and tokenizer used in training; PEFT ignores this file
 README.md                  the adapter's model card, if any
 """
 
@@ -90,13 +90,15 @@ def write_adapter(
     origin: Mapping[str, Any],
     card: str = "",
 ) -> None:
-    """Write an adapter that PEFT 0.10 and newer load with `from_pretrained`, completely or not at all.
+    """Write an adapter's folder for PEFT's `from_pretrained`; a failure leaves no incomplete folder.
+
+    PEFT 0.10 and newer can load it; an adapter with biases needs 0.14, and one with trained rows needs 0.15.
 
     Args:
         folder: the folder to write, replaced if it exists.
         base: the base that the adapter was trained on.
         settings, tensors: settings and tensors of the adapter in the bank.
-        available: every linear of the base, to find the shortest target list.
+        available: every linear of the base, from which the shortest list of targets is determined.
         origin: additional contents of loraloom.json.
         card: the README.md, if any.
     """
@@ -138,7 +140,7 @@ def write_adapter(
 
 
 def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[LoraSettings, dict[str, Tensor]]:
-    """Return settings and tensors of an adapter as `read_adapter` without a base would read them."""
+    """Return an adapter's settings and tensors as `read_adapter` returns them if it gets no base."""
     in_linears, norms, rows = split_tensors(tensors)
     settings, in_files = kind_of(settings).in_peft(settings, in_linears)
     found = {_in_bank(name): tensor for name, tensor in in_files.items()} | norms
@@ -146,7 +148,7 @@ def as_read(settings: LoraSettings, tensors: Mapping[str, Tensor]) -> tuple[Lora
 
 
 def _in_bank(name: str) -> str:
-    """Return the name that a tensor of an adapter's file has in the bank."""
+    """Return a tensor's name in the bank, given its name in an adapter's file without PEFT's prefix."""
     if name.endswith(f".{BIAS_IN_FILES}"):
         return name.removesuffix(BIAS_IN_FILES) + BIAS
     return name.removesuffix(".weight")
@@ -157,7 +159,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
 
     Args:
         folder: the adapter's folder, with adapter_config.json and adapter_model.safetensors.
-        base: the base, verified against the fingerprints stored with the adapter, if any. Without a base, an
+        base: the base, which is verified if the adapter's folder contains fingerprints. Without a base, an
             adapter that must be converted to LoRA is only checked, because its ΔW may depend on the base.
 
     Raises:
@@ -216,7 +218,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
 
 
 def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, where: str) -> Adapter:
-    """Convert an adapter of another kind to LoRA; without a base, only check its files."""
+    """Convert an adapter of a kind other than LoRA to LoRA; without a base, only check its files."""
     check_other_kind(config, where)
     raw = read_weights(folder / WEIGHTS, where)
     origin = read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
@@ -231,9 +233,9 @@ def _read_other_kind(folder: Path, config: dict[str, Any], base: Base | None, wh
 def _read_tensors(
     path: Path, ends: Sequence[str], to_save: Sequence[str], where: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors in linears, those in norms, and the trained rows.
+    """Return an adapter's tensors in linears, its tensors in norms, and its trained rows of the embeddings.
 
-    The first two have their names in the bank; trained rows have those in the file, without PEFT's prefix.
+    Tensors in linears and norms are named as in the bank, trained rows as in the file without PEFT's prefix.
     """
     raw = read_weights(path, where)
     norms = take_norms(to_save, raw, where)

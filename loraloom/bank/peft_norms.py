@@ -1,7 +1,7 @@
 """Trained norms in an adapter's folder: `modules_to_save` and its tensors.
 
-A copy is named `<norm>.modules_to_save.<adapter>.weight` in PEFT's model, and `<norm>.weight` in its files,
-after the prefix that all tensors have.
+The trained copy of a norm (a normalization layer) is named `<norm>.modules_to_save.<adapter>.weight` in
+PEFT's model, and `<norm>.weight` in PEFT's files, after the prefix that all tensors have.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EMBEDDINGS = {"shared", "embed_tokens"}
 
 
 def names_to_save(config: Mapping[str, Any], where: str) -> list[str]:
-    """Return the names of the norms that an adapter has copies of; see `matching_norms`.
+    """Return the names in `modules_to_save`; `matching_norms` finds the norms that they name.
 
     Raises:
         AdapterError: `modules_to_save` is not a list of names, or one of them does not name a norm.
@@ -40,7 +40,7 @@ def names_to_save(config: Mapping[str, Any], where: str) -> list[str]:
 
 
 def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Remove trained norms from the tensors of a file, and return them by their names in the bank.
+    """Remove the tensors of trained norms from `raw`, and return them by their names in the bank.
 
     Args:
         names: from `names_to_save`.
@@ -48,7 +48,7 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
         where: the adapter's folder, for messages.
 
     Raises:
-        AdapterError: a tensor of such a norm is not a vector, or does not have floating-point values.
+        AdapterError: a tensor of a trained norm is not a vector, or its values are not floating-point.
     """
     found, wanted = {}, set(names)
     for name in list(raw) if names else ():
@@ -71,9 +71,9 @@ def take_norms(names: Sequence[str], raw: dict[str, Tensor], where: str) -> dict
 
 
 def norms_of_images(names: Sequence[str], base: Base) -> dict[str, Tensor]:
-    """Return the base's vectors of the norms that match these names but that no text passes through.
+    """Return the base's vectors in those norms that match these names but process only images.
 
-    PEFT requires them in the file of an adapter that has these names; their values are unchanged.
+    PEFT requires these vectors in the adapter's file, although training on text leaves them unchanged.
     """
     if not names:
         return {}
@@ -86,10 +86,10 @@ def norms_of_images(names: Sequence[str], base: Base) -> dict[str, Tensor]:
 def without_norms_of_images(
     names: Sequence[str], norms: Mapping[str, Tensor], base: Base, where: str
 ) -> dict[str, Tensor]:
-    """Return those trained norms of an adapter that text passes through.
+    """Return an adapter's trained norms without those that process only images.
 
     Raises:
-        AdapterError: one of the other norms differs from the base's.
+        AdapterError: a norm that processes only images differs from the base's.
     """
     of_images = norms_of_images(names, base)
     for name, vector in of_images.items():
@@ -106,10 +106,10 @@ def without_norms_of_images(
 
 
 def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, where: str) -> list[str]:
-    """Check that an adapter has vectors for exactly the norms of this base that it names.
+    """Check that an adapter has vectors for exactly those norms of this base that its names match.
 
     Returns:
-        The names that match something; PEFT ignores others.
+        The names that match something in the base; PEFT ignores the others.
 
     Raises:
         AdapterError: norms are missing, or the base has no such norms.
@@ -140,7 +140,7 @@ def check_norms(names: Sequence[str], norms: Mapping[str, Tensor], base: Base, w
 
 
 def _whole_module(name: str, where: str) -> AdapterError:
-    """Return the error for a fully trained module that is not a norm, with a way to use the adapter."""
+    """Return the error for a fully trained module that is not a norm, with a suggested fix."""
     fix = MERGE_WITH_PEFT
     if name.rpartition(".")[2] in EMBEDDINGS:
         # Measured with peft 0.21: the merged model's tied copies are not the trained ones.

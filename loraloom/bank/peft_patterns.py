@@ -1,7 +1,7 @@
 """rank_pattern and alpha_pattern in adapter_config.json: PEFT does not keep the order of their keys.
 
-The first key that matches a module counts, and PEFT writes keys in alphabetical order: of two keys that match
-the same module, a different one may count after saving (findings/peft_sorts_patterns.sh).
+The first key that matches a module determines its value, but PEFT writes the keys in alphabetical order. So
+if two keys match the same module, saving can change which of them applies (findings/peft_sorts_patterns.sh).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PATTERNS = ("rank_pattern", "alpha_pattern")
 
 
 def written_patterns(settings: LoraSettings, modules: Sequence[str]) -> dict[str, object]:
-    """Return the patterns of an adapter, written so that the order of their keys does not matter.
+    """Return rank_pattern and alpha_pattern in a form in which the order of their keys does not matter.
 
     Args:
         settings: settings of the adapter.
@@ -38,7 +38,7 @@ def written_patterns(settings: LoraSettings, modules: Sequence[str]) -> dict[str
 
 
 def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str) -> dict[str, Any]:
-    """Read the patterns of an adapter, with one entry for each module that they match.
+    """Read rank_pattern and alpha_pattern, with a separate entry for each module that a key matches.
 
     Args:
         config: its adapter_config.json, whose regular expressions are not trusted.
@@ -46,7 +46,8 @@ def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str
         where: its folder, for messages.
 
     Returns:
-        For `rank_pattern` and `alpha_pattern`, a dict from the escaped name of a module to its value.
+        For `rank_pattern` and `alpha_pattern`, a dict from each module's name, escaped as a regular
+        expression, to its value.
 
     Raises:
         AdapterError: a pattern is not a mapping, or a key is invalid or takes too long to match.

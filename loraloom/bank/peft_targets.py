@@ -1,8 +1,8 @@
-"""The linears that an adapter_config.json names, as PEFT finds them, and their tensors.
+"""Selection of the linears that an adapter_config.json names, by PEFT's rules, and a check of their tensors.
 
-PEFT adapts the linears that target_modules match, and ignores a name that matches nothing: it saves the name
-in the list, but no tensors for it. So a name without a match is reported as a note. A matched linear without
-tensors, whose B PEFT would leave at zero, means that the folder is incomplete.
+PEFT adapts the linears that match a name in target_modules, and ignores a name that matches nothing: it saves
+the name in the list, but no tensors for it. So a name without a match is reported as a note. If a linear that
+matches has no tensors, the folder is incomplete; PEFT would leave the B of that linear at zero.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ModuleSelection:
 def check_complete(
     config: Mapping[str, Any], modules: Sequence[str], model: nn.Module, family: Any, where: str
 ) -> list[str]:
-    """Check that an adapter has tensors for exactly what its configuration names on this base.
+    """Check that an adapter has tensors for exactly those linears of this base that its configuration names.
 
     Args:
         config: adapter_config.json, already checked for unsupported features.
@@ -55,8 +55,8 @@ def check_complete(
         Notes on names in target_modules that match nothing.
 
     Raises:
-        AdapterError: the adapter was made for a model with different layers, named modules lack tensors, or
-            there are tensors for modules that are not named.
+        AdapterError: the adapter was made for a model with a different number of layers, lacks tensors for
+            modules that its configuration names, or has tensors for others.
     """
     available = [target.name for target in linears(model, family)]
     own = set(modules)
@@ -110,7 +110,7 @@ def check_complete(
 def _check_others(
     config: Mapping[str, Any], named: ModuleSelection, model: nn.Module, available: Sequence[str], where: str
 ) -> None:
-    """Refuse modules that PEFT would find outside the linears we adapt: the head, an embedding, a norm."""
+    """Refuse `target_modules` that also match modules we do not adapt: the head, an embedding, a norm."""
     own, targets = set(available), config.get("target_modules")
     others = {path: module for path, module in model.named_modules() if path and path not in own}
     if isinstance(targets, str):
@@ -137,11 +137,11 @@ def _check_others(
 def named_modules(
     config: Mapping[str, Any], available: Sequence[str], where: str, layer: str
 ) -> ModuleSelection:
-    """Read target_modules, exclude_modules and layers_to_transform as PEFT does.
+    """Select the linears that target_modules, exclude_modules and layers_to_transform describe, as PEFT does.
 
     Args:
         available: names of the base's linears.
-        layer: which number in a path is that of the layer, `first` or `last`.
+        layer: which of the numbers in a path is the layer's number: the `first` or the `last`.
 
     Raises:
         AdapterError: a value is neither a list nor a regular expression, an expression takes too long to
@@ -199,7 +199,7 @@ def _excluded(value: Any, available: Sequence[str], where: str) -> list[str]:
 
 
 def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, layer: str) -> list[str]:
-    """Return the names in the layers that layers_to_transform lists; all if it lists none."""
+    """Return the names that are in the layers listed in layers_to_transform; all names if it lists none."""
     wanted = config.get("layers_to_transform")
     if wanted is None or wanted == []:
         return list(names)
@@ -243,7 +243,7 @@ def _compiled(pattern: str, key: str, where: str) -> Any:
 
 
 def _match(expression: Any, name: str, key: str, where: str) -> Any:
-    """Match an untrusted regular expression for at most a second; some would take years, such as `(a+)+`."""
+    """Match an untrusted regular expression, for at most a second; some, like `(a+)+`, could take years."""
     try:
         return expression.fullmatch(name, timeout=SECONDS_FOR_AN_EXPRESSION)
     except TimeoutError:

@@ -1,9 +1,9 @@
 """Trained rows of the embeddings in an adapter's folder: `trainable_token_indices` and its tensors.
 
-If the head is tied, PEFT stores the rows once, for the table that encoder, decoder and head share. If it is
-not, PEFT would change the head as well, because transformers loads `tie_word_embeddings: true` for the T5
-family whatever the model's files contain. So an adapter's folder then names the tables of encoder and decoder
-(`{"embed_tokens": […]}`), and has rows for each.
+If the output head is tied to the embeddings, PEFT stores the rows once, for the table that encoder, decoder
+and head share. If the head is not tied, PEFT would nevertheless change it, because for the T5 family
+transformers sets `tie_word_embeddings: true`, whatever the model's files contain. So the folder of such an
+adapter names the tables of encoder and decoder (`{"embed_tokens": […]}`), and contains the rows for each.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ OF_STACKS = "embed_tokens"
 
 
 def rows_in_files(rows: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """Return trained rows by their names in PEFT's files, without its prefix."""
+    """Return trained rows by their names in PEFT's files, without PEFT's prefix."""
     return {f"{table}.{IN_FILES}": tensor for tensor in rows.values() for table in _tables(base)}
 
 
 def token_indices_value(settings: LoraSettings, base: Base) -> dict[str, object]:
-    """Return the entries of adapter_config.json for trained rows; empty if there are none."""
+    """Return the entries of adapter_config.json that describe trained rows; {} if the adapter has none."""
     ids = settings.trainable_token_indices
     if not ids:
         return {}
@@ -44,12 +44,12 @@ def read_rows(
     Args:
         config: adapter_config.json.
         in_files: the tensors of trained rows by their names in the file, without PEFT's prefix.
-        base: base of the adapter; without it, the name of the rows in the result lacks the table's path.
+        base: base of the adapter; if None, the name of the rows in the result lacks the table's path.
         where: the adapter's folder, for messages.
 
     Returns:
-        The token ids, ascending, and the rows in their order, as in `AdapterBank.tensors`; None and {} if
-        the adapter has none.
+        The token ids, ascending, and their rows in the same order, named as in `AdapterBank.tensors`;
+        None and {} if the adapter has no trained rows.
 
     Raises:
         AdapterError: ids or rows are missing or invalid, or do not belong to the tables of this base.
@@ -112,7 +112,7 @@ def _token_ids(value: Any, where: str) -> list[int]:
 
 
 def _tables(base: Base) -> list[str]:
-    """Return the paths of the tables that PEFT wraps."""
+    """Return the paths of the embedding tables that PEFT replaces in order to train rows."""
     if base.head_is_tied:
         return [table_name(base)]
     shared = base.model.get_input_embeddings().weight

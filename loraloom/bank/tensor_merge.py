@@ -1,4 +1,4 @@
-"""Merging an adapter tensor by tensor: the base stays unchanged, and one merged tensor exists at a time."""
+"""Merging an adapter one tensor at a time: the base is unchanged, and memory holds one merged tensor."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class TensorMerge:
     """The tensors of a base merged with an adapter, each requested once, in any order.
 
     Args:
-        bank: the bank that has the adapter, which is then removed from it.
+        bank: the bank that the adapter is attached to, and from which it is removed.
         slot: the adapter.
 
     Attributes:
         num_linears: number of linears that the adapter changes.
-        largest_error: largest error of a merged linear so far, in steps of float32.
+        largest_error: the largest error that `check_sum` returned for a linear so far.
 
     Raises:
         ModelError: the adapter cannot be merged.
@@ -76,7 +76,7 @@ class TensorMerge:
 
     @property
     def rounding_beside_update(self) -> float:
-        """‖rounding‖ / ‖ΔW‖ of linears, norms and trained rows, as in `round_weights`."""
+        """‖rounding‖ / ‖ΔW‖ of linears, norms and trained rows so far, as in `round_weights`."""
         norm: float = self._square**0.5
         return self._rounding**0.5 / norm if norm else 0.0
 
@@ -87,7 +87,7 @@ class TensorMerge:
 
     @torch.no_grad()
     def pieces(self, tensor: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Yield a tensor of the merged base in flat pieces, rounded to a dtype after it is merged.
+        """Yield a tensor of the merged base in one-dimensional pieces, rounded to a dtype after merging.
 
         Args:
             tensor: a tensor of the base's model; one without floating-point values is yielded unchanged.
@@ -126,7 +126,7 @@ class TensorMerge:
             yield piece.to(dtype)
 
     def _with_rows(self, table: Tensor, trained: TokenRows, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Yield a table of embeddings with trained rows in place of the base's."""
+        """Yield the embedding table, piece by piece, with trained rows in place of the base's."""
         self._square += trained.delta_norms(table)[0] ** 2
         num_rows = max(1, WEIGHTS_TOGETHER // table.shape[1])
         for start in range(0, len(table), num_rows):
@@ -139,7 +139,7 @@ class TensorMerge:
 
 
 def names_by_place(tensors: Mapping[str, Tensor]) -> dict[int, list[str]]:
-    """Return the names that each tensor has, by its address in memory."""
+    """Return the names of each tensor by its address in memory; a shared tensor has several."""
     found: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         found.setdefault(tensor.data_ptr(), []).append(name)

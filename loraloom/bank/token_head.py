@@ -1,12 +1,13 @@
-"""An output head that is tied to the embeddings, with each adapter's trained rows in it.
+"""An output head that is tied to the embeddings, with each adapter's trained rows in place of the base's.
 
 The losses of an adapter with trained rows are computed in two parts: over the frozen head, where a bias
 pushes the logits of the trained tokens far below all others, and over the adapter's own rows. The two sums
 of exponentials are then added:
 
-    log Σ exp = logaddexp( log Σ over other tokens, log Σ over trained tokens )
+    log Σ exp = logaddexp( log Σ exp over other tokens, log Σ exp over trained tokens )
 
-So the sweep over the vocabulary (`objective.py`) is that of a frozen head, and a few columns are added.
+So the sweep over the vocabulary (`kernels/cross_entropy.py`) needs only the frozen head, and the logits of
+the few trained tokens are computed separately.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class TiedHead(WrappedTable):
 
     @property
     def bias(self) -> Tensor | None:
-        """The base's bias; None if it has none."""
+        """The bias of the frozen head; None if the head has no bias."""
         return self.base.bias  # type: ignore[return-value]
 
     @property
@@ -44,7 +45,7 @@ class TiedHead(WrappedTable):
         return self.tables.rows
 
     def forward(self, states: Tensor) -> Tensor:
-        """Compute logits, scaled states [rows, len, d] → [rows, len, vocabulary]."""
+        """Compute logits [rows, len, vocabulary] from scaled states [rows, len, d]."""
         logits: Tensor = self.base(states)
         for own, places in self.tables.owned(len(states), self.name):
             logits = logits.clone()
@@ -55,7 +56,7 @@ class TiedHead(WrappedTable):
     def own_logits(
         self, head: OutputHead, states: Tensor, logits: Tensor, slots: Sequence[str | None]
     ) -> Tensor:
-        """Replace, in place, the logits of trained tokens in adapters' rows; float32 [rows, vocabulary]."""
+        """Overwrite trained tokens' logits in adapters' rows; return all logits, [rows, vocabulary]."""
         for slot in sorted({slot for slot in slots if slot in self.rows and slot is not None}):
             own = self.rows[slot]
             numbers = [row for row, each in enumerate(slots) if each == slot]
@@ -65,11 +66,11 @@ class TiedHead(WrappedTable):
         return logits
 
     def losses_of(self, batch: Batch, frozen: TokenLosses) -> TokenLosses:
-        """Return a function that computes the losses of a batch's labels and takes the arguments of `frozen`.
+        """Return a replacement for `frozen` that computes a batch's losses with adapters' trained rows.
 
         Args:
             batch: the batch.
-            frozen: computes losses over a frozen head.
+            frozen: the function that computes losses with a frozen head.
         """
         return partial(self._token_losses, frozen, tuple(zip(batch.slots, batch.num_labels, strict=True)))
 
@@ -126,7 +127,7 @@ def _losses(
 def _rounded(states: Tensor, label_rows: Tensor, dtype: torch.dtype) -> Tensor:
     """Compute logits of labels, float32 [n], rounded to a dtype as in the sweep over the vocabulary.
 
-    The gradient is that of the logits before they are rounded.
+    The gradient ignores the rounding.
     """
     logits = (states * label_rows.float()).sum(1)
     return logits + (logits.to(dtype).float() - logits).detach()

@@ -1,8 +1,9 @@
 """Trained rows of the embeddings, for added tokens: PEFT's `trainable_token_indices`.
 
-An adapter has rows of its own in place of the base's. Encoder and decoder look tokens up in one table, so the
-same rows serve both; if the output head is tied to the table, they are rows of the head too
-(`token_head.py`). A row starts as the base's and is trained in full, as in PEFT, with weight decay.
+For these tokens, an adapter has rows of its own, which replace the base's. Encoder and decoder look tokens up
+in one table, so the same rows serve both; if the output head is tied to the table, they are rows of the head
+too (`token_head.py`). As in PEFT, each row starts as a copy of the base's row, and all of it is trained, with
+weight decay.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class TokenRows:
     rows: nn.Parameter
 
     def find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether each id is trained, bool, and its place among the rows, both shaped like `ids`."""
+        """Return whether each token has a trained row, bool, and the row's number, both shaped like `ids`."""
         at = torch.searchsorted(self.token_ids, ids.contiguous()).clamp_(max=len(self.token_ids) - 1)
         return self.token_ids[at] == ids, at
 
     def delta_norms(self, weight: Tensor) -> tuple[float, float]:
-        """Compute the norms of the rows' change and of the base's rows, given the table [vocabulary, d]."""
+        """Compute the norms of the rows' change and of the base's rows, from its table [vocabulary, d]."""
         before = weight[self.token_ids].float()
         return float((self.rows.detach() - before).norm()), float(before.norm())
 
@@ -58,11 +59,11 @@ class OwnedRows(Protocol):
     rows: dict[str, TokenRows]
 
     def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
-        """Return the trained rows of each adapter in the open pass, with the batch rows that it owns."""
+        """Return each adapter's trained rows, with the batch rows that it owns in the open pass."""
 
 
 class WrappedTable(nn.Module):
-    """A replacement for a module that has the embeddings as its weight.
+    """A replacement for a module whose weight is the embedding table.
 
     Args:
         base: the frozen module.
@@ -76,12 +77,12 @@ class WrappedTable(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base's weight."""
+        """The weight of the frozen module."""
         return self.base.weight  # type: ignore[return-value]
 
 
 class BankEmbedding(WrappedTable):
-    """A replacement for a table of embeddings, which also looks tokens up in each adapter's trained rows."""
+    """A replacement for an embedding table, which looks up trained tokens in each adapter's own rows."""
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up tokens, int64 [rows, …] → [rows, …, d]."""
@@ -98,14 +99,14 @@ class BankEmbedding(WrappedTable):
 
 
 def table_name(base: Base) -> str:
-    """Return the path of the table of embeddings."""
+    """Return the path of the embedding table in the model."""
     table = base.model.get_input_embeddings()
     name: str = next(name for name, module in base.model.named_modules() if module is table)
     return name
 
 
 def row_shapes(base: Base, settings: LoraSettings) -> dict[str, tuple[int, int]]:
-    """Return name and shape of the trained rows of an adapter; empty if it has none.
+    """Return the name and shape of an adapter's trained rows, as a dict; {} if it has none.
 
     Raises:
         AdapterError: a token is not in the vocabulary, or this base's embeddings cannot be trained.

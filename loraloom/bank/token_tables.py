@@ -1,4 +1,4 @@
-"""The modules that use a base's embeddings, replaced while adapters have trained rows of them."""
+"""Replacement of the modules that use a base's embeddings, while adapters have trained rows."""
 
 from __future__ import annotations
 
@@ -59,27 +59,27 @@ class TokenTables:
             self.wrap()
 
     def drop(self, slot: str) -> None:
-        """Remove the rows of an adapter, if it has any."""
+        """Remove the trained rows of an adapter, if it has any."""
         if self.rows.pop(slot, None) is not None and not self.rows:
             self.unwrap()
             self._wrapped = {}
 
     @property
     def weight(self) -> Tensor:
-        """The table of embeddings, [vocabulary, d]."""
+        """The embedding table, [vocabulary, d]."""
         return self.base.model.get_input_embeddings().weight.detach()  # type: ignore[no-any-return]
 
     @property
     def name(self) -> str:
-        """The path of the table of embeddings, which is its name in PEFT."""
+        """The path of the embedding table in the model, which is its name in PEFT."""
         return table_name(self.base)
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """Return the rows of an adapter by their name in `AdapterBank.tensors`; empty if it has none."""
+        """Return an adapter's trained rows, by their name in `AdapterBank.tensors`; {} if it has none."""
         return {f"{self.name}.{DELTA}": self.rows[slot].rows} if slot in self.rows else {}
 
     def wrap(self) -> None:
-        """Replace the modules that use the embeddings by those that also use trained rows."""
+        """Replace the modules that use the embeddings with ones that also use trained rows."""
         for name, (_, module) in self._wrapped.items():
             self._put(name, module)
 
@@ -89,7 +89,7 @@ class TokenTables:
             self._put(name, module)
 
     def owned(self, num_rows: int, module: str) -> list[tuple[TokenRows, slice | Tensor]]:
-        """Return the trained rows of each adapter in the open pass, with the batch rows that it owns."""
+        """Return each adapter's trained rows, with the batch rows that it owns in the open pass."""
         owned = owned_rows(self.base, num_rows, module)
         return [(self.rows[slot], rows) for slot, rows in owned if slot in self.rows]
 

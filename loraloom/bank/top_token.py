@@ -1,14 +1,14 @@
-"""The most probable next token, from all logits, or from the few tokens that a screen in int8 leaves.
+"""The most probable next token, chosen from all logits or from the few candidates that an int8 screen leaves.
 
-Greedy decoding computes one product with the whole vocabulary per token, and uses only its largest entry.
-The screen computes that product in int8, which a CPU with VNNI does about twice as fast as in bfloat16, and
-bounds its error. With W the head, h a state, and q(·) the value that int8 keeps of either,
+For each token, greedy decoding computes the logits of the whole vocabulary, and uses only the largest one.
+The screen computes these logits in int8, which takes a CPU with VNNI about half as long as in bfloat16, and
+bounds their error. With W the output head, h a state, and q(·) the int8 approximation of either,
 
     |W_v · h − q(W_v) · q(h)|  ≤  ‖W_v − q(W_v)‖ ‖h‖ + ‖q(W_v)‖ ‖h − q(h)‖        (Cauchy–Schwarz, twice)
 
-so a token whose upper bound is below another one's lower bound cannot win. Of 250,112 tokens, about twenty
-are left; their logits are computed from W itself, as `AllLogits` computes all logits. Both ways choose the
-same token.
+so a token whose upper bound is below another one's lower bound cannot have the largest logit. Of 250,112
+tokens, about twenty remain; their logits are computed from W itself, as `AllLogits` does for all tokens.
+`Screen` and `AllLogits` choose the same token.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ USABLE_SHARE = 0.5
 
 
 class TopToken(Protocol):
-    """A way to find the index of the largest logit."""
+    """The interface of the two ways to find the largest logit."""
 
     def of(self, hidden: Tensor) -> Tensor:
         """Return the index of the largest logit of each row, int64 [rows]; of equal logits, the first.
@@ -56,7 +56,7 @@ class TopToken(Protocol):
 
 
 class AllLogits:
-    """A way to find the largest logit by computing all of them; tests compare `Screen` with it.
+    """Choice of the largest logit after computing all logits; tests compare `Screen` with this class.
 
     Args:
         head: head of the base.
@@ -88,15 +88,17 @@ class _Tile:
 
 
 class Screen:
-    """A way to find the largest logit by computing all logits in int8, and only a few exactly.
+    """Choice of the largest logit after computing all logits in int8, and only a few of them exactly.
 
-    A bias is added to the approximate logits. A soft cap is monotone, so only the tokens that remain need it.
+    A bias is added to the approximate logits. A soft cap is monotone, so it does not change which logit is
+    largest, and is applied only to the logits that are computed exactly.
 
     Args:
-        head: head of the base, on a CPU. Its int8 copy takes a byte for each weight.
+        head: head of the base, on a CPU for which `screens_exactly` is true. Its int8 copy takes one byte per
+            weight.
 
     Raises:
-        RuntimeError: this CPU, or this torch, does not compute the product exactly; see `screens_exactly`.
+        RuntimeError: torch was built without oneDNN.
     """
 
     def __init__(self, head: OutputHead) -> None:
@@ -115,7 +117,7 @@ class Screen:
         self._loss, self._norm = torch.cat(losses), torch.cat(norms)  # [blocks]
 
     def is_of(self, head: OutputHead) -> bool:
-        """Return whether the screen was made from this head, whose weights have not changed since."""
+        """Return whether the screen was made from this head, and the weights have not changed since."""
         return self.head.weight is head.weight and self._version == head.weight._version
 
     def of(self, hidden: Tensor) -> Tensor:
@@ -142,10 +144,10 @@ class Screen:
         return products if tile.bias is None else products.mul_(scales).add_(tile.bias)
 
     def _error(self, states: Tensor, loss: Tensor, peaks: Tensor) -> Tensor:
-        """Bound the error of the approximate logits of each block, [rows, blocks].
+        """Return an upper bound on the error of the approximate logits in each block, [rows, blocks].
 
-        The error is the distance from the logits of `AllLogits`, which are rounded to the head's dtype, so
-        that a smaller logit may become equal to a larger one.
+        The error is the distance from the logits of `AllLogits`. It includes their rounding to the head's
+        dtype, which can make a smaller logit equal to a larger one.
         """
         norm, lost = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (states, loss))
         error = norm * self._loss + lost * self._norm
@@ -155,7 +157,7 @@ class Screen:
         return bound
 
     def _best(self, scaled: Tensor, rows: Tensor, words: Tensor) -> Tensor:
-        """Return the token with the largest logit of each row, among some candidates.
+        """Return, for each row, the candidate token with the largest logit; of equal logits, the first.
 
         Args:
             scaled: states [rows, d], times the head's scale.
@@ -174,7 +176,7 @@ _SCREENS: WeakKeyDictionary[nn.Module, Screen] = WeakKeyDictionary()
 
 
 def top_token(base: Base, num_tokens: int) -> TopToken:
-    """Return the fastest way to choose the next token.
+    """Return a `Screen` if it saves time and fits in memory, otherwise `AllLogits`.
 
     Args:
         base: the model.
@@ -191,7 +193,7 @@ def top_token(base: Base, num_tokens: int) -> TopToken:
 
 
 def screen_bytes(base: Base, num_tokens: int) -> int:
-    """Return the bytes of the screen that `top_token` makes for this many tokens; 0 if it makes none.
+    """Return the size, in bytes, of a screen of this base; 0 if it cannot be used or would not save time.
 
     Args:
         base: the model.
@@ -205,9 +207,11 @@ def screen_bytes(base: Base, num_tokens: int) -> int:
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Round rows of the head to int8; return them, their scales, and the norms of errors and rounded rows.
+    """Round rows of the head to int8, in blocks that are small enough to stay in the cache.
 
-    The rows are rounded in parts that stay in the cache, because each weight takes a dozen operations.
+    Returns:
+        The rounded rows; and for each row its scale, the norm of its rounding error, and the norm of the
+        rounded row times its scale.
     """
     rounded = torch.empty(weight.shape, dtype=torch.int8)
     scales, loss, norm = (torch.empty(len(weight)) for _ in range(3))
@@ -224,12 +228,12 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _words_above(tiles: list[Tensor], rows: Tensor, blocks: Tensor, enough: Tensor) -> tuple[Tensor, Tensor]:
-    """Return row and token id of each approximate logit in some blocks that is large enough.
+    """Return row and token id of the approximate logits that reach the threshold of their block.
 
     Args:
         tiles: approximate logits, [rows, tokens] each.
         rows, blocks: row and number of each block to search, int64 [n].
-        enough: the smallest logit that is large enough in each of these blocks, float32 [n, 1].
+        enough: the threshold of each of these blocks, float32 [n, 1].
     """
     found_rows, found_words = [], []
     within = torch.arange(BLOCK_WORDS)
@@ -250,7 +254,7 @@ def _words_above(tiles: list[Tensor], rows: Tensor, blocks: Tensor, enough: Tens
 
 
 def _block_maxima(values: Tensor) -> Tensor:
-    """Return the largest value of each block of neighbours, [rows, tokens] → [rows, blocks]."""
+    """Return the largest value in each block of adjacent tokens, [rows, tokens] → [rows, blocks]."""
     rows, words = values.shape
     whole = words // BLOCK_WORDS * BLOCK_WORDS
     maxima = values[:, :whole].view(rows, -1, BLOCK_WORDS).amax(2)
@@ -272,9 +276,9 @@ def _product(stored: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> T
 
 @functools.cache
 def screens_exactly() -> bool:
-    """Return whether this CPU and this torch compute products of int8 exactly.
+    """Return whether int8 products are exact on this CPU, with this version of torch.
 
-    Without VNNI, pairs of products are added in 16 bits, and a large sum saturates.
+    Without VNNI, pairs of products are added in 16 bits, in which large sums saturate.
     """
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(-127, 128, (64, 512), generator=generator, dtype=torch.int8)

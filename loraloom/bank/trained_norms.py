@@ -1,8 +1,8 @@
 """Norms that an adapter copies and trains in full: PEFT's `modules_to_save`, limited to norms.
 
-A norm treats each token by itself and has a vector or two, so each adapter's copy computes the rows of that
-adapter, and the base's norm computes all others. A copy of a linear would cost one more product per adapter,
-and a copy of the embeddings one more table.
+A norm (a normalization layer) processes each token independently and has only one or two vectors, so each
+adapter's copy can compute that adapter's rows, and the base's norm all other rows. A copy of a linear would
+cost one more product per adapter, and a copy of the embeddings one more table.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class TrainedNorm:
 
     Args:
         norm: a copy of the base's norm, whose own vectors are not used.
-        parameters: the vectors used instead, `weight` and, if the norm has one, `bias`: float32, trained.
+        parameters: the trained vectors used in their place, float32: `weight` and, if there is one, `bias`.
     """
 
     norm: nn.Module
     parameters: Mapping[str, nn.Parameter]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalize [rows, …, d]."""
+        """Normalize x, [rows, …, d]."""
         dtypes = {end: p.dtype for end, p in self.norm.named_parameters()}
         own = {end: parameter.to(dtypes[end]) for end, parameter in self.parameters.items()}
         return functional_call(self.norm, own, (x,))  # type: ignore[no-any-return]
 
     def delta_norms(self, base: nn.Module) -> tuple[float, float]:
-        """Compute the Euclidean norms of the change of the vectors and of the base's own factors and bias."""
+        """Compute the Euclidean norms of the vectors' change and of the base's own factors and bias."""
         before = {end: parameter.detach().float() for end, parameter in base.named_parameters()}
         changes = [parameter.detach() - before[end] for end, parameter in self.parameters.items()]
         size = [_scale(base), before["bias"]] if "bias" in before else [_scale(base)]
@@ -53,7 +53,7 @@ class TrainedNorm:
 
 
 class BankNorm(nn.Module):
-    """A replacement for a norm of the base: adapters' copies in their rows, the base's norm in all others.
+    """A replacement for a norm of the base, which uses an adapter's copy of the norm in that adapter's rows.
 
     Args:
         norm: the norm of the base, frozen.
@@ -68,11 +68,11 @@ class BankNorm(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base's weight."""
+        """The weight of the base's norm."""
         return self.base.weight  # type: ignore[return-value]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize [rows, …, d]."""
+        """Normalize x, [rows, …, d]."""
         owned = owned_rows(self.of, len(x), self.name)
         own = [(self.copies[slot], rows) for slot, rows in owned if slot in self.copies]
         if not own:
@@ -91,7 +91,7 @@ class BankNorm(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _scattered(self, x: Tensor, own: list[tuple[TrainedNorm, slice | Tensor]]) -> Tensor:
-        """Normalize a batch in which the rows of an adapter need not be consecutive."""
+        """Normalize a batch in which an adapter's rows need not be consecutive."""
         y: Tensor = self.base(x)
         for norm, rows in own:
             assert isinstance(rows, Tensor)
@@ -100,13 +100,13 @@ class BankNorm(nn.Module):
 
 
 class TrainedNorms:
-    """The copies of norms that a bank's adapters have.
+    """The trained copies of norms that the adapters of a bank have.
 
     Args:
         base: the base; each of its norms is replaced while an adapter has a copy of it.
 
     Attributes:
-        modules: the base's modules that text passes through, by path.
+        modules: the base's modules that process text, by path.
     """
 
     def __init__(self, base: Base) -> None:
@@ -132,7 +132,7 @@ class TrainedNorms:
         return matching_norms(self.modules, settings.modules_to_save)
 
     def shapes(self, settings: LoraSettings) -> dict[str, tuple[int, ...]]:
-        """Return name and shape of each vector that an adapter has in norms; raises as `matching` does."""
+        """Return name and shape of each vector in an adapter's copies of norms; raises as `matching` does."""
         norms = self.matching(settings).items()
         return {f"{path}.{end}": tuple(p.shape) for path, norm in norms for end, p in norm.named_parameters()}
 
@@ -140,7 +140,7 @@ class TrainedNorms:
     def copies_of(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor] | None
     ) -> dict[str, TrainedNorm]:
-        """Make the copies that an adapter has, by path.
+        """Make an adapter's copies of norms, by path.
 
         Args:
             settings: settings of the adapter.
@@ -160,7 +160,7 @@ class TrainedNorms:
         return made
 
     def attach(self, slot: str, settings: LoraSettings, tensors: Mapping[str, Tensor] | None) -> None:
-        """Add the copies of an adapter, if its settings name any; arguments as in `copies_of`."""
+        """Add an adapter's copies of norms, if its settings name any; arguments as in `copies_of`."""
         for path, own in self.copies_of(settings, tensors).items():
             if path not in self._wrapped:
                 norm = self.modules[path]
@@ -169,7 +169,7 @@ class TrainedNorms:
             self._wrapped[path].copies[slot] = own
 
     def drop(self, slot: str) -> None:
-        """Remove the copies of an adapter, if it has any, and restore norms without a copy."""
+        """Remove an adapter's copies, if it has any, and put back norms that have no copies left."""
         for path, wrapped in list(self._wrapped.items()):
             wrapped.copies.pop(slot, None)
             if not wrapped.copies:
@@ -177,12 +177,12 @@ class TrainedNorms:
                 del self._wrapped[path]
 
     def of(self, slot: str) -> dict[str, TrainedNorm]:
-        """Return the copies of an adapter by path, in the model's order."""
+        """Return an adapter's copies of norms by path, in the model's order."""
         wrapped = ((path, self._wrapped[path]) for path in self.modules if path in self._wrapped)
         return {path: norm.copies[slot] for path, norm in wrapped if slot in norm.copies}
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """Return the vectors of an adapter by their names in `AdapterBank.tensors`; empty if it has none."""
+        """Return an adapter's norm vectors by their names in `AdapterBank.tensors`; {} if it has none."""
         return {
             f"{path}.{end}": vector
             for path, norm in self.of(slot).items()
@@ -192,10 +192,11 @@ class TrainedNorms:
     def groups(
         self, slot: str, settings: LoraSettings
     ) -> Iterator[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """Yield the vectors of an adapter in groups: without weight decay, as in the stock Trainer.
+        """Yield an adapter's norm vectors in groups for the optimizer.
 
-        With LoRA+, as in PEFT's optimizer for it, they are trained at the rate of B, and weight decay applies
-        to the vectors of norms that are not `nn.LayerNorm`.
+        As in the stock Trainer, weight decay does not apply to them. With LoRA+, as in PEFT's LoRA+
+        optimizer, they are trained at the learning rate of B, and weight decay applies except in norms of
+        class `nn.LayerNorm`.
         """
         ratio = settings.loraplus_lr_ratio
         for decays in (False, True):
@@ -212,7 +213,7 @@ class TrainedNorms:
 
     @torch.no_grad()
     def merge(self, copies: Mapping[str, TrainedNorm]) -> tuple[list[Tensor], float]:
-        """Copy trained vectors into the base; return the base's vectors and the norm of the change."""
+        """Copy trained vectors into the base; return the base's new vectors and the norm of the change."""
         vectors, square = [], 0.0
         for path, own in copies.items():
             norm = self.modules[path]
@@ -223,7 +224,7 @@ class TrainedNorms:
         return vectors, square**0.5
 
     def wrap(self) -> None:
-        """Replace the base's norms by those with adapters' copies."""
+        """Replace the base's norms with the modules that use adapters' copies."""
         for path, wrapped in self._wrapped.items():
             self._put(path, wrapped)
 
@@ -238,7 +239,7 @@ class TrainedNorms:
 
 
 def _scale(norm: nn.Module) -> Tensor:
-    """Return a norm's factors, computed from its outputs for ±1, because Gemma's norms store them minus 1."""
+    """Return a norm's factors, computed from outputs for ±1, because Gemma's norms store them minus 1."""
     signs = torch.ones_like(norm.weight).detach()  # type: ignore[arg-type]
     signs[1::2] = -1
     with torch.no_grad():

@@ -1,16 +1,17 @@
 """The adapters of a linear as one wide low-rank product, for rows of any owners in any order.
 
-In decoding, each row is one token, and neighbouring rows may belong to different adapters. With all A side by
-side and all B below one another, two products serve every row, and a mask keeps for each row the columns of
-its own adapter:
+In decoding, each row is one token, and neighbouring rows may belong to different adapters. With all Aᵀ side
+by side and all Bᵀ below one another, two products serve every row, and a mask keeps, for each row, only the
+columns of its own adapter:
 
-    y + ((x [A₁ A₂ …]ᵀ) ∘ mask) [s₁B₁ s₂B₂ …]ᵀ
+    y + ((x [A₁ᵀ A₂ᵀ …]) ∘ mask) [s₁B₁ s₂B₂ …]ᵀ
 
 So no rows are gathered or sorted, and nothing is laid out again if a row joins or leaves. The columns
-of the other adapters are computed in vain, which on a GPU costs less than more kernels. On a CPU, the rows
-are gathered by adapter instead, the same number for each, for a batch of small products: with eight adapters,
-an eighth of the arithmetic. In the encoder, a row has many tokens: there each row is multiplied by a copy of
-its own adapter, which is small compared with the row.
+of the other adapters are computed but not used; on a GPU, this costs less than launching more kernels. On a
+CPU, the rows are grouped by adapter instead if this at least halves the work; the groups are padded to the
+same size and multiplied as a batch of small products. With eight adapters, this is an eighth of the
+arithmetic. In the encoder, a row has many tokens: there each row is multiplied by a copy of its own adapter,
+which is small compared with the row.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ MAX_COLUMNS = 512  # with more, columns of other adapters outweigh the frozen li
 
 
 class _Wide(NamedTuple):
-    """A linear's adapters, side by side and separately.
+    """A linear's adapters, stored twice: side by side, and each by itself.
 
     Args:
         A, B: [in, columns] and [columns, out]; B is multiplied by the scaling.
         columns: slot and rank of each adapter, in the order of its columns.
         own_a, own_b: [1 + adapters, in, r] and [1 + adapters, r, out], where r is the largest rank; the
-            first of each is all zeros, for the base.
+            first matrix of each is all zeros, for rows of the base.
     """
 
     A: Tensor
@@ -46,12 +47,12 @@ class _Wide(NamedTuple):
 
 
 class _RowsByAdapter(NamedTuple):
-    """The rows of a batch by adapter, padded with row 0 to the same number for each adapter.
+    """The rows of a batch, grouped by adapter; copies of row 0 pad the groups to the same size.
 
     Args:
-        first, stop: the first adapter, and the one after the last, as places in `own_a`.
-        gathered: the row at each place, int64 [adapters * rows of each].
-        inverse: the place of each row that has an adapter, int64.
+        first, stop: index in `own_a` of the first adapter that has rows, and one past that of the last.
+        gathered: the row at each position of the groups, int64 [adapters * size of a group].
+        inverse: the position in `gathered` of each row that has an adapter, int64.
         owned: the rows that have an adapter, int64; None if all rows have one.
     """
 
@@ -87,16 +88,16 @@ class WideProducts:
 
     @property
     def is_worthwhile(self) -> bool:
-        """Whether all adapters are low-rank products, with few enough columns."""
+        """Whether all adapters are low-rank products, and no linear has more than `MAX_COLUMNS` columns."""
         return not self._has_others and all(wide.A.shape[1] <= MAX_COLUMNS for wide in self._wide.values())
 
     def of_rows(self, slots: Sequence[str | None]) -> RowProducts:
-        """Return what computes the linears of a pass whose rows belong to these owners."""
+        """Return an object that computes the linears of a pass; `slots` names the owner of each row."""
         return RowProducts(self._wide, tuple(slots))
 
 
 class RowProducts:
-    """The computation of linears in passes whose rows have these owners, as a `FusedLinear` for `open_pass`.
+    """A `FusedLinear` for `open_pass` that computes the linears of passes with a fixed owner for each row.
 
     Args:
         wide: the adapters of each linear that has any.
@@ -132,7 +133,7 @@ class RowProducts:
         return self._masks[wide.columns]
 
     def _index(self, wide: _Wide, device: torch.device) -> Tensor:
-        """Return the place of each row's adapter in `own_a`, int64 [rows]."""
+        """Return the index in `own_a` of each row's adapter, int64 [rows]; 0 if it has none here."""
         if wide.columns not in self._indices:
             self._indices[wide.columns] = torch.tensor(self._places(wide), device=device)
         return self._indices[wide.columns]
@@ -142,7 +143,7 @@ class RowProducts:
         return [0 if slot is None else places.get(slot, 0) for slot in self._slots]
 
     def _sorted_rows(self, wide: _Wide, device: torch.device) -> _RowsByAdapter | None:
-        """Return the rows by adapter; None if there are none, or if this saves less than half the work."""
+        """Return the rows grouped by adapter; None if no row has one, or the work would not be halved."""
         if wide.columns not in self._by_adapter:
             self._by_adapter[wide.columns] = _sort_rows(self._places(wide), wide, device)
         return self._by_adapter[wide.columns]

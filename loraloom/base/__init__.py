@@ -1,1 +1,1 @@
-"""The frozen model: loading it, what its family needs, and which of its modules can be adapted."""
+"""The frozen base model: loading it, checking it, running it, and finding the modules to adapt."""

@@ -1,4 +1,4 @@
-"""The linears that an adapter's settings name: `target_modules`, limited to `layers_to_transform`."""
+"""The linears that an adapter's settings select: matches of `target_modules` in `layers_to_transform`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from loraloom.text.message import Message
 
 
 def matches_of(model: nn.Module, family: Family, settings: LoraSettings) -> tuple[Match, ...]:
-    """Find the linears that each pattern of an adapter's `target_modules` matches in its layers.
+    """Find the linears that each pattern of an adapter's `target_modules` matches in the chosen layers.
 
     Raises:
-        TargetError: a pattern, a layer, or a key of rank_pattern or alpha_pattern matches nothing.
+        TargetError: a pattern or a layer matches nothing, or a key of rank_pattern or alpha_pattern has no
+            effect.
     """
     matches = resolve_targets(model, family, settings.target_modules)
     if settings.layers_to_transform is not None:

@@ -1,4 +1,4 @@
-"""Conversion of answer tokens to text, the same for training, answers and every check.
+"""Conversion of answer tokens to text, done in the same way by training, answering and every check.
 
 Only tokens that delimit a text are removed: padding, end, start, whatever a tokenizer puts around every
 text (`<s>` of BART), and the sentinels of span filling (`<extra_id_0>`) unless references contain them.
@@ -19,7 +19,7 @@ _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
 def sentinels_in(texts: Iterable[str]) -> frozenset[str]:
-    """Find the sentinels that some texts contain."""
+    """Return the names of the sentinels (`<extra_id_0>`) that occur in any of the texts."""
     return frozenset(name for text in texts if "<extra_id_" in text for name in _SENTINEL.findall(text))
 
 
@@ -29,7 +29,7 @@ class AnswerText:
     Args:
         tokenizer: a transformers tokenizer.
         controls: ids of the padding, end and start tokens, and of the tokens that surround every text.
-        languages: the languages of a base whose rows carry language codes, which are among the controls.
+        languages: the languages of the base, whose codes are among the controls; None if it has no codes.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AnswerText:
         return list(self.tokenizer.batch_decode(shown, skip_special_tokens=False))
 
     def special_in(self, ids: Iterable[int]) -> list[str]:
-        """List the names of the special tokens among some ids, except controls and the unknown token."""
+        """List the names of the special tokens among the given ids, except controls and the unknown token."""
         special = set(self.tokenizer.all_special_ids) | set(self._sentinels)
         found = sorted((special & set(ids)) - self._controls - {self.tokenizer.unk_token_id})
         return [self._sentinels.get(id) or str(self.tokenizer.convert_ids_to_tokens(id)) for id in found]

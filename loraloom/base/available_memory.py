@@ -30,7 +30,7 @@ def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | 
     a message.
 
     Args:
-        root: mount point of control groups of version 2.
+        root: mount point of cgroup v2.
         own: the file that names the control groups of this process.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, "Memory Interface Files".
@@ -48,7 +48,10 @@ def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | 
 
 
 def _left(folder: Path) -> int | None:
-    """Return how many more bytes a control group allows, counting droppable file pages; None if unlimited."""
+    """Return how many more bytes a control group allows; None if unlimited.
+
+    Inactive file pages count as free.
+    """
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())

@@ -1,4 +1,4 @@
-"""The current pass over a base, visible to the modules that its own thread and task call.
+"""The current pass over a base, visible only to modules that are called in its own thread or task.
 
 transformers calls `linear(x)` and nothing more, so the pass cannot be an argument. It is a context variable
 instead: another thread does not see it, a coroutine has its own, and two bases in one process are
@@ -50,7 +50,7 @@ class CurrentPass(Generic[T]):
 
 
 class _Recomputation:
-    """A context for recomputation, in which the passes from the time of its creation are current again."""
+    """A context for recomputation, in which the passes that were open at its creation are current again."""
 
     def __init__(self, entries: _Entries) -> None:
         self._entries = {current: _Entry(entry.value) for current, entry in entries.items()}
@@ -64,5 +64,5 @@ class _Recomputation:
 
 
 def recomputation_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return contexts for `torch.utils.checkpoint`'s `context_fn` that recompute a layer in its own pass."""
+    """Return contexts for `torch.utils.checkpoint`: one for a layer, one to recompute it in its own pass."""
     return nullcontext(), _Recomputation(_ENTRIES.get({}))

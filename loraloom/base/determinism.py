@@ -2,7 +2,7 @@
 
 Dropout modules are not all that makes a pass random: there are layers that are skipped at random
 (`layerdrop`), dropout that is an argument of a function, and noise in a router. If one of them were left on,
-no guarantee would hold.
+an adapter's results would no longer depend on its own seed alone.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NUM_TOKENS = 4
 
 
 def freeze(model: PreTrainedModel, family: Family) -> None:
-    """Turn off the gradients of the base, and everything random in it.
+    """Turn off gradients and every source of randomness in the base.
 
     The base stays in train mode because transformers recomputes activations only in that mode; without
-    anything random, both modes compute the same.
+    randomness, train mode and eval mode compute the same.
     """
     model.requires_grad_(False)
     for module in model.modules():
@@ -44,9 +44,9 @@ def freeze(model: PreTrainedModel, family: Family) -> None:
 def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Tokenizer, name: str) -> None:
     """Refuse a frozen model in which anything is random.
 
-    Two passes may be equal by luck if a layer is seldom skipped, so every number whose name contains `drop`,
-    `noise` or `jitter` must be 0 as well. On a processor, the second pass is omitted if the first one left
-    the global generators of torch, Python and NumPy unchanged.
+    Two passes may be equal by luck if a layer is seldom skipped, so every float attribute of a module
+    with `drop`, `noise` or `jitter` in its name must be 0 as well. On a CPU, the second pass is omitted if
+    the first one left the global generators of torch, Python and NumPy unchanged.
 
     Args:
         model: frozen, in train mode.
@@ -81,7 +81,7 @@ def _generators() -> tuple[object, ...]:
 
 @torch.no_grad()
 def _states(model: PreTrainedModel, family: Family, tokenizer: Tokenizer) -> torch.Tensor:
-    """Compute the decoder's states for a few tokens."""
+    """Compute the decoder's hidden states for a few tokens."""
     ids = torch.full((1, NUM_TOKENS), tokenizer.eos_token_id, device=model.device)
     seen = torch.ones(1, 1, NUM_TOKENS, NUM_TOKENS, dtype=torch.bool, device=model.device)
     encoded = family.encode(model, ids, seen)

@@ -1,4 +1,4 @@
-"""Device and dtype of the frozen base: chosen once, with the reason."""
+"""Choice of the device and the dtype of the frozen base, each with a reason."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def choose_device(wanted: str) -> Choice:
 
 
 def rank_device(wanted: str, launch: Launch) -> str:
-    """Return the device of a rank: its own GPU if any GPU is wanted, otherwise `wanted`.
+    """Return the device of a rank: a GPU of its own if GPUs are used, otherwise `wanted`.
+
+    A process that runs alone always gets `wanted`.
 
     Rank i of a machine uses GPU i, even if `wanted` names another index. Some schedulers show each process
     only one GPU, a different one for each process; then the rank uses this GPU, whatever its local rank is.
@@ -103,9 +105,9 @@ def shown_gpus() -> list[str]:
 
 
 def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
-    """Choose the dtype of the frozen base; `auto` is bfloat16 if the hardware has it, otherwise float32.
+    """Choose the dtype of the frozen base; `auto` is bfloat16 if the hardware supports it, otherwise float32.
 
-    On a processor, `auto` is float32 for a small model.
+    On a CPU, `auto` is float32 for a small model; on an Apple GPU, it is always float32.
 
     Args:
         num_weights: approximate number of weights of the base.
@@ -137,7 +139,7 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the dtype in which a linear's adapters are computed: float32 on a processor, else `dtype`.
+    """Return the dtype in which a linear's adapters are computed: float32 on a CPU, else `dtype`.
 
     In bfloat16, oneDNN takes 0.04 ms for a product of a shape that it has seen, and 0.5 to 1 ms for a new
     shape; nearly every batch brings new lengths. In float32, any shape takes 0.06 ms, and the parameters need

@@ -18,7 +18,7 @@ SAMPLES_PER_TENSOR = 4096
 def fingerprint(model: PreTrainedModel) -> str:
     """Hash the name and shape of every weight, and a sample of its values, rounded to bfloat16.
 
-    Settings are not included. Rounding first makes the hash the same for every dtype that the weights are
+    The model's config is not included. Rounding makes the hash the same for every dtype that the weights are
     loaded in; sampling makes it cheap.
     """
     digest = hashlib.sha256()
@@ -41,6 +41,6 @@ def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """Hash the vocabulary: the text of each id."""
+    """Hash the vocabulary: the text and the id of every token."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return digest_of_json(vocabulary)

@@ -1,4 +1,4 @@
-"""A frozen linear for adapters, merging and checks, whatever form its weights are stored in.
+"""Access to frozen linears for adapters, merging and checks, in whatever form their weights are stored.
 
 Code outside this file reads a linear through `FrozenLinear`, never through `.weight`. `KINDS` has an entry
 for each way of storing weights; the class for quantized weights is in `quantized_linear.py`.
@@ -17,7 +17,7 @@ from loraloom.base.sharding import whole
 
 
 class FrozenLinear(Protocol):
-    """Access to a linear, y = W x + b."""
+    """Access to a frozen linear, y = W x + b, in whatever form W is stored."""
 
     @property
     def in_features(self) -> int:
@@ -94,7 +94,7 @@ class PlainLinear:
         return (module.weight, module.bias) if is_plain else None
 
     def dense(self) -> Tensor:
-        """Return the weight itself, [out, in]; if it is divided among ranks, gather it first."""
+        """Return the weight itself, [out, in], or a gathered copy if it is divided among ranks."""
         return whole(self.module.weight.detach())
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Activation functions that transformers spells out, replaced by one kernel of torch."""
+"""Single torch kernels for activation functions that transformers computes in several operations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from transformers.activations import NewGELUActivation
 
 
 def fuse_activations(model: nn.Module) -> None:
-    """Replace the tanh-approximated GELU, spelled out in eight operations, by torch's own.
+    """Replace transformers' tanh-approximated GELU, which takes eight operations, with torch's single kernel.
 
-    Each of these operations keeps a tensor as wide as the feed-forward for the backward pass, in every gated
-    layer of mT5, flan-T5 and UMT5; the kernel keeps only its input and takes a fraction of the time. The
-    values agree up to rounding.
+    In every gated layer of mT5, flan-T5 and UMT5, each of these operations keeps a tensor as wide as the
+    feed-forward layer for the backward pass; the kernel keeps only its input and takes a fraction of the
+    time. The values agree up to rounding.
     """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):

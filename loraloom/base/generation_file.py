@@ -1,4 +1,4 @@
-"""Check of a base's generation settings: if they are invalid, transformers does not load its weights."""
+"""Check of a base's generation settings: if they are invalid, transformers does not load the weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GENERATION = "generation_config.json"
 def check_generation(path: str, name: str) -> None:
     """Refuse generation settings that transformers rejects, because it then loads no weights either.
 
-    For example, transformers rejects several answers per row without beams (transformers 5.23).
+    For example, it rejects several answers per row without beam search or sampling (transformers 5.23).
 
     Raises:
         ModelError: transformers rejects the settings.
@@ -41,7 +41,7 @@ def check_generation(path: str, name: str) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers while it loads a model."""
+    """Silence transformers' warnings and progress bars during a `with` block."""
     # It warns that a distinct lm_head contradicts its forced tying flag, which `declare_tying` settles.
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()

@@ -1,6 +1,6 @@
 """The files of a hub model at one revision: `owner/name@revision` becomes a folder of the hub's cache.
 
-Everything is then read from this folder, so that config, tokenizer and weights are of one commit.
+Everything is then read from this folder, so that config, tokenizer and weights come from one commit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SNAPSHOT = re.compile(r"/models--[^/]+/snapshots/([0-9a-f]{40})$")
 
 
 def snapshot_of(name: str, *, allow_bin_weights: bool) -> str:
-    """Return the folder of a hub model with a revision, downloaded if needed; return other names unchanged.
+    """Return the folder of `owner/name@revision`, downloading it if needed; return other names unchanged.
 
     Args:
         name: a folder, a hub name, or `owner/name@revision`.
@@ -49,7 +49,7 @@ def snapshot_of(name: str, *, allow_bin_weights: bool) -> str:
 
 
 def commit_of(path: str) -> str | None:
-    """Return the commit of a model's files, given its hub name or a folder of the hub's cache, or None."""
+    """Return the commit of a model's files, given a hub name or a folder of the hub's cache; else None."""
     file = file_beside(path, CONFIG)
     found = None if file is None else _SNAPSHOT.search(file.parent.as_posix())
     return None if found is None else found[1]

@@ -1,4 +1,4 @@
-"""Loading of a base model and its tokenizer: frozen, on a device, in a dtype, with the reasons."""
+"""Loading of a base model and its tokenizer; the choices of device and dtype come with their reasons."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Base:
         model_dropout: dropout probability in its config.
         fingerprint: fingerprint of the weights, independent of the dtype they are loaded in.
         tokenizer_fingerprint: fingerprint of the vocabulary.
-        choices: `device`, `dtype` and, if its linears are quantized, `quantization`, with the reasons.
+        choices: `device`, `dtype` and, if its linears are quantized, `quantization`, each with a reason.
         notes: what users should know, such as settings in its files that are not applied.
-        languages: the languages whose codes its rows carry; None if they carry none.
-        commit: the commit of its files on the hub; None for a folder.
+        languages: the languages that it has codes for, and where the codes go; None if it uses no codes.
+        commit: the commit of its files on the hub; None if they are not from the hub.
         is_sharded: whether its weights are divided among ranks, which must then compute the same passes.
         occupancy: ensures that only one thread uses it, with one pass at a time.
         current_pass: gives its modules access to the pass.
@@ -88,7 +88,7 @@ class Base:
 
     @cached_property
     def answer_text(self) -> AnswerText:
-        """The converter of its answers' tokens to text."""
+        """The converter from answer tokens to text."""
         ends = {self.pad_token_id, self.eos_token_id, self.start_token_id} | frame_tokens(self.tokenizer)
         if self.languages is not None:
             ends |= set(self.languages.codes.values())
@@ -96,13 +96,13 @@ class Base:
 
     @property
     def layout(self) -> BatchLayout:
-        """The layout of examples in its batches."""
+        """How examples are laid out in batches for this base."""
         shift_right = partial(self.family.shift_right, start_token_id=self.start_token_id)
         return BatchLayout(self.pad_token_id, shift_right, can_pack=self.family.packs_exactly)
 
     @property
     def frame(self) -> Frame:
-        """The decoder's first input, and whether sources end in EOS."""
+        """The decoder's first input, and whether to end a source in EOS if the tokenizer does not."""
         return Frame(self.start_token_id, self.family.ends_sources)
 
     @property
@@ -113,7 +113,7 @@ class Base:
 
     @cached_property
     def dimensions(self) -> Dimensions:
-        """The sizes of the model."""
+        """The dimensions of the model, such as the number of layers."""
         return self.family.dimensions(self.model.config)
 
     @property
@@ -123,26 +123,26 @@ class Base:
 
     @property
     def pad_token_id(self) -> int:
-        """The token that fills a row after its last token."""
+        """The id of the padding token."""
         return int(self.tokenizer.pad_token_id)
 
     @property
     def eos_token_id(self) -> int:
-        """The token at the end of every source and target."""
+        """The id of the end token (EOS)."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def start_token_id(self) -> int:
-        """The decoder's first input."""
+        """The id of the start token: the decoder's first input, unless a language code takes its place."""
         return int(self.model.config.decoder_start_token_id)
 
     def decoder_start(self, target_lang: str) -> DecoderStart:
-        """Return the beginning of an answer; a base without languages ignores the code `target_lang`."""
+        """Return the beginning of an answer in `target_lang`; a base without language codes ignores it."""
         start = self.start_token_id
         return self.languages.decoder_start(target_lang, start) if self.languages else DecoderStart(start)
 
     def decoder_start_of(self, labels: Sequence[int]) -> DecoderStart:
-        """Return the beginning of an answer whose tokens `labels` are known."""
+        """Return the beginning of a known answer, given its tokens `labels`."""
         start = self.start_token_id
         return self.languages.decoder_start_of(labels, start) if self.languages else DecoderStart(start)
 
@@ -153,7 +153,7 @@ class Base:
 
     @property
     def head_weight(self) -> torch.Tensor:
-        """The weight of the output head, [vocabulary, d]; if it is divided, all ranks must read it."""
+        """The weight of the output head, [vocabulary, d]; if it is divided among ranks, all must read it."""
         return whole(self.head.weight)
 
     @cached_property
@@ -181,13 +181,13 @@ def load_base(
         dtype: `auto`, `float32`, `bfloat16`, or `stored` to map the files, read-only and in their own dtype.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         quantization: `none`, or the scheme for the linears of its layers (`base/quantization.py`).
-        allow_bin_weights: whether to load .bin weights, weights-only, if there are no others.
+        allow_bin_weights: whether to load .bin weights (with `weights_only`) if there are no others.
         recipe: the recipe that the base is loaded for, if any.
-        is_sharded: whether to divide its weights among the ranks of the training run, which have joined.
+        is_sharded: whether to divide its weights among the ranks of the training run; all must have joined.
 
     Raises:
         ModelError: the model cannot be found, would run code, has an unsupported architecture, lacks weights
-            or tokens, or cannot be computed as requested.
+            or tokens, or cannot run as requested.
         RecipeError: the recipe requests something that a model of this family cannot do.
     """
     bound_kernel_caches()
@@ -276,7 +276,7 @@ def model_path(name: str, *, allow_bin_weights: bool) -> str:
 
 
 def _read_config(path: str, name: str) -> Any:
-    """Read the config with the file's own start token; transformers would replace None by 2 for BART."""
+    """Read the config with the file's own start token, even if None; transformers would set 2 for BART."""
     stated = read_config(path, name)
     check_supported(stated, name)
     try:

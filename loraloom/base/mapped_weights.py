@@ -1,8 +1,8 @@
-"""A base whose weights are pages of its safetensors files, which the kernel can drop at any time.
+"""A base whose weights are memory-mapped from its safetensors files; the kernel can drop them at any time.
 
-Such a base takes no memory that could run out, whatever its size. Its tensors are read-only: transformers
-loads files through safetensors, which maps them as modifiable, and Linux refuses such a mapping of a file
-larger than memory and swap together (seen with safetensors 0.8.0: "Cannot allocate memory").
+Such a base cannot exhaust the memory, whatever its size. The files are mapped here, as read-only, because
+transformers would load them through safetensors, which maps them as writable: Linux refuses such a mapping of
+a file larger than memory and swap together (seen with safetensors 0.8.0: "Cannot allocate memory").
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ FLOATS = {"float16", "bfloat16", "float32"}
 
 
 class StoredTensor(NamedTuple):
-    """A tensor in a file.
+    """A tensor in a safetensors file.
 
     Args:
-        dtype: its name in safetensors.
+        dtype: the name of its dtype in safetensors.
         shape: its sizes.
-        start: where its bytes begin in the file.
+        start: the position of its first byte in the file.
     """
 
     dtype: str
@@ -73,7 +73,7 @@ def weight_files(path: str) -> list[Path]:
 
 
 def stored_tensors(file: Path) -> dict[str, StoredTensor]:
-    """Read the header of a safetensors file: its tensors by name.
+    """Return the tensors that the header of a safetensors file lists, by name.
 
     Raises:
         OSError, SafetensorError: the file cannot be read, or is damaged.
@@ -91,7 +91,7 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def count_weights(files: list[Path]) -> Counter[str]:
-    """Count the weights in files by dtype, as torch names it; integer tensors are left out.
+    """Count the weights in some files by dtype, using torch's names; integer tensors are left out.
 
     A dtype that this module cannot read, such as float8, keeps its name from the file.
     """
@@ -110,7 +110,8 @@ def choose_stored_dtype(path: str, name: str) -> Choice:
     """Choose the one dtype that all weights in a base's files have.
 
     Raises:
-        ModelError: the files are not safetensors, are damaged, or have weights of several dtypes.
+        ModelError: the files are not safetensors, are damaged, or have weights of several dtypes or of an
+            unsupported one.
     """
     files = weight_files(path)
     if not files:
@@ -148,7 +149,7 @@ def mapped_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
 
 
 def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family) -> PreTrainedModel:
-    """Load a model whose weights are mapped from its files; changing a weight in place ends the process.
+    """Load a model whose weights are mapped from its files; changing a weight in place crashes the process.
 
     Args:
         path: folder or hub name.
@@ -183,12 +184,12 @@ def load_mapped_weights(path: str, name: str, dtype: torch.dtype, family: Family
 
 
 def is_mapped(tensor: Tensor) -> bool:
-    """Return whether a tensor of a mapped model lies in a file, instead of being computed on loading."""
+    """Return whether a tensor of a mapped model is mapped from a file, and not computed during loading."""
     return not tensor.untyped_storage().resizable()
 
 
 def _read(reading: Any, name: str) -> Any:
-    """Read files; errors name the base.
+    """Call a function that reads files; its errors become a `ModelError` that names the base.
 
     Raises:
         ModelError: the files cannot be read.

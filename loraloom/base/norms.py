@@ -1,4 +1,4 @@
-"""The norms of a base that an adapter can train a copy of, found by names as in PEFT's `modules_to_save`."""
+"""Normalization layers that an adapter can train copies of, found by name as in PEFT's `modules_to_save`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loraloom.text.visible import quoted
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a norm whose only tensors are a scale vector and perhaps a bias vector."""
+    """Return whether a module is a normalization layer whose only tensors are a scale and perhaps a bias."""
     own = dict(module.named_parameters())
     has_vectors = "weight" in own and own.keys() <= {"weight", "bias"} and not list(module.buffers())
     return has_vectors and type(module).__name__.endswith("Norm") and all(p.dim() == 1 for p in own.values())
@@ -38,9 +38,9 @@ def ends_in(path: str, names: Collection[str]) -> bool:
 def matching_norms(
     modules: Mapping[str, nn.Module], names: Sequence[str], *, key: str = "lora.modules_to_save"
 ) -> dict[str, nn.Module]:
-    """Return the norms whose paths end in one of the given names.
+    """Return the normalization layers whose paths end in one of the given names.
 
-    As in PEFT, a name may begin in the middle of a part of the path.
+    As in PEFT, a name may begin in the middle of a component of the path.
 
     Args:
         modules: modules of the base, by their paths.
@@ -48,7 +48,7 @@ def matching_norms(
         key: name of the setting in messages.
 
     Raises:
-        TargetError: a name matches nothing, or something that is not a norm.
+        TargetError: a name matches nothing, or something that is not a normalization layer.
     """
     problems = []
     for name in names:

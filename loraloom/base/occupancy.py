@@ -21,10 +21,10 @@ _OPEN_ROWS = Message(
 
 
 class Occupancy:
-    """The thread that uses a base, and whether a pass is open; a second user is refused at once.
+    """A record of which thread uses a base, and whether a pass is open; any other use is refused at once.
 
-    Each pass belongs to its own thread (`current_pass.py`), but a second thread still could not run one at
-    the same time: it would attach and drop adapters, or set eval mode, during the first thread's pass.
+    Each pass belongs to its own thread (`current_pass.py`), but a second thread still could not run a pass
+    at the same time: it would attach and drop adapters, or set eval mode, during the first thread's pass.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Occupancy:
         self._in_pass = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy as unoccupied: a copy of a base has no user yet."""
+        """Make copies unoccupied: nothing uses the copy of a base yet."""
         return Occupancy, ()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Quantization of a frozen base: which linears, by which package, and how much their weights change.
+"""Quantization of a base: which linears are quantized, by which package, and how much weights may change.
 
 The linears of the layers are quantized one after the other, from the weights as stored in the files, so that
 the original base is never in memory as a whole. Embeddings, norms, the output head and the modules that
@@ -141,17 +141,18 @@ def require_package(quantization: str) -> None:
 def quantize(
     model: PreTrainedModel, family: Family, quantization: str, dtype: torch.dtype, device: torch.device
 ) -> Choice:
-    """Quantize the linears of a model's layers in place, and convert everything else to a dtype.
+    """Quantize the linears of a model's layers in place, and convert everything else to `dtype`.
 
     Args:
-        model: frozen, on a processor, in the dtype of its files.
+        model: on the CPU, in the dtype of its files.
         family: family of the model.
         quantization: a key of `SCHEMES`.
         dtype: the dtype in which the model computes.
         device: the device that the model computes on; only the quantized linears are moved there.
 
     Returns:
-        The choice, for the provenance.
+        The choice, for the provenance; its reason states how many linears were quantized, and the change of
+        their weights.
 
     Raises:
         ModelError: quantized weights differ too much from the originals, or there is nothing to quantize.
@@ -199,7 +200,7 @@ def _fits(linear: FrozenLinear, scheme: Scheme, device: torch.device) -> bool:
 
 
 def _in_dtype(linear: Any, dtype: torch.dtype) -> nn.Linear:
-    """Return a copy of a linear in another dtype; the original is unchanged."""
+    """Return a frozen linear with the same weights in another dtype; the original is unchanged."""
     made = nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
     made.weight = nn.Parameter(linear.weight.data.to(dtype), requires_grad=False)
     if linear.bias is not None:
@@ -236,7 +237,7 @@ def _error(made: QuantizedLinear, original: Tensor, name: str) -> tuple[float, f
 
 
 def _in_groups(weights: Tensor, size: int) -> Tensor:
-    """Reshape [out, in] → [groups, size], padding the last group with zeros; unchanged if `size` is 0."""
+    """Reshape [out, in] → [groups, size], padding the last group with zeros; keep the shape if size is 0."""
     if not size:
         return weights
     flat = weights.flatten()
@@ -244,7 +245,7 @@ def _in_groups(weights: Tensor, size: int) -> Tensor:
 
 
 def _cast_others(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Convert all weights that are not quantized, and the buffers that files store, to a dtype."""
+    """Convert all weights that are not quantized, and the buffers stored in files, to a dtype."""
     inside = {id(part) for each in quantized_linears(model).values() for part in each.modules()}
     for module in model.modules():
         if id(module) in inside:

@@ -1,8 +1,8 @@
 """A frozen linear with quantized weights: a module of bitsandbytes or torchao, with an exact gradient.
 
 The library's own module computes y. Its backward pass is not used, because of what the forward pass would
-keep for it: torchao's int8 keeps the weights in the dtype of x, which loses what quantizing saved;
-bitsandbytes' int8 keeps x on a processor. The gradient is computed as in bitsandbytes, dL/dx = dL/dy · W,
+keep for it: torchao's int8 keeps the weights in the dtype of x, so that no memory is saved;
+bitsandbytes' int8 keeps x on a CPU. The gradient is computed as in bitsandbytes, dL/dx = dL/dy · W,
 where W is a plain matrix that exists only during the product.
 """
 
@@ -23,12 +23,12 @@ class Scheme:
 
     Args:
         package: import name of the package whose module computes the linear.
-        make: a frozen `nn.Linear` on a processor, and a device → the package's module on this device.
-        dense: the package's module, and a dtype → its weight as a plain matrix, [out, in].
-        stored_bytes: the package's module → the bytes of its weight, scales included.
-        group_size: number of weights that share a scale; 0 for a whole row.
+        make: takes a frozen `nn.Linear` on the CPU and a device; returns the package's module on the device.
+        dense: takes the package's module and a dtype; returns the weight as a plain matrix, [out, in].
+        stored_bytes: takes the package's module; returns the bytes of its weight, including the scales.
+        group_size: number of weights that share a scale; 0 if each row has one scale.
         largest_error: largest allowed error of a weight, relative to the largest weight of its group.
-        cpu_widths: on a processor, only linears whose number of inputs is a multiple of this are quantized.
+        cpu_widths: on a CPU, only linears whose number of inputs is a multiple of this are quantized.
     """
 
     package: str
@@ -41,10 +41,10 @@ class Scheme:
 
 
 class QuantizedLinear(nn.Module):
-    """A frozen linear with quantized weights; it is its own `FrozenLinear`.
+    """A frozen linear with quantized weights, which implements `FrozenLinear` itself.
 
     Args:
-        linear: the frozen linear, on a processor, whose weight is no longer needed.
+        linear: the frozen linear, on the CPU; its weight is not needed afterwards.
         scheme: how to quantize it.
         device: the device that it computes on.
     """
@@ -58,7 +58,7 @@ class QuantizedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The package's own form of the weight; `dense` reads it."""
+        """The weight in the package's own format; `dense` returns it as a plain matrix."""
         return self.stored.weight  # type: ignore[no-any-return]
 
     @property
@@ -68,14 +68,14 @@ class QuantizedLinear(nn.Module):
 
     @property
     def stored_bytes(self) -> int:
-        """The bytes of weight, scales and bias."""
+        """The number of bytes that the weight, its scales and the bias take."""
         return self.scheme.stored_bytes(self.stored) + (0 if self.bias is None else self.bias.nbytes)
 
     def train(self, mode: bool = True) -> QuantizedLinear:
         """Set the mode of this module, and never that of the package's module.
 
         Nothing that it computes depends on the mode, except that bitsandbytes 0.50 stores the weights of NF4
-        in another order at the first pass in eval mode on a processor with AVX512-BF16. From then on, there
+        in another order at the first pass in eval mode on a CPU with AVX512-BF16. From then on, there
         is no gradient, and the weights are read in the wrong order, without an error.
         """
         self.training = mode
@@ -114,7 +114,7 @@ class QuantizedLinear(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """y of the package's module, with the gradient of y = W x + b; keeps neither x nor a dense W."""
+    """The y of the package's module, with the gradient of y = W x + b; keeps neither x nor a dense W."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: QuantizedLinear) -> Tensor:
@@ -147,11 +147,11 @@ def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
 
 
 def weight_bytes(model: nn.Module, own: Callable[[Tensor], Tensor] = lambda weight: weight) -> int:
-    """Return the bytes of a model's weights, as they are stored.
+    """Return how many bytes a model's weights take in the form in which they are stored.
 
     Args:
         model: the model.
-        own: a weight → the part of the weight that this process keeps.
+        own: returns the part of a weight that this process keeps; by default, all of it.
     """
     quantized = quantized_linears(model).values()
     theirs = {id(weight) for linear in quantized for weight in linear.parameters()}

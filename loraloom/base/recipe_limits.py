@@ -15,7 +15,7 @@ from loraloom.text.message import Message
 
 
 def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None:
-    """Refuse lengths beyond a model's positions, and base dropout in a family that cannot seed it.
+    """Refuse lengths above a model's number of positions, and base dropout if the family cannot seed it.
 
     Raises:
         RecipeError: lists every such setting.
@@ -26,7 +26,7 @@ def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None
 
 
 def check_recipe_languages(recipe: Recipe, family: Family, languages: Languages | None) -> None:
-    """Refuse languages that a base does not know, or that it has no codes for.
+    """Refuse languages that a base does not know, and any language settings if it has no language codes.
 
     Raises:
         RecipeError: lists every such setting.

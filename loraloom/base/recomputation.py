@@ -20,7 +20,7 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
 
     Args:
         model: model of a loaded base.
-        enabled: whether to recompute activations, not keep them; the recipe's `gradient_checkpointing`.
+        enabled: whether to recompute activations or to keep them; the recipe's `gradient_checkpointing`.
     """
     if enabled:
         settings = {"use_reentrant": False, "context_fn": recomputation_contexts}

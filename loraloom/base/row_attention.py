@@ -1,16 +1,17 @@
-"""Attention of training passes on a processor, where torch's fused attention has a slow backward pass.
+"""Attention for training passes on a CPU, where torch's fused attention has a slow backward pass.
 
 Five rows of 52 tokens in bfloat16, six heads of 64, one thread: torch's `scaled_dot_product_attention` takes
-0.8 ms forward and 7.4 ms backward, ten times the time of its products. Here scores are computed in float32 by
-plain products, and again in the backward pass, so no more is kept than by the fused kernel. Unlike
-oneDNN for bfloat16, the library that computes float32 products compiles no kernel for every new length.
+0.8 ms forward and 7.4 ms backward, ten times what its matrix products take. Here scores are computed in
+float32 by plain products, and again in the backward pass, so no more is kept than by the fused kernel. The
+library that computes float32 products does not compile a kernel for each new length, as oneDNN does for
+bfloat16.
 
-It is also more exact. T5 does not divide its scores, which reach 586 in the starter, and torch's kernel keeps
-the logarithm of a row's sum in float32. Near 586 this is exact to 3e-5, and so is its backward pass. So
-another order of the same examples (packed otherwise, shared among processes) changed the gradient by 1e-5 of
-its norm; here the change is 2e-7 to 4e-7 (`benchmarks/orders.py`). Therefore this attention is used in
-float32 too, where rows of 64 tokens take a quarter longer than in torch's kernel, and a step of the starter
-took 1 to 3 % longer in a single trial.
+It is also more exact. T5 does not scale its scores down, so they reach 586 in the starter, and torch's kernel
+keeps the logarithm of a row's sum in float32. Near 586, float32 is exact to 3e-5, and so is the kernel's
+backward pass. So another order of the same examples (packed differently, or divided among processes) changed
+the gradient by 1e-5 of its norm; here the change is 2e-7 to 4e-7 (`benchmarks/orders.py`). Therefore this
+attention is used in float32 too, where rows of 64 tokens take a quarter longer than in torch's kernel, and a
+step of the starter took 1 to 3 % longer in a single trial.
 
 Passes without gradients, and rows of about 2,900 tokens and more, use torch's attention.
 """
@@ -37,7 +38,7 @@ _SUMS: Any = WeakTensorKeyDictionary()
 
 
 def use_row_attention(model: PreTrainedModel) -> None:
-    """Make a model that is on a processor and uses SDPA compute its training passes with this attention."""
+    """Use this attention in the training passes of a model, if it is on a CPU and its attention is SDPA."""
     # transformers 5.17 sets this only in the model, not in its two stacks, which have separate configs.
     stacks = [model, model.get_encoder(), model.get_decoder()]
     names = {stack.config._attn_implementation for stack in stacks}
@@ -77,13 +78,13 @@ class _RowAttention(torch.autograd.Function):
 
 
 def _blocks(bias: Tensor) -> Iterator[slice]:
-    """Yield slices of [rows · heads]; the scores of a slice, shaped as `bias`, are computed together."""
+    """Yield slices of the first dimension, [rows · heads]; the scores of a slice are computed at once."""
     each = max(1, LARGEST // bias.shape[1:].numel())
     yield from (slice(start, start + each) for start in range(0, len(bias), each))
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor, scaling: float) -> Tensor:
-    """Compute the attention weights of all keys, [rows · heads, queries, keys]."""
+    """Compute the attention weights for all keys, [rows · heads, queries, keys]."""
     scores = torch.baddbmm(bias, q, k.mT, alpha=scaling)
     return torch.softmax(scores, -1, out=scores)
 
@@ -111,7 +112,7 @@ def _attend(
     position_bias: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Compute attention as transformers' SDPA does."""
+    """Compute attention, with the arguments and the result of transformers' SDPA function."""
     if not _is_ours(query, key, value, attention_mask, position_bias, dropout, options):
         given = options if position_bias is None else options | {"position_bias": position_bias}
         return sdpa_attention_forward(  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@
     adapter_config.json           must not exist: transformers would load another base because of it
 
 Everything is checked before transformers sees the folder, and for a hub name before its weights are
-downloaded. In addition, transformers is set never to trust code, as a second barrier.
+downloaded. As a second barrier, transformers is told never to run code from a model.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _SOON_BUILT = 10_000_000
 
 
 def read_config(path: str, name: str) -> dict[str, Any]:
-    """Read config.json, and refuse a folder whose files would run code or refer elsewhere.
+    """Read config.json, and refuse a folder whose files fail the checks of this module.
 
     Args:
         path: a folder, or a hub name.
         name: name of the model in messages.
 
     Raises:
-        ModelError: the file cannot be found or read, or a file would run code or refer elsewhere.
+        ModelError: config.json cannot be found, or a file cannot be read or fails a check.
     """
     try:
         file = cached_file(path, CONFIG)
@@ -97,7 +97,9 @@ def read_config(path: str, name: str) -> dict[str, Any]:
 
 
 def check_sizes(num_weights: int, path: str, name: str) -> None:
-    """Refuse a config far larger than the model's files: the model is built before they are read.
+    """Refuse a config that describes a far larger model than the files contain.
+
+    transformers builds the model from the config before it reads the files.
 
     Args:
         num_weights: estimated number of weights that the config describes.
@@ -145,7 +147,7 @@ def read_beside(path: str, file: str, name: str) -> dict[str, Any]:
 
 
 def _read_object(file: Path, name: str) -> dict[str, Any]:
-    """Read a JSON object; errors do not contain its text."""
+    """Read a JSON object from a file; error messages do not quote the file."""
     try:
         if file.stat().st_size > MAX_JSON_BYTES:
             raise ModelError(Message("{name} is too large", name=file.name), where=name)

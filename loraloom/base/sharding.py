@@ -1,9 +1,9 @@
 """A frozen base whose weights are divided among the ranks of a training run, by torch's FSDP2.
 
 Each rank keeps its part of every layer. A layer's weights are gathered when a pass enters it and released
-when the pass leaves it, forward and backward, so a rank holds one layer at a time. Weights that are read
-outside of a pass (the tiles of the output head, checks, movement) are gathered by `whole`. Either way, all
-ranks must compute the same passes in the same order, or they wait for each other forever.
+when the pass leaves it, forward and backward, so a rank holds one whole layer at a time. Weights that are
+read outside of a pass (the tiles of the output head, checks, movement) are gathered by `whole`. Either way,
+all ranks must compute the same passes in the same order, or they wait for each other forever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
     """Divide the weights of a model's layers, embeddings and head among all ranks, in place.
 
     Args:
-        model: the frozen model in the CPU's memory; each layer is moved to the device as it is divided.
+        model: the frozen model in CPU memory; each layer is moved to the device as it is divided.
         family: the family of its architecture.
         device: the device of the passes.
 
@@ -74,19 +74,19 @@ def local_part(weight: Tensor) -> Tensor:
 
 
 def _layers(model: PreTrainedModel, family: Family) -> list[Any]:
-    """Return the layers of encoder and decoder, each a module that a pass enters and leaves."""
+    """Return the layers of the encoder and the decoder; the weights of each are gathered together."""
     found = (family.layer_path.match(f"{path}.") for path in dict(model.named_modules()))
     paths = dict.fromkeys(match.group(0).rstrip(".") for match in found if match is not None)
     return [model.get_submodule(path) for path in paths]
 
 
 def _gathered_product(head: nn.Linear, states: Tensor) -> Tensor:
-    """Compute a tied head, whose weight is divided as part of the embeddings and gathered here."""
+    """Compute the output of a tied head, gathering its weight, which is divided with the embeddings."""
     return F.linear(states, whole(head.weight), head.bias)
 
 
 def _use_one_embedding(model: PreTrainedModel) -> None:
-    """Make both stacks use one embedding module, so that FSDP2 divides their shared weight only once."""
+    """Make encoder and decoder use one embedding module, so that FSDP2 divides the shared weight once."""
     shared = model.get_input_embeddings()
     for stack in (model.get_encoder(), model.get_decoder()):
         own = stack.get_input_embeddings()

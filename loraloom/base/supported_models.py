@@ -1,7 +1,7 @@
 """Whether LoRALoom can train a model, judging by its folder, without transformers.
 
-Other models are refused with a specific reason: an adapter is not a model, a causal model has no encoder, a
-family that is not supported yet is named.
+Other models are refused with a specific reason, for example that an adapter is not a model, that a causal
+model has no encoder, or that a family is not supported yet.
 """
 
 from __future__ import annotations
@@ -107,14 +107,14 @@ def locate(name: str) -> str:
 
 
 def check_supported(values: Mapping[str, Any], name: str) -> None:
-    """Refuse a config of an unsupported architecture, with the reason.
+    """Refuse a config of an unsupported architecture, and say why it is unsupported.
 
     Args:
         values: values of config.json.
         name: name of the model in messages.
 
     Raises:
-        ModelError: LoRALoom cannot train it.
+        ModelError: LoRALoom cannot train the model.
     """
     model_type = values.get("model_type")
     listed = values.get("architectures")
@@ -138,7 +138,7 @@ def check_folder(name: str) -> None:
     """Refuse a folder at once if it is not a model that can be trained; hub names are not looked up.
 
     Raises:
-        ModelError: the folder does not exist, or contains something else.
+        ModelError: the folder does not exist, or does not contain such a model.
     """
     if name == STARTER:
         return
@@ -182,7 +182,7 @@ def t5_width(name: str) -> int | None:
 
 
 def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool) -> tuple[str, str]:
-    """Return why a model cannot be trained, and what to do; "" and "" if it can be trained."""
+    """Return why a model cannot be trained, and what to do instead; two empty strings if it can."""
     if any(entry.endswith("EncoderModel") for entry in architectures):
         return Message(
             "{architectures} is an encoder without a decoder, which cannot generate answers",
@@ -224,7 +224,7 @@ def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool)
 
 
 def _what_it_is(path: Path) -> str:
-    """Describe a folder without config.json."""
+    """Say whether a folder without config.json contains an adapter, and for which base."""
     if not (path / ADAPTER_CONFIG).is_file():
         return Message("the folder contains no {config}", config=CONFIG)
     base = _base_of(path)

@@ -1,7 +1,7 @@
 """Resolution of target names to linears; a name that matches nothing is an error.
 
 PEFT adapts what it finds and raises an error only if *nothing* matches, so one wrong name in a list goes
-unnoticed (measured with peft 0.21 and the names of T5 1.0 on mT5: 28 of 36 linears, silently).
+unnoticed (measured with peft 0.21: the names of T5 1.0 on mT5 adapt only 28 of 36 linears, silently).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Target:
 
     Args:
         name: its path in the model.
-        module: the frozen linear, read through `linear`.
+        module: the module of the frozen linear; `linear` gives access to its weights.
         place: its position in the model, and its role.
         sides: for each time that a pass uses it, whether its inputs are source or target tokens.
     """
@@ -45,7 +45,7 @@ class Target:
 
     @property
     def suffix(self) -> str:
-        """The last part of its path, its name in PEFT's target lists."""
+        """The last part of its path, which is its name in PEFT's target lists."""
         return self.name.rpartition(".")[2]
 
 
@@ -56,7 +56,7 @@ class Match:
     Args:
         pattern: as written.
         targets: the linears.
-        own_name: the model's name for them, if the pattern is a name from other families; otherwise "".
+        own_name: the base's own name for them, if the pattern is a name from other families; otherwise "".
     """
 
     pattern: str
@@ -88,7 +88,7 @@ def resolve_targets(
     Args:
         model: the base.
         family: family of the base.
-        target_modules: `all-linear`, names as in PEFT's lists (the end of a path, at a dot), or one
+        target_modules: `all-linear`, names as in PEFT's lists (the end of a path, after a dot), or one
             regular expression over whole paths; each may begin with `encoder:`, `decoder:` or
             `cross:`, which limits it to that part (`decoder:` includes the cross-attention).
         key: name of the setting in messages.
@@ -145,7 +145,7 @@ def _matching(targets: list[Target], pattern: str, is_expression: bool) -> list[
 
 
 def _own_name(name: str, family: Family) -> str:
-    """Translate a name from other families to this family's name; "" if there is none."""
+    """Translate a name from other families into this family's own name; "" if it has no translation."""
     before, dot, last = name.rpartition(".")
     return f"{before}{dot}{family.aliases[last]}" if last in family.aliases else ""
 
@@ -159,7 +159,7 @@ def _no_match(
     patterns: list[str],
     key: str,
 ) -> Problem:
-    """Describe what the model has instead, and suggest the setting that was probably meant."""
+    """Say that a pattern matches nothing, what the model has, and which setting was probably meant."""
     suffixes = sorted({target.suffix for target in within})
     name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
     base_name = name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name
@@ -231,7 +231,7 @@ def _no_match(
 
 
 def unique_targets(matches: Sequence[Match]) -> tuple[Target, ...]:
-    """Return the linears of all patterns, each once."""
+    """Return the linears that any of the patterns matches, each once."""
     return tuple({target.name: target for match in matches for target in match.targets}.values())
 
 
@@ -243,7 +243,7 @@ def peft_target_modules(
     It lists last parts of names if every linear with such a last part is adapted, otherwise whole paths.
 
     Args:
-        adapted: names of linears.
+        adapted: paths of the adapted linears.
         available: every linear that can be adapted.
         others: names of the base's other linears, which PEFT finds too.
     """
@@ -273,7 +273,7 @@ def target_setting(adapted: Sequence[str], available: Sequence[Target]) -> str:
 
 
 def _expression_for(names: set[str]) -> str:
-    """Return a regular expression for linears of some layers, such as `encoder.layers.0.mlp.up`."""
+    """Return a regular expression for linears in some layers, with names like `encoder.layers.0.mlp.up`."""
     split = [found.groups() for found in (re.match(r"(.+?\.\d+)\.(.+)", name) for name in names) if found]
     levels = zip(*(layer.split(".") for layer, _ in split), strict=False)
     between = r"\..*\." if all("." in within for _, within in split) else r"\.(?:.*\.)?"

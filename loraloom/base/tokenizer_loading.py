@@ -1,4 +1,4 @@
-"""Loading of a base's tokenizer, without settings stored from earlier calls."""
+"""Loading of a base's tokenizer, without the settings that earlier calls left in its files."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _no_tokenizer(name: str) -> ModelError:
 
 
 def needs_own_class(path: str) -> bool:
-    """Return whether a folder or hub name has only a spiece.model, which AutoTokenizer cannot load."""
+    """Return whether a model has a spiece.model but no tokenizer.json, and AutoTokenizer cannot load it."""
     if not _has_spiece_alone(path):
         return False
     try:
@@ -94,8 +94,8 @@ def _quietly(loader: Any, path: str) -> Tokenizer:
 def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Undo settings that a tokenizer's files store from earlier calls; return notes that describe them.
 
-    A tokenizer that is saved after a padded or truncated call pads or truncates again when it is loaded, in
-    everything that uses its backend. `model_max_length` is kept: it has no effect without `truncation=True`.
+    A tokenizer that was saved after a call with padding or truncation still pads or truncates after loading,
+    in all code that uses its backend. `model_max_length` is kept: it has no effect without `truncation=True`.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     notes: list[str] = []
@@ -171,7 +171,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
 
 
 def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
-    """Return the tokens that a tokenizer puts around every text: `</s>` of T5, `<s>` and `</s>` of BART."""
+    """Return the ids of the tokens around every text: `</s>` for T5, `<s>` and `</s>` for BART."""
     return frozenset(tokenizer("")["input_ids"])
 
 

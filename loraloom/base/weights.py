@@ -1,4 +1,4 @@
-"""Loading of a base's weights by transformers: complete, and from pickles only if that is allowed."""
+"""Loading of a base's weights by transformers: none may be missing; pickles are read only if allowed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_weights(
         name: name of the base, for messages.
         dtype: dtype of the weights; `auto` for the dtype of the files, which are then mapped into memory.
         family: family of the model.
-        allow_bin_weights: whether to load .bin weights, weights-only, if there are no others.
+        allow_bin_weights: whether to load .bin weights (with `weights_only`) if there are no others.
 
     Raises:
         ModelError: the weights cannot be loaded, or some are missing.
@@ -75,7 +75,7 @@ def check_complete(report: Mapping[str, Any], name: str) -> None:
         name: name of the base.
 
     Raises:
-        ModelError: weights are missing, or have another shape.
+        ModelError: weights are missing, or have the wrong shape.
     """
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:

@@ -35,7 +35,7 @@ def check_targets(gate: Gate) -> list[Finding]:
 
 
 def _not_adapted(base: Base) -> list[Finding]:
-    """Note linears outside of the text encoder and decoder that a target list might be meant to include."""
+    """Report linears outside of the text encoder and decoder that a target list might be meant to include."""
     own = {name: base.model.get_submodule(name) for name in other_linears(base.model, base.family)}
     others = [name for name, module in own.items() if module is not base.head]
     if not others:
@@ -66,7 +66,7 @@ def _target_finding(experiment: Experiment, match: Match) -> Finding:
 
 
 def check_adapters(gate: Gate) -> list[Finding]:
-    """Check that a new adapter changes nothing yet and gets a finite, nonzero gradient; the base gets none.
+    """Check that new adapters change nothing and get finite, nonzero gradients, and that the base gets none.
 
     As in training, several experiments share each pass.
     """

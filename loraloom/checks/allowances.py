@@ -1,7 +1,7 @@
 """The effect of `--allow CHECK` on a check's errors.
 
-Only errors of the data can be allowed, because only the user can judge whether rows are intentional. An
-error of the model is not a matter of judgement: training would crash, learn something wrong, or fail to save
+Only errors in the data can be allowed, because only the user can judge whether rows are intentional. An
+error in the model is not a matter of judgement: training would crash, learn something wrong, or fail to save
 its result.
 """
 

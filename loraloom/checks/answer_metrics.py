@@ -1,4 +1,4 @@
-"""The check that metrics of answers can be computed for the language of the references."""
+"""The check that answer metrics can be computed for the language of the references."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.text.message import Message
 
 
 def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
-    """Report if BLEU cannot be computed, before answers are compared or a checkpoint is selected by it.
+    """Report if BLEU cannot be computed, before it is needed to compare answers or select a checkpoint.
 
     Args:
         split: all rows; answers are compared with the responses of its eval and test rows.

@@ -13,7 +13,7 @@ from loraloom.text.message import Message
 
 
 def check_head(gate: Gate) -> list[Finding]:
-    """Report whether the weights of output head and embedding are one tensor, and what this implies."""
+    """Report whether the output head and the embedding share one weight, and what this implies."""
     base = gate.base
     scale = base.family.output_scale(base.model.config)
     scaled = (
@@ -33,7 +33,7 @@ def check_head(gate: Gate) -> list[Finding]:
 
 
 def check_precision(gate: Gate) -> list[Finding]:
-    """Report the precision in which the base computes, and what is kept in a higher one."""
+    """Report the precision in which the base computes, and which values have a higher precision."""
     if gate.base.model.dtype == torch.bfloat16:
         message: str = Message(
             "the base computes in bfloat16, which rounds to 1 part in 256; adapters, their "
@@ -87,7 +87,7 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
 
 
 def check_special_tokens(gate: Gate) -> list[Finding]:
-    """Check that padding, end and start tokens are in the vocabulary, and consistent in all files."""
+    """Check that padding, end and start tokens have embeddings, and that all files agree about them."""
     base = gate.base
     findings = [*_outside(base), *_contradictions(base)]
     if base.pad_token_id == base.eos_token_id:
@@ -153,7 +153,7 @@ def _outside(base: Base) -> list[Finding]:
 
 
 def _contradictions(base: Base) -> list[Finding]:
-    """Find configs whose end or padding token differs from that of the tokenizer, which training uses."""
+    """Find configs whose end or padding token differs from the tokenizer's, which is used in training."""
     findings = []
     for file, config in (
         ("config.json", base.model.config),
@@ -187,7 +187,7 @@ def _contradictions(base: Base) -> list[Finding]:
 
 
 def _ids(value: Any) -> list[int]:
-    """List the ids that a config gives: one, several, or none."""
+    """Convert an entry of a config (one id, several, or None) to a list of ids."""
     if value is None:
         return []
     return [int(each) for each in value] if isinstance(value, list | tuple) else [int(value)]

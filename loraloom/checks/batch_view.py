@@ -1,7 +1,7 @@
 """Three real rows as the model sees them, token by token, for people to read.
 
-The view contains text of rows. It is for the terminal or standard output of the person who asked for it,
-never for an event, a log or a file of a run.
+The view contains text from the rows. It is meant only for the terminal or standard output of the person who
+asked for it, never for an event, a log or a file in a run's folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RowView:
     """One row of a batch, including its padding.
 
     Args:
-        place: how its length compares with those of the other rows.
+        place: whether it is the short, the median or the long row.
         where: its file and line, or the file alone if it has no lines.
         row: number of the row in its file, from 1; a file may have all its rows on one line.
         encoder: tokens that the encoder reads.
@@ -44,7 +44,7 @@ class RowView:
         labels: the token to predict at each decoder position; None if the loss ignores it (-100).
         padding: number of final encoder and decoder positions that are padding.
         neighbours: number of other segments in the same row of the batch.
-        is_cut: whether the source was truncated to its limit, and whether the response was.
+        is_cut: whether the source and the response were truncated to their limits.
     """
 
     place: Place
@@ -75,7 +75,7 @@ def view_rows(
     limits: tuple[int, int],
     packing: bool,
 ) -> list[RowView]:
-    """Show a short, a median and a long training row within a batch as training would build it.
+    """Return views of a short, a median and a long training row, in a batch laid out as in training.
 
     Args:
         examples: training rows.
@@ -120,7 +120,7 @@ def _view(
 
 
 def _positions(batch: Batch, side: Side, number: int) -> tuple[tuple[int, slice], int]:
-    """Return an example's positions in a batch, with the padding after it, and the amount of padding."""
+    """Return an example's positions in a batch, including the padding after it, and the padding's length."""
     segments = batch.segments[side][0]
     own = segments[number]
     end = own.start + own.length
@@ -152,7 +152,7 @@ def view_lines(view: RowView, width: int) -> list[str]:
 
     Args:
         view: row to show.
-        width: columns of the terminal; a Chinese character takes two.
+        width: width of the terminal in columns; a Chinese character takes two.
     """
     column = max(8, min(WIDEST_COLUMN, (width - NUMBER_WIDTH) // 3 - 1))
     sources, targets = view.num_tokens
@@ -193,7 +193,7 @@ def _cells(view: RowView, place: int) -> tuple[str, str, str]:
 
 
 def _padding_lines(view: RowView, length: int, column: int) -> list[str]:
-    """Format the first position that is padding on both sides, and the number of padding positions."""
+    """Format the padding: the first position where both sides are padding, and the count for each side."""
     if not any(view.padding):
         return []
     source, target = view.padding

@@ -1,4 +1,4 @@
-"""The effect of findings: an error among them stops training."""
+"""Findings of checks, and how an error among them stops training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Finding", "Level", "raise_errors"]
 
 
 def raise_errors(findings: Iterable[Finding]) -> None:
-    """Raise an error if a check found one.
+    """Raise CheckError if any finding is an error.
 
     Raises:
         CheckError: lists every error.

@@ -44,14 +44,14 @@ WHY_WORSE = Message(
 
 @dataclass(frozen=True)
 class Gate:
-    """Inputs of the checks of the model.
+    """Inputs to the model checks.
 
     Args:
         base: frozen, without attached adapters.
         experiments: experiments to train.
-        initial: tensors of adapters from which training continues.
+        initial: tensors of the adapters that training continues from, by experiment name and tensor name.
         train_set: encoded training rows.
-        rows: a few of them.
+        rows: a few of the training rows.
         batch: these rows, laid out as in training.
         generation: settings with which answers are generated.
     """
@@ -74,7 +74,7 @@ class Gate:
 
     @property
     def tolerance(self) -> float:
-        """Maximum relative difference between two ways to compute the same value."""
+        """Maximum relative difference between the results of two ways to compute the same value."""
         return TOLERANCE[self.base.model.dtype]
 
     def are_near(self, loss: float, wanted: float) -> bool:
@@ -160,7 +160,7 @@ def check_shapes(gate: Gate) -> list[Finding]:
 
 
 def check_labels(gate: Gate) -> list[Finding]:
-    """Check that every label row ends in EOS and that exactly the padding is -100."""
+    """Check that every label row ends in EOS, and that padding, and nothing else, is -100."""
     batch, eos = gate.batch, gate.base.eos_token_id
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
@@ -228,7 +228,7 @@ def check_loss(gate: Gate) -> list[Finding]:
 
 
 def check_generation(gate: Gate) -> list[Finding]:
-    """Report settings of the base's own generation config that answers in LoRALoom do not follow."""
+    """Report settings in the base's own generation config that LoRALoom does not follow in answers."""
     penalized = _penalized_end(gate)
     unused = describe_unused(gate.base, gate.generation)
     if not unused:
@@ -252,10 +252,10 @@ def check_generation(gate: Gate) -> list[Finding]:
 
 
 def _penalized_end(gate: Gate) -> list[Finding]:
-    """Note that a repetition penalty makes EOS less likely in answers that begin with it.
+    """Return a note if answers begin with EOS, so that a repetition penalty makes their end less likely.
 
-    transformers' `generate` counts the decoder's start token as one that occurred, and so does LoRALoom,
-    because merged models are used with `generate`. The start token of BART, M2M100 and NLLB is EOS
+    transformers' `generate` penalizes the decoder's start token as if it had been generated. LoRALoom does
+    the same, because merged models are used with `generate`. The start token of BART, M2M100 and NLLB is EOS
     (transformers 5.24).
     """
     base, penalty = gate.base, gate.generation.repetition_penalty

@@ -1,4 +1,4 @@
-"""What the gradients of single rows have in common before training, for `movement_forecast.py`."""
+"""How far the gradients of individual rows agree before training, for `movement_forecast.py`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PROBE_RANK = 4
 
 @dataclass(frozen=True)
 class Signal:
-    """Statistics of the gradients of single rows for an adapter at its start.
+    """Statistics of the gradients of individual rows, for an adapter before its first step.
 
     Args:
         loss: loss of the base, in nats per label token.
         agreement: agreement of the rows, c in `movement_forecast.py`: 0 if their gradients have nothing in
             common, 1 if they are equal.
-        slope: Σ|g| over all of B, with the root mean square over the rows as |g|, per rank and unit of
-            scaling.
+        slope: Σ|g| over all elements of B, where |g| is the root mean square of the rows' gradients; divided
+            by the rank, for a scaling of 1.
     """
 
     loss: float
@@ -36,16 +36,16 @@ class Signal:
     slope: float
 
     def common(self, num_rows: int) -> float:
-        """Return q(n), the square of the mean gradient of `num_rows` rows, relative to that of one."""
+        """Return q(n), the squared mean gradient of n = `num_rows` rows relative to that of one row."""
         return self.agreement + (1 - self.agreement) / num_rows
 
 
 def spread(examples: EncodedSet, number: int, most_tokens: int) -> list[EncodedExample]:
-    """Choose rows of all lengths but the longest.
+    """Choose rows that cover the range of lengths, except the longest rows.
 
     Args:
         examples: rows to choose from.
-        number: number of rows; halved while the rows have more than `most_tokens`, but not below 2.
+        number: number of rows; if more than 2, halved while the rows together exceed `most_tokens`.
         most_tokens: maximum number of source and target tokens of the rows together.
     """
     order = (examples.source_lengths + examples.target_lengths).argsort(kind="stable")
@@ -56,7 +56,7 @@ def spread(examples: EncodedSet, number: int, most_tokens: int) -> list[EncodedE
 
 
 def measure(bank: AdapterBank, lora: LoraSettings, rows: Sequence[EncodedExample]) -> Signal:
-    """Compute the gradients of B row by row in one backward pass, with a separate slot for each row."""
+    """Measure the gradients of B for each row in one backward pass, in which each row has its own slot."""
     base, slots = bank.base, [str(number) for number in range(len(rows))]
     probe = LoraSettings(
         r=PROBE_RANK,
@@ -100,7 +100,7 @@ def agreement(gradients: Sequence[Tensor]) -> float:
         gradients: tensors [rows, …].
 
     Returns:
-        The mean over all elements that have a gradient, from 0 to 1.
+        The mean agreement of all elements that have a gradient: 0 if signs are random, 1 if all are equal.
     """
     total, count = 0.0, 0
     for g in gradients:

@@ -1,4 +1,4 @@
-"""The languages of the rows, if the base is multilingual: how many rows each pair has."""
+"""The check of the rows' languages, if the base is multilingual: how many rows each language pair has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN_PAIRS = 8
 
 
 def check_languages(gate: Gate) -> list[Finding]:
-    """Report the training rows of each pair of languages, and pairs that are probably a mistake."""
+    """Report how many training rows each language pair has, and pairs that are probably a mistake."""
     languages = gate.base.languages
     if languages is None:
         return []

@@ -1,4 +1,4 @@
-"""The checks of the model, in tuples of functions, and when each tuple runs."""
+"""The model checks, grouped into tuples by when they run."""
 
 from __future__ import annotations
 

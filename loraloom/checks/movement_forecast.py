@@ -6,23 +6,25 @@ With B = 0 at the start, ΔW = s B A and the rows of A nearly orthogonal,
 
 so the open question is how far an element of B moves. AdamW moves it by about the learning rate η per
 step, whatever the size of the gradient (Kingma & Ba, 2014, https://arxiv.org/abs/1412.6980, section 2.1),
-so what matters is what share of the steps adds up.
+so what matters is how much of these steps adds up instead of cancelling out.
 
-*While much remains to be learnt*, this share depends on how far the rows agree. In units of the mean square
+*While much remains to be learnt*, that depends on how far the rows agree. In units of the mean square
 of one row's gradient, the square of the mean gradient of n rows is
 
     q(n) = c + (1 − c) / n
 
-where c, their agreement, is what all rows have in common. A step is as long as its own gradient, of
-n = batch rows; what adds up is the gradient of all rows that training sees. So the distance is Σ η α with
-α = √(q(rows seen) / q(batch)). Rows that recur in a later epoch count once, because they repeat their path.
+where c, their agreement, is the part that all rows have in common. Each step follows the mean gradient of
+its batch, but only the mean gradient of all rows that training sees adds up from step to step. So the
+distance is Σ η α, where α = √(q(rows seen) / q(rows in a batch)) is the share of a step that adds up. Rows
+that recur in a later epoch count once, because they pull in the same direction again.
 
 *Once the loss is learnt*, nothing is left to add up. The loss falls by Σ|g| per unit of distance at first
-and cannot fall below zero; in a quadratic bowl that takes a distance of T = 2 · loss / Σ|g|, and the rest
-of the gradient decays as e^{−Ση / T}. Steps then keep their length but have random directions: a random
-walk of length √(Σ η²). (Few of B's many directions are steep, so nothing pulls the walk back.)
+and cannot fall below zero; in a quadratic bowl, it reaches zero after a distance of T = 2 · loss / Σ|g|,
+and the remaining gradient decays as e^{−Ση / T}. Steps then keep their length but have random directions:
+a random walk of length √(Σ η²). (In most of B's many directions the loss hardly changes, so nothing pulls
+the walk back.)
 
-`benchmarks/movement.py` compares prediction and measurement; docs/checks.md has its table.
+`benchmarks/movement.py` compares predictions with measurements; docs/checks.md has its table.
 """
 
 from __future__ import annotations
@@ -70,9 +72,9 @@ class Forecast:
     """Prediction of how far one experiment will move the base.
 
     Args:
-        timetable: its schedule.
-        signal: statistics of the gradients of its targets.
-        targets: linears that it adapts.
+        timetable: the experiment and its schedule.
+        signal: statistics of the gradients in `targets`.
+        targets: linears that the experiment adapts.
         weight: ‖W‖ over these linears.
     """
 
@@ -82,7 +84,7 @@ class Forecast:
     weight: float
 
     def movement(self, peak_rate: float | None = None) -> float:
-        """Predict ‖ΔW‖ / ‖W‖ at the end of training, at the experiment's peak learning rate or another.
+        """Predict ‖ΔW‖ / ‖W‖ at the end of training, by default at the experiment's own peak learning rate.
 
         The result is not finite if the base's loss is not finite or all its weights are zero.
         """
@@ -122,7 +124,7 @@ class Forecast:
         return math.sqrt(aligned * towards**2 + walk)
 
     def rate_for(self, movement: float) -> float | None:
-        """Return the peak learning rate, to one digit, that gives this movement; None if none does."""
+        """Return the peak rate for this movement, rounded to one digit; None if no rate is enough."""
         low, high = LOWEST_RATE, HIGHEST_RATE
         if self.movement(high) < movement:
             return None
@@ -133,20 +135,23 @@ class Forecast:
 
 
 def rate_ratio(lora: LoraSettings) -> float:
-    """Return the learning rate of B relative to that of A, which LoRA+ raises."""
+    """Return the learning rate of B relative to that of A: 1, unless LoRA+ sets another ratio."""
     return lora.loraplus_lr_ratio or 1.0
 
 
 def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSet) -> dict[str, Forecast]:
-    """Predict how far each experiment will move the base, by name; all must start from new adapters.
+    """Predict how far each experiment, which must start from a new adapter, will move the base.
 
-    Experiments that target the same linears share one backward pass; rank, scale, rate and schedule are
-    accounted for separately.
+    Experiments that target the same linears share one backward pass; their ranks, scalings, learning rates
+    and schedules are accounted for separately.
 
     Args:
         base: frozen, without attached adapters.
         experiments: experiments to train.
         train_set: encoded training rows.
+
+    Returns:
+        Predictions by the name of the experiment.
     """
     bank, rows = AdapterBank(base), spread(train_set, NUM_ROWS, pass_tokens(base))
     signals: dict[tuple[str, ...], Signal] = {}

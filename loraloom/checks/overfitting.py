@@ -1,8 +1,8 @@
 """The overfitting test of `check --deep`: whether experiments can memorize one batch, and if not, why.
 
-An experiment that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
-siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns shows
-whether the learning rate, the targets or the data are the cause.
+An experiment that cannot overfit one batch will not learn a thousand. Together with each experiment,
+variants of it are tried at usual learning rates, with its own targets and with all linears as targets. Which
+of these learn shows whether the learning rate, the targets or the data are the cause.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class RateTrial:
     """One attempt to memorize the batch, and its result.
 
     Args:
-        rate: learning rate, constant.
+        rate: learning rate, which stays constant.
         before: loss of the base on the batch, in nats per token.
-        after: loss after the steps; infinite if training did not stay finite.
+        after: loss after the steps; inf if the loss, a gradient or a weight was not finite.
     """
 
     rate: float
@@ -64,12 +64,12 @@ class RateTrial:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The trial of an experiment and those of its siblings.
+    """Trials of an experiment and of its variants.
 
     Args:
-        own: the experiment at its own rate.
-        usual: the best trial of its targets at a usual rate.
-        wide: the best trial of all linears at a usual rate.
+        own: the experiment with its own targets and learning rate.
+        usual: the best trial with its own targets at a usual learning rate.
+        wide: the best trial with all linears as targets at a usual learning rate.
     """
 
     own: RateTrial
@@ -109,7 +109,7 @@ def check_learning(gate: Gate) -> list[Finding]:
 
 
 def _first_batch(gate: Gate, experiment: Experiment) -> EncodedSet:
-    """Return the rows that training begins with."""
+    """Return the rows of the first micro-batch of training, at most `NUM_ROWS`."""
     rows = Timetable(experiment, len(gate.train_set)).micro_batches(0)[0][:NUM_ROWS]
     chosen = [gate.train_set[row] for row in rows]
     return EncodedSet([e.input_ids.tolist() for e in chosen], [e.labels.tolist() for e in chosen])
@@ -124,7 +124,7 @@ WIDE: dict[str, object] = {
 
 
 def _ways(experiment: Experiment) -> list[Experiment]:
-    """List the experiment, then its targets at each usual rate, then all linears at each."""
+    """List the runs to try: the experiment, then its targets and then all linears, at each usual rate."""
     own = experiment.lora
     wide = own.model_copy(update=WIDE)
     ways = [(own, experiment.training.learning_rate)]
@@ -133,7 +133,7 @@ def _ways(experiment: Experiment) -> list[Experiment]:
 
 
 def _way(experiment: Experiment, lora: LoraSettings, rate: float) -> Experiment:
-    """Define a short training run on the batch alone; equal runs get the same name."""
+    """Define a short training run on the batch alone; runs with equal settings get the same name."""
     training = experiment.training.model_copy(
         update={
             "learning_rate": rate,
@@ -159,7 +159,7 @@ def _way(experiment: Experiment, lora: LoraSettings, rate: float) -> Experiment:
 
 
 def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[str, float]:
-    """Train and return the final losses; those that did not stay finite are omitted."""
+    """Train all runs and return their final losses by name; a run that did not stay finite is omitted."""
     bank, experiments = AdapterBank(gate.base), list(ways.values())
     plan = make_plan(experiments, gate.base, batch)
     starts = {e.group: gate.initial[e.name] for e in gate.experiments if e.name in gate.initial}
@@ -202,11 +202,11 @@ def _after(trial: RateTrial) -> float:
 
 
 def diagnose(name: str, attempt: Attempt, num_rows: int) -> Finding:
-    """Conclude from one batch that an experiment learns, or what most likely prevents it.
+    """Conclude from the trials on one batch that an experiment learns, or what most likely prevents it.
 
     Args:
         name: name of the experiment.
-        attempt: its own trial and its siblings'.
+        attempt: trials of the experiment and of its variants.
         num_rows: number of rows in the batch.
     """
     own = attempt.own

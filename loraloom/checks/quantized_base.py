@@ -1,4 +1,4 @@
-"""The check that a quantized base computes the same as plain matrices of the same weights."""
+"""The check that a quantized base gives the same results as plain matrices with the same weights."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ OF_GRADIENTS = 10
 
 
 def check_quantization(gate: Gate) -> list[Finding]:
-    """Compare loss and gradients of an adapter with those over plain matrices of the same weights.
+    """Compare an adapter's loss and gradients with those for plain matrices that have the same weights.
 
-    Between the two computations, there is a pass in eval mode, as when answers are generated during training:
-    bitsandbytes was seen to store weights in a different order in such a pass and then give no gradient.
+    Before the quantized base is used, it makes a pass in eval mode, as when answers are generated during
+    training: bitsandbytes was seen to reorder stored weights in such a pass, after which it gave no gradient.
     """
     base = gate.base
     if not quantized_linears(base.model):
@@ -63,7 +63,7 @@ def check_quantization(gate: Gate) -> list[Finding]:
 
 @contextmanager
 def _with_plain_matrices(base: Base) -> Iterator[None]:
-    """Compute quantized linears as plain products, without their package, during a `with` block."""
+    """Compute quantized linears as plain matrix products, without their package, in a `with` block."""
     changed = quantized_linears(base.model).values()
     for linear in changed:
         linear.forward = partial(_plain, linear)  # type: ignore[method-assign]
@@ -80,7 +80,7 @@ def _plain(linear: object, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _answer(base: Base, batch: Batch) -> None:
-    """Make a pass in eval mode."""
+    """Run a forward pass in eval mode."""
     base.model.eval()
     try:
         base.model(input_ids=batch.input_ids, decoder_input_ids=batch.decoder_input_ids, use_cache=False)
@@ -101,7 +101,7 @@ def _loss_and_gradients(bank: AdapterBank, batch: Batch, seed: int) -> tuple[flo
 
 
 def _distance(gradients: list[Tensor], wanted: list[Tensor]) -> float:
-    """Return ‖g − g'‖ / ‖g'‖ over all tensors."""
+    """Return ‖g − g'‖ / ‖g'‖ over all tensors, where g' is `wanted`."""
     square = sum(float((own - other).square().sum()) for own, other in zip(gradients, wanted, strict=True))
     size = sum(float(other.square().sum()) for other in wanted)
     return math.sqrt(square / size) if size else math.inf

@@ -1,4 +1,4 @@
-"""Whether memory and disk space suffice for training, and how long it will take."""
+"""Checks that memory and disk space suffice for training, and an estimate of how long it will take."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LESS_MEMORY = Message(
 
 
 def check_resources(prediction: Prediction) -> list[Finding]:
-    """Check memory against what is free and disk space for three checkpoints; report the time per step."""
+    """Check that enough memory and disk space are free for training; report how long the steps will take."""
     return [
         check_memory(prediction.memory, num_waves=len(prediction.waves)),
         check_disk(prediction.disk),
@@ -46,11 +46,11 @@ def memory_parts(parts: Mapping[str, int]) -> str:
 
 
 def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
-    """Compare the predicted peak memory with what is free; training may be started regardless.
+    """Warn if training may need more memory than is free; this never stops training.
 
     Args:
         memory: predicted memory.
-        num_waves: number of waves in which experiments already take turns.
+        num_waves: number of waves; if it is more than 1, experiments already take turns.
     """
     largest = memory_parts(dict(list(memory.parts.items())[:3]))
     needed, free = size(memory.needed_bytes), size(memory.free_bytes)
@@ -95,7 +95,7 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
 
 
 def check_disk(disk: Disk) -> Finding:
-    """Check the space for three checkpoints: two that are kept and one that is being written."""
+    """Check that three checkpoints fit on the disk: two that are kept and one that is being written."""
     one, free = size(disk.checkpoint_bytes), size(disk.free_bytes)
     if disk.free_bytes < CHECKPOINTS_TO_FIT * disk.checkpoint_bytes:
         message = Message(
@@ -113,7 +113,7 @@ def check_disk(disk: Disk) -> Finding:
 
 
 def describe_pace(pace: Pace | None) -> str:
-    """Describe how long the steps take; `pace` is None if no step was timed."""
+    """Describe how long the training steps will take; `pace` is None if no step was timed."""
     if pace is None:
         return Message("unknown, because no step was timed before the run was stopped")
     steps, epoch = estimated_duration(pace.seconds), estimated_duration(pace.epoch_seconds)

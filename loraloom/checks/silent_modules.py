@@ -1,4 +1,4 @@
-"""Modules without a gradient: kinds, counts, and the reason if it can be determined."""
+"""Description of modules that get no gradient: kinds, counts, and the reason if it is known."""
 
 from __future__ import annotations
 

@@ -138,12 +138,12 @@ def compare(
 
 
 def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
-    """Return how many rows to show: 3, or of prompts at least 10, and all that `--prompt` options give."""
+    """Return how many rows to show: 3, or if prompts were answered, one per `--prompt`, but at least 10."""
     return max(len(prompts), 10) if comparison.what == "prompts" else 3
 
 
 def _predict_command(run: Path, base: Path | None = None) -> str:
-    """Return the next command: `predict`, or `train` after a range test, which leaves no adapter."""
+    """Return the command to suggest next: `predict`, or `train` if the run was a range test."""
     opened = open_run(run)
     if is_range_test(opened):
         return command("train", "RECIPE")

@@ -1,6 +1,6 @@
-"""All commands in the order of `--help`, and an exit code for each way in which a command may end.
+"""All commands, in the order that `--help` lists them, and an exit code for each way a command can end.
 
-A command imports what it needs when it is run, so that `--help` is instant.
+Each command imports what it needs only when it is run, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ VERBS = {
 
 
 def make_app(*names: str) -> typer.Typer:
-    """Make the command line with these commands.
+    """Make a command line that has only these commands.
 
     Before Typer reads the command line, it inspects every option of every command, which takes longer than
-    many commands take to run; if it is given only the command to run, this is instant.
+    many commands take to run; with only the one command that the user typed, this is instant.
     """
     made = typer.Typer(
         cls=TranslatedGroup,
@@ -134,7 +134,7 @@ def _end_with(error: LoRALoomError, launch: Launch) -> NoReturn:
 
 
 def _write_utf8() -> None:
-    """Write UTF-8 to files and pipes in every locale; a terminal keeps its own encoding."""
+    """Write UTF-8 to files, pipes and ASCII terminals in every locale; other terminals keep theirs."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             is_ours = not stream.isatty() or stream.encoding.lower() in ("ascii", "us-ascii")

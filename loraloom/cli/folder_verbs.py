@@ -1,4 +1,4 @@
-"""Commands that write base and adapter as a folder: merge, export."""
+"""Commands that write a base combined with an adapter to a folder: merge, export."""
 
 from __future__ import annotations
 

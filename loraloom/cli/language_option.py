@@ -13,7 +13,7 @@ from loraloom.text.visible import quoted
 
 
 def user_language() -> AbstractContextManager[None]:
-    """Use the language that the user wants, until the end of the command."""
+    """Return a context manager that sets the language of messages to the user's."""
     language = language_of_user(os.environ)
     return nullcontext() if language == "en" else use_catalogue(catalogue_of(language))
 

@@ -1,4 +1,4 @@
-"""Steps of the command line if torchrun has started several processes."""
+"""What the command line does differently if torchrun has started several processes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ HELP = frozenset({"-h", "--help"})
 
 def leaves_it_to_leader(launch: Launch, verb: str) -> bool:
     """Return whether this process has nothing to do, because the leader runs the command alone.
+
+    In that case, the leader prints a note.
 
     Args:
         launch: how this process was started.
@@ -70,11 +72,13 @@ def run_verb(app: typer.Typer, launch: Launch) -> None:
 
 
 def on_ranks(words: str, *, shares_base: bool) -> str:
-    """Return the next command, under torchrun with as many processes as now if these divide the base.
+    """Return the next command, under torchrun with as many processes as now if they divide up the base.
+
+    If the processes run on several machines, the command is returned without torchrun.
 
     Args:
         words: the command without torchrun: `loraloom VERB …`.
-        shares_base: whether the processes of this command divide the base.
+        shares_base: whether the processes divide up the base, each holding a part of it.
     """
     launch = read_launch()
     if not shares_base or launch.is_alone or launch.size != launch.local_size:
@@ -84,7 +88,7 @@ def on_ranks(words: str, *, shares_base: bool) -> str:
 
 @contextmanager
 def answering_ranks() -> Iterator[tuple[AnsweringRanks | None, StopRequest | None]]:
-    """Connect the processes of a command that answers rows, until the command ends.
+    """Connect the processes of a command that answers rows, in a `with` block.
 
     Yields:
         The ranks and the stop request for the command. A single process gets no stop request. A follower

@@ -15,7 +15,7 @@ OPTIONAL_VALUES = {"--ray": ("auto", re.compile(r"auto|local|(ray://)?[^\s/:]+:\
 
 
 def _known_checks(names: list[str]) -> list[str]:
-    """Refuse a name that is not a check, or a check whose errors cannot be allowed."""
+    """Refuse a name that no check has, or the name of a check whose errors cannot be allowed."""
     for name in names:
         from loraloom.checks.allowances import why_not_allowable  # imports every data check
 

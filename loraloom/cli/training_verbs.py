@@ -134,7 +134,7 @@ def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> 
 
 
 def _read_own(run: Path | None, sets: list[str]) -> Recipe:
-    """Read the recipe of a run to resume; refuse settings that would change it."""
+    """Read the recipe stored in the run that is resumed; refuse `--set` and `--seeds`."""
     from loraloom.run.folder import open_run
 
     with importing():
@@ -250,7 +250,7 @@ def search(
 
 
 def _join(run: Path, given: list[str], base: Path | None, data: Path | None, as_json: bool) -> None:
-    """Take part in a search of another process."""
+    """Join a search that another process started, and train some of its experiments."""
     if given:
         raise typer.BadParameter(
             Message(

@@ -1,7 +1,8 @@
 """Help and errors of the command line in the user's language, including those that Typer writes.
 
-Typer translates its own texts only through gettext's global domain, and keeps ours as plain text. Ids of
-catalogues are English templates, so a plain text is looked up as it is, or by the template that it matches.
+Typer translates its own texts only through gettext's global domain, and turns our messages into plain text.
+Catalogues are keyed by English templates, so a plain text is looked up under the template that it matches,
+or else as it is.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class TranslatedCommand(typer.core.TyperCommand):
     """A command with help in the user's language, and with options whose value may be omitted."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words of a command line."""
+        """Parse the words of a command line, after inserting the values that were omitted."""
         return typer.core.TyperCommand.parse_args(self, ctx, list(words_with_values(args)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -61,7 +62,7 @@ class TranslatedCommand(typer.core.TyperCommand):
 
 
 def words_with_values(args: Sequence[str]) -> Iterator[str]:
-    """Yield words, with the default value after each option whose value was omitted."""
+    """Yield the words of a command line, inserting the default after each option whose value was omitted."""
     for number, word in enumerate(args):
         yield word
         if word in OPTIONAL_VALUES:
@@ -71,7 +72,7 @@ def words_with_values(args: Sequence[str]) -> Iterator[str]:
 
 
 class TranslatedGroup(typer.core.TyperGroup):
-    """All commands, with help and usage errors in the user's language."""
+    """The group of all commands, with help and usage errors in the user's language."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with a line for each command."""
@@ -85,18 +86,18 @@ class TranslatedGroup(typer.core.TyperGroup):
         _write_usage(self, ctx, formatter)
 
     def make_context(self, *args: Any, **more: Any) -> Any:
-        """Read the options before the command."""
+        """Parse the options that precede the command."""
         with _errors_in_users_language():
             return super().make_context(*args, **more)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Read the options of a command, and run it."""
+        """Parse the options of a command, and run it."""
         with _errors_in_users_language():
             return super().invoke(ctx)
 
 
 def translated(text: str) -> str:
-    """Translate a plain text by the template in `LIBRARY_TEXTS` that it matches, or else by itself.
+    """Translate a plain text, using the template in `LIBRARY_TEXTS` that it matches, or else the text itself.
 
     >>> translated("Missing option '--trials'.")
     "Missing option '--trials'."
@@ -132,7 +133,7 @@ def _errors_in_users_language() -> Iterator[None]:
 
 
 def _translate(error: Any) -> None:
-    """Make a usage error of Typer show its message in the user's language."""
+    """Make a Typer usage error show its message in the user's language."""
     if is_usage_error(error):
         _set_headings()
         said = error.format_message()
@@ -140,7 +141,7 @@ def _translate(error: Any) -> None:
 
 
 def is_usage_error(error: Any) -> TypeGuard[Any]:
-    """Return whether an error is a usage error of Typer, whose class is not public."""
+    """Return whether an error is a usage error from Typer; its class is not public, so attributes decide."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 
@@ -152,7 +153,7 @@ def print_usage_error(error: Any) -> None:
 
 
 def _in_users_language(command: Any, ctx: Any) -> Any:
-    """Return a copy of a command whose help, and that of its options, is in the user's language."""
+    """Return a copy of a command, with its help and the help of its options in the user's language."""
     shown = _with_help(command)
     params = [_with_help(param) for param in command.get_params(ctx)]
     shown.get_params = lambda ctx: params
@@ -173,7 +174,7 @@ def _write_usage(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 def _set_headings() -> None:
-    """Set the headings of Typer's panels, which are constants, in the user's language."""
+    """Replace Typer's panel headings and other fixed texts with those in the user's language."""
     from typer import rich_utils  # slow to import, and most commands need none of it
 
     from loraloom.console.wrapping import BreakableText

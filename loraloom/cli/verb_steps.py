@@ -28,7 +28,8 @@ def importing() -> Iterator[None]:
     """Disable garbage collection while a workflow, and with it torch and transformers, is imported.
 
     The import creates some 400,000 objects that live as long as the process. Examining them would take a
-    fifth of the import time and most of the time to exit; the collector skips frozen objects.
+    fifth of the import time and most of the time to exit. They are frozen afterwards, so that the garbage
+    collector never examines them.
     """
     gc.disable()
     try:
@@ -90,18 +91,18 @@ def command(*words: str | Path) -> str:
 
 
 def moved_words(base: Path | None = None, data: Path | None = None) -> list[str | Path]:
-    """Return the options for a moved base and moved data, for the next command."""
+    """Return `--base` and `--data` options to repeat in the next command, if the base or data has moved."""
     return [word for option, path in (("--base", base), ("--data", data)) if path for word in (option, path)]
 
 
 def check_adapter_options(
     run: Path | None, base: Path | None, adapters: Sequence[str], only_with_run: Mapping[str, object]
 ) -> None:
-    """Refuse invalid combinations: either a run, or adapters without a run, must be given.
+    """Refuse invalid combinations: either a run must be given, or adapters with a base, not both.
 
     Args:
-        run, base, adapters: the values given.
-        only_with_run: options that require a run -> their values.
+        run, base, adapters: what the user gave on the command line.
+        only_with_run: options that require a run → their values.
     """
     if not adapters and run is None:
         raise typer.BadParameter(Message("give a run, or --base FOLDER and --adapter FOLDER"))
@@ -116,7 +117,7 @@ def check_adapter_options(
 
 
 def ray_options(address: str | None, num_cpus: int | None, sends_files: bool) -> RayOptions | None:
-    """Return the Ray cluster that was asked for; None if none was."""
+    """Return the settings for the Ray cluster that the user asked for; None without `--ray`."""
     from loraloom.workers.ray_options import RayOptions
 
     if address is not None:
@@ -127,7 +128,7 @@ def ray_options(address: str | None, num_cpus: int | None, sends_files: bool) ->
 
 
 def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
-    """Refuse `--set` with a run, which has its own settings."""
+    """Refuse `--set` together with a run, because a run has its own settings."""
     if run is not None and sets:
         raise typer.BadParameter(
             Message("--set requires --adapter, because a run answers with its own recipe")

@@ -1,4 +1,4 @@
-"""card: a model card for an adapter: its base, training, figures, and how to load it."""
+"""card: a model card for an adapter, with its base, training, evaluation figures, and loading code."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def card_foreign(
 
 
 def _written(make: Callable[[], str], out: Path | None) -> str:
-    """Make a card and, if a file is given, lock the file and write the card to it.
+    """Return a new card; if a file is given, make the card and write it there while holding the file's lock.
 
     Raises:
         RunError: the file cannot be written.
@@ -119,7 +119,7 @@ def adapter_facts(run: Run, name: str) -> Facts:
 
 
 def run_card(run: Run, facts: Facts) -> str:
-    """Return the card of one adapter of a run."""
+    """Return the model card for one adapter of a run."""
     name, folder = facts.experiment.name, run.folder.resolve().name
     merge = f"loraloom merge {folder} merged --experiment {name}"
     code = peft_code(facts, f"adapters/{name}", filled("the adapter's folder, in the run"))
@@ -127,11 +127,11 @@ def run_card(run: Run, facts: Facts) -> str:
 
 
 def hub_card(run: Run, facts: Facts, repository: str) -> str:
-    """Return the card of one adapter of a run, for a repository on the hub.
+    """Return the model card for one adapter of a run, as the README of a repository on the hub.
 
     Args:
         facts: facts about the adapter, with the base's name on the hub.
-        repository: `owner/name`, which the code loads the adapter from.
+        repository: `owner/name`; the example code in the card loads the adapter from it.
     """
     return "\n".join(
         [
@@ -171,7 +171,7 @@ def best_comparison(run: Run, name: str) -> Comparison | None:
 
 
 def foreign_card(facts: Facts, moved: Movement, folder: Path) -> str:
-    """Return the card of an adapter that belongs to no run."""
+    """Return the model card for an adapter that belongs to no run."""
     given = f"--base {facts.base} --adapter {folder.resolve().name}"
     lines = [
         filled(
@@ -217,7 +217,13 @@ def _card(facts: Facts, effects: Sequence[str], code: str, merge: str) -> str:
 
 
 def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
-    """Return the card's figures with intervals and movement, or else how to compute them."""
+    """Return the card's lines on the effect of the adapter, as the comparison of the run measured it.
+
+    Without a comparison, there is a single line, which names the command that makes one.
+
+    Raises:
+        RunError: the file of the comparison is damaged.
+    """
     comparison = best_comparison(run, facts.experiment.name)
     if comparison is None:
         return [

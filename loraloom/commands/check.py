@@ -29,7 +29,7 @@ class CheckReport:
     """The result of `loraloom check`.
 
     Args:
-        findings: all findings; after an `error`, `train` would refuse to start.
+        findings: all findings; if one of them is an `error`, `train` refuses to start.
         material: the base and the encoded rows that were checked.
         batch: three rows as the model sees them; they contain text from the data.
     """
@@ -55,7 +55,7 @@ def check(
         report: called with notes.
 
     Returns:
-        All findings; after an `error`, `train` would refuse to start.
+        All findings; if one of them is an `error`, `train` refuses to start.
 
     Raises:
         LoRALoomError: the recipe, the data or the base cannot be read.
@@ -72,7 +72,7 @@ def examine(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CheckReport:
-    """Run `check`, and also return the base and rows; `deep` also tries to overfit one batch.
+    """Run `check`, and return base and rows with the findings; `deep` also tries to overfit one batch.
 
     Raises:
         Interrupted: `stop` was set; it is checked between parts of the work.

@@ -1,8 +1,8 @@
-"""compare: answers of the base and its adapters to the same rows in one pass, and how they differ.
+"""compare: answer the same rows with the base and its adapters in one pass, and compare the answers.
 
 Answers are stored as they are generated (`comparison/partial_answers.py`), so that an interrupted comparison
-resumes; the finished `compare/<name>.json` replaces them. A lock allows one process for each name; other
-comparisons, and training, may run at the same time.
+can be resumed; the finished `compare/<name>.json` replaces them. A lock ensures that only one process writes
+a comparison of a given name; other comparisons, and training, may run at the same time.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def compare(
             differ from those in training.
         spbleu_model: a sentencepiece model, for spBLEU, which is not computed without one.
         report: called with progress.
-        stop: token to stop by, instead of SIGINT and SIGTERM.
-        ranks: the processes that answer together; the others follow this one.
+        stop: cancellation token; without one, SIGINT and SIGTERM request a stop.
+        ranks: the processes that share the work, with this process as the leader.
 
     Returns:
         The comparison as stored; `file` is its path.
@@ -136,8 +136,8 @@ def compare_adapters(
     Args:
         base: a folder, a hub name, or `starter`.
         adapters: folders in PEFT's format, each with or without `NAME=` in front.
-        data: rows with known answers, which the answers are compared with.
-        prompts, prompts_file: rows to answer instead.
+        data: rows whose known answers the generated answers are compared with.
+        prompts, prompts_file: other rows to answer instead, as texts or in a file.
         sets: settings of `data` and `generation`, `dtype`, `quantization`, `device` or `seed`, each as
             `key=value`.
         source_lang, target_lang, spbleu_model: as in `compare`.

@@ -41,7 +41,7 @@ def demo(*, out: Path | None = None, report: Report = quiet, stop: StopRequest |
     Args:
         out: the run directory; by default a new one below `runs/`.
         report: called with every event.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
+        stop: cancellation token; without one, SIGINT and SIGTERM request a stop.
     """
     outcome = train(read_recipe("starter"), out=out or fresh_folder("demo"), report=report, stop=stop)
     comparison = compare(outcome.run.folder, report=report, stop=stop)

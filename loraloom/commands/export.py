@@ -60,23 +60,23 @@ def export(
         run: the run directory.
         out: the folder to create; it must not exist.
         format: `transformers`, `peft`, `ctranslate2`, …
-        quantization: one of the quantizations of the format; by default the lossless one.
+        quantization: one of the format's quantizations; by default the lossless one.
         adapter_only: export the adapter without its base, if the format can.
         experiment: the adapter's experiment; may be omitted if the run has only one.
         base, data: current locations of the run's base (a folder) and data (a folder or file), if they were
             moved; they must be unchanged.
-        prompts: rows for the verification instead of the run's, with or without known answers: a data file,
-            or a text file with one prompt per line.
+        prompts: a data file (known answers may be missing) or a text file with one prompt per line, to verify
+            with instead of the run's rows.
         report: called with progress and notes.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
+        stop: cancellation token; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
-        RecipeError: the format, quantization or form is invalid.
+        RecipeError: there is no such format or quantization, or the format always includes the base.
         RunError: the run has no such adapter, `out` exists, or there is too little disk space.
         AdapterError: the adapter is damaged or belongs to another base.
-        ModelError: the format cannot contain this model, a package is missing, or the verification failed.
+        ModelError: the format cannot represent this model, a package is missing, or the verification failed.
         DataError: the prompts cannot be read.
-        Interrupted: a stop was requested; nothing is left.
+        Interrupted: a stop was requested; nothing is left at `out`.
     """
     options = [] if quantization is None else ["--quantization", quantization]
     options += ["--adapter-only"] if adapter_only else []
@@ -124,14 +124,14 @@ def export_foreign(
     Args:
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
-        data: rows for the verification; without them, random tokens are used.
-        prompts: rows for the verification instead, with or without known answers.
+        data: rows to verify with; without any rows, random tokens are used.
+        prompts: like `data`, but known answers may be missing; only one of the two can be given.
         sets: settings of `data` and `generation`, each as `key=value`.
         out, format, quantization, adapter_only, report, stop: as in `export`.
 
     Raises:
         LoRALoomError: as in `export`.
-        Interrupted: a stop was requested; nothing is left.
+        Interrupted: a stop was requested; nothing is left at `out`.
     """
     chosen, quantization, form = _chosen(format, quantization, adapter_only)
     if data is not None and prompts is not None:
@@ -162,7 +162,7 @@ def export_foreign(
 
 
 def _given_rows(recipe: Recipe, file: Path, advice: str, report: Report) -> tuple[list[Example], list[str]]:
-    """Read rows for a proof; if there are too many, choose some and return a note about that."""
+    """Read the user's rows for the proof; if there are too many, choose some and return a note about that."""
     rows = [to_answer(prompt) for prompt in prompts_in_files(recipe, file, report, advice)]
     chosen = spread(rows, MOST_PROOF_ROWS)
     if len(chosen) == len(rows):
@@ -177,10 +177,12 @@ def _given_rows(recipe: Recipe, file: Path, advice: str, report: Report) -> tupl
 
 
 def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[Format, str, Form]:
-    """Find a format, and check that it has the requested quantization and form.
+    """Find a format, and check that it has the requested quantization and can store the requested form.
+
+    The forms are an adapter alone, and the base and the adapter merged into one model.
 
     Raises:
-        RecipeError: the format, quantization or form does not exist.
+        RecipeError: there is no such format or quantization, or the format always includes the base.
         ModelError: a package that writes the format is not installed.
     """
     chosen = FORMATS.get(format)
@@ -213,10 +215,10 @@ def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[
 
 
 def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) -> None:
-    """Refuse a model that the format cannot contain, before it is loaded.
+    """Refuse, before the base is loaded, a model that the format cannot represent.
 
     Raises:
-        ModelError: gives the reason.
+        ModelError: gives the reason; also if the base lacks a file that the format needs.
     """
     config = config_of(recipe)
     family = family_of(config.get("model_type"))
@@ -237,7 +239,7 @@ def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) 
 
 
 def _report_memory(chosen: Format, recipe: Recipe, report: Report) -> None:
-    """Report a note, before the base is loaded, if it does not fit in memory."""
+    """Report a note, before the base is loaded, if the export is predicted to need too much memory."""
     note = memory_note(base_path(recipe), is_merge=chosen.name == Transformers.name)
     if note is not None:
         report(Note(message=note))

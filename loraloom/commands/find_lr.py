@@ -1,10 +1,11 @@
 """find-lr, check --find-lr: a learning-rate range test; eight adapters train briefly in one pass.
 
-Smith (2017, https://arxiv.org/abs/1506.01186) increases the rate within one training. With a bank, each rate
-can have an adapter of its own, so that no rate starts from what a smaller one has learnt.
+Smith (2017, https://arxiv.org/abs/1506.01186) increases the rate while a single model trains. With a
+bank, each rate can have an adapter of its own, so that no rate starts from what a smaller one has learnt.
 
-The result is a run with a `range_test.json` but without adapters, for which thirty steps are too few.
-`loraloom report` shows the result, and so does the report of a run that it applies to.
+The result is a run with a `range_test.json`. Its adapters are deleted, because thirty steps are too few to
+train useful ones. `loraloom report` shows the result for this run, and also for runs in the same folder with
+the same base, data, adapter settings and batch size.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def find_learning_rate(
         findings: findings of earlier checks, to store in the run; by default the data is checked here.
         allowed: names of data checks whose errors become warnings.
         report: called with every step.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
+        stop: cancellation token; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
         LoRALoomError: the recipe, the data or the base is unusable, a check of the data finds an error, or
@@ -101,7 +102,7 @@ def find_learning_rate(
 
 
 def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
-    """Return the recipe of the test: one experiment for each rate, and all other settings from `own`."""
+    """Return a recipe that trains `own` for a few steps at each of the rates, one experiment per rate."""
     short = {
         "max_steps": NUM_STEPS,
         "warmup_steps": NUM_STEPS // 6,
@@ -179,7 +180,7 @@ def _result(trial: Experiment, loss: float | None, before: float) -> RateResult:
 
 
 def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) -> None:
-    """Write the results; result.json is written last, because it marks the run as finished."""
+    """Delete the adapters and write the results: result.json last, because it marks the run as finished."""
     for adapter in run.adapters.iterdir():
         shutil.rmtree(adapter)
     run.sums_file.unlink()  # it lists removed adapters; the remaining files are recorded below
@@ -190,7 +191,10 @@ def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) ->
 
 
 def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
-    """Suggest the smallest rate that gains nearly as much as the best (None if none gains), and say why."""
+    """Suggest the smallest rate that lowers the eval loss nearly as much as the best rate, and say why.
+
+    The suggestion is None if no rate lowers the loss.
+    """
     gains = {result.learning_rate: result.gain for result in results if result.gain is not None}
     best = max(gains, key=lambda rate: gains[rate], default=None)
     if best is None or gains[best] <= 0:

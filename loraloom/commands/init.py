@@ -49,7 +49,8 @@ def init_recipe(
     """Write a commented recipe for data files, as YAML.
 
     Args:
-        data: files or folders, as in `data.train`; the recipe names them as given, so it belongs beside them.
+        data: files or folders, as in `data.train`; the recipe contains these paths unchanged, so if they are
+            relative, save it in the current folder.
         model: value of `model_name_or_path`.
         columns: columns by role, as in `data.columns`, each as `role=column`; required if they are not
             recognised.
@@ -57,9 +58,9 @@ def init_recipe(
         report: called with notes.
 
     Raises:
-        DataError: a file cannot be read, or its columns or the languages of a multilingual base's rows are
-            not recognised.
-        RecipeError: `columns` or `sets` are invalid, or state languages that the base does not have.
+        DataError: a file cannot be read, its columns are not recognised, or the base is multilingual and the
+            languages of the rows are not recognised.
+        RecipeError: `columns` or `sets` are invalid, or state languages that the base does not support.
         ModelError: `model` is a folder that does not exist or does not contain a supported model.
     """
     check_folder(model)
@@ -107,10 +108,10 @@ def init_recipe(
 
 
 def _given(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequence[str]) -> Recipe:
-    """Return a recipe with the settings of `data` that the options state.
+    """Return a recipe with the `data` settings that `columns` and `sets` contain.
 
     Raises:
-        RecipeError: an option is invalid, or sets something else.
+        RecipeError: one of them is invalid, or `sets` contains a setting outside `data`.
     """
     # `--columns instruction=title,response=body` assigns two columns, but a name may contain a comma.
     roles = "|".join(ROLES)
@@ -145,7 +146,7 @@ def _given(named: Sequence[str], model: str, columns: Sequence[str], sets: Seque
 
 
 def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
-    """Return the problem, with an example of a command by which the user assigns the columns."""
+    """Return the problem that `error` reports; its fix is an example command that assigns the columns."""
     columns = [f"{role}={name}" for role, name in zip(ROLES, error.example, strict=False)]
     options = joined(" ", (Message("--columns {quote}", quote=shlex.quote(each)) for each in columns))
     return dataclasses.replace(
@@ -161,7 +162,7 @@ def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
 
 
 def _rate(model: str) -> tuple[float | None, str]:
-    """Return the learning rate to begin with (None for the default), and a remark on its source."""
+    """Return a learning rate for the model (None for the default), and a remark on how it was chosen."""
     if model == STARTER:
         return STARTER_RATE, ""
     width = t5_width(model)
@@ -191,5 +192,5 @@ def _epochs(num_examples: int) -> int:
 
 
 def _limit(lengths: Lengths) -> int:
-    """Return the smallest usual limit that leaves 99 % of the texts whole, with a margin."""
+    """Return the first of `LIMITS` that truncates at most 1 % of texts, with a margin; or else the last."""
     return next((limit for limit in LIMITS if limit >= lengths.p99 * 1.1 + 2), LIMITS[-1])

@@ -1,4 +1,4 @@
-"""merge: merge an adapter into its base; the folder is verified before it gets its name."""
+"""merge: merge an adapter into its base; the new folder is verified before it appears at its final path."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def merge(
         out: the folder to create; it must not exist.
         experiment: the adapter's experiment; may be omitted if the run has only one.
         dtype: dtype to save in, `float32`, `bfloat16` or `float16`; by default that of the base's own files.
-        shard_by_shard: merge one tensor at a time, without generating answers; by default if the base does
-            not fit in memory.
+        shard_by_shard: merge one tensor at a time, and verify without generating answers; by default only
+            if the base does not fit in memory.
         base, data: current locations of the run's base (a folder) and data (a folder or file), if they were
             moved; they must be unchanged.
         report: called with progress and notes.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
+        stop: cancellation token; without one, SIGINT and SIGTERM request a stop.
 
     Returns:
         `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation",
@@ -111,8 +111,8 @@ def merge_foreign(
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
         out, dtype, shard_by_shard, report, stop: as in `merge`.
-        data: rows for the verification; without them, random tokens are used.
-        sets: settings of `data` and `generation`, each as `key=value`; the folder stores them.
+        data: rows to verify with; without them, random tokens are used.
+        sets: settings of `data` and `generation`, each as `key=value`; the merged folder stores them.
 
     Returns:
         As in `merge`.
@@ -120,7 +120,7 @@ def merge_foreign(
     Raises:
         LoRALoomError: the base, the adapter or the rows are unusable, `out` exists, or the verification
             failed.
-        Interrupted: a stop was requested; nothing is left.
+        Interrupted: a stop was requested; nothing is left at `out`.
     """
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
     (name,) = given.folders
@@ -139,7 +139,7 @@ def merge_foreign(
 
 
 def _choose_way(recipe: Recipe, wanted: bool | None, adapter: Path) -> tuple[bool, list[str]]:
-    """Choose whether to merge shard by shard; return the choice and, if it is true, a note about it.
+    """Choose whether to merge shard by shard; return the choice, and notes for the user on it.
 
     Raises:
         ModelError: the base's files do not allow merging shard by shard.
@@ -176,12 +176,12 @@ def load_with_adapter(
     Args:
         recipe, known: recipe and provenance of the run.
         adapter_folder, name: folder and name of the adapter.
-        examples: rows for the proof; if the run's base was quantized, the losses of both bases on these rows
-            are compared.
-        by_shards: leave the base's weights in its files, in their dtype; then nothing is compared.
+        examples: rows for the proof; if the run trained on a quantized base, the adapter's loss on these rows
+            is compared between the quantized base and the original one.
+        by_shards: leave the base's weights in its files, in their dtype; losses are then not compared.
 
     Returns:
-        The bank, and notes on the adapter.
+        The bank, and notes on the adapter and on the effect of the quantization.
     """
     answered = [] if by_shards else [example for example in examples if example.response]
     trained = loss_as_trained(recipe, known, adapter_folder, name, answered)

@@ -1,4 +1,4 @@
-"""predict: answers of one adapter, or of the base, to the rows of a file."""
+"""predict: answer the rows of a file with one adapter, or with the base."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def predict(
     Args:
         run: the run directory.
         file: rows as in training, whose answers are ignored and may be missing; or a text file with one
-            prompt per line; or a folder or pattern of such files.
+            prompt per line; or a folder of such files, or a pattern that matches them.
         experiment: experiment whose adapter answers; may be omitted if the run has only one; `base` for the
             base.
         keep: columns of the file to keep in the output, besides the id column.
         base: current folder of the run's base, if it was moved; it must be unchanged.
         source_lang, target_lang: languages of the rows and of the answers, for a multilingual base, if they
             differ from those in training.
-        report: called with progress, and with the column used as id.
-        stop: token to stop by.
-        ranks: the processes that answer together; the others follow this one.
+        report: called with progress, and with a note on the column that is used as the id.
+        stop: cancellation token.
+        ranks: the processes that share the work, with this process as the leader.
 
     Yields:
         `{"row": from 1, …, "source", "answer"}` in the order of the file, with the row's id and the kept

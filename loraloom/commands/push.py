@@ -32,13 +32,13 @@ _BETWEEN_NAMES = re.compile(r"[\s:：,，]+")  # in the title of a card, in eith
 
 @dataclass(frozen=True)
 class _Material:
-    """Inputs for the files that are sent.
+    """The material from which the files to send are made.
 
     Args:
         run: the adapter's run.
         facts: facts about the adapter.
         folder: the adapter's folder, or one that `merge` or `export` wrote.
-        base: the base's name on the hub; None if it is not known.
+        base: the base's name on the hub; None if unknown.
         repository: repository to send the files to, `owner/name`.
     """
 
@@ -60,9 +60,9 @@ def push(
     sends: bool = False,
     report: Report = quiet,
 ) -> JsonObject:
-    """Send an adapter of a run, or a folder written from it, to a repository of the Hugging Face hub.
+    """Send an adapter of a run, or a folder written from it, to a repository on the Hugging Face hub.
 
-    The card contains the evaluation results of the run's comparison in the hub's metadata form.
+    The card contains the evaluation results of the run's comparison in the hub's metadata format.
 
     Args:
         run: the run directory.
@@ -79,9 +79,9 @@ def push(
         "bytes", "card": Markdown, "notes"}`; `base` is the base's name on the hub, or None.
 
     Raises:
-        RecipeError: the repository's name is invalid.
-        RunError: the run has no such adapter, the folder was not written from it, the base has no name on
-            the hub, or the hub cannot be reached or refuses the files.
+        RecipeError: the name of the repository or of the base is invalid.
+        RunError: the run has no such adapter, the folder was not written from it, an adapter is to be sent
+            whose base has no name on the hub, or the hub cannot be reached or refuses the files.
         AdapterError: the adapter is damaged.
     """
     check_name(repository)
@@ -127,10 +127,10 @@ def push(
 
 
 def _without_base(material: _Material, *, is_adapter: bool, sends: bool, report: Report) -> None:
-    """Warn or note that the base has no name on the hub.
+    """Report that the base has no name on the hub: as a warning for an adapter, otherwise as a note.
 
     Raises:
-        RunError: an adapter is to be sent, which others cannot load without that name.
+        RunError: the adapter is to be sent now; without that name, others could not load it.
     """
     fix = Message(
         "Give its name on the hub with --base-model owner/name, or use --folder to send what `loraloom "
@@ -221,7 +221,7 @@ def _files(folder: Path, changed: dict[str, bytes]) -> list[HubFile]:
     """List the files of a folder except hidden ones; files in `changed` get the contents given there.
 
     Raises:
-        RunError: the folder contains a link, which may lead anywhere.
+        RunError: the folder contains a link, whose target may be outside the folder.
     """
     found = dict[str, bytes | Path](changed)
     for parent, folders, names in os.walk(folder):

@@ -23,7 +23,7 @@ from loraloom.text.message import Message
 
 
 def render_recipe(content: Content, run: Run) -> str:
-    """Write the recommended configuration as a recipe with absolute paths, which works in any folder.
+    """Return the recommended configuration as a recipe with absolute paths, so that it works in any folder.
 
     Raises:
         RunError: no configuration is recommended.
@@ -64,10 +64,11 @@ def render_report(run: Path, format: str = "html", compare_name: str | None = No
     Args:
         run: the run directory; the run may be unfinished, and needs no comparison.
         format: `html`, `md`, `json` or `csv`; `recipe` is only the recommended configuration.
-        compare_name: comparison to show; by default that of test rows, else of eval rows, else of prompts.
+        compare_name: comparison to show; by default the one of the test rows, or else of the eval rows, or
+            else of prompts.
 
     Raises:
-        LoRALoomError: `run` is not a run, has no such comparison, or has a damaged file.
+        LoRALoomError: the format is unknown, or `run` is not a run, has no such comparison, or is damaged.
     """
     return _renderer(format)(read_content(run, compare_name), open_run(run))
 
@@ -89,8 +90,8 @@ def write_report(
 
     Args:
         run, format, compare_name: as in `render_report`.
-        out: the file; by default `report.html` in the run, or with the suffix of the format;
-            `recommended.yaml` for a recipe.
+        out: the file; by default `report.<format>` in the run directory, or `recommended.yaml` there for
+            the format `recipe`.
         report: called with notes.
 
     Returns:

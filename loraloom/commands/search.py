@@ -1,4 +1,4 @@
-"""search: the best of many trials, drawn from a space of settings; all train in the bank, in one pass.
+"""search: train many trials together, with settings drawn from a search space, and find the best one.
 
 The loop is in `search/driver.py`; this file contains what comes before and after it.
 """
@@ -103,15 +103,16 @@ def search(
     Args:
         request: recipe, space, and number of trials.
         out: the run directory; by default a new one below `runs/`.
-        resume: a run of the same request, or of one with fewer trials, to resume instead.
+        resume: a run to resume, instead of starting a new one; it must be of the same request, or of the same
+            request with fewer trials.
         split: for a new run, the recipe's data, if it is already split.
-        allowed: names of checks whose errors become warnings; a resumed run also keeps its earlier
-            ones.
+        allowed: names of checks whose errors become warnings, in addition to those that a resumed run was
+            already given.
         base, data: current locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
         ray: a Ray cluster whose workers train the trials, instead of this process.
         report: called with every event.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
+        stop: cancellation token; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
         LoRALoomError: the recipe, the data, the base or the run is unusable, or every trial failed.
@@ -222,10 +223,10 @@ def _search(
 
 
 def _check_rungs(request: Request, material: Material) -> None:
-    """Refuse halving if no trial is evaluated before its last step.
+    """Refuse successive halving if no trial is evaluated before its last step.
 
     Raises:
-        RecipeError: trials would never be compared.
+        RecipeError: no trial could be stopped early.
     """
     num_rows = len(material.train_set)
     if request.halving and not any(rung_steps(Timetable(e, num_rows)) for e in material.experiments):
@@ -238,7 +239,7 @@ def _check_rungs(request: Request, material: Material) -> None:
 
 
 def _setup(material: Material, run: Run, stop: StopRequest) -> Setup:
-    """Return the setup, still without experiments, that all segments of the search share."""
+    """Return the training setup that all trials share, with no experiments yet."""
     setup = material.setup(run, stop, waves=[], pass_tokens=pass_tokens(material.base))
     return replace(setup, experiments=[], initial={})
 
@@ -279,7 +280,7 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
 
 
 def _entry(trial: Trial) -> ExperimentResult:
-    """Return the entry of a trial in result.json."""
+    """Return a trial's entry for result.json."""
     return ExperimentResult(
         status=trial.status,
         step=trial.steps,

@@ -1,4 +1,4 @@
-"""train: train all experiments of a recipe together, as a run with verified adapters."""
+"""train: train all experiments of a recipe together; the result is a run with verified adapters."""
 
 from __future__ import annotations
 
@@ -81,15 +81,15 @@ def train(
     Args:
         recipe: the recipe.
         out: the run directory; by default a new one below `runs/`.
-        resume: a run of this recipe to resume instead.
+        resume: a run of this recipe to resume, instead of starting a new one.
         split: for a new run, the recipe's data, if it is already split.
-        allowed: names of checks whose errors become warnings; a resumed run also keeps its earlier
-            ones.
+        allowed: names of checks whose errors become warnings, in addition to those that a resumed run was
+            already given.
         base, data: current locations of a resumed run's base (a folder) and data (a folder or file), if they
             were moved; they must be unchanged.
         ray: a Ray cluster whose workers train the experiments, instead of this process.
-        report: called with every event, `report(TrainStep(step=…, loss=…, …))`.
-        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
+        report: called with every event, for example a `TrainStep`.
+        stop: cancellation token; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
         LoRALoomError: the recipe, the data, the base or the run is unusable.
@@ -137,7 +137,7 @@ def _follow(
     moved: Relocation,
     stop: StopRequest,
 ) -> Outcome:
-    """Train as a rank that follows rank 0, which alone writes the run."""
+    """Train as a rank that follows rank 0, the only rank that writes the run."""
     from loraloom.session.following import Following, follow
 
     run, result = follow(Following(ranks, recipe, split, allowed, resume, moved, stop))

@@ -1,4 +1,4 @@
-"""Answers to the rows of a comparison, chunk by chunk, reusing what an earlier call answered."""
+"""Answering the rows of a comparison, chunk by chunk; answers that an earlier call stored are reused."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def answers_of(
     report: Report,
     stop: StopRequest | None = None,
 ) -> Answers:
-    """Answer every row with every model, reusing what an earlier call answered.
+    """Answer every row with every model, reusing the answers that an earlier call stored.
 
     Raises:
         Interrupted: a stop was requested; a later call resumes.
@@ -109,13 +109,13 @@ def _stopped(signal_number: int, done: int, num_rows: int) -> Interrupted:
 def report_answers(
     loaded: AnsweringModel, rows: Sequence[Prompt], answers: Answers, judged: Sequence[int], report: Report
 ) -> None:
-    """Report what limits the figures: rows without a known answer, truncated answers, numeric class labels.
+    """Report why figures may mislead: rows without a known answer, truncated answers, mismatched labels.
 
     Args:
         loaded: the models that answered.
         rows: all rows.
         answers: answers of every model to all rows.
-        judged: numbers of the rows that have a known answer.
+        judged: indices of the rows that have a known answer.
         report: called with notes.
     """
     num_judged, num_rows = len(judged), len(rows)
@@ -159,7 +159,7 @@ def _answer_chunk(
     starts: Sequence[DecoderStart],
     kept: Collection[str],
 ) -> Answers:
-    """Compute every model's answers to some rows, in one pass, and their losses, in another."""
+    """Compute every model's answers to a chunk of rows in one pass, and its loss on each in another."""
     slots, recipe = list(loaded.slots.values()), loaded.recipe
     tokens = loaded.passes.answer(slots, sources, recipe.generation, starts=starts, seed=recipe.seed)
     losses = [[0.0] * len(sources) for _ in slots]
@@ -181,7 +181,10 @@ def _answer_chunk(
 
 
 def _key(loaded: AnsweringModel, kept: Collection[str]) -> str:
-    """Return a key for all that answers depend on besides rows; answers with another key are not reused."""
+    """Return a digest of all that the answers depend on, except the rows.
+
+    Stored answers are reused only if they have the same digest.
+    """
     base, recipe = loaded.base, loaded.recipe
     settings = [
         origin.versions(),

@@ -1,4 +1,4 @@
-"""Figures of a comparison, with differences, movement, sentences and a recommendation."""
+"""Figures of a comparison, with differences, movement, summary sentences and a recommendation."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def with_figures(
     retained: PartContents | None,
     more: Mapping[str, Metric],
 ) -> Comparison:
-    """Return a comparison with figures, differences, movement, sentences and a recommendation.
+    """Return a comparison with figures, differences, movement, summary sentences and a recommendation.
 
-    Figures cover the rows with a known answer, or all rows if none has one.
+    Figures cover the rows with a known answer, or all rows if there is no row with a known answer.
 
     Args:
-        result: the comparison, in which so far only the rows are known.
+        result: the comparison before its figures are computed.
         loaded: the models that answered.
         rows: all rows.
         answers: the answers of each model to all rows.
-        targets: token ids of each row's known answer; empty if it has none.
-        retained: the rows to measure forgetting on; None if there are none.
-        more: metrics in addition to those that follow from the base's languages.
+        targets: token ids of each row's known answer; an empty list for a row without one.
+        retained: the rows to measure forgetting on; None if forgetting is not measured.
+        more: metrics to compute in addition to the usual ones.
     """
     judged = [number for number, target in enumerate(targets) if target]
     references = [rows[number].response or "" for number in judged] if judged else None
@@ -95,7 +95,7 @@ def _models(
     num_labels: Sequence[int],
     losses: Mapping[str, float],
 ) -> dict[str, ModelRecord]:
-    """Compute the figures of every model, and how far each adapter moves the base."""
+    """Compute the figures of every model, and the movement of every adapter."""
     limit = loaded.recipe.generation.max_new_tokens
     records = {}
     for model, own in answers.items():
@@ -108,7 +108,7 @@ def _models(
 
 
 def _groups(loaded: AnsweringModel) -> dict[str, list[str]]:
-    """Map each experiment to the models of its seeds, the base first."""
+    """Map each experiment to its adapters, one per seed; the first entry maps the base to itself."""
     groups: dict[str, list[str]] = {BASE_NAME: [BASE_NAME]}
     for experiment in loaded.recipe.resolved_experiments:
         if experiment.name in loaded.adapters:

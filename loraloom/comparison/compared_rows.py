@@ -44,7 +44,7 @@ def prompts_asked(
 
 
 def prompts_in_files(recipe: Recipe, file: Path, report: Report, advice: str) -> list[Prompt]:
-    """Read the rows of a file, folder or pattern, with their answers if they have any."""
+    """Read rows from a file, a folder, or the files that a pattern matches, with their answers if any."""
     with advising(advice):
         return prompts_of_files(
             str(file),
@@ -59,7 +59,7 @@ def rows_given(
     """Read the rows for a comparison without a run, and return them with their kind: `data` or `prompts`.
 
     Raises:
-        DataError: neither data nor prompts are given, or both.
+        DataError: neither data nor prompts are given, both are given, or a prompt or file is unusable.
     """
     has_prompts = bool(prompts) or prompts_file is not None
     if has_prompts == (data is not None):
@@ -77,7 +77,10 @@ def rows_given(
 def retained_rows(
     run: Run, recipe: Recipe, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
-    """Read the rows to measure forgetting on; None if there are none or, for prompts, none can be read."""
+    """Read the rows to measure forgetting on; None if there are none.
+
+    In a comparison of prompts, also return None, and report a note, if the rows cannot be read.
+    """
     try:
         return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
@@ -90,7 +93,7 @@ def retained_rows(
 def rows_of_part(
     run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
-    """Return the rows of a part of the run's data (by default test, or else eval), and the part's name.
+    """Return the rows and name of a part of the run's data: by default `test`, or `eval` without test rows.
 
     Raises:
         DataError: the part has no rows.

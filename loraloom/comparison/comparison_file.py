@@ -1,4 +1,4 @@
-"""The file of a comparison: its name, its lock, and its location without a run."""
+"""The file that stores a comparison: its name, its lock, and its location if there is no run."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def checked_name(name: str) -> str:
 
 
 def free_name(run: Run, what: str, rows: Sequence[Prompt], report: Report) -> str:
-    """Return the default name of a comparison: what it compares.
+    """Return the default name of a comparison: `what`, the kind of its rows (`test`, `eval` or `prompts`).
 
-    Prompts differ between calls. If there is a comparison of other prompts, it is kept, and the new one gets
-    a number.
+    Prompts differ between calls. A comparison of other prompts is kept, and the name of the new one gets a
+    number: `prompts-2`.
     """
     if what != "prompts":
         return what
@@ -54,7 +54,7 @@ def free_name(run: Run, what: str, rows: Sequence[Prompt], report: Report) -> st
 
 
 def _sources_in(run: Run, file: Path) -> list[str] | None:
-    """Return the sources of a comparison; None if its file cannot be read."""
+    """Return the source texts of a stored comparison; None if its file cannot be read."""
     try:
         return [str(row["source"]) for row in run.read_json(file)["rows"]]
     except (RunError, KeyError, TypeError):
@@ -62,7 +62,7 @@ def _sources_in(run: Run, file: Path) -> list[str] | None:
 
 
 def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
-    """Lock a comparison for this process."""
+    """Return a lock, for a `with` block, that lets only this process write a comparison."""
     comparisons.mkdir(exist_ok=True)
     return locked(
         lock_file(comparisons, name),
@@ -75,7 +75,9 @@ def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
-    """Lock and yield the folder and name of a comparison without a run; without a file, a temporary folder.
+    """Yield the folder and name of a comparison that belongs to no run, and hold a lock on its file.
+
+    If `file` is None, the folder is a temporary one.
 
     Raises:
         RunError: the file is not a .json file in an existing folder, or another process is writing it.

@@ -23,7 +23,7 @@ STATED = ("chrf_plus_plus", "spbleu", "bleu", "chrf", "eval_loss")
 
 
 def only_rows(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
-    """Return the answers of a model to some rows."""
+    """Select a model's answers to the rows with the given indices."""
     return ModelAnswers(
         **{part.name: [getattr(own, part.name)[n] for n in numbers] for part in fields(ModelAnswers)}
     )
@@ -44,8 +44,8 @@ def pairs_compared(
         rows: the rows with a known answer.
         answers: the answers of every model to these rows.
         num_labels: number of label tokens of each row.
-        groups: experiment → the models of its seeds, the base first.
-        more: metrics in addition to those of multilingual bases.
+        groups: experiment → its adapters, one per seed; the first entry is the base.
+        more: metrics to compute in addition to the usual ones for multilingual bases.
     """
     if loaded.base.languages is None:
         return {}
@@ -72,7 +72,9 @@ def pairs_compared(
 def retain_losses(
     loaded: AnsweringModel, retained: PartContents | None
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Compute every model's loss on `data.retain` in one pass; an adapter's increase is forgetting.
+    """Compute every model's loss on `data.retain` in one pass.
+
+    The increase of an adapter's loss over the base's is its forgetting.
 
     Returns:
         model → loss over all rows; and for a multilingual base, pair → model → loss over its rows. Both

@@ -1,4 +1,4 @@
-"""Answers of several models to one prompt, as they are generated."""
+"""Answers from several models to one prompt, reported while they are generated."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def answer_live(
 
     Args:
         loaded: the models.
-        prompt: text like a question of the run's data; the recipe's prefix or template is added.
+        prompt: a question like those in the run's data; the recipe's prefix or template is added.
         models: names of the models that answer, which may include `base`.
-        settings: how to decode, the same for all.
+        settings: decoding settings, the same for all models.
         seed: seed for sampling.
         on_text: called after each token with the answers so far by model.
         on_token: called before each token; may raise to stop.

@@ -1,4 +1,4 @@
-"""Answers of an unfinished comparison, stored by the content of each row.
+"""Answers of an unfinished comparison, each stored under a digest of its row.
 
     compare/.<name>.partial.jsonl
       {"format": 2, "key": …, "num_rows": 300}
@@ -6,8 +6,8 @@
       …
 
 The key identifies everything that answers depend on besides their rows. A chunk states which rows it answers.
-A chunk that is truncated, of other rows, or inconsistent with another is ignored, wherever it is in the file,
-and its rows are answered again.
+A chunk is ignored, wherever it is in the file, if it is truncated, contains rows that the comparison does not
+have, or contradicts another chunk; its rows are answered again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Row = dict[str, JsonObject]
 
 
 class PartialAnswers:
-    """The partial file of one comparison, used by this process.
+    """The answers of one unfinished comparison, and the file that stores them; only this process may use it.
 
     Args:
         file: path of the file; its answers are reused if it has the same key.
@@ -98,7 +98,7 @@ class PartialAnswers:
             del self._known[row]
 
     def _lines_of(self, key: str) -> list[str]:
-        """Return the lines after the header; none if the file has another key or version."""
+        """Return the lines after the header; [] if the file is unreadable or has another key or format."""
         try:
             first, *lines = self.file.read_text(encoding="utf-8", errors="replace").split("\n")
             header = json.loads(first)
@@ -108,7 +108,7 @@ class PartialAnswers:
         return lines if is_same else []
 
     def _read(self, line: str) -> dict[str, _Row]:
-        """Read the rows of a chunk; none if it is truncated, altered, or has other rows or models."""
+        """Read the rows of a chunk; {} if it is damaged, has other models, or has unknown rows."""
         try:
             chunk = json.loads(line)
             if not is_intact(chunk) or not set(chunk["rows"]) <= set(self.rows):
@@ -145,12 +145,12 @@ class PartialAnswers:
 def row_names(
     prompts: Sequence[Prompt], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
 ) -> list[str]:
-    """Name each row by a digest of its number, its texts, and the tokens of its source and answer.
+    """Name each row by a digest of its number, texts, target language, and source and answer tokens.
 
     Args:
         prompts: the rows.
         sources: token ids of each row's source.
-        targets: token ids of each row's answer; empty if it has none.
+        targets: token ids of each row's known answer; an empty list for a row without one.
     """
     return [
         digest_of_json(

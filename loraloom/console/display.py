@@ -45,10 +45,11 @@ WARNINGS = (WarningNote, FileChange, CheckpointDamage, AdapterExport, MemoryLimi
 
 
 class Display:
-    """A display of a command's events as they occur; call it as a `Report`.
+    """A display of a command's events as they occur, to be passed to the command as its `Report`.
 
     Args:
-        is_quiet: show only `WARNINGS`, and findings that are warnings or errors (`--json`).
+        is_quiet: show only `WARNINGS` and findings that are warnings, as for `--json`; errors are raised as
+            exceptions instead.
         is_silent: show nothing, because another rank shows the events.
     """
 
@@ -81,16 +82,16 @@ class Display:
                 self.say(finding.line, style="yellow")
 
     def say(self, message: str, *, style: str = "") -> None:
-        """Print a message on stderr, above the live line; one line unless a terminal is too narrow for it.
+        """Print a message on stderr, above the live line; long lines are wrapped only on a terminal.
 
         Args:
             message: text or a message, which is rendered in the user's language.
-            style: style of rich.
+            style: a style of the `rich` library.
         """
         print_text(self.stderr, Text(visible(rendered(message)), style=style))
 
     def next_command(self, command: str) -> None:
-        """Print the command to run next, as the last line, which can be copied whole from a terminal."""
+        """Print the command to run next, as a last line without breaks, so that it can be copied whole."""
         if not self.is_quiet:
             said = Text(visible(rendered(Message("Next: {command}", command=command))), style="bold")
             self.stderr.print(said, soft_wrap=True)

@@ -1,6 +1,7 @@
-"""A prediction as text: the block that `train` and `search` print before their first step.
+"""The plan of a run as text: the predictions that `train` and `search` print before their first step.
 
-It is generated from the contents of provenance.json, so that a resumed run shows the plan it started with.
+The text is generated from the contents of provenance.json, so that a resumed run shows the plan it started
+with.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def disk(values: Disk) -> str:
 
 
 def ranks(values: Traffic) -> str:
-    """Describe how many ranks there are, and what they exchange."""
+    """Describe how many ranks there are, and how much data they exchange."""
     said = Message(
         "{num_ranks} processes; {reduced_bytes} of gradients summed per step",
         num_ranks=values.num_ranks,

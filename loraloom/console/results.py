@@ -70,7 +70,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
 
 
 def print_batch(batch: Sequence[RowView]) -> None:
-    """Print rows as the model sees them; the output contains text of the data."""
+    """Print rows as the model sees them; the output contains text from the data."""
     from loraloom.checks.batch_view import view_lines  # this imports torch, as the caller already did
 
     stdout = Stdout(highlight=False, soft_wrap=True)
@@ -82,7 +82,7 @@ def print_batch(batch: Sequence[RowView]) -> None:
 
 
 def print_range_test(found: RangeTest) -> None:
-    """Print a table of rates with eval loss and a bar for the gain over the base, then the suggestion."""
+    """Print a table of learning rates, their eval losses and gains over the base, and then the suggestion."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     # This fits even if a terminal draws a bar's cells twice as wide, as some with Chinese fonts do.
     widest = min(BAR_WIDTH, max(0, stdout.width - BAR_AT) // 2) if stdout.is_terminal else BAR_WIDTH
@@ -156,7 +156,7 @@ def print_languages(comparison: Comparison) -> None:
 
 
 def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> None:
-    """Print the answers to the first rows, then the number of further rows; a title comes first, if given."""
+    """Print the answers to the first rows, and how many more there are; a title, if given, comes first."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
@@ -178,7 +178,7 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
 
 
 def _with_difference(text: str, key: str, group: str, pair: LanguagePair) -> str:
-    """Add the difference from the base and its verdict to a figure, if they are known."""
+    """Append to a figure's text its difference from the base and the verdict on that, if they are known."""
     found = next((d for d in pair.differences if d.model == group and d.metric == key), None)
     if found is None:
         return text
@@ -192,7 +192,7 @@ def _with_difference(text: str, key: str, group: str, pair: LanguagePair) -> str
 
 
 def _print_answer(stdout: Stdout, text: str, style: str = "") -> None:
-    """Print a name and an answer; on a terminal, its further lines are indented more than the name."""
+    """Print text that begins with a name; on a terminal, continuation lines are indented further."""
     print_text(stdout, Text(visible(text), style=style), first="  ", indent="    ")
 
 
@@ -202,7 +202,7 @@ def _print_paragraph(stdout: Stdout, text: str, style: str = "") -> None:
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
-    """Format one value alone, or several as mean ± standard deviation."""
+    """Format a figure of several seeds as mean ± standard deviation; a single value is formatted as it is."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return _figure(key, known[0] if known else None)

@@ -1,4 +1,4 @@
-"""Safe terminal output: no text moves the cursor, and a closed pipe is harmless."""
+"""Output streams that tolerate a closed pipe, and the width at which paragraphs are wrapped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEXT_WIDTH = 100
 
 
 class Stderr(Console):
-    """Progress output; a closed pipe (`2>&1 | head`) must not stop the training."""
+    """The stream for progress; a closed pipe (`2>&1 | head`) must not stop the training."""
 
     def on_broken_pipe(self) -> None:
         """Stop writing."""
@@ -19,16 +19,16 @@ class Stderr(Console):
 
 
 class Stdout(Console):
-    """Result output, of which a pipe may read only the first lines (`| head`)."""
+    """The stream for results; the reader of a pipe may stop after the first lines (`| head`)."""
 
     def on_broken_pipe(self) -> None:
-        """Stop writing, even at the end of the process."""
+        """Stop writing, and discard what Python would write when the process ends."""
         self.quiet = True
         _abandon_stdout()
 
 
 def put(text: str) -> bool:
-    """Write to stdout; return False once nobody reads it any more (`| head`)."""
+    """Write to stdout; return False if the reader has closed the pipe (`| head`)."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -39,7 +39,7 @@ def put(text: str) -> bool:
 
 
 def _abandon_stdout() -> None:
-    """Discard what is still buffered, which would fail again when Python exits."""
+    """Discard what is still buffered, because writing it would fail again when Python exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Breaking of styled text into lines that fit the terminal, where `text/line_breaks.py` allows it."""
+"""Breaking styled text into lines that fit the terminal, at the places that `text/line_breaks.py` allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TAB_WIDTH = 8
 
 
 def wrapped(text: Text, width: int, *, breaks_words: bool = True) -> list[Text]:
-    """Break a text into lines without white space at their ends.
+    """Break a text into lines, and strip the white space at the end of each.
 
     Args:
         text: text of one paragraph, with its styles.
@@ -28,29 +28,29 @@ def wrapped(text: Text, width: int, *, breaks_words: bool = True) -> list[Text]:
 
 
 class BreakableText(Text):
-    """Text that rich breaks into lines as `wrapped` does, for example in a table's cell."""
+    """Text that rich breaks into lines as `wrapped` does, for example in a table cell."""
 
     @classmethod
     def of(cls, text: Text) -> BreakableText:
-        """Convert a text of rich, with its styles."""
+        """Convert a `Text` of the `rich` library, keeping its styles."""
         return cls(text.plain, style=text.style, spans=text.spans, overflow="fold")
 
     def wrap(self, console: Console, width: int, **options: Any) -> Lines:
-        """Break each paragraph of the text."""
+        """Break each paragraph of the text into lines of at most `width` columns."""
         return Lines(line for part in self.split("\n", allow_blank=True) for line in wrapped(part, width))
 
 
 def print_text(console: Console, text: Text, *, first: str = "", indent: str = "") -> None:
     """Print a text: on a terminal in lines that fit it, otherwise unchanged.
 
-    A word that is longer than a line is left to the terminal to break, so that a path or an address can still
-    be copied from it.
+    A word that is longer than a line is left for the terminal to break, so that a path or a URL can still be
+    copied whole.
 
     Args:
         console: where to print.
         text: text of any number of paragraphs, with its styles.
-        first: what precedes the first line.
-        indent: what precedes each further line, on a terminal.
+        first: text to print before the first line.
+        indent: text to print before each continuation line on a terminal.
     """
     if console.is_terminal:
         width = console.width - max(len(first), len(indent))

@@ -7,9 +7,9 @@ contains several examples of its slot, each in a *segment*:
     decoder in   <s> a1 a1 <s> a2 a2 a2              target_segments  1 1 1 2 2 2 2
     labels       a1 a1 </s> a2 a2 a2 </s>
 
-Every token attends only to its own segment, so that losses and gradients equal those of unpadded single
-examples. Position biases depend on distances alone, which packing preserves; absolute positions restart at
-each segment.
+Every token attends only to its own segment, so that losses and gradients equal those of examples that are
+computed one by one without padding. Position biases depend on distances alone, which packing preserves;
+absolute positions restart at each segment.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SlotExamples(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """The arrangement of a model's examples in a batch.
+    """The properties of a model that determine how its examples are arranged in a batch.
 
     Args:
         pad_token_id: fills a row after its last token.
@@ -148,7 +148,7 @@ def _positions(segments: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)  # every experiment calls it at each step; 64 MB for a million rows
 def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
-    """Return a permutation, [num_examples], that depends only on `seed`; callers must not modify it.
+    """Return a permutation, [num_examples], that depends only on the arguments; callers must not modify it.
 
     A very long permutation is kept in an unnamed file, so that the system can evict its pages from memory;
     if the disk has no room for the file, the permutation stays in memory.
@@ -176,10 +176,10 @@ def collate(
 
     Args:
         slots: at least one slot, each with at least one example.
-        layout: layout of the model.
+        layout: the arrangement that the model requires.
         packing: whether a row may contain several examples, if the layout allows it (`row_packing.py`);
             otherwise each example has its own row.
-        min_width: minimum number of source tokens and of target tokens in a row.
+        min_width: minimum width of the source rows and of the target rows, in tokens, including padding.
     """
     rows_of_slots, width = arrange([own.examples for own in slots], packing=packing and layout.can_pack)
     num_rows = tuple(len(rows) for rows in rows_of_slots)
@@ -236,7 +236,7 @@ def _place(
 def token_positions(
     segments: Sequence[Sequence[Segment]], num_rows: Sequence[int], width: int
 ) -> npt.NDArray[np.int64]:
-    """Return the position of every token in a batch's flattened rows, in the order of spans and examples.
+    """Return each token's index into a batch's flattened rows, in the order of spans and examples.
 
     Args:
         segments: segments of each span.

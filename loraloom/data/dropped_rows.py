@@ -17,11 +17,11 @@ NOTHING_LEARNT = Message(
 
 
 def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequence[str] = ()) -> Problem:
-    """Return the problem of a file without an example to train on.
+    """Describe the problem with a file that has no examples to train on.
 
     Args:
         num_empty, num_bad: number of empty and of invalid rows that were dropped.
-        why: what else was skipped, each reason with its count.
+        why: notes on what else was skipped, each with its count.
     """
     if not num_empty and not num_bad:
         what: str = Message("contains no answer to train on") + (

@@ -80,7 +80,7 @@ class EncodedSet(Sequence[EncodedExample]):
         return (self[index] for index in range(len(self)))
 
     def chosen(self, numbers: Sequence[int]) -> EncodedSet:
-        """Return some of the examples as a new set."""
+        """Return the examples with the given indices as a new set, without a record of what was cut."""
         rows = [self[number] for number in numbers]
         return EncodedSet([row.input_ids.tolist() for row in rows], [row.labels.tolist() for row in rows])
 
@@ -100,7 +100,7 @@ class EncodedSet(Sequence[EncodedExample]):
         return np.diff(self._target_starts)
 
     def num_tokens(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Count the tokens of each of some examples, source and target together."""
+        """Count the tokens in each of the given examples, source and target together."""
         chosen = np.asarray(rows, dtype=np.int64)
         return self.source_lengths[chosen] + self.target_lengths[chosen]
 
@@ -110,7 +110,7 @@ class EncodedSet(Sequence[EncodedExample]):
         return self._sources, self._source_starts, self._targets, self._target_starts
 
     def side_lengths(self, rows: Sequence[int]) -> dict[Literal["source", "target"], list[int]]:
-        """Count the tokens of each of some examples, separately for source and target."""
+        """Count the tokens in each of the given examples, separately for source and target."""
         return {"source": self.source_lengths[rows].tolist(), "target": self.target_lengths[rows].tolist()}
 
     @property
@@ -139,7 +139,7 @@ class EncodedSet(Sequence[EncodedExample]):
 
 
 def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Concatenate token ids and record where each sequence begins, holding one sequence at a time."""
+    """Concatenate token ids, and record where each sequence begins; only one sequence is read at a time."""
     flat, starts = array("i"), array("q", [0])
     for ids in sequences:
         flat.extend(ids)
@@ -162,10 +162,10 @@ def encode(
     Args:
         examples: examples with `source`, `parts`, `response` and languages.
         tokenizer: a transformers tokenizer.
-        max_source_length, max_target_length: largest number of tokens, including EOS and a language's code.
-        truncation: what to remove from a source that is too long, as `data.source_truncation`.
-        languages: languages of a multilingual base, including those of every row; None for other bases.
-        frame: the tokens around texts, as the base expects them.
+        max_source_length, max_target_length: largest number of tokens, including EOS and a language code.
+        truncation: what to remove from a source that is too long, as in `data.source_truncation`.
+        languages: languages of a multilingual base, which include those of all rows; None for other bases.
+        frame: the tokens that the base expects around a text.
 
     Raises:
         DataError: the tokenizer has no EOS token.
@@ -216,10 +216,10 @@ def encode_texts(
 
     Args:
         texts: sources, or targets if `as_target`.
-        limit: largest number of tokens of a text, including EOS and a language's code.
+        limit: largest number of tokens in a text, including EOS and a language code.
         languages: languages of a multilingual base; None for other bases.
         codes: language code of each text; empty for texts without codes.
-        frame: the tokens around texts, as the base expects them.
+        frame: the tokens that the base expects around a text.
     """
     ids = TokenIds(
         texts, tokenizer, limit, as_target=as_target, languages=languages, codes=codes, frame=frame
@@ -228,11 +228,11 @@ def encode_texts(
 
 
 def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
-    """Describe in one sentence which sources were cut; "" if none was.
+    """Describe how many sources were cut and what was removed from them; "" if no source was cut.
 
     Args:
         part: name of the part, such as `train` or `eval`; may be "".
-        cuts: as `EncodedSet.source_cuts`.
+        cuts: as in `EncodedSet.source_cuts`.
         limit: data.max_source_length.
     """
     if not cuts.any():

@@ -21,9 +21,10 @@ class Example:
         line: number of the first line of the row; None if the format has no lines.
         turn: number of the answer in its conversation or article, from 1; 0 for any other row.
         group: key of its group; examples of one group must stay in one part of a split.
-        has_history: whether the example has earlier turns of its conversation; False if a column states them.
-        is_shared: whether its source is a turn that many conversations have. Such a turn does not
-            group conversations, so the example may be trained on but is never held out.
+        has_history: whether earlier turns of the row's conversation precede the question; False if a separate
+            column contains them.
+        is_shared: whether its source is a turn that occurs in many conversations. Such a turn does not put
+            them into one group, so the example may be trained on but is never held out.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
         source_lang, target_lang: languages as stated by the recipe or the row; "" if neither states them.
     """
@@ -62,7 +63,7 @@ class CountedExamples(Protocol):
 
     @property
     def num_shared(self) -> int:
-        """Number of examples whose source is a turn that many conversations have."""
+        """Number of examples whose source is a turn that occurs in many conversations."""
 
 
 def count_entries(examples: Sequence[Example]) -> int:
@@ -73,7 +74,7 @@ def count_entries(examples: Sequence[Example]) -> int:
 
 
 def count_shared(examples: Sequence[Example]) -> int:
-    """Count the examples whose source is a turn that many conversations have."""
+    """Count the examples whose source is a turn that occurs in many conversations."""
     if isinstance(examples, CountedExamples):
         return examples.num_shared
     return sum(example.is_shared for example in examples)

@@ -33,14 +33,14 @@ SAMPLE_ROWS = 100
 
 
 class ExampleSink(Protocol):
-    """A receiver of the examples of a file, one row after another: a list, or files."""
+    """A receiver of a file's examples, row by row: a list in memory, or files on disk."""
 
     def extend(self, examples: Iterable[Example], /) -> None:
         """Append the examples of one row."""
 
 
 class RowGroups(Protocol):
-    """A recorder of the sources of every row, for grouping rows later."""
+    """A record of the sources of every row, by which the rows are grouped later."""
 
     def join(self, row: tuple[str, int], sources: Iterable[str]) -> None:
         """Record a row's sources."""
@@ -53,7 +53,7 @@ class Examples:
     Args:
         examples: the examples, in file order.
         layout: name of the layout of its rows, for messages.
-        notes: notes for the user on what was accepted: unused columns, dropped rows.
+        notes: notes for the user on how the file was read: its layout, unused columns, dropped rows.
         dropped: number of empty exchanges that `data.on_empty: drop` dropped.
         sha256: sha256 of the file's bytes; for a hub dataset, of its rows.
         bad: rows that `data.on_invalid: drop` dropped.
@@ -80,11 +80,11 @@ def read_examples(
     Args:
         path, shown_as: as in `read_rows`.
         settings: `columns`, `labels`, `roles`, `answer_weights`, `context_columns`, `source_prefix`,
-            `conversation_history`, `stringify`, `on_empty`, `on_invalid`, the settings of languages, and
-            what `read_rows` uses.
-        groups: groups of the files read before, if several belong together; the caller then calls
+            `conversation_history`, `stringify`, `on_empty`, `on_invalid`, the language settings, and what
+            `read_rows` uses.
+        groups: collects the groups of rows if several files are read as one; the caller then calls
             `in_groups` after the last file.
-        sink: receives the examples, so that the result contains none; requires `groups`.
+        sink: receives the examples, and the list in the result stays empty; requires `groups`.
 
     Raises:
         DataError: lists every problem of the file: what `read_rows` reports, an unknown layout, and text
@@ -161,7 +161,7 @@ def examples_of(
 
 
 class _Reading:
-    """Converter of the rows of one file to examples."""
+    """The conversion of one file's rows to examples."""
 
     def __init__(
         self,
@@ -213,10 +213,10 @@ class _Reading:
         self._sink.extend(members)
 
     def refuse_none(self) -> None:
-        """Refuse a file that leaves no examples.
+        """Refuse a file that yielded no examples.
 
         Raises:
-            DataError: no example is left.
+            DataError: there is no example; the message says why.
         """
         if not self._num_examples:
             num_bad = len(self._findings.dropped)
@@ -226,7 +226,7 @@ class _Reading:
             self._findings.raise_problems()
 
     def notes(self) -> list[str]:
-        """Return notes for the user on what was accepted."""
+        """Return notes for the user on how the file was read and what was left out."""
         template = self._template
         notes: list[str] = [Message("{path} was read as {name}", path=self._shown_as, name=self.layout.name)]
         notes += self._of_file(self._unused.notes())
@@ -245,7 +245,7 @@ class _Reading:
         return [Message("{path}: {note}", path=self._shown_as, note=note) for note in notes]
 
     def refuse_unknown_roles(self) -> None:
-        """Report each unknown role once, the last one with the recipe lines that assign all of them."""
+        """Report each unknown role once; the last report shows the recipe lines that assign all of them."""
         for _, problem in self._told.problems():
             self._findings.refuse(problem)  # not a problem of a single row: a setting is missing
 

@@ -20,13 +20,13 @@ FILL = Message("Fill it in, or set `data.on_empty: drop`.")
 
 
 class FieldReader:
-    """Reader of the fields of one file's rows as text.
+    """A reader that converts the fields of one file's rows to text.
 
     Args:
         settings: `stringify`, `number_format` and `on_empty` are used.
         findings: receives the problems.
-        names_columns: whether `data.columns` can name values inside a field. False inside a turn: the user
-            must change the data there.
+        names_columns: whether `data.columns` can name values inside a field; False for the turns of a
+            conversation and the questions of an article, where the user must change the data instead.
     """
 
     def __init__(self, settings: DataSettings, findings: Findings, *, names_columns: bool) -> None:
@@ -63,7 +63,7 @@ class FieldReader:
         return ""
 
     def refuse(self, row: Row, what: str, fix: str = "") -> None:
-        """Report a problem of a row, which excludes the whole row."""
+        """Report a problem with a row; the whole row is then excluded."""
         self._findings.refuse(
             Problem(Message("row {number}: {what}", number=row.number, what=what), where=row.where, fix=fix),
             row.number,
@@ -101,7 +101,7 @@ class FieldReader:
             self.refuse(row, Message("{name} is null", name=quoted(field.name)), FILL)
 
     def _way_inside(self, field: Field) -> str:
-        """Return advice on how to use a text that is inside a column; "" if there is none."""
+        """Return advice on how to use a text nested in a column's value; "" if there is no such advice."""
         if not self._names_columns:
             return ""
         if isinstance(field.value, list):

@@ -1,10 +1,10 @@
-"""Ownership of the rows of a batch by adapters, and the random numbers that each adapter draws.
+"""Ownership of a batch's rows by adapters or the base, and the random numbers drawn for each adapter.
 
 `with bank.rows(...)` sets the owners of the rows of a pass; `bank/linear.py` computes from them what each
 linear needs. Random numbers are functions of (the experiment's seed, its own step, the micro-batch, the
 module's name), drawn for an adapter's own tokens in the order of its examples. So neither other adapters, nor
-packing, nor a resume can change them, and recomputing a layer under activation checkpointing draws the same
-ones again.
+packing, nor resuming a run can change them, and recomputing a layer under activation checkpointing draws the
+same numbers again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def seed_for(seed: int, *purpose: object) -> int:
 
 @dataclass(frozen=True)
 class DrawnSlice:
-    """The place of a pass's slice in an adapter's micro-batch, on which random numbers depend.
+    """The position of a pass's slice in an adapter's micro-batch; random numbers depend on that position.
 
     Args:
         first: the index, in the micro-batch, of the slice's first example.
@@ -50,9 +50,9 @@ class Draws:
         steps: each adapter's own step, from 0.
         micro_batch: which of the step's micro-batches this is, from 0.
         segments: for each side and adapter, the positions of its examples in its rows.
-        slices: slice of each adapter whose micro-batch takes several passes. Numbers are drawn for the whole
-            micro-batch, and a pass uses the numbers of its slice, because a shorter draw would give
-            different ones.
+        slices: slice of each adapter whose micro-batch takes several passes. Random numbers are drawn for the
+            whole micro-batch, and a pass uses those of its slice, because drawing only as many as the slice
+            needs would give different numbers.
     """
 
     seeds: Mapping[str, int]
@@ -79,11 +79,11 @@ class Draws:
     def kept(
         self, slot: str, module: str, side: Side, p: float, shape: torch.Size, device: torch.device
     ) -> Tensor:
-        """Draw which inputs of a module are not dropped, for the rows of one adapter.
+        """Draw a mask of the inputs that dropout keeps in one module, for the rows of one adapter.
 
         Args:
             slot: the adapter.
-            module: name of the module that drops.
+            module: name of the module whose inputs are dropped.
             side: whether the rows have tokens of the source or of the target.
             p: dropout probability.
             shape: [rows, len, features] of the adapter's rows.
@@ -100,12 +100,12 @@ class Draws:
         return kept.view(shape)
 
     def generator(self, slot: str, module: str, device: torch.device) -> torch.Generator:
-        """Make the generator for what one module draws for one adapter in this pass."""
+        """Create the random number generator for one module and one adapter in this pass."""
         seed = seed_for(self.seeds[slot], "dropout", self.steps[slot], self.micro_batch, module)
         return torch.Generator(device).manual_seed(seed)
 
     def _place(self, slot: str, side: Side, num_tokens: int) -> tuple[int, int]:
-        """Return where the tokens of a pass begin in its micro-batch, and the micro-batch's token count."""
+        """Return where a pass's tokens begin in the micro-batch, and the micro-batch's number of tokens."""
         own = self.slices.get(slot)
         if own is None:
             return 0, num_tokens
@@ -125,10 +125,12 @@ class Draws:
 
 @dataclass(frozen=True)
 class Rows:
-    """The spans of a batch, one after another, as in training; `bank/indexed_rows.py` allows any order.
+    """The owners of a batch's rows, in consecutive spans, as in training.
+
+    `bank/indexed_rows.py` allows rows in any order.
 
     Args:
-        slots: the owner of each span: an adapter, or the base.
+        slots: the owner of each span: an adapter's slot, or None for the base.
         num_rows: number of rows of each span.
         expansion: number of decoder rows (beams) for each row; rows of the encoder are not expanded.
         draws: what determines random numbers; None if nothing is to be dropped.
@@ -161,10 +163,10 @@ class Rows:
 
 
 def draw_kept(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
-    """Draw a bool tensor of this shape, False with probability p, rounded to a multiple of 1/65,536.
+    """Draw a bool tensor of this shape; each element is False with probability p, to the nearest 1/65,536.
 
-    Each element takes sixteen random bits, and each draw gives four elements. On a CPU `bernoulli_` takes
-    four times as long, and with short rows dropout was a fifth of a whole training step.
+    Each element takes sixteen random bits, so that one random int64 gives four elements. On a CPU,
+    `bernoulli_` takes four times as long; with it, dropout was a fifth of a training step on short rows.
     """
     num = math.prod(shape)
     drawn = torch.empty((num + 3) // 4, dtype=torch.int64, device=generator.device)
@@ -184,7 +186,7 @@ def training_rows(
     micro_batch: int,
     slices: Mapping[str, DrawnSlice] | None = None,
 ) -> Rows:
-    """Return the ownership of a training batch, with `Draws` made from the other arguments."""
+    """Return the owners of a training batch's rows, with `Draws` made from the batch and the arguments."""
     owners = [slot for slot in batch.slots if slot is not None]
     segments: dict[Side, dict[str, tuple[Segment, ...]]] = {
         side: {slot: own for slot, own in zip(batch.slots, of_spans, strict=True) if slot is not None}

@@ -73,14 +73,14 @@ def plan_passes(
     limit: int | None,
     ranges: SliceRanges | None = None,
 ) -> Iterator[Pass]:
-    """Decide which rows share a pass, in the order of the micro-batches and of the trainees.
+    """Decide which rows share a pass, taking micro-batches in order and, within each, trainees in order.
 
     Args:
         plans: the micro-batches of each trainee.
         examples: the train set.
         together: maximum number of tokens of several trainees in one pass; a single trainee may have more.
         limit: maximum number of tokens of any pass that has more than one row; None if there is no limit.
-        ranges: the slice of each micro-batch that this process computes; None for all of it.
+        ranges: the slice of each micro-batch that this process computes; None for whole micro-batches.
     """
     most = together if limit is None else min(together, limit)
     for number in range(max(len(plan) for plan in plans)):
@@ -100,9 +100,9 @@ def plan_passes(
 
 
 def _cut(whole: Slice, examples: EncodedSet, limit: int | None) -> Iterator[Slice]:
-    """Cut a slice of a micro-batch into slices of at most `limit` tokens, but at least one row.
+    """Cut a slice of a micro-batch into slices of at most `limit` tokens; a single row may have more.
 
-    Two of these slices never share a pass, because two neighbouring ones together exceed the limit.
+    No two of these slices share a pass, because any two neighbouring slices together exceed the limit.
     """
     first, num_tokens = whole.first, 0
     for number, own in enumerate(examples.num_tokens(whole.rows).tolist(), first):
@@ -115,5 +115,5 @@ def _cut(whole: Slice, examples: EncodedSet, limit: int | None) -> Iterator[Slic
 
 
 def num_labels_of(plan: Plan, examples: EncodedSet) -> int:
-    """Count the label tokens of a trainee's step."""
+    """Count the label tokens in one step of a trainee."""
     return sum(int(examples.target_lengths[rows].sum()) for rows in plan)

@@ -41,15 +41,15 @@ class Preview:
         columns: the columns, in order of appearance.
         layout: the layout in which the rows are read.
         num_rows: number of rows in the file.
-        exact: whether `num_rows` was counted; for a very large file it is estimated, and a note says so.
-        num_looked_at: number of rows that were read for the fields that follow.
+        exact: whether `num_rows` is exact; for a very large file it is estimated, and a note says so.
+        num_looked_at: number of first rows that were read; all other fields but `num_rows` are based on them.
         num_examples: estimated number of examples; each answer of a conversation is one.
         num_entries: number of first rows that are conversations or articles, which yield several examples.
         num_later_turns: number of examples in the first rows that are later turns of a conversation.
-        source, response: lengths in the first rows.
-        languages: pairs of languages, as the first rows state them; "" for a language that is not stated.
+        source, response: percentiles of the lengths in the first rows.
+        languages: pairs of languages in the first rows, as stated there or in the recipe; "" if not stated.
         lengths: source and response length of each example in the first rows, in characters.
-        notes: notes for the user on what was accepted.
+        notes: notes for the user on anything unusual that was not refused.
     """
 
     columns: list[str]
@@ -164,7 +164,7 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
 
 
 def _longest(lengths: Sequence[Lengths]) -> Lengths:
-    """Return the maximum over the files for each percentile."""
+    """Return each percentile's maximum over the files."""
     return Lengths(
         p50=max(each.p50 for each in lengths),
         p90=max(each.p90 for each in lengths),
@@ -174,7 +174,7 @@ def _longest(lengths: Sequence[Lengths]) -> Lengths:
 
 
 def _num_rows(path: Path, num_read: int, rest: Iterator[Row], findings: Findings) -> tuple[int, bool]:
-    """Return a file's number of rows and whether it was counted rather than estimated."""
+    """Return a file's number of rows, and whether it is exact rather than an estimate."""
     if findings.num_rows is not None:
         return findings.num_rows, True
     for _ in rest:

@@ -13,8 +13,8 @@ def merge_notes(notes: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     """Merge the notes on several files, in the order of the files.
 
     Args:
-        notes: each file's name and its notes; a note that begins with the name is about this file, any
-            other about all files.
+        notes: each file's name and its notes; a note that begins with that name is about that file, and any
+            other note applies to all files.
     """
     first: dict[str, str] = {}  # note without the file's name -> the first such note
     files_of: dict[str, list[str]] = {}  # and the files it applies to

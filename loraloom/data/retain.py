@@ -1,4 +1,4 @@
-"""Retained rows: tasks the base can already do, measured before and after training."""
+"""Retained rows: examples of what the base can already do, measured before and after training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_retained(settings: DataSettings) -> PartContents | None:
 
 
 def _in_recipe_languages(example: Example, settings: DataSettings) -> Example:
-    """Return the row, with the recipe's languages for those that the row does not state."""
+    """Return the example, with the recipe's languages where its row states none."""
     source, target = settings.source_lang, settings.target_lang
     if (example.source_lang or not source) and (example.target_lang or not target):
         return example

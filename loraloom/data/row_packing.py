@@ -1,4 +1,4 @@
-"""Arrangement of examples in rows, so that little is padding and attention over a row stays cheap."""
+"""Arrangement of examples in rows with little padding, but not so wide that attention becomes expensive."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Arrangement(NamedTuple):
     def cost(self) -> float:
         """The work of a pass over the rows, in units of the work for one token of a short row.
 
-        Padding costs as much as other tokens, and attention costs more the wider the rows are.
+        Padding costs as much as other tokens, and the cost of attention per token grows with the row's width.
         """
         source, target = self.width
         pairs = source**2 + target**2 + source * target
@@ -49,13 +49,13 @@ class Arrangement(NamedTuple):
 def arrange(slots: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arrangement:
     """Arrange the examples of every slot in rows.
 
-    In rows as wide as the longest example, a quarter of a batch of five examples is padding. Wider rows have
-    less padding, but the cost of attention grows with the square of the width. The cheapest of a few widths
-    is chosen.
+    With rows only as wide as the longest example, a quarter of a batch of five examples is padding. Wider
+    rows have less padding, but the cost of attention grows with the square of the width. A few widths are
+    tried, and the one with the lowest cost is used.
 
     Args:
-        slots: the examples of each slot, at least one slot, each with at least one example.
-        packing: whether a row may contain several examples; otherwise each has its own.
+        slots: the examples of each slot; there is at least one slot, and each has at least one example.
+        packing: whether a row may contain several examples; otherwise each example has its own row.
     """
     longest = _width([[example] for own in slots for example in own])
     if not packing:
@@ -76,13 +76,13 @@ def arrange(slots: Sequence[Sequence[EncodedExample]], *, packing: bool) -> Arra
 
 
 def _width(rows: Sequence[Sequence[EncodedExample]]) -> Width:
-    """Return the largest number of source tokens and of target tokens of any row."""
+    """Return the largest number of source tokens and of target tokens in any row."""
     sources = max(sum(len(example.input_ids) for example in row) for row in rows)
     return sources, max(sum(len(example.labels) for example in row) for row in rows)
 
 
 def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:
-    """Assign examples to rows so that little is padding.
+    """Assign examples to rows with little padding.
 
     First-fit decreasing by target length (Johnson, 1973: at most 11/9 of the optimum plus a constant).
 

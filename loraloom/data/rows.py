@@ -1,4 +1,4 @@
-"""Conversion of a data file to a stream of rows, each of which knows its file and line.
+"""Conversion of a data file to a stream of rows, each with the name of its file and its line number.
 
 path ──suffix──▶ formats/json_rows.py, delimited.py, … ──▶ Row, Row, Row, …
                                                       └──▶ Findings: notes, problems, rows left out
@@ -51,9 +51,9 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
 
     Args:
         path: the file; ignored if `shown_as` is a hub dataset, `hub:owner/name`.
-        settings: `encoding`, `delimiter`, `quoting`, `number_format`, `columns` (to find the rows of JSON),
+        settings: `encoding`, `delimiter`, `quoting`, `number_format`, `columns` (to find the rows in JSON),
             `on_invalid`, `hub_config` and `hub_split` are used.
-        shown_as: the name that rows and messages carry, as written by the user.
+        shown_as: the file's name in rows and messages, as written by the user.
 
     Yields:
         The rows, in file order.
@@ -73,7 +73,7 @@ def scan_rows(
     """Read rows as `read_rows` does, but add all problems to `findings` instead of raising them.
 
     Args:
-        findings: receives the problems, in file order; the caller adds its own.
+        findings: receives the problems, in file order; the caller may add further problems.
         also: suffixes of files that the caller reads itself, for the message about an unknown suffix.
     """
     none_yet = True
@@ -125,7 +125,7 @@ def _reader(path: Path, shown_as: str, also: Sequence[str]) -> Reader:
 
 
 def digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
-    """Yield rows unchanged, adding each to a digest, for rows that are not in a file of the user."""
+    """Yield rows unchanged and update a digest with each; for hub datasets, which have no file to hash."""
     for row in rows:
         digest.update(json.dumps(row.values, sort_keys=True, default=repr).encode())
         yield row

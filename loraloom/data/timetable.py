@@ -21,7 +21,7 @@ class Timetable:
         experiment: settings of the experiment.
         num_examples: number of training rows.
 
-    Source: steps are counted as in transformers' Trainer; the last step of an epoch may be smaller.
+    Source: steps are counted as in transformers' Trainer; the last step of an epoch may have fewer rows.
     """
 
     experiment: Experiment
@@ -46,7 +46,7 @@ class Timetable:
         return by_epochs if training.max_steps is None else training.max_steps
 
     def micro_batches(self, step: int) -> list[list[int]]:
-        """Return the rows of a step, counted from 0, by micro-batch."""
+        """Return the rows of each micro-batch of a step; steps are counted from 0."""
         epoch, number = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.num_examples, seed_for(self.experiment.seed, "order", epoch))
         rows = order[number * self.examples_per_step : (number + 1) * self.examples_per_step].tolist()
@@ -54,7 +54,10 @@ class Timetable:
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def is_due(self, what: Moment, steps_taken: int) -> bool:
-        """Return whether `what` is due after `steps_taken` steps; unless disabled, also after the last."""
+        """Return whether to evaluate or save (`what`) after `steps_taken` steps.
+
+        Unless disabled, both are also due after the last step.
+        """
         training = self.experiment.training
         strategy = getattr(training, f"{what}_strategy")
         if strategy == "no":
@@ -63,7 +66,7 @@ class Timetable:
         return bool(steps_taken % every == 0 or steps_taken == self.total_steps)
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
+        """Return the learning rate of a step; steps are counted from 0."""
         return learning_rate(self.experiment.training, step, self.total_steps)
 
 
@@ -75,7 +78,7 @@ def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> fl
         step: the step, from 0.
         total_steps: number of steps of the whole training.
 
-    Source: transformers' get_scheduler; with warm-up, the rate of the first step is 0 there, too.
+    Source: transformers' get_scheduler; with warm-up, the rate of the first step is 0, as it is there.
     """
     warmup = settings.warmup_steps
     num_warmup = math.ceil(total_steps * warmup) if warmup < 1 else int(warmup)

@@ -1,4 +1,4 @@
-"""Token ids of many texts, one chunk at a time: bounded, with EOS and the codes of their languages."""
+"""Token ids of many texts, one chunk at a time: truncated to a limit, with EOS and language codes."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class PromptLike(HasLanguages, Protocol):
 
     @property
     def parts(self) -> bytes:
-        """The kinds and lengths of the pieces of the source, as `pieces_of` reads them."""
+        """The kinds and lengths of the pieces of the source, in the form that `pieces_of` reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The tokens around the texts of a model, if its tokenizer alone does not decide them.
+    """The special tokens around a model's texts, where its tokenizer alone does not determine them.
 
     Args:
         start_token_id: the decoder's first input, which is removed from targets that begin with it; None to
@@ -151,7 +151,7 @@ def fit_sources(
         whole: tokens of each source, untruncated.
         limit: largest number of tokens of a source.
         truncation: as in `encode`.
-        tokenize: converts texts to tokens, like those in `whole`.
+        tokenize: converts texts to tokens, as was done for `whole`.
         ends: whether the sources end in EOS.
 
     Returns:
@@ -170,12 +170,12 @@ def fit_sources(
 
 
 def without_start(ids: list[int], start_token_id: int | None) -> list[int]:
-    """Return a target without the decoder's first input, if the tokenizer has added it."""
+    """Remove the decoder's start token from a target, if the tokenizer has added it."""
     return ids[1:] if ids[:1] == [start_token_id] else ids
 
 
 def cut_at_end(ids: list[int], limit: int, ends: bool = True) -> list[int]:
-    """Truncate a sequence to at most `limit` tokens, keeping the EOS that ends it."""
+    """Truncate a sequence to at most `limit` tokens, keeping the EOS at its end."""
     if not ends or len(ids) <= limit:
         return ids[:limit]
     return [*ids[: limit - 1], ids[-1]]
@@ -184,11 +184,11 @@ def cut_at_end(ids: list[int], limit: int, ends: bool = True) -> list[int]:
 def _whole(
     tokenizer: Tokenizer, keyword: str, languages: Languages | None, ends: bool
 ) -> Callable[[list[str]], list[list[int]]]:
-    """Return a function that converts texts to token ids, not truncated and without language codes.
+    """Return a function that converts texts to untruncated token ids without language codes.
 
     Args:
         keyword: `text`, or `text_target` to use the tokenizer's target vocabulary.
-        ends: whether EOS is last even if the tokenizer does not put it there.
+        ends: whether to append EOS where the tokenizer does not; with `languages`, it is always appended.
     """
     eos = tokenizer.eos_token_id
     if eos is None:

@@ -1,4 +1,4 @@
-"""Columns that no example uses, and whether one of them has the text that questions are about."""
+"""Columns that no example uses, and whether one of them contains the passage that questions are about."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class UnusedColumns:
             self._names[name] = None
 
     def notes(self) -> list[str]:
-        """List the unused columns and, if one looks like the text that questions are about, how to use it."""
+        """Return notes that name the unused columns and a passage among them that questions may be about."""
         if not self._names:
             return []
         notes: list[str] = [
@@ -81,7 +81,7 @@ class UnusedColumns:
         return notes
 
     def _passage(self) -> str:
-        """Return the unused column with far more text than the question; "" if there is none."""
+        """Return the unused column whose text is much longer than the question; "" if there is none."""
         if self._is_template or len(self._layout.asked) == 0 or self._layout.holes is not None:
             return ""
         least = max(

@@ -1,4 +1,4 @@
-"""Joining the processes of a training run; a process that fails leaves its reason for the others."""
+"""Connecting the processes of a training run; a process that fails records the reason for the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _failures: list[LoRALoomError] = []  # reasons why this process did not meet the
 
 @contextmanager
 def joined_ranks(launch: Launch) -> Iterator[Ranks]:
-    """Join the processes of a training run during a `with` block; a single process joins nothing.
+    """Connect the processes of a training run during a `with` block; a process that trains alone skips this.
 
     Args:
         launch: how this process was started.
@@ -65,9 +65,11 @@ def joined_ranks(launch: Launch) -> Iterator[Ranks]:
 
 
 def must_print(launch: Launch, error: LoRALoomError) -> bool:
-    """Return whether this rank should print why it ends, and leave the reason for the other ranks.
+    """Record for the other ranks why this rank ends, and return whether this rank should print it.
 
-    The leader prints every reason; if the leader was killed, the first of the other ranks prints it.
+    The leader always prints, and so does a rank that cannot connect to the others. Any other rank prints if
+    its error does not repeat the reason of another rank, the leader records no reason within
+    `FAREWELL_SECONDS` (because it was killed), and no other rank has begun to print.
 
     Args:
         launch: how this process was started.
@@ -106,7 +108,7 @@ def _meet(launch: Launch) -> Meeting:
 
 
 def _leave_after_signal(meeting: Meeting, reason: str) -> None:
-    """Leave the reason why this rank stops, unless torchrun stopped it because another rank was killed.
+    """Record that this rank was asked to stop; if another rank was killed, record and raise that instead.
 
     Raises:
         RankError: names the rank that was killed.
@@ -121,7 +123,7 @@ def _leave_after_signal(meeting: Meeting, reason: str) -> None:
 
 
 def _leave(meeting: Meeting, reason: str, *, is_failure: bool = True) -> None:
-    """Leave the reason why this rank ends; a leader that has the store briefly waits for the other ranks."""
+    """Record why this rank ends; a leader whose process holds the store waits briefly for the other ranks."""
     launch = meeting.launch
     with suppress(LostStoreError):
         if not meeting.has_left(launch.rank):

@@ -1,4 +1,4 @@
-"""How this process was started: alone, or as a rank of torchrun, `accelerate launch` or a scheduler.
+"""How this process was started: alone, or as a rank started by torchrun, `accelerate launch` or a scheduler.
 
 torchrun and `accelerate launch` describe a rank in environment variables. Nothing here imports torch.
 """
@@ -46,7 +46,7 @@ class Launch:
 
     @property
     def is_follower(self) -> bool:
-        """Whether another process has the run folder and communicates with the user."""
+        """Whether another process, rank 0, writes the run folder and communicates with the user."""
         return self.rank > 0
 
     @property
@@ -91,19 +91,20 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
 
 
 def require_known_place(environ: Mapping[str, str] | None = None) -> None:
-    """Refuse to train in a process that is unaware of other processes that were requested or exist.
+    """Refuse to train if several processes were requested or started, but this one does not know its rank.
 
     Only training calls this: Slurm (PMI) and MPI also start the processes of a search, those that join
-    it, and the nodes of a Ray cluster, each of which is to work alone.
+    it, and the nodes of a Ray cluster, each of which works on its own.
 
-    `accelerate launch --cpu --num_processes N` sets the meeting place and silently starts one process
-    (observed with 1.15.0), unless it is given a host file for MPI; and processes of MPI have no RANK.
+    `accelerate launch --cpu --num_processes N` sets MASTER_ADDR and MASTER_PORT, but silently starts only one
+    process (observed with 1.15.0), unless it is given a host file for MPI. Processes started by MPI have no
+    RANK.
 
     Args:
         environ: environment variables; by default those of this process.
 
     Raises:
-        RunError: several processes were requested, or exist.
+        RunError: several processes were requested or started, and RANK or WORLD_SIZE is not set.
     """
     environ = os.environ if environ is None else environ
     if RANK in environ and SIZE in environ:

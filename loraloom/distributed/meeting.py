@@ -1,7 +1,7 @@
-"""The meeting point of training processes: a store of small values that outlives a killed process.
+"""The meeting point of training processes: a key-value store that remains when a process is killed.
 
-torchrun keeps the store in its own process; with other launchers, the process of rank 0 has it. A rank that
-fails leaves its reason here, so that the others can report which rank ended the run, and why.
+torchrun keeps the store in its own process; with other launchers, the process of rank 0 keeps it. A
+rank that fails records the reason here, so that the others can report which rank ended the run, and why.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RankError(TrainingError):
 
     Args:
         what, fix: as in `LoRALoomError`.
-        has_reason: whether the other rank left its reason.
+        has_reason: whether the other rank recorded why it ended.
     """
 
     def __init__(self, what: str, *, fix: str = "", has_reason: bool = False) -> None:
@@ -58,7 +58,7 @@ class Meeting:
         self.store = PrefixStore("loraloom", _connect(launch))
 
     def leave(self, reason: str, *, is_failure: bool = True) -> None:
-        """Leave the reason why this rank ends.
+        """Record why this rank ends.
 
         Args:
             reason: a sentence for people.
@@ -67,15 +67,15 @@ class Meeting:
         self.post(f"ended/{self.launch.rank}", [is_failure, to_data(reason)])
 
     def has_left(self, rank: int) -> bool:
-        """Return whether a rank has left a reason why it ends."""
+        """Return whether a rank has recorded why it ends."""
         return self.posted(f"ended/{rank}") is not None
 
     def need_no_more(self) -> None:
-        """Record that this rank has stated its reason for leaving, and will not read those of others."""
+        """Record that this rank no longer needs the store: it will not read why other ranks end."""
         self.post(f"read/{self.launch.rank}", True)
 
     def needs_no_more(self, rank: int) -> bool:
-        """Return whether a rank no longer needs the store: it has recorded this, or was asked to stop."""
+        """Return whether a rank no longer needs the store: it called `need_no_more`, or was asked to stop."""
         ended = self.posted(f"ended/{rank}")
         return self.posted(f"read/{rank}") is not None or (ended is not None and not ended[0])
 
@@ -88,22 +88,22 @@ class Meeting:
         return json.loads(self.store.get(name)) if self.store.check([name]) else None
 
     def count(self) -> None:
-        """Count one more sign of life of this rank; ranks that wait for this one restart their timeout."""
+        """Record another sign of life from this rank; ranks that wait for it restart their timeout."""
         self.store.add(f"signs/{self.launch.rank}", 1)
 
     def wait_for(self, name: str, rank: int) -> Any:
         """Wait for the value that another rank stores under a name.
 
         Raises:
-            RankError: a rank has ended, or the awaited one gives no sign of life for too long.
+            RankError: a rank has ended, or the awaited rank shows no sign of life within the timeout.
         """
         return self._wait(lambda: self.posted(name), [rank])
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has stored a value under `NAME/RANK`, with its number as RANK.
+        """Wait until every other rank has stored a value under `NAME/RANK`, where RANK is its number.
 
         Raises:
-            RankError: a rank has ended, or some give no sign of life for too long.
+            RankError: a rank has ended, or an awaited rank shows no sign of life within the timeout.
         """
         missing = [rank for rank in range(self.launch.size) if rank != self.launch.rank]
 
@@ -126,13 +126,13 @@ class Meeting:
         return found
 
     def raise_ending(self, *, only_failures: bool = False) -> None:
-        """Raise an error with the reason of another rank, if one has ended.
+        """Raise an error that says why another rank ended, if one has recorded that it did.
 
         Args:
             only_failures: whether to ignore ranks that were asked to stop.
 
         Raises:
-            RankError: names the rank.
+            RankError: another rank has ended; the message names it.
         """
         for rank in range(self.launch.size):
             found = self.posted(f"ended/{rank}") if rank != self.launch.rank else None
@@ -143,11 +143,11 @@ class Meeting:
                 )
 
     def arrive(self) -> None:
-        """Record that this rank has arrived, and which process it is."""
+        """Record that this rank has started, with its machine and process id."""
         self.post(f"here/{self.launch.rank}", [_machine(), os.getpid()])
 
     def killed(self) -> RankError | None:
-        """Return the error for ranks of this machine that ended and left no reason; None if none did."""
+        """Return an error if ranks on this machine ended without recording why; otherwise return None."""
         others = (rank for rank in range(self.launch.size) if rank != self.launch.rank)
         missing = [rank for rank in others if self._is_lost(rank)]
         return _without_a_reason(missing) if missing else None
@@ -158,7 +158,7 @@ class Meeting:
         return machine == _machine() and not _is_alive(pid) and not self.has_left(rank)
 
     def broken(self, arrivals: Callable[[], list[int]], seconds: float) -> RankError:
-        """Return the error for a broken exchange between ranks.
+        """Return the error that explains why an exchange between ranks failed.
 
         Args:
             arrivals: a function that returns the ranks that did not take part.
@@ -180,7 +180,7 @@ class Meeting:
         return _without_a_reason(missing)
 
     def no_answer(self, missing: list[int]) -> RankError:
-        """Return the error for ranks that give no sign of life before the timeout."""
+        """Return the error that names the ranks that showed no sign of life within the timeout."""
         return RankError(
             Message(
                 "{ranks} did not answer within {seconds}",
@@ -205,7 +205,7 @@ def _without_a_reason(ranks: list[int]) -> RankError:
 
 
 def _machine() -> str:
-    """Return a name shared by processes that see each other: the host and, on Linux, the PID namespace."""
+    """Return a name that processes share if they see each other's ids: host and, on Linux, PID namespace."""
     space = ""
     with suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -213,7 +213,7 @@ def _machine() -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    """Return whether a process runs; a zombie, which has ended but is still listed, does not count."""
+    """Return whether a process is running; a zombie, which has ended but is still listed, does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The process group of a training run: torch's, with errors that name ranks.
+"""torch's process group for a training run, with errors that name the ranks concerned.
 
 What ranks agree on (signals, memory, digests) is exchanged by gloo between CPUs; gradients on GPUs are
 summed by NCCL. An exchange precedes every sum and detects a rank that hangs.
@@ -117,15 +117,15 @@ class ProcessGroup(Ranks):
         """Wait for the value that the leader announces under a name.
 
         Raises:
-            RankError: a rank has ended, or the leader gives no sign of life for too long.
+            RankError: a rank has ended, or the leader shows no sign of life within the timeout.
         """
         return self.meeting.wait_for(name, 0)
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has announced a value under `NAME/RANK`.
+        """Wait until every other rank has announced a value under `NAME/RANK`, where RANK is its number.
 
         Raises:
-            RankError: a rank has ended, or some give no sign of life for too long.
+            RankError: a rank has ended, or an awaited rank shows no sign of life within the timeout.
         """
         self.meeting.wait_for_all(name)
 
@@ -141,7 +141,7 @@ class ProcessGroup(Ranks):
         return buffer.numpy().tobytes()
 
     def counting(self, report: Report) -> Report:
-        """Wrap a `Report`: each event also shows the other ranks that this one is alive."""
+        """Wrap a `Report`, so that each event also tells the other ranks that this rank is alive."""
 
         def counted(event: Event) -> None:
             self.meeting.count()
@@ -151,7 +151,7 @@ class ProcessGroup(Ranks):
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Show the other ranks, again and again during a `with` block, that this one is alive."""
+        """Tell the other ranks repeatedly, during a `with` block, that this rank is alive."""
         has_ended = threading.Event()
 
         def count() -> None:
@@ -168,7 +168,7 @@ class ProcessGroup(Ranks):
             thread.join(SIGN_SECONDS)
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by the sum over all ranks."""
+        """Replace each tensor by its sum over all ranks."""
         with self._named_failures():
             works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
             for work in works:
@@ -177,7 +177,7 @@ class ProcessGroup(Ranks):
 
     @contextmanager
     def named_gatherings(self) -> Iterator[None]:
-        """Replace torch's error for weights that cannot be gathered by one that names the rank that ended.
+        """Convert torch's weight-gathering errors, in a `with` block, to errors that name the lost rank.
 
         Raises:
             RankError: a rank has ended, or does not answer.

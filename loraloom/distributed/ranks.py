@@ -1,4 +1,4 @@
-"""The processes of a training run, as its code sees them; a single process exchanges nothing."""
+"""The interface of training code to the processes of a run, and its version for a single process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 class Ranks:
-    """The processes of a training run: in this class, a single one, to which every row belongs.
+    """The processes of a training run; in this class, a single process, which computes every row.
 
-    `process_group.ProcessGroup` is the class for several. All ranks call every method in the same order.
+    `process_group.ProcessGroup` is the subclass for several processes. All ranks must call `exchange`, `send`
+    and `add` in the same order.
     """
 
     rank: int = 0
@@ -26,7 +27,7 @@ class Ranks:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process has the run folder and communicates with the user."""
+        """Whether this process writes the run folder and communicates with the user."""
         return self.rank == 0
 
     def slices(self, plans: Sequence[Sequence[Sequence[int]]], examples: EncodedSet) -> SliceRanges | None:
@@ -50,7 +51,7 @@ class Ranks:
         """Store a JSON value for the other ranks, under a name."""
 
     def wait_for_all(self, name: str) -> None:
-        """Wait until every other rank has announced a value under `NAME/RANK`, with its number as RANK."""
+        """Wait until every other rank has announced a value under `NAME/RANK`, where RANK is its number."""
 
     def wait_for(self, name: str) -> Any:
         """Wait for the value that the leader announces under a name."""
@@ -61,21 +62,21 @@ class Ranks:
         return content or b""
 
     def counting(self, report: Report) -> Report:
-        """Wrap a `Report`: each event also shows the other ranks that this one is alive."""
+        """Wrap a `Report`, so that each event also tells the other ranks that this rank is alive."""
         return report
 
     @contextmanager
     def named_gatherings(self) -> Iterator[None]:
-        """Replace torch's error for weights that cannot be gathered by one that names the rank that ended."""
+        """Convert torch's weight-gathering errors, in a `with` block, to errors that name the lost rank."""
         yield
 
     @contextmanager
     def staying_alive(self) -> Iterator[None]:
-        """Show the other ranks, again and again during a `with` block, that this one is alive."""
+        """Tell the other ranks repeatedly, during a `with` block, that this rank is alive."""
         yield
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all ranks; the sums are identical to the bit on all ranks."""
+        """Replace each tensor by its sum over all ranks; the sums are bit-identical on all ranks."""
 
 
 ONE_PROCESS = Ranks()
@@ -84,10 +85,10 @@ ONE_PROCESS = Ranks()
 def divide(
     micro_batches: Sequence[Sequence[int]], examples: EncodedSet, rank: int, size: int
 ) -> list[SliceRange]:
-    """Return a rank's slice of each micro-batch of a step, so that all ranks have about as many tokens.
+    """Return a rank's slice of each micro-batch of a step, so that ranks have about equally many tokens.
 
-    A rank's slices are consecutive rows of the step, so few micro-batches are divided: if there are as many
-    micro-batches as ranks, each rank has about one. A rank may have no rows.
+    A rank's slices are consecutive rows of the step, so few micro-batches are divided between ranks: if there
+    are as many micro-batches as ranks, each rank has about one. A rank may have no rows.
 
     >>> rows = EncodedSet([[1], [1], [1], [1]], [[1], [1], [1], [1]])
     >>> [divide([[0, 1], [2, 3]], rows, rank, 3) for rank in range(3)]

@@ -1,4 +1,4 @@
-"""Answers by transformers' beam search, for the rows of all models in one batch.
+"""Generation of answers with transformers' beam search, for the rows of all models in one batch.
 
 The bank assigns each beam to its model, and the recipe's settings replace the model's own (`decoding.py`).
 """
@@ -19,7 +19,7 @@ from loraloom.recipe import GenerationSettings
 
 
 class BeamDecoding:
-    """Answers of all models to the same rows, by beam search.
+    """Beam search that answers the same rows with several models.
 
     Attributes:
         answers: the tokens of each answer, without start and EOS, [slots][rows].
@@ -47,7 +47,7 @@ class BeamDecoding:
         self.answers: list[list[list[int]]] = [[[] for _ in sources] for _ in slots]
 
     def answer(self, rows: Sequence[int]) -> None:
-        """Answer some rows in one batch; the encoder sees a row once, the decoder once per beam."""
+        """Answer some rows in one batch; for each model, a row is encoded once and decoded once per beam."""
         self._on_token()
         starts, num_slots = [self._starts[row] for row in rows], len(self._slots)
         input_ids, mask = padded_rows(self._base, [self._sources[row] for row in rows], num_slots)

@@ -1,4 +1,4 @@
-"""Evidence from answers: figures, and differences with intervals."""
+"""Statistical evidence from answers: figures of the models and differences between them, with intervals."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ class ModelAnswers:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Figures and differences with their intervals.
+    """Figures of the experiments and differences between them, each with its confidence interval.
 
     Args:
-        groups: experiment → metric → draws over its seeds; the base is one of the experiments.
-        differences: each experiment against the base, in every metric.
-        pairs: each pair of experiments in the deciding metric, corrected for multiple comparisons.
+        groups: experiment → metric → figure, with its resampled values; the base counts as an experiment.
+        differences: the difference of each experiment from the base, in every metric.
+        pairs: the difference within each pair of experiments in the deciding metric, corrected for multiple
+            comparisons.
     """
 
     groups: dict[str, dict[str, Draws]]
@@ -90,11 +91,11 @@ def compute_evidence(
     scoring: Scoring,
     num_labels: Sequence[int],
 ) -> Evidence:
-    """Compute intervals for every experiment, and its differences from the base and the others.
+    """Compute intervals for every experiment, and its differences from the base and the other experiments.
 
     Args:
         models: answers of each model; the base is one of them.
-        groups: experiment → models of its seeds; the base is a group of its own.
+        groups: experiment → names of its models, one for each seed; the base is a group of its own.
         scoring, num_labels: as in `figures`.
     """
     drawn: dict[str, dict[str, Draws]] = {group: {} for group in groups}

@@ -28,10 +28,12 @@ def ranking(evidence: Evidence) -> list[str]:
 
 
 def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> tuple[str | None, str]:
-    """Recommend an experiment, and justify the choice in a sentence; None and the reason if there is none.
+    """Recommend an experiment and say why; None, with the reason, if no experiment can be recommended.
 
-    There is no choice if there are too few rows, or if no experiment is significantly better than the base.
-    Otherwise, among those that are, it is the smallest adapter that is not significantly worse than the best.
+    That is the case if there are too few rows, if no experiment is significantly better than the base, or if
+    there are several experiments and no two of them differ significantly. Otherwise, of the experiments that
+    are significantly better than the base and not significantly worse than the best one, the one with the
+    smallest adapter is recommended.
 
     Args:
         sizes: number of weights of each experiment's adapter.
@@ -102,7 +104,7 @@ def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
     """Return a clause about an experiment whose answers are all blank, or all the same; "" for any other.
 
     Args:
-        texts: the answers of each of its seeds.
+        texts: for each seed of the experiment, the answers of its model.
         num_questions: number of different texts that were answered.
     """
     if not any(text.strip() for own in texts for text in own):
@@ -125,7 +127,7 @@ def sentence(
     Args:
         name: name of the experiment.
         own: its figures, averaged over its seeds.
-        moved: how far each of its adapters moved the base.
+        moved: for each of its adapters, the size of ΔW relative to W.
         evidence: None if there are no references.
         where: name of the rows, such as `150 test rows`.
         alike: result of the function `alike` for its answers.

@@ -1,9 +1,9 @@
-"""Settings for generating answers: only the recipe's `generation`, not the base's own.
+"""Settings for generating answers: only the recipe's `generation`, not the base's own configuration.
 
-transformers' `generate` takes every value that it is not given from the model's own configuration: forced
-and forbidden tokens, time limits, several answers per row. Our greedy decoding ignores these values, so beams
-must ignore them too; and several answers to one row would be mistaken for answers to other rows. The model's
-configuration is therefore replaced during the call.
+For every value that is not passed to it, transformers' `generate` uses the model's own configuration: forced
+and forbidden tokens, time limits, several answers per row. Our greedy decoding ignores these values, so beam
+search must ignore them too; and several answers to one row would be mistaken for answers to other rows. The
+model's configuration is therefore replaced during the call.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def generation_config(base: Base, settings: GenerationSettings) -> GenerationCon
     """Convert the recipe's generation settings to transformers' form, with the base's special tokens.
 
     Args:
-        base: provides the ids of start, end and padding.
+        base: provides the ids of the start, EOS and padding tokens.
         settings: the recipe's `generation`.
     """
     values = settings.model_dump(exclude={"batch_size"}, exclude_none=True)
@@ -92,7 +92,10 @@ def generation_config(base: Base, settings: GenerationSettings) -> GenerationCon
 
 @contextmanager
 def replaced_generation_config(base: Base, config: GenerationConfig) -> Iterator[None]:
-    """Replace the model's generation configuration, whose values would be used where `config` has none."""
+    """Replace the model's generation configuration during a `with` block.
+
+    transformers would use its values wherever `config` has none.
+    """
     own = base.model.generation_config
     base.model.generation_config = config
     try:
@@ -102,14 +105,14 @@ def replaced_generation_config(base: Base, config: GenerationConfig) -> Iterator
 
 
 def unused_settings(base: Base, settings: GenerationSettings) -> list[str]:
-    """Find the settings of the base's own generation configuration that answers here do not follow.
+    """List the settings in the base's own generation configuration that are not used for answers here.
 
     Args:
         base: its configuration comes from generation_config.json or, without that file, config.json.
-        settings: the recipe's `generation`; a setting of the base with the same value counts as followed.
+        settings: the recipe's `generation`; base settings with the same value there are not listed.
 
     Returns:
-        Their keys; settings whose values do not change answers are omitted.
+        Keys of the ignored settings, without those whose values do not change answers.
     """
     ours = generation_config(base, settings)
     return [

@@ -49,10 +49,10 @@ class Expressible:
 
 
 def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressible:
-    """Return the references as the model can write them: encoded and decoded.
+    """Return the references as the model can write them, by encoding and decoding each.
 
-    A reference that would change visibly keeps its text, except for the kinds of characters that were lost
-    from other references.
+    A reference that this would change visibly keeps its text, except for the kinds of characters that other
+    references lost: these are replaced in it, too.
 
     Args:
         references: references as in the data file.
@@ -80,7 +80,7 @@ def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressib
 
 
 def _is_same(written: str, read: str, unknown: str) -> bool:
-    """Return whether a decoded text has no visible difference.
+    """Return whether a decoded text does not differ visibly from the original.
 
     An unknown token counts as no difference: it may stand for an invisible character outside the vocabulary.
     """
@@ -100,7 +100,7 @@ def _visible(text: str) -> str:
 
 
 def _lost(written: str, read: str) -> list[str]:
-    """List the kinds of characters that a decoded text has fewer of."""
+    """List the kinds of characters of which a decoded text has fewer than the original."""
     before, after = _ends(written), _ends(read)
     if before == after:
         return []

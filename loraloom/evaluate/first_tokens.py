@@ -1,4 +1,4 @@
-"""First tokens that depend on a row's language, for rows of several languages in one batch.
+"""First tokens of answers that depend on each row's language, for batches with several languages.
 
 transformers' `forced_bos_token_id` is one token for a whole batch.
 """
@@ -15,7 +15,11 @@ from loraloom.data.languages.codes import DecoderStart
 
 
 def forced_tokens(starts: Sequence[DecoderStart], num_slots: int, device: torch.device) -> Tensor | None:
-    """Return the first tokens of answers, int64 [slots · rows], -1 if not forced; None if none is forced."""
+    """Return the forced first token of each answer; None if no answer has one.
+
+    Returns:
+        int64 [slots · rows]; -1 where the model chooses the token.
+    """
     tokens = [-1 if start.forced_token_id is None else start.forced_token_id for start in starts]
     return torch.tensor(tokens * num_slots, device=device) if max(tokens) >= 0 else None
 

@@ -1,7 +1,7 @@
 """Generation of answers by base and adapters in one pass.
 
 Greedy decoding and sampling are a loop of our own (`row_decoding.py`). Beam search uses transformers'
-`generate` (`beam_decoding.py`). Both obey the recipe and nothing else.
+`generate` (`beam_decoding.py`). Both use only the recipe's settings.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def answer(
         starts: beginning of the answer to each row; by default the base's start token.
         seed: for sampling; the draws of a row do not depend on the other rows of its batch.
         on_rows: called with the number of rows that are finished.
-        on_token: called before each token of a batch, and each batch of beams; may raise to stop.
-        on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows]; not
-            with beams, because none of them is the answer before the end.
+        on_token: called before each token of a batch, or with beams, before each batch; may raise to stop.
+        on_answers: called after each token of a batch with the tokens generated so far for all rows,
+            [slots · rows]; not with beams, because no beam is the answer before the end.
         on_logits: called before each token is chosen, as in `RowDecoding`; not with beams.
-        ranks: the processes that share the batches; the answers to the others' rows are empty.
+        ranks: the processes that share the batches; answers to rows that other ranks answer are empty.
 
     Returns:
         For each slot and row, the tokens of the answer without start and EOS, but with a forced first token.
@@ -108,9 +108,9 @@ def answer(
 
 @contextmanager
 def _answering(bank: AdapterBank) -> Iterator[None]:
-    """Put the base in eval mode; in train mode with checkpointing, transformers refuses a cache.
+    """Put the base in eval mode in a `with` block; in train mode with checkpointing, no cache can be used.
 
-    The mode belongs to the base, so no other thread may change it in the meantime.
+    The mode belongs to the base, which other threads therefore cannot use during the block.
     """
     with bank.hold():
         was_training = bank.base.model.training

@@ -1,4 +1,4 @@
-"""Detection of labels that are numbers on one side of a comparison and names on the other."""
+"""Detection of labels that are numbers in known answers but names in a model's answers, or the reverse."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
 
 
 def describe_label_mismatch(references: Sequence[str], answers: Mapping[str, Sequence[str]]) -> str:
-    """Describe labels that cannot match, for a warning; "" if there are none.
+    """Return a warning about models whose labels cannot match the known answers; "" if all labels can.
 
-    A data file may store the number of a class although the adapter was trained on its name: every figure
-    is then near 0, however good the answers are.
+    A data file may store class numbers although the adapter was trained on class names: every figure is then
+    near 0, however good the answers are.
 
     Args:
         references: known answers.
-        answers: answers of each model to the same rows; the base is ignored, because it has seen no labels.
+        answers: answers of each adapter to the same rows; without the base, which has seen no labels.
     """
     mixed: list[str] = []
     for model, texts in answers.items():

@@ -1,4 +1,4 @@
-"""Logits processors of transformers for the recipe's `generation`."""
+"""The transformers logits processors for the recipe's `generation` settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_TEMPERATURE = 1e-30
 
 
 def logits_processors(settings: GenerationSettings) -> Any:
-    """Create transformers' processors, in the order in which its `generate` applies them."""
+    """Create the logits processors in the order in which transformers' `generate` applies them."""
     processors = LogitsProcessorList()
     if settings.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(float(settings.repetition_penalty)))

@@ -31,12 +31,12 @@ def row_losses(
 
     Args:
         bank: the bank, with the adapters attached.
-        slots: adapters whose loss is computed, `None` for the base; all on the same rows.
+        slots: adapters whose loss is computed, `None` for the base; all are evaluated on the same rows.
         examples: rows, at least one.
         batch_size: number of rows per batch for each adapter.
         packing: whether a row of the batch may contain several examples.
-        on_rows: called with the number of rows that are finished.
-        ranks: the processes that share the batches; the losses of the others' rows are 0.
+        on_rows: called with the number of rows that are finished so far.
+        ranks: the processes that share the batches; rows that another rank computes have a loss of 0.
     """
     losses = np.zeros((len(slots), len(examples)))
     # Rows of similar length together, so that few tokens are padding.
@@ -69,7 +69,7 @@ def eval_losses(
 ) -> dict[str | None, float]:
     """Compute the eval_loss of each adapter.
 
-    A mean of batch means would weight a token by the size of its batch; this does not.
+    Every token has the same weight; in a mean of batch means, its weight would depend on its batch.
 
     Args:
         bank, slots, examples, batch_size, packing, on_rows: as in `row_losses`.

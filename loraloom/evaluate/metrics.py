@@ -1,11 +1,12 @@
-"""Metrics over answers and references: one entry in `METRICS` each, made of three functions.
+"""Metrics over answers and references: each is an entry in `METRICS` with three functions.
 
 `statistics` gives every row a few numbers that can be summed, `figure` computes the metric from their
-sum, and `signature` states what is computed. So the metric over any choice of rows, of which the bootstrap
-draws thousands, costs one sum.
+sum, and `signature` states what is computed. So a metric over any selection of rows costs one sum; the
+bootstrap makes thousands of such selections.
 
 Answers and references are first normalized to NFKC: T5 tokenizers turn '？' into '?', so a perfect
-Chinese answer would otherwise not match its reference. Metrics of answers alone are in `DESCRIPTIONS`.
+Chinese answer would otherwise not match its reference. Metrics that need no references are in
+`DESCRIPTIONS`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Metric:
         statistics: (answers, references) → float64 [rows, k], which may be summed over rows.
         figure: sums float64 [..., k] → values of the metric, float64 [...].
         signature: references → description of the metric, with versions and options, as sacrebleu writes it.
-        higher_is_better: whether higher is better; None if neither higher nor lower is (a length).
+        higher_is_better: whether higher is better; None if neither direction is better (a length ratio).
         unit: unit of the metric.
     """
 
@@ -56,7 +57,7 @@ def normalise(text: str) -> str:
 
 
 def _ratio(sums: Numbers) -> Numbers:
-    """Divide the first number of each pair in […, 2] by the second; 0 if the second is 0."""
+    """Compute sums[…, 0] / sums[…, 1], float64 […]; 0 where the divisor is 0."""
     return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
 
 
@@ -74,7 +75,7 @@ def _chrf_statistics(answers: Sequence[str], references: Sequence[str], word_ord
 
 
 def _chrf_figure(sums: Numbers) -> Numbers:
-    """Compute chrF from many sums at once; `tests/evaluate` verifies that the values are sacrebleu's."""
+    """Compute chrF for many sums at once; `tests/evaluate` verifies that the values equal sacrebleu's."""
     answer, reference, match = (sums[..., start::3] for start in range(3))
     is_counted = (answer > 0) & (reference > 0)
     orders = np.maximum(is_counted.sum(-1), 1)
@@ -132,7 +133,7 @@ def _bleu_statistics(answers: Sequence[str], references: Sequence[str]) -> Numbe
 
 
 def bleu_figure(sums: Numbers) -> Numbers:
-    """Compute BLEU from many sums at once; `tests/evaluate` verifies that the values are sacrebleu's."""
+    """Compute BLEU for many sums at once; `tests/evaluate` verifies that the values equal sacrebleu's."""
     answer_len, reference_len = sums[..., 0], sums[..., 1]
     correct, total = sums[..., 2:6], sums[..., 6:10]
     # An order without a match counts as half a match, the next such order as a quarter, and so on.
@@ -215,23 +216,26 @@ TRANSLATION_METRICS: dict[str, Metric] = {
 
 
 def share_changed(answers: Sequence[str], base_answers: Sequence[str]) -> float:
-    """Compute the share of answers that differ at all from the base's, 0 to 1."""
+    """Compute the share, from 0 to 1, of answers that differ at all from the base's."""
     return sum(a != b for a, b in zip(answers, base_answers, strict=True)) / len(answers)
 
 
 def distinct(answers: Sequence[str], n: int) -> float:
-    """Compute distinct-n over characters: distinct n-grams over all n-grams (Li et al., 2016)."""
+    """Compute distinct-n for characters: distinct n-grams divided by all n-grams (Li et al., 2016)."""
     grams = Counter(gram for answer in answers for gram in _grams(normalise(answer), n))
     return len(grams) / grams.total() if grams else 0.0
 
 
 def share_repetitive(answers: Sequence[str]) -> float:
-    """Compute the share of answers stuck in a loop: most of their 4-grams occur in them more than once."""
+    """Compute the share of answers that are stuck in a loop, as defined by `is_repetitive`."""
     return sum(is_repetitive(answer) for answer in answers) / len(answers)
 
 
 def is_repetitive(answer: str) -> bool:
-    """Return whether most of an answer's character 4-grams occur in it more than once."""
+    """Return whether most of an answer's character 4-grams occur in it more than once.
+
+    An answer of fewer than 8 such 4-grams is never called repetitive.
+    """
     grams = Counter(_grams(normalise(answer), REPEATED_LENGTH))
     repeated = sum(count for count in grams.values() if count > 1)
     return grams.total() >= 2 * REPEATED_LENGTH and repeated > REPEATED_SHARE * grams.total()

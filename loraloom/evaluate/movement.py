@@ -22,18 +22,18 @@ HARDLY_MOVED = 1e-3
 
 
 def movement(bank: AdapterBank, slot: str) -> Movement:
-    """Compute how far an attached adapter moves each kind of linear."""
+    """Compute ‖ΔW‖ / ‖W‖ of an attached adapter: in total, and for each kind of module that it changes."""
     return _movement(bank, bank.parts(slot), bank.beside.tables.rows.get(slot), bank.beside.norms.of(slot))
 
 
 @torch.no_grad()
 def movement_of_tensors(bank: AdapterBank, tensors: Mapping[str, Tensor], settings: LoraSettings) -> Movement:
-    """Compute how far an adapter that is not attached would move each kind of linear.
+    """Compute `movement` for an adapter that is not attached.
 
     Args:
         bank: a bank on the base that the adapter belongs to.
         tensors: tensors as returned by `AdapterBank.tensors`.
-        settings: settings with which it would be attached.
+        settings: settings of the adapter.
     """
     kind, parts, trained = kind_of(settings), {}, None
     for name in row_shapes(bank.base, settings):

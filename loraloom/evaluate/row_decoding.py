@@ -1,7 +1,8 @@
 """Greedy and sampled answers: one token at a time, for the rows of all models in one batch.
 
 Each token of an answer depends on the row and the model alone; the batch size decides only how many answers
-are computed at a time. Rows of a batch start together, and leave it when enough of their answers have ended.
+are computed at a time. The answers of a batch start together; ended answers leave the batch once there are
+enough of them.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class _Line:
     """A line of the batch: one model's answer to a row.
 
     Args:
-        slot: the model.
-        row: the row.
-        answer: its tokens so far.
-        generator: its own generator for sampling, so that draws are independent of other lines.
+        slot: slot of the model's adapter; None for the base.
+        row: index of the row.
+        answer: the answer's tokens so far.
+        generator: random generator of this line alone, so that its samples do not depend on other lines.
         has_ended: whether the answer is complete.
     """
 
@@ -65,13 +66,13 @@ class RowDecoding:
         bank: the bank, with the adapters attached.
         slots: the models that answer; None is the base.
         sources: token ids of each row.
-        starts: beginning of the answer to each row.
+        starts: beginning of the answer to each row: the start token and any forced first token.
         settings: how to decode.
         seeds: seed of each row, for sampling.
-        on_token: called before each token of a batch.
-        on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows].
-        on_logits: called before each token is chosen; it gets the row of each line of the batch, and the
-            logits, float32 [lines, vocabulary]. A line may stay after its answer has ended.
+        on_token: called before each decoding step of a batch.
+        on_answers: called after each decoding step with the tokens of all answers so far, [slots · rows].
+        on_logits: called before the next tokens are chosen, with the row index of each line of the batch and
+            the logits, float32 [lines, vocabulary]. The answers of some lines may already have ended.
     """
 
     def __init__(
@@ -153,12 +154,12 @@ class RowDecoding:
 def staying_lines(slots: Sequence[str | None], has_ended: Sequence[bool]) -> list[int]:
     """Return the lines that stay in a batch, in order: all of them if fewer than an eighth could leave.
 
-    All models keep the same number of lines, so that one batched product computes their adapters; some of
-    these lines may have ended. If too many of them have, only lines that have not ended stay.
+    All models keep the same number of lines, so that one batched product computes their adapters; some of the
+    answers in these lines may have ended. If too many have, only lines with unfinished answers stay.
 
     Args:
         slots: the model of each line.
-        has_ended: whether each line's answer has ended; at least one has not.
+        has_ended: whether each line's answer has ended; at least one answer must be unfinished.
     """
     by_slot: dict[str | None, list[int]] = {}
     for line, slot in enumerate(slots):
@@ -180,12 +181,12 @@ def _owners(lines: Sequence[_Line]) -> Rows:
 
 
 def padded_rows(base: Base, rows: Sequence[Sequence[int]], num_models: int) -> tuple[Tensor, Tensor]:
-    """Return input_ids and attention mask of token ids, padded at the end, int64 [models · rows, len].
+    """Pad token ids at the end; return input_ids and attention mask, int64 [models · rows, length].
 
     Args:
-        base: the model.
+        base: the base, whose padding token and device are used.
         rows: token ids.
-        num_models: number of models that answer them; the rows of one model follow those of another.
+        num_models: number of models that answer; all rows are repeated for each model, model by model.
     """
     width = max(len(row) for row in rows)
     input_ids = torch.full((len(rows), width), base.pad_token_id)

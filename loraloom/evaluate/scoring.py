@@ -1,4 +1,4 @@
-"""The metrics that can be computed against some references, and how each is computed."""
+"""The choice of metrics that can be computed for given references, and how each is computed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Scoring:
     """References and the metrics to compute against them.
 
     Args:
-        references: as the model can write them.
-        metrics: metrics that can be computed; those that would be wrong are left out.
-        signatures: how each metric is computed, or why it is not.
+        references: the references in the form in which the model can write them; see `expressible`.
+        metrics: metrics that can be computed; metrics that would give wrong values are left out.
+        signatures: for each metric, how it is computed, or why it is not computed.
     """
 
     references: list[str]
@@ -39,11 +39,12 @@ class Scoring:
 def score_against(
     references: Sequence[str], answer_text: AnswerText, more: Mapping[str, Metric] = NO_METRICS
 ) -> Scoring:
-    """Choose the metrics for some references.
+    """Choose the metrics that can be computed for these references.
 
     Args:
         references: responses of the rows, as in the data file.
-        answer_text: converts tokens of the answering model to text; references become what it can write.
+        answer_text: converts the answering model's tokens to text; the references are converted to the
+            form in which that model can write them.
         more: metrics to compute in addition to the usual ones.
     """
     written = expressible(references, answer_text)

@@ -27,10 +27,11 @@ def given_metrics(spbleu_model: Path | None) -> dict[str, Metric]:
 
 
 def spbleu(file: Path) -> Metric:
-    """Make the spBLEU metric of a sentencepiece model.
+    """Create the spBLEU metric that tokenizes with a sentencepiece model.
 
-    sacrebleu would download the model of its `flores200` tokenizer; with the same file, the figures equal
-    sacrebleu's on texts in NFKC. The signature has the file's sha256, as other benchmarks use other models.
+    sacrebleu downloads the model for its `flores200` tokenizer; with the same file, this metric gives the
+    same figures as sacrebleu on texts in NFKC. The signature contains the start of the file's SHA-256,
+    because benchmarks differ in the model that they use.
 
     Raises:
         DataError: the file cannot be read as a sentencepiece model.

@@ -25,7 +25,7 @@ class Draws:
         value: the figure over all rows, averaged over seeds.
         drawn: the figure over rows and seeds drawn with replacement, float64 [resamples].
         num_rows: number of rows.
-        deviation: standard deviation over seeds; None if there is only one.
+        deviation: standard deviation over seeds; None if there is only one seed.
     """
 
     value: float
@@ -46,10 +46,10 @@ def draw_figures(
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Draws]:
-    """Resample a figure of several models over rows drawn with replacement, the same rows for all.
+    """Compute a figure of several models over rows drawn with replacement, the same rows for every model.
 
     Args:
-        statistics: statistics of each model, float64 [rows, k], the same rows in the same order.
+        statistics: statistics of each model, float64 [rows, k], for the same rows in the same order.
         figure: sums → figure, as in `Metric`.
         seed: determines the draws.
 
@@ -85,8 +85,8 @@ def resampled_sums(statistics: Numbers, *, seed: int, num_resamples: int = NUM_R
 def over_seeds(seeds: Sequence[Draws], *, seed: int = 0) -> Draws:
     """Average a figure over an experiment's seeds, with draws that also vary the seeds.
 
-    Rows are drawn first, then seeds. With three seeds the spread between them is itself uncertain, and
-    the bootstrap underestimates it a little: such intervals are lower bounds of the uncertainty.
+    Rows are drawn first, then seeds. With only three seeds, their spread is itself uncertain, and the
+    bootstrap underestimates it a little, so such intervals are lower bounds on the uncertainty.
 
     Args:
         seeds: draws of each seed, at least one, over the same rows.
@@ -120,7 +120,8 @@ def difference(
         ours, theirs: draws over the same rows.
         names: names of the two models.
         metric: name of the metric.
-        higher_is_better: None gives verdicts of higher or lower instead of better or worse.
+        higher_is_better: whether higher is better; if None, the verdict is "higher" or "lower" instead of
+            "better" or "worse".
         nothing_changed: whether both models gave the same answers to every row.
     """
     drawn = ours.drawn - theirs.drawn
@@ -137,7 +138,7 @@ def difference(
 
 
 def corrected(differences: Sequence[Difference], higher_is_better: bool) -> list[Difference]:
-    """Correct differences that were tested together: p-values by Holm's step-down rule, then verdicts.
+    """Correct the p-values of differences tested together (Holm's step-down rule), then their verdicts.
 
     Source: Holm, 1979: of m hypotheses, the smallest p is multiplied by m, the next by m - 1, …
     """

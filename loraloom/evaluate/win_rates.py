@@ -15,7 +15,7 @@ class WinRate:
 
     Args:
         model: its name.
-        num_wins, num_shown: numbers of votes that chose its answer, and that showed it.
+        num_wins, num_shown: number of votes that chose the model's answer, and of votes that showed it.
         low, high: 95 % interval of the rate.
     """
 
@@ -32,10 +32,11 @@ class WinRate:
 
 
 def win_rates(votes: Iterable[tuple[Iterable[str], str | None]]) -> list[WinRate]:
-    """Compute each model's win rate, the best first.
+    """Compute each model's win rate; return the best model first.
 
     Args:
-        votes: for each vote, the models that it showed, and the chosen one; None if no difference was seen.
+        votes: for each vote, the models whose answers were shown, and the chosen model, or None if the voter
+            saw no difference.
 
     >>> votes = [(("base", "wide"), "wide"), (("base", "wide"), None)]
     >>> [(each.model, each.num_wins) for each in win_rates(votes)]
@@ -55,7 +56,7 @@ def win_rates(votes: Iterable[tuple[Iterable[str], str | None]]) -> list[WinRate
 
 
 def wilson_interval(num_wins: int, num_trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, also usable for few trials and for shares of 0 and 1.
+    """Return the 95 % confidence interval of a share; usable even for few trials and for shares of 0 and 1.
 
     Source: Wilson, 1927.
 

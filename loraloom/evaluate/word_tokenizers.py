@@ -1,4 +1,4 @@
-"""Word tokenization of references for BLEU, by their script."""
+"""Choice of the word tokenizer for BLEU by the script of the references."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Words:
     """Word tokenization of references.
 
     Args:
-        tokenizer: sacrebleu's name of the tokenizer; None if it has none for the script.
-        script: script of most letters.
+        tokenizer: sacrebleu's name for the tokenizer; None if sacrebleu has no tokenizer for the script.
+        script: the script that most letters belong to.
         shares: share of letters in each script, largest first.
     """
 
@@ -45,7 +45,7 @@ class Words:
 
     @property
     def signature(self) -> str:
-        """The shares of scripts, as a suffix of a metric's signature; "" if nearly all letters are of one."""
+        """The share of each script, as a suffix of a metric's signature; "" if one has nearly all letters."""
         if self.shares.get(self.script, 1.0) >= PURE:
             return ""
         parts = (
@@ -55,7 +55,7 @@ class Words:
 
 
 def words_of(references: Sequence[str]) -> Words:
-    """Choose the tokenization by the script of most letters in the references."""
+    """Choose the tokenization by the script that most letters of the references belong to."""
     letters: Counter[str] = Counter()
     for char, num in Counter(unicodedata.normalize("NFKC", "".join(references))).items():
         if char.isalpha():

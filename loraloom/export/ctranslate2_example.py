@@ -1,4 +1,4 @@
-"""Python code that answers with an exported CTranslate2 folder, for the folder's README."""
+"""Python code for the README of an exported CTranslate2 folder: it loads the folder and prints an answer."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _decoding(settings: GenerationSettings) -> dict[str, float]:
 
 
 def _prefix(source: ExportSource) -> list[str]:
-    """Return the tokens that an answer must begin with: the language code, if all answers share one."""
+    """Return the tokens that every answer must begin with: the code of the only target language, or []."""
     base = source.base
     code = only([target for _, target in source.facts.languages])
     return [] if base.languages is None or code is None else [code]

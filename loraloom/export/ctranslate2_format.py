@@ -46,7 +46,7 @@ class CTranslate2(Format):
         return float16_overflows(family) if quantization == "float16" else ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Convert the model, and release it.
+        """Convert and write the model, and free the original's memory.
 
         Raises:
             ModelError: CTranslate2's converter cannot convert the model.
@@ -86,10 +86,11 @@ def _state(base: Base) -> None:
 
 
 class CompleteTokenizer:
-    """A tokenizer with a name for every row of the embeddings, for the converter.
+    """A tokenizer for the converter, with a name for every row of the embeddings.
 
     The converter assumes that the n-th name belongs to row n, which is wrong if an earlier id has no token.
-    It also names T5's rows without a token `<extra_id_0>` and so on, which are the names of other tokens.
+    It would also give those rows of T5 that have no token the names `<extra_id_0>`, `<extra_id_1>` and so on,
+    which other tokens already have.
 
     Args:
         tokenizer: tokenizer of the base.
@@ -111,7 +112,7 @@ class CompleteTokenizer:
 
 
 def _specification(base: Base) -> Any:
-    """Run CTranslate2's converter on the model, then release the model; the result contains its weights."""
+    """Convert the model to CTranslate2's specification, weights included, and free the model's memory."""
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]

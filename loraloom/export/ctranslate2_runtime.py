@@ -82,12 +82,12 @@ class _LoadedModel:
         return [[self._sources[token] for token in source] for source in rows.sources]
 
     def _starts(self, rows: ProofRows) -> list[list[str]]:
-        """Return the decoder's first tokens for each row; none if the folder's own config specifies them."""
+        """Return the decoder's first tokens for each row; no tokens if the folder's config specifies them."""
         return [[] if self._states_start else [self._targets[token]] for token in rows.start_token_ids]
 
 
 def _vocabularies(folder: Path) -> tuple[list[str], list[str]]:
-    """Read the names of the tokens of sources and of targets; most models have one vocabulary for both."""
+    """Read the token names of the source and target vocabularies; in most models, both are the same."""
     shared = folder / "shared_vocabulary.json"
     files = [shared] if shared.is_file() else [folder / f"{side}_vocabulary.json" for side in SIDES]
     found: list[list[str]] = [json.loads(file.read_text(encoding="utf-8")) for file in files]

@@ -1,4 +1,4 @@
-"""Weights of a CTranslate2 model, rounded and written one after the other.
+"""Rounding and writing the weights of a CTranslate2 model, one tensor after the other.
 
 CTranslate2's own quantization and saving hold several copies of each tensor, and with a vocabulary of
 250,112 tokens one tensor is a fifth of a model. This module writes the same file, byte for byte

@@ -30,14 +30,16 @@ class ProofMeasurement:
     """Differences between the outputs of a runtime and those of base + adapter.
 
     Args:
-        num_answers, num_same_answers: number of greedy answers, and number of equal ones.
-        largest_gap: where an answer first deviates, how much more probable base + adapter's token is than the
-            runtime's, according to base + adapter, in nats; near 0 is a tie. None if not measured.
+        num_answers, num_same_answers: number of greedy answers, and how many of them are equal.
+        largest_gap: how much more probable base + adapter's token is than the runtime's where an answer first
+            deviates, according to base + adapter, in nats: the maximum over the answers. A gap near 0 is a
+            tie; None if not measured.
         largest_difference: largest difference in the log-probability of a target token, in nats; None if the
             runtime gives no log-probabilities.
         mean_expected, mean_found: mean log-probability of the target tokens, from base + adapter and from
-            the runtime; None if the runtime gives no log-probabilities.
-        num_same_decoded: number of equal answers with the recipe's decoding; None if it was not tried.
+            the runtime; `mean_found` is None if the runtime gives no log-probabilities.
+        num_same_decoded: number of answers with the recipe's decoding settings that are equal; None if these
+            settings were not tried.
     """
 
     num_answers: int
@@ -58,9 +60,10 @@ class ExportProof:
         runtime, computed_in: the program that ran the export, and the number format it computed in.
         is_exact: whether equality up to float32 rounding was required.
         measured: how the export's outputs differ from those of base + adapter in float32.
-        figures: how the export's figures differ; empty unless responses are known and the export is rounded.
-        merging: largest change of a logit by merging, in float32; None if nothing was merged.
-        decoding: the recipe's decoding settings beyond greedy.
+        figures: how the export's figures differ from those of base + adapter; empty unless responses are
+            known and the export is rounded.
+        merging: largest change that merging made to a logit, in float32; None if nothing was merged.
+        decoding: those of the recipe's decoding settings that differ from greedy decoding.
     """
 
     rows: str
@@ -121,7 +124,7 @@ def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> P
 
 
 def _largest_gap(pairs: Sequence[tuple[list[int], list[int]]], reference: Reference, eos: int) -> float:
-    """Compute how much base + adapter prefers its own token where two answers diverge."""
+    """Compute the largest gap, in logits, by which base + adapter prefers its token where answers diverge."""
     gaps = [0.0]
     for (found, wanted), likely in zip(pairs, reference.nearest, strict=True):
         own, expected = [*found, eos], [*wanted, eos]
@@ -133,7 +136,7 @@ def _largest_gap(pairs: Sequence[tuple[list[int], list[int]]], reference: Refere
 
 
 def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
-    """Check that all log-probabilities are equal up to rounding, and all answers except for ties.
+    """Check that all log-probabilities are equal up to rounding, and that answers deviate only at ties.
 
     Raises:
         ModelError: the export's outputs differ.
@@ -158,10 +161,10 @@ def check_exact(measured: ProofMeasurement, reference: Reference) -> None:
 
 
 def check_encodings(outputs: RuntimeOutputs, rows: ProofRows) -> None:
-    """Check that the runtime's own tokenizer, if it has one, gives the same tokens as the run's.
+    """Check that the runtime's own tokenizer, if it has one, gives the same tokens as the run's tokenizer.
 
     Raises:
-        ModelError: the tokenizer's tokens differ.
+        ModelError: the tokens of the two tokenizers differ.
     """
     if outputs.encodings is None or rows.text_at is not None:
         return
@@ -173,7 +176,7 @@ def check_encodings(outputs: RuntimeOutputs, rows: ProofRows) -> None:
 def figure_differences(
     outputs: RuntimeOutputs, reference: Reference, responses: Sequence[str], bank: AdapterBank
 ) -> list[Difference]:
-    """Compute how the export's figures differ from those of base + adapter, with the intervals of `compare`.
+    """Compute how the export's figures differ from those of base + adapter, with intervals as in `compare`.
 
     Args:
         responses: the known answer of each row.

@@ -34,9 +34,9 @@ class Reference:
     Args:
         answers: greedy answers, without the start token and EOS.
         log_probabilities: one for each token of each target up to EOS.
-        nearest: for each answer at each position, EOS included, the most probable tokens' ids and logits;
-            empty if equality is not required.
-        decoded: answers with the recipe's decoding; empty if that is not tried.
+        nearest: for each position of each answer, including that of EOS, the ids of the most probable tokens
+            with their logits; empty if equality is not required.
+        decoded: answers with the recipe's decoding settings; empty if these settings are not tried.
     """
 
     answers: list[list[int]]
@@ -102,8 +102,8 @@ def merge_scored(
 ) -> tuple[list[list[float]], float]:
     """Compute the targets' log-probabilities, merge the adapter, and check the merged model's logits.
 
-    Merging is checked with the logits of the first rows, cut to fewer tokens. If these are all rows, and
-    none was cut, as in a lossless export, their logits also give the log-probabilities.
+    Merging is checked with the logits of the first rows, cut to fewer tokens. If these are all the rows and
+    no row was cut, as in a lossless export, the log-probabilities are computed from the same logits.
 
     Args:
         bank: the bank, with the adapter attached; the adapter is merged into the base's weights.
@@ -114,7 +114,7 @@ def merge_scored(
 
     Returns:
         The log-probability of each token of each target up to EOS by base + adapter, and the largest
-        change of a logit by merging.
+        change that merging made to a logit.
 
     Raises:
         ModelError: the merged model's outputs differ.

@@ -48,7 +48,7 @@ def export_remarks(format: Format, proof: ExportProof | None) -> list[str]:
 
 
 def decoding_remarks(format: Format, settings: GenerationSettings, proof: ExportProof | None) -> list[str]:
-    """Return a remark if the recipe's decoding can make an export's answers differ."""
+    """Return a remark if the recipe's decoding can make the export's answers differ from the run's."""
     beyond = beyond_greedy(settings)
     if not beyond.keys() <= format.decodes:
         return [

@@ -114,7 +114,7 @@ class ExportRequest:
 
 
 def num_proof_rows(format: Format, quantization: str) -> int:
-    """Return how many rows a proof uses; more for a rounded export, whose figures need an interval."""
+    """Return how many rows a proof uses: more for a rounded export, whose figures need an interval."""
     return NUM_ROWS if quantization in format.exact else NUM_ROUNDED_ROWS
 
 
@@ -127,7 +127,7 @@ def write_export(
     report: Report,
     stop: StopRequest,
 ) -> ExportSummary:
-    """Export the bank's only adapter, verify the folder, and rename it.
+    """Export the bank's only adapter to a hidden folder, verify that folder, and give it its final name.
 
     Args:
         bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
@@ -208,7 +208,7 @@ def write_export(
 
 
 def _write(source: ExportSource, asked: ExportRequest) -> list[str]:
-    """Write the export; disk errors name the folder.
+    """Write the export, converting disk errors to a RunError; return the format's notes.
 
     Raises:
         RunError: a file could not be written.

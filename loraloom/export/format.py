@@ -45,7 +45,7 @@ class ExportSource:
 
 
 class Format(ABC):
-    """One format. Objects have no state.
+    """An export format; its objects have no state.
 
     Class attributes:
         name: value of `--format`.
@@ -57,11 +57,11 @@ class Format(ABC):
         writes_with: modules that `write` imports, beyond the package's own dependencies.
         runs_with: modules that the proof imports. If one is missing, the export is written without a proof.
         runtime_extra: the extra that installs the modules of `runs_with`; by default `extra`.
-        runtime: module of this folder with
+        runtime: full name of the module in this folder that defines
             `run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs`; see `runtime.py`.
-        library: `library_name` of the folder's card.
-        decodes: settings of `generation` beyond greedy that the runtime supports; the proof tries these, and
-            the code of `example` passes them.
+        library: `library_name` in the metadata of the folder's card.
+        decodes: names of the `generation` settings, beyond greedy decoding, that the runtime supports; the
+            proof tries these settings, and the code of `example` passes them.
     """
 
     name: ClassVar[str]
@@ -79,7 +79,7 @@ class Format(ABC):
 
     @abstractmethod
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Explain why a model cannot be exported, before it is loaded; "" if it can.
+        """Explain, before a model is loaded, why it cannot be exported; "" if it can.
 
         Args:
             family: family of the base.

@@ -1,4 +1,4 @@
-"""The export formats by name, one row for each."""
+"""The export formats by name, one entry for each."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 python -m loraloom.export.fresh_process FOLDER PROOF
 
-PROOF/question.json          the rows, and for each dtype the answers expected of the folder loaded in it
-PROOF/DTYPE/0.safetensors …  the logits expected for each row, if the folder is loaded in that dtype
-PROOF/measured.json          how far the folder's outputs differ from these
+PROOF/question.json          the rows, and for each dtype the answers expected when the folder is loaded in it
+PROOF/DTYPE/0.safetensors …  the logits expected for each row when the folder is loaded in DTYPE
+PROOF/measured.json          how far the folder's outputs differ from the expected outputs
 
-From LoRALoom this module imports only the type of the rows and functions on rows, so any user of
-transformers would get the same result.
+From LoRALoom this module imports only the type of the rows and helpers for rows, so any user of transformers
+would get the same result.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class StoredOutputs:
     """Outputs of a model for the rows.
 
     Args:
-        folder: folder with a file for each row: the logits at every position of its target, float32 [tokens,
-            vocabulary]. With 250,112 tokens, those of all rows would take as much memory as a small model.
+        folder: folder with a file for each row, which contains the logits at every position of the row's
+            target, float32 [tokens, vocabulary]. With a vocabulary of 250,112 tokens, the logits of all rows
+            would take as much memory as a small model.
         answers: greedy answers, without the start token and EOS.
     """
 
@@ -66,14 +67,14 @@ class ModelMeasurement:
     """Difference between the outputs of a model and those expected.
 
     Args:
-        max_difference: largest difference of any logit.
+        max_difference: largest difference in any logit.
         largest_logit: largest absolute value of the expected logits.
-        num_answers, num_same_answers: number of greedy answers, and number of equal ones.
-        largest_gap: how much this model prefers its own token, in logits, where an answer first deviates
-            from the expected one; a gap within the rounding of logits is a tie.
+        num_answers, num_same_answers: number of greedy answers, and how many of them are equal.
+        largest_gap: how much this model prefers its own token, in logits, where an answer first deviates from
+            the expected one: the maximum over the answers. A gap within the rounding of logits is a tie.
         flag_matters: whether `config.tie_word_embeddings` must be corrected after loading, because
             this version of transformers loads it incorrectly and scales the logits by it.
-        num_same_encodings: number of texts whose token ids equal those of the run.
+        num_same_encodings: number of texts whose token ids are the same as in the run.
     """
 
     max_difference: float
@@ -99,7 +100,7 @@ def store_outputs(
         model: a model in eval mode.
         rows: input for the model.
         folder: folder to create.
-        during: called with a number of rows; returns a context for passes of that many rows.
+        during: called with a number of rows; returns a context manager for passes over that many rows.
         answers: the greedy answers, if they are already known.
 
     Raises:
@@ -124,7 +125,7 @@ def greedy_answers(model: Any, rows: ProofRows) -> list[list[int]]:
 
 @torch.no_grad()
 def generated_answers(model: Any, rows: ProofRows, decoding: Mapping[str, float]) -> list[list[int]]:
-    """Generate answers with these settings, otherwise greedily; without the start token and EOS."""
+    """Generate answers, greedily unless `decoding` says otherwise, without the start token and EOS."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     starts = list(rows.start_token_ids)
     generated = model.generate(
@@ -146,14 +147,14 @@ class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
     """A logits processor that forces the first token of each row's answer.
 
     Args:
-        tokens: token of each row; None if the model chooses it.
+        tokens: the token to force for each row; None if the model chooses the token.
     """
 
     def __init__(self, tokens: Sequence[int | None]) -> None:
         self._tokens = tokens
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return scores [rows, vocabulary] that allow only the forced token as the first of a row."""
+        """Return scores [rows, vocabulary] that allow only the forced token as the first of an answer."""
         if input_ids.shape[1] == 1:
             for row, token in enumerate(self._tokens):
                 if token is not None:
@@ -164,7 +165,7 @@ class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
 
 @torch.no_grad()
 def teacher_forced(model: Any, rows: ProofRows) -> Tensor:
-    """Compute logits, float32 [tokens of all targets, vocabulary]."""
+    """Compute logits at every position of the targets, float32 [tokens of all targets, vocabulary]."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     begun = zip(rows.start_token_ids, rows.targets, strict=True)
     inputs, _ = _padded([[start, *target[:-1]] for start, target in begun], rows.pad_token_id)
@@ -208,7 +209,7 @@ def difference(model: Any, rows: ProofRows, expected: StoredOutputs) -> ModelMea
 
 @torch.no_grad()
 def _gap(model: Any, rows: ProofRows, number: int, own: Sequence[int], wanted: Sequence[int]) -> float:
-    """Compute how much the model prefers its own token where the two answers to a row diverge."""
+    """Compute how much the model prefers its own token, in logits, where the two answers to a row diverge."""
     source = rows.sources[number]
     own, wanted = [*own, rows.eos_token_id], [*wanted, rows.eos_token_id]
     at = next(at for at, (a, b) in enumerate(zip(own, wanted, strict=False)) if a != b)
@@ -218,13 +219,13 @@ def _gap(model: Any, rows: ProofRows, number: int, own: Sequence[int], wanted: S
 
 
 def write_question(proof: Path, rows: ProofRows, expected: Mapping[str, StoredOutputs]) -> None:
-    """Write the question that the new process must answer.
+    """Write the input of the new process: the rows, and the answers expected for each dtype.
 
     Args:
         proof: the folder of the proof.
         rows: input for the model.
-        expected: dtype to load the folder in, `float32` or `auto` -> expected outputs, whose logits are in
-            the subfolder of `proof` with that name.
+        expected: dtype to load the folder in (`float32` or `auto`) -> expected outputs, whose logits are in
+            the subfolder of `proof` that is named after the dtype.
     """
     question = {
         "rows": asdict(rows),
@@ -290,7 +291,7 @@ def num_same_encodings(folder: Path, rows: ProofRows) -> int:
 
 
 def main(folder: str, proof: str) -> None:
-    """Measure and write the results."""
+    """Measure how far the folder's outputs differ from the expected outputs, and write the result."""
     found = {dtype: asdict(measured) for dtype, measured in measure(Path(folder), Path(proof)).items()}
     (Path(proof) / MEASURED).write_text(json.dumps(found), encoding="utf-8")
 

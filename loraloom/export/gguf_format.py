@@ -44,7 +44,7 @@ class Gguf(Format):
         return obstacle(family, AutoConfig.for_model(family.model_type, **known), quantization)
 
     def check_adapter(self, settings: LoraSettings, form: Form) -> None:
-        """Check that an adapter exported alone consists of A and B: llama.cpp adds s·B·A and nothing else.
+        """Check that an adapter exported alone consists only of A and B, because llama.cpp adds only s·B·A.
 
         Raises:
             ModelError: the adapter has tensors other than A and B.
@@ -62,7 +62,7 @@ class Gguf(Format):
         find_spiece(base)
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write the model or the adapter into one file, and read it back."""
+        """Write the model or the adapter into one file, and read the file back to verify it."""
         base, facts = source.base, source.facts
         described = base.family.llama_cpp(base.model.config)
         assert described is not None, "`why_not` has refused it"

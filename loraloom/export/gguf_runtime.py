@@ -67,7 +67,7 @@ def _run(model: Path, adapter: Path | None, rows: ProofRows) -> RuntimeOutputs:
 
 
 class _LlamaCpp:
-    """A model and a context for one row at a time."""
+    """A model in llama.cpp, with a context that processes one row at a time."""
 
     def __init__(self, model: Any, context: Any) -> None:
         self._model, self._context = model, context
@@ -77,7 +77,7 @@ class _LlamaCpp:
     @classmethod
     @contextmanager
     def loaded(cls, model: Path, adapter: Path | None, size: int) -> Iterator[_LlamaCpp]:
-        """Load a file so that llama.cpp rounds no more than the file does, except in GELU (a float16 table).
+        """Load a file with settings that avoid further rounding in llama.cpp, except by GELU's float16 table.
 
         Raises:
             RuntimeError: llama.cpp cannot load or run the file.
@@ -155,7 +155,7 @@ class _LlamaCpp:
 
 @contextmanager
 def _batch(tokens: Sequence[int], position: int) -> Iterator[Any]:
-    """Yield a batch of one sequence's tokens, the first at `position`, with logits for each token."""
+    """Yield a batch that requests logits for all tokens of one sequence, the first at `position`."""
     batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
     for number, token in enumerate(tokens):

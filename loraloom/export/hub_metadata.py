@@ -31,7 +31,7 @@ def join_card(metadata: dict[str, Any], body: str) -> str:
 
 
 def with_base(metadata: dict[str, Any], base: str | None) -> dict[str, Any]:
-    """Return metadata that names another base or, with None, no base."""
+    """Return the metadata with another base, or without a base if `base` is None."""
     tags = [tag for tag in metadata.get("tags", []) if not str(tag).startswith("base_model:")]
     changed = {key: value for key, value in metadata.items() if key not in ("base_model", "tags")}
     if base is None:
@@ -45,7 +45,7 @@ def evaluation_results(
 ) -> list[dict[str, Any]]:
     """Convert the figures of an adapter to a `model-index`.
 
-    Each metric's name gives the base's figure and the interval of the difference.
+    Each metric's name includes the base's figure and the interval of the difference.
 
     Args:
         comparison: contains the adapter, with its figures on rows that have known answers.

@@ -19,11 +19,11 @@ SIGN_IN = Message("Sign in with `hf auth login`, or set HF_TOKEN to a token with
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of an upload.
+    """A file to upload.
 
     Args:
         path: path in the repository.
-        content: bytes, or the file that contains them.
+        content: the file's bytes, or the path of a local file.
     """
 
     path: str
@@ -72,7 +72,7 @@ def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bo
         repository: `owner/name`.
         files: files to add or replace.
         title: title of the commit.
-        is_public: whether a new repository is public. If not, an existing public one is refused.
+        is_public: whether a new repository is public. If False, an existing public repository is refused.
         report: called with notes.
 
     Raises:
@@ -135,10 +135,10 @@ def _about_existing(existing: Any, files: Sequence[HubFile]) -> str:
 
 @contextmanager
 def _refusals(repository: str) -> Iterator[None]:
-    """Convert errors of the hub's client to a RunError.
+    """Convert errors from the hub's client to a RunError.
 
     Raises:
-        RunError: the hub refused or could not be reached; the message contains the hub's answer.
+        RunError: the hub refused the request or could not be reached; the message contains the hub's answer.
     """
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -16,7 +16,7 @@ from loraloom.training.card_facts import Facts
 
 
 class MergeSummary(TypedDict):
-    """The outcome of `merge`, for its result and the folder's card."""
+    """The outcome of merging, which the result of `merge` and the folder's card contain."""
 
     folder: str
     experiment: str
@@ -30,7 +30,7 @@ class MergeSummary(TypedDict):
 
 
 class MergeDocument(MergeSummary):
-    """The result of `merge`, with the size of the folder's files in bytes."""
+    """The result of `merge`: the outcome of merging, and the size of the folder's files in bytes."""
 
     bytes: int
 
@@ -72,7 +72,7 @@ def rounding_remark(ratio: float | None, dtype: str) -> list[str]:
 
     Args:
         ratio: ‖rounding‖ / ‖ΔW‖; None if nothing was rounded.
-        dtype: the dtype rounded to.
+        dtype: the dtype that the weights are rounded to.
     """
     if ratio is None or ratio <= 1:
         return []
@@ -126,7 +126,7 @@ def figures(result: MergeSummary) -> list[tuple[str, str]]:
 
 
 def proof_text() -> str:
-    """Describe for a card what was compared."""
+    """Return a sentence for the folder's card that states what the proof compared."""
     return filled(
         "The base with the adapter was compared with this folder, as plain transformers loads it in a new "
         "process."
@@ -222,7 +222,7 @@ def _notes(facts: Facts, *, flag_matters: bool) -> list[str]:
 
 
 def _generation(inherited: JsonObject, *, has_run: bool) -> list[str]:
-    """Describe the generation settings of the folder, and what happened to those of the base."""
+    """Describe the folder's generation settings, and what became of the base's own settings."""
     found = GenerationDefaults(**inherited)
     return [
         filled(

@@ -31,7 +31,7 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
         wanted: the user's choice; None to choose by the memory that is available.
 
     Returns:
-        Whether to merge shard by shard, and a note on it if so.
+        Whether to merge shard by shard and, if so, a note that states the reason.
 
     Raises:
         ModelError: merging shard by shard is necessary or requested, but the base's files do not allow it.
@@ -70,11 +70,11 @@ def choose_shards(path: str, name: str, wanted: bool | None) -> tuple[bool, list
 
 
 def memory_note(path: str, *, is_merge: bool) -> str | None:
-    """Return a note if the base that an export will load does not fit in memory; otherwise None.
+    """Return a note if an export is likely to need more memory than is available; otherwise None.
 
     Args:
         path: folder or hub name of the base.
-        is_merge: whether `merge` writes the same folder.
+        is_merge: whether `merge` would write the same folder.
     """
     predicted, free = predicted_bytes(path), free_bytes(torch.device("cpu"))
     if predicted is None or predicted <= free:
@@ -91,7 +91,7 @@ def memory_note(path: str, *, is_merge: bool) -> str | None:
 
 
 def predicted_bytes(path: str) -> int | None:
-    """Predict the peak of merging in memory, in bytes (for pickles a lower bound); None if unknown."""
+    """Predict an in-memory merge's peak memory, in bytes (a lower bound for pickles); None if unknown."""
     try:
         files = weight_files(path)
         if not files:  # their weights have 4 bytes or fewer

@@ -60,7 +60,7 @@ def write_merged(
     report: Report,
     stop: StopRequest,
 ) -> MergeDocument:
-    """Merge the bank's only adapter, verify the folder, and rename it.
+    """Merge the bank's only adapter, write a hidden folder, verify it, and rename it to its final name.
 
     Args:
         bank: the bank, on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
@@ -183,7 +183,7 @@ def _merge(
     stop: StopRequest,
     report: Report,
 ) -> tuple[Proof, list[str]]:
-    """Merge, save below `staged`, and verify, releasing the base's memory on the way.
+    """Merge the adapter, save the model in a subfolder of `staged`, free the base's memory, and verify.
 
     Returns:
         The proof, and notes on what differs from the base's folder.

@@ -1,8 +1,8 @@
-"""Generation settings of a merged model: the recipe's, and changes to the base's own.
+"""Generation settings of a merged model, taken from the recipe, and what they change in the base's settings.
 
-LoRALoom generates by the recipe alone, and every figure of a run is about such answers; a merged model that
-still forced or forbade tokens would answer differently. The base's settings are read from its files,
-because transformers alters or completes settings when it loads them.
+LoRALoom generates answers with the recipe's settings alone, and every figure of a run describes such answers.
+A merged model in which the base's settings still forced or forbade tokens would answer differently. The
+base's settings are read from its files, because transformers alters or completes settings when it loads them.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What became of each generation setting that the base's own file states.
+    """What became of each generation setting in the base's own file.
 
     Args:
         file: name of that file.
-        kept: settings that the merged folder has with the same value.
+        kept: settings that have the same value in the merged folder.
         replaced: settings replaced by the recipe's or by the tokens used in training: [before, now].
-        dropped: settings that LoRALoom does not use for answers.
+        dropped: settings that LoRALoom does not use to generate answers.
         tasks: names in config.json's task_specific_params, which the merged folder does not have.
     """
 
@@ -87,11 +87,11 @@ class GenerationDefaults:
     tasks: list[str] = field(default_factory=list)
 
     def as_dict(self) -> JsonObject:
-        """Convert to a dictionary for a result."""
+        """Convert to a dictionary for the result of `merge`."""
         return asdict(self)
 
     def notes(self) -> list[str]:
-        """List the ways in which the merged model's answers differ from its base's, and why."""
+        """Return notes on which of the base's settings were replaced, dropped or kept, and why."""
         found: list[str] = []
         if self.replaced:
             pairs = (
@@ -143,7 +143,7 @@ def merged_generation_config(
 ) -> tuple[GenerationConfig, GenerationDefaults]:
     """Create the merged model's generation settings: the recipe's, with the base's special tokens.
 
-    Settings in the base's config that pipelines would prefer are removed. If the adapter was trained to
+    Settings in the base's config that pipelines would use instead are removed. If the adapter was trained to
     answer in one language, answers begin with that language's code.
 
     Returns:
@@ -167,7 +167,7 @@ def merged_generation_config(
 def _forget_tasks(base: Base) -> list[str]:
     """Remove task_specific_params from the config that is saved; return the names of their tasks.
 
-    `pipeline("summarization")` of transformers 4.57 prefers them over generation_config.json.
+    `pipeline("summarization")` of transformers 4.57 prefers these parameters to generation_config.json.
     """
     tasks = getattr(base.model.config, "task_specific_params", None)
     if not tasks:
@@ -179,7 +179,7 @@ def _forget_tasks(base: Base) -> list[str]:
 def stated_settings(base: Base) -> tuple[str, JsonObject]:
     """Read the generation settings in the base's own file; return the file's name and the settings.
 
-    transformers reads generation_config.json, and the keys in config.json only if there is none.
+    transformers reads generation_config.json, or the settings in config.json if there is no such file.
     """
     path = str(base.model.config.name_or_path)
     values, file = read_beside(path, FILE, base.name), FILE

@@ -17,12 +17,15 @@ SHOWN_PAIRS = 8
 
 
 def only(names: Sequence[str]) -> str | None:
-    """Return the one name that occurs among names; None if there are none, or different ones."""
+    """Return the name if all names are the same; None if they differ, or if there are no names."""
     return names[0] if len(set(names)) == 1 else None
 
 
 def frame_of(base: Base, pairs: Pairs) -> list[int] | None:
-    """Return the merged tokenizer's special tokens for a source; None unless there is one source language."""
+    """Return the special tokens that the merged tokenizer adds to every source.
+
+    None if the base is not multilingual, or if the adapter was trained on several source languages.
+    """
     source = only([source for source, _ in pairs])
     if base.languages is None or source is None:
         return None
@@ -30,7 +33,7 @@ def frame_of(base: Base, pairs: Pairs) -> list[int] | None:
 
 
 def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
-    """Set the saved tokenizer's languages to those of training, for each side that had only one.
+    """Set the saved tokenizer's source and target language to that of training, where training had only one.
 
     Args:
         base: the base whose tokenizer was saved.
@@ -58,13 +61,13 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
 
 
 def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
-    """Return the `generate` argument for an answer's language, and the tokenizer's method for a code's id."""
+    """Return two names: the `generate` argument for a language, and the tokenizer method for its id."""
     key = "forced_bos_token_id" if languages.begins_target else "decoder_start_token_id"
     return key, "get_lang_id" if hasattr(tokenizer, "get_lang_id") else "convert_tokens_to_ids"
 
 
 def language_notes(base: Base, pairs: Pairs) -> list[str]:
-    """Describe which languages a user of the merged model must state with each text."""
+    """Return notes on which languages a user of the merged model must specify for each text."""
     if base.languages is None:
         return []
     shown = joined(

@@ -44,7 +44,7 @@ STORED = ("truncation", "padding")
 
 
 def copy_tokenizer(base: Base, folder: Path) -> list[str]:
-    """Copy the base's own tokenizer files, without a stored truncation or padding.
+    """Copy the base's own tokenizer files, without any truncation and padding settings stored in them.
 
     Args:
         base: loaded from a folder, or from a hub name whose files are cached or can be downloaded.
@@ -90,7 +90,7 @@ def copy_tokenizer(base: Base, folder: Path) -> list[str]:
 
 
 def _names(base: Base, path: str) -> Iterator[str]:
-    """Yield the names of tokenizer files, each once: the usual, the class's own and version-specific ones."""
+    """Yield possible names of tokenizer files, each once: common, class-specific, version-specific."""
     versions = read_beside(path, TOKENIZER_CONFIG, base.name).get("fast_tokenizer_files") or []
     of_class = getattr(type(base.tokenizer), "vocab_files_names", {}).values()
     for name in dict.fromkeys([*FILES, *of_class, *versions]):

@@ -47,7 +47,7 @@ class Onnx(Format):
         return ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
-        """Write graphs, configs and tokenizer; the base is released if the graphs are quantized."""
+        """Write graphs, configs and tokenizer; if the graphs are quantized, the base's memory is freed."""
         base = source.base
         base.model.config.architectures = [type(base.model).__name__]
         base.model.config.save_pretrained(folder)
@@ -64,10 +64,10 @@ class Onnx(Format):
 
 
 def _complete_config(file: Path, outside: Mapping[str, int]) -> None:
-    """Remove generation settings from config.json, and list the files with separate weights in it.
+    """Remove generation settings from config.json; list there the ONNX files with separate weight files.
 
-    Optimum adds settings of config.json, such as BART's `forced_eos_token_id`, to those of
-    generation_config.json. transformers.js uses the list to find separate weights.
+    Optimum adds settings in config.json, such as BART's `forced_eos_token_id`, to those in
+    generation_config.json. transformers.js uses the list to find the weight files.
     """
     values = json.loads(file.read_text(encoding="utf-8"))
     values = {key: value for key, value in values.items() if key not in GENERATION}

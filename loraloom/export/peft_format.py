@@ -26,7 +26,7 @@ class Peft(Format):
     library = "peft"
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Return "": PEFT has every kind of adapter that LoRALoom trains."""
+        """Return "": PEFT supports every kind of adapter that LoRALoom trains."""
         return ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:

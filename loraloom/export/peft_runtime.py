@@ -1,4 +1,4 @@
-"""PEFT's part of the proof: the base in transformers, with the adapter that `PeftModel` loads."""
+"""PEFT's part of the proof: the base in transformers, with the adapter loaded by `PeftModel`."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ TARGET_TOKENS, SOURCE_TOKENS, NEW_TOKENS = 32, 512, 64
 
 
 class Limits(NamedTuple):
-    """Maximum number of tokens in a source, target and answer of a proof; None leaves it to the recipe."""
+    """Maximum number of tokens in a proof's source, target and answer; None applies the recipe's limit."""
 
     source: int | None = SOURCE_TOKENS
     target: int | None = TARGET_TOKENS
@@ -54,7 +54,7 @@ class Proof:
 
     Args:
         rows: description of the rows that the folder was tested on.
-        num_merged: number of linears that are W + s·B·A.
+        num_merged: number of linears whose weights are now W + s·B·A.
         weight_error: largest error of a merged linear, in steps of float32 (2^-24 of its weights' norm).
         merging: base + adapter compared with the merged weights in float32.
         reload: the folder, loaded in float32 in a new process, compared with the rounded weights, or with
@@ -74,12 +74,12 @@ class Proof:
 
 
 def choose_rows(split: Split | None, num_rows: int = NUM_ROWS) -> list[Example]:
-    """Choose rows from the part that training uses least: test, eval, or else train; none without a split."""
+    """Choose rows from the part that training uses least: test, eval, or else train; [] without a split."""
     return spread((split.test or split.eval or split.train) if split is not None else [], num_rows)
 
 
 def spread(rows: Sequence[Example], num_rows: int) -> list[Example]:
-    """Choose at most `num_rows` rows, evenly spaced from the first on."""
+    """Choose at most `num_rows` evenly spaced rows, starting with the first."""
     number = min(num_rows, len(rows))
     return [rows[place * len(rows) // number] for place in range(number)]
 
@@ -184,7 +184,7 @@ def _least(own: int, limit: int | None) -> int:
 
 
 def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
-    """Check that all logits are equal up to rounding, and all answers except for ties.
+    """Check that all logits are equal up to rounding, and that answers deviate only at ties.
 
     Raises:
         ModelError: the outputs differ; the message is `otherwise`.
@@ -205,7 +205,7 @@ def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
 
 
 def check_tokenizer(num_same: int, rows: ProofRows) -> None:
-    """Check that the merged folder's tokenizer gives the run's tokens for all texts.
+    """Check that the merged folder's tokenizer gives the same tokens as in the run for every text.
 
     Raises:
         ModelError: the tokens of a text differ.
@@ -285,7 +285,7 @@ def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: Stop
 
 
 def stop_if_asked(stop: StopRequest) -> None:
-    """Stop between two parts of the work if that was requested.
+    """Stop between two parts of the work if a stop was requested.
 
     Raises:
         Interrupted: a signal was received.

@@ -1,4 +1,4 @@
-"""Silence for the logger of a package that writes an export."""
+"""Temporary silencing of the logger of a third-party package that writes an export."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_logger(name: str = "", level: int = logging.ERROR) -> Iterator[None]:
-    """Keep a logger's messages below a level from the console.
+    """Suppress a logger's messages below a level during a `with` block.
 
     Args:
-        name: name of the logger; by default the root.
-        level: the lowest level that is shown.
+        name: name of the logger; by default, the root logger.
+        level: the lowest level that is still shown.
     """
     logger = logging.getLogger(name)
     before = logger.level

@@ -1,7 +1,8 @@
-"""The recipe's decoding in an export: the settings that a runtime knows, and how closely its answers agree.
+"""The recipe's decoding in an export: the settings that a runtime supports, and answers to compare it with.
 
-The proof compares greedy answers, because those are equal up to ties. The figures of a run are measured with
-the recipe's `generation`, so a user of the export should know how to get the same answers, and how closely.
+The proof compares greedy answers, because those must be equal except for ties. A run's metrics are measured
+with the recipe's `generation` settings, so users of an export should know how to get these answers from a
+runtime, and how closely it reproduces them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def shown_settings(settings: Mapping[str, float]) -> str:
 
 
 def comparable(settings: GenerationSettings, known: Set[str]) -> dict[str, float]:
-    """Return the settings beyond greedy; {} if a runtime does not know all of them or answers are sampled."""
+    """Return the non-greedy settings; {} if they include sampling, or one that the runtime lacks."""
     found = beyond_greedy(settings)
     return found if known >= found.keys() and not settings.do_sample else {}
 
@@ -42,12 +43,12 @@ def comparable(settings: GenerationSettings, known: Set[str]) -> dict[str, float
 def reference_decoded(
     bank: AdapterBank, slot: str, rows: ProofRows, settings: GenerationSettings
 ) -> list[list[int]]:
-    """Compute base + adapter's float32 answers with the recipe's decoding, without the start token and EOS.
+    """Generate base + adapter's float32 answers with the recipe's decoding, without the start token and EOS.
 
     Args:
         bank: the bank, with the adapter attached.
-        slot: the adapter.
-        rows: input for the model; the targets are not read. If `decoding` is empty, so is the result.
+        slot: name of the adapter's slot.
+        rows: input for the model; the targets are not read. If `rows.decoding` is empty, so is the result.
         settings: generation settings of the recipe.
     """
     if not rows.decoding:

@@ -5,9 +5,9 @@ python -m loraloom.export.runtime MODULE FOLDER PROOF
 PROOF/rows.json     the rows, and the base's folder or hub name
 PROOF/outputs.json  what MODULE's `run` returned for them
 
-MODULE is a file of this folder that imports the format's own runtime and, from LoRALoom, hardly more than
-this file; those of transformers and PEFT share `transformers_answers` and `fresh_process`. So any user of
-that runtime would get the same result. Neither torch nor transformers is imported here, because not every
+MODULE is a module in this folder that imports the format's own runtime and little from LoRALoom besides this
+file; the modules for transformers and PEFT share `transformers_answers` and `fresh_process`. So any user of
+the runtime would get the same result. Neither torch nor transformers is imported here, because not every
 runtime needs them.
 """
 
@@ -45,7 +45,7 @@ class ProofRows:
         text_at: number of tokens before the text of each source; None if sources have no language code.
         frame: tokens that the folder's own tokenizer must put around every text, if a multilingual base was
             trained with one source language; otherwise None.
-        decoding: settings of `generation` beyond greedy that are tried too, if the runtime knows them.
+        decoding: non-greedy settings of `generation`, to be tested as well; may be empty.
     """
 
     sources: Sequence[Sequence[int]]
@@ -71,10 +71,11 @@ class RuntimeOutputs:
             `rows.max_new_tokens` tokens each.
         runtime: name and version of the runtime, as a user would install it: `ctranslate2 4.8.5`.
         computed_in: number format, such as `float32` or `int8_float32`; "" if the runtime does not state it.
-        log_probabilities: one per token of each target up to EOS, in nats; None if the runtime gives none.
+        log_probabilities: one per token of each target, EOS included, in nats; None if the runtime
+            gives none.
         encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
             runtime has no tokenizer of its own.
-        decoded: answers with `rows.decoding`, in the same form as `answers`; None if it was not tried.
+        decoded: answers generated with `rows.decoding`, in the form of `answers`; None if there are none.
     """
 
     answers: list[list[int]]
@@ -105,7 +106,7 @@ def parts_of(rows: ProofRows) -> Iterator[ProofRows]:
 
 
 def answered_at_once(rows: ProofRows, num_beams: int = 1) -> int:
-    """Return how many of these rows are answered in one batch; each beam has its own keys and values."""
+    """Return how many rows to answer in one batch: fewer with beams, as each has its own keys and values."""
     longest = max((len(source) for source in rows.sources), default=0) + rows.max_new_tokens
     return max(1, min(ANSWERS_AT_ONCE, ANSWER_POSITIONS_AT_ONCE // longest) // num_beams)
 
@@ -135,7 +136,7 @@ def _part(rows: ProofRows, own: slice) -> ProofRows:
 
 
 def decoded_by(rows: ProofRows, answers: Callable[[ProofRows], list[list[int]]]) -> list[list[int]] | None:
-    """Answer rows with `rows.decoding`, part by part; None if there is no such decoding to try."""
+    """Answer rows with the settings in `rows.decoding`, part by part; return None if it is empty."""
     if not rows.decoding:
         return None
     parts = answered_together(rows, int(rows.decoding.get("num_beams", 1)))
@@ -143,7 +144,7 @@ def decoded_by(rows: ProofRows, answers: Callable[[ProofRows], list[list[int]]])
 
 
 def spans(length: int) -> Iterator[slice]:
-    """Yield the positions of a target in parts, each of which fits in memory with its logits."""
+    """Yield slices of a target's positions, each small enough that its logits fit in memory."""
     for start in range(0, length, POSITIONS_AT_ONCE):
         yield slice(start, min(length, start + POSITIONS_AT_ONCE))
 
@@ -172,12 +173,12 @@ def until(tokens: Sequence[int], end: int) -> list[int]:
 
 
 def target_to_end(target: Sequence[int], end: int) -> list[int]:
-    """Return a target through its first `end`, added if missing; mBART's have a language code after it."""
+    """Return a target through its first `end`, appended if missing; this drops the language code of mBART."""
     return [*until(target, end), end]
 
 
 def ask(proof: Path, rows: ProofRows, base: str) -> None:
-    """Write the question that the new process must answer.
+    """Write the file that tells the new process what to compute.
 
     Args:
         proof: the folder of the proof.

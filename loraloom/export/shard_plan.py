@@ -45,10 +45,10 @@ class ShardPlan:
 
 
 def plan_shards(model: PreTrainedModel, dtype: torch.dtype) -> ShardPlan:
-    """Plan the files of a model that is saved in a dtype.
+    """Plan the files for saving a model in a given dtype.
 
     Args:
-        model: on the CPU; its weights are not read.
+        model: the model, on the CPU; its weights are not read.
         dtype: dtype of every floating-point weight.
     """
     ignored = model._keys_to_ignore_on_save or ()

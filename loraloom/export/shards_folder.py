@@ -1,4 +1,4 @@
-"""Base + adapter as a transformers folder, merged tensor by tensor if the base does not fit in memory.
+"""Merging base + adapter into a transformers folder tensor by tensor, if the base does not fit in memory.
 
 pages of the base's files ──▶ W + s·B·A, checked, rounded ──▶ .OUT.merging/, and a hash of each tensor
     ──▶ the hashes of what plain transformers loads from there, in a new process ──▶ OUT/
@@ -57,7 +57,7 @@ def write_by_shards(
     report: Report,
     stop: StopRequest,
 ) -> MergeDocument:
-    """Merge the bank's only adapter tensor by tensor, verify the folder, and rename it.
+    """Merge the bank's only adapter tensor by tensor, verify the folder, and rename it to `out`.
 
     Args:
         bank: the bank, on a base whose weights are mapped from its files (`base/mapped_weights.py`), with
@@ -129,7 +129,7 @@ def write_by_shards(
 
 
 def _check_computed(base: Base, dtype: torch.dtype) -> None:
-    """Refuse weights that the model computed itself and rounded to a dtype other than the one to save in.
+    """Refuse weights that are in none of the base's files and were computed in neither float32 nor `dtype`.
 
     Raises:
         ModelError: the model has such weights.
@@ -155,15 +155,15 @@ def _check_computed(base: Base, dtype: torch.dtype) -> None:
 def _write(
     base: Base, merge: TensorMerge, dtype: torch.dtype, facts: Facts, folder: Path, stop: StopRequest
 ) -> tuple[dict[str, str], list[str]]:
-    """Write the folder.
+    """Write the folder, merging each tensor as it is written.
 
     Returns:
-        The hash of each tensor under all its names in the model, and notes on what differs from the base's
+        The hash of each tensor, by each of its names in the model, and notes on what differs from the base's
         folder.
 
     Raises:
         RunError: a file could not be written.
-        ModelError: a tensor that the adapter changes is not in the files.
+        ModelError: the base's files store a tensor in a different form from the model, so it was not merged.
     """
     plan = plan_shards(base.model, dtype)
     names = names_by_place(base.model.state_dict())
@@ -220,10 +220,10 @@ def _reload(
     report: Report,
     stop: StopRequest,
 ) -> LoadedFolder:
-    """Check that plain transformers, in a new process, loads what was merged.
+    """Check that plain transformers, in a new process, loads what was merged, and the run's tokenizer.
 
     Raises:
-        ModelError: transformers loads something else.
+        ModelError: transformers loads other weights, or its tokenizer gives different tokens from the run's.
         Interrupted: a stop was requested.
     """
     said = Message(

@@ -84,7 +84,7 @@ def shards_figures(result: MergeSummary) -> list[tuple[str, str]]:
 
 
 def proof_text() -> str:
-    """Describe for a card what was verified."""
+    """Return the model card's paragraph on what was verified, and what was not."""
     return filled(
         "Merged shard by shard, because the base did not fit in memory or because this was requested. Each\n"
         "merged linear was compared with W + s·B·A, and every tensor that plain transformers loads from\n"

@@ -1,8 +1,8 @@
-"""Writing of a safetensors file piece by piece, byte for byte as safetensors' own `save_file` does.
+"""Writing a safetensors file piece by piece, byte for byte the same as safetensors' own `save_file` writes.
 
 8 bytes: length of the header, little endian
 header:  JSON, {name: {dtype, shape, data_offsets}}, padded with spaces to a multiple of 8
-tensors: of the widest dtype first, then by name
+tensors: sorted by dtype, the widest first, then by name
 
 Source: https://github.com/huggingface/safetensors#format
 """
@@ -35,8 +35,8 @@ def write_tensors(
 
     Args:
         file: file to create.
-        tensors: dtype and shape of each, by name.
-        pieces: called with a tensor's name; yields its values in order, flat and of its dtype.
+        tensors: dtype and shape of each tensor, by name.
+        pieces: takes a tensor's name, and yields its values in order, as flat tensors of its dtype.
 
     Returns:
         The SHA-256 of each tensor's bytes, in hexadecimal, by the tensor's name.
@@ -61,7 +61,7 @@ def write_tensors(
 
 
 def header(tensors: Mapping[str, tuple[torch.dtype, torch.Size]]) -> bytes:
-    """Return the header of a file, with its length, for tensors in this order and without gaps."""
+    """Return the header, preceded by its length, of a file with these tensors in this order, without gaps."""
     described: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, (dtype, shape) in tensors.items():

@@ -1,4 +1,4 @@
-"""Saving of a merged model as a plain transformers folder: dtype, space, files."""
+"""Saving a merged model as a plain transformers folder: choice of dtype, check of disk space, and files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_dtype(dtype: str | None, model_type: str | None) -> None:
 
 
 def choose_dtype(wanted: str | None, base: Base) -> Choice:
-    """Choose the dtype to save in: as requested, or else that of the base's own files."""
+    """Choose the dtype to save in: as requested, or as in the base's files, or else float32."""
     if wanted is not None:
         return Choice(wanted, Message("as requested"))
     stored = stored_dtype(str(base.model.config.name_or_path))
@@ -68,7 +68,7 @@ def choose_dtype(wanted: str | None, base: Base) -> Choice:
 
 
 def stored_dtype(path: str) -> str | None:
-    """Return the main dtype of the safetensors files of a folder or hub name; None if it is not known."""
+    """Return the most common dtype in a model's first safetensors file; None if it is not known."""
     file = file_beside(path, SAFE_WEIGHTS_NAME)
     if file is None and (index := file_beside(path, SAFE_WEIGHTS_INDEX_NAME)):
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()

@@ -30,7 +30,7 @@ class Transformers(Format):
     decodes = EVERY
 
     def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
-        """Explain why the family overflows in float16, if that is requested; "" if it can be exported."""
+        """Explain why the family cannot be exported in float16, if that is requested; "" if it can."""
         return float16_overflows(family) if quantization == "float16" else ""
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
@@ -39,12 +39,12 @@ class Transformers(Format):
         return write_transformers(source.base, source.facts.languages, folder)
 
     def example(self, source: ExportSource) -> str:
-        """Return Python code for plain transformers."""
+        """Return example code that uses the folder with plain transformers."""
         return merged_code(source.facts, ".", filled("this folder"))
 
 
 def write_transformers(base: Base, languages: Pairs, folder: Path) -> list[str]:
-    """Write the model in memory with the base's tokenizer; return notes on differences from the base."""
+    """Write the loaded model and the base's tokenizer; return notes on differences from the base's folder."""
     return [*save_model(base, folder), *set_languages(base, folder, languages)]
 
 

@@ -1,4 +1,4 @@
-"""transformers' part of the proof: `AutoModelForSeq2SeqLM` runs an exported folder."""
+"""The proof of an export in the transformers format: `AutoModelForSeq2SeqLM` runs the folder."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ from loraloom.export.runtime import ProofRows
 
 @dataclass(frozen=True)
 class LoadedFolder:
-    """The contents of a folder as transformers loads them.
+    """What transformers loaded from a folder.
 
     Args:
         hashes: SHA-256 of each tensor's bytes, by its name in the model.
-        missing, unexpected: names that transformers did not find, and names that it did not use.
+        missing, unexpected: names of weights that the folder lacks, and of weights that the model lacks.
         flag_matters, num_same_encodings: as in `ModelMeasurement`.
     """
 

@@ -55,7 +55,7 @@ class SavedActivations:
     """Bytes that autograd keeps until the backward pass.
 
     Args:
-        per_source, per_target: bytes for each position of a row.
+        per_source, per_target: bytes for each source position and for each target position.
         per_source_pair, per_target_pair, per_cross_pair: bytes for each pair of positions: source and
             source, target and target, target and source.
         per_pass: bytes that do not depend on the rows, such as adapters cast to the base's dtype.
@@ -141,9 +141,10 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
 def _growth(
     shape: Sequence[int], num_bytes: int, source: int, target: int
 ) -> list[tuple[tuple[int, int], int]]:
-    """Return, for each part of a tensor, the powers of the two lengths that it grows with, and its bytes.
+    """Return the powers of source and target length with which a tensor's size grows, and its bytes.
 
-    One dimension may be the sum of both lengths, if a decoder attends to its tokens and the source at once.
+    If a decoder attends to its own tokens and to the source at once, a dimension is the sum of both lengths.
+    Such a tensor is divided into two parts, one for each length.
     """
     powers = shape.count(source), shape.count(target)
     both = source + target
@@ -182,9 +183,9 @@ def _batch(bank: AdapterBank, source: int, target: int, settings: LoraSettings) 
 
 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
-    """Return shape and bytes of every kept tensor except weights, counting each storage once.
+    """Return the shape and bytes of every kept tensor except weights, counting each storage once.
 
-    Weights that ranks share have empty storages once their layer has been computed.
+    Weights gathered from all ranks count as 0 bytes: their storages are emptied once their layer has run.
     """
     base_weights = (local_part(weight) for weight in bank.base.model.parameters())
     weights = {_storage(tensor) for tensor in (*base_weights, *bank.parameters(PROBE))}
@@ -206,5 +207,5 @@ def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...]
 
 
 def _storage(tensor: Tensor) -> int:
-    """Return the address of a tensor's storage, which may be used again once the storage is released."""
+    """Return the address of a tensor's storage; another storage may have it once this one is released."""
     return int(tensor.untyped_storage()._cdata)

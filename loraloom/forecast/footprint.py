@@ -1,15 +1,16 @@
-"""Prediction of what training allocates beyond what is already loaded, from shapes, phase by phase.
+"""Prediction, from shapes and phase by phase, of what training allocates in addition to what is loaded.
 
-Loading and the checks are done when a plan is made, so memory in use then is measured, and only the rest is
-predicted. The phases follow one another, and the peak is the largest of them:
+When a plan is made, loading and the checks are finished, so the memory in use is measured, and only the rest
+is predicted. The phases follow one another, and the peak is the largest of them:
 
     training    adapters, their gradients and moments + what the largest pass keeps + one tile of logits
     evaluation  adapters, moments + the states of one layer of the largest batch + one tile of logits
     answers     adapters, moments + caches and logits of a batch of answers being generated
     saving      adapters, moments + the bytes of a checkpoint before they are on disk
 
-Each phase also includes the best adapters, and the head in int8 if many answers are generated greedily.
-`benchmarks/memory.py` compares the prediction with the kernel's own figure; docs/benchmarks.md has the table.
+Each phase also includes each adapter's best weights so far, and the head in int8 if many answers are
+generated greedily. `benchmarks/memory.py` compares the prediction with the peak that the operating system
+reports; docs/benchmarks.md has the table.
 """
 
 from __future__ import annotations
@@ -92,12 +93,12 @@ class Counter:
         return sum(map(math.prod, self.bank.beside.shapes(experiment.lora).values()))
 
     def training_bytes(self, experiment: Experiment) -> int:
-        """Return the bytes of an adapter in training: weights, and gradients and moments of those trained."""
+        """Return an adapter's bytes in training: weights, and gradients and moments of the trained ones."""
         weights, trained = self.num_weights(experiment), self.num_trained(experiment)
         return weights * FLOAT32 + trained * (WHILE_TRAINING - FLOAT32)
 
     def checkpoint_bytes(self, experiment: Experiment) -> int:
-        """Return the bytes of an adapter in a checkpoint: twice its weights, and moments of those trained."""
+        """Return an adapter's bytes in a checkpoint: current and best weights, and optimizer moments."""
         weights, trained = self.num_weights(experiment), self.num_trained(experiment)
         return weights * 2 * FLOAT32 + trained * (IN_CHECKPOINT - 2 * FLOAT32)
 
@@ -161,9 +162,9 @@ def phases(
         wave: experiments that train together.
         earlier: experiments of earlier waves, whose best adapters are still in memory.
         eval_set: encoded rows; may be empty.
-        generation: settings for generating answers, for generation metrics.
-        pass_tokens: maximum number of tokens of several micro-batches in one pass.
-        limit: maximum number of tokens of any pass, except that of a single row.
+        generation: settings for generating the answers that metrics are computed from.
+        pass_tokens: maximum number of tokens in a pass of several micro-batches.
+        limit: maximum number of tokens in any pass of more than one row; None if there is no limit.
     """
     base, training = counter.bank.base, wave[0].training
     there = _always_there(counter, wave, earlier)
@@ -205,9 +206,9 @@ def _always_there(
 
 
 def gathered_bytes(base: Base) -> int:
-    """Return the largest number of bytes that gathered weights of a shared base take on a rank at a time.
+    """Return the most bytes that weights gathered from all ranks take on one rank at any time.
 
-    They take a buffer, and the weights that are copied from it; while one layer computes, FSDP2 already
+    FSDP2 receives weights in a buffer, and copies them from it. While one layer computes, FSDP2 already
     receives the next.
     """
     tables = (base.model.get_input_embeddings(), base.model.get_output_embeddings())
@@ -226,7 +227,7 @@ def _of_pass(
 
 
 def _copied(base: Base, num_adapters: int) -> int:
-    """Return the bytes per weight of the copy of adapters that passes use; one float32 adapter needs none."""
+    """Return the bytes per weight of the copy of the adapters that passes use; 0 for one float32 adapter."""
     element = torch.finfo(product_dtype(base.model.dtype, base.device)).bits // 8
     return element if num_adapters > 1 or element < FLOAT32 else 0
 
@@ -269,7 +270,7 @@ def _screen_bytes(base: Base, num_answers: int, settings: GenerationSettings) ->
 
 
 def _dense_bytes(base: Base) -> int:
-    """Return the bytes of two float32 matrices of the largest quantized linear: one to dequantize it."""
+    """Return the bytes that dequantizing the largest quantized linear takes: two float32 matrices."""
     sizes = (each.in_features * each.out_features for each in quantized_linears(base.model).values())
     return 2 * FLOAT32 * max(sizes, default=0)
 
@@ -279,7 +280,7 @@ def _element(base: Base) -> int:
 
 
 def _tile_bytes(base: Base, num_labels: int) -> int:
-    """Return the bytes of two tiles of float32 logits, and of a third for a base in half precision."""
+    """Return the bytes of two tiles of logits in float32, and of one in half precision if the base is."""
     columns = min(TILE_COLUMNS, base.dimensions.vocab_size)
     per_logit = 2 * FLOAT32 + (_element(base) if _element(base) < FLOAT32 else 0)
     return int(min(num_labels, BLOCK_ROWS) * columns * per_logit)
@@ -295,5 +296,5 @@ def _pair_bytes(base: Base) -> int:
 
 
 def _layer_bytes(base: Base) -> int:
-    """Return the bytes that a working layer takes per position: three hidden states, four of the widest."""
+    """Return a layer's temporary bytes per position: three hidden states, and four of its widest states."""
     return _element(base) * (3 * max(base.dimensions.d_stream) + 4 * base.dimensions.widest)

@@ -1,7 +1,7 @@
 """The largest pass of training, known in advance because the order of rows depends only on seeds.
 
-The longest rows of a file seldom meet in one micro-batch, and a plan that assumed this would request much
-more memory than training needs.
+The longest rows of a file are seldom in the same micro-batch, and a plan that assumed they were would request
+much more memory than training needs.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def largest_passes(
     ranks: Ranks = ONE_PROCESS,
     limit: int | None = None,
 ) -> list[PassLayout]:
-    """Return candidates for the largest pass of a wave; which is largest depends on memory per token.
+    """Return candidates for the largest pass of a wave; which one is largest depends on memory per token.
 
     Args:
         experiments: experiments that train together, from their first step.
         examples: the train set.
-        pass_tokens: maximum number of tokens of several micro-batches together.
+        pass_tokens: maximum number of tokens in a pass of several micro-batches.
         packing: whether a row may contain several examples.
         ranks: the processes that share the rows; only this process's passes are returned.
-        limit: maximum number of tokens of any pass, except that of a single row; None if there is no limit.
+        limit: maximum number of tokens in any pass of more than one row; None if there is no limit.
     """
     timetables = {e.name: Timetable(e, len(examples)) for e in experiments}
     passes: list[PassLayout] = []

@@ -1,4 +1,4 @@
-"""Choice of the experiments that train together, and of the rows of a pass, by available memory."""
+"""Choice of the experiments that train together, and of the maximum size of a pass, by available memory."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Plan:
 
     Args:
         waves: names of experiments, wave by wave.
-        needs: need of each experiment.
+        needs: memory that each experiment needs, by name.
         pass_tokens: maximum number of tokens in one pass through the base, unless one experiment's
             micro-batch has more.
-        free_bytes: memory that was available for the plan.
-        pass_limit: maximum number of tokens in any pass, except that of a single row, if a whole micro-batch
-            does not fit; None if all do.
+        free_bytes: memory that was available when the plan was made.
+        pass_limit: maximum number of tokens in any pass of more than one row; None if every whole
+            micro-batch fits in memory.
     """
 
     waves: tuple[tuple[str, ...], ...]
@@ -91,19 +91,19 @@ class Plan:
 
 
 def pass_tokens(base: Base) -> int:
-    """Return the maximum number of tokens that several experiments share in one pass."""
+    """Return the maximum number of tokens in a pass that several experiments share."""
     if base.device.type != "cpu":
         return PASS_TOKENS_GPU
     return max(1, PASS_NUMBERS_CPU // max(base.dimensions.d_stream))
 
 
 def shared_tokens(tokens: int, limit: int | None) -> int:
-    """Return the maximum number of tokens that experiments share in a pass, given a limit on all passes."""
+    """Return the maximum number of tokens in a pass that experiments share, given a limit on all passes."""
     return tokens if limit is None else min(tokens, limit)
 
 
 def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
-    """Return the bytes that experiments add together: all adapters, and the activations of one pass."""
+    """Return the bytes that experiments need to train together: all adapters, and one pass's activations."""
     per_token = max(need.activation_bytes / max(1, need.num_tokens) for need in needs)
     together = min(sum(need.activation_bytes for need in needs), int(per_token * tokens))
     return sum(need.adapter_bytes for need in needs) + max(
@@ -127,7 +127,7 @@ def num_fitting(need: Need, tokens: int, free: int, most: int) -> int:
 def fitting_limit(experiments: Sequence[Experiment], counter: Counter, usable: float) -> int | None:
     """Find a limit on the tokens of a pass that lets each experiment, trained alone, fit in memory.
 
-    The same rows are then computed in several passes, which is the same training (`training/passes.py`).
+    Larger micro-batches are then computed in several passes, with the same result (`training/passes.py`).
 
     Args:
         experiments: experiments of the recipe.
@@ -183,7 +183,7 @@ def make_plan(
 
 
 def placed(names: Sequence[str], devices: Sequence[str], most: int) -> list[tuple[str, list[str]]]:
-    """Return each device with the experiments that it begins with.
+    """Return each device with the experiments that it trains first.
 
     Args:
         names: names of the experiments, in order.

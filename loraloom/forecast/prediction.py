@@ -36,10 +36,10 @@ STATIC_STEPS = 3
 
 
 def predict(setup: Setup) -> Prediction:
-    """Count what will be allocated, and time one step whose result is discarded.
+    """Count the bytes that training will allocate and exchange, and time one step whose result is discarded.
 
-    The results are unaffected: everything that a step draws is a function of seeds, and the adapters used for
-    timing are removed.
+    The results are unaffected: all random numbers of a step are a function of seeds, and the adapters used
+    for timing are removed.
 
     Args:
         setup: a setup with an empty bank.
@@ -54,7 +54,7 @@ def predict(setup: Setup) -> Prediction:
 
 
 def predict_memory(setup: Setup) -> Memory:
-    """Predict the largest phase of all waves, in addition to what is loaded now."""
+    """Predict the peak memory of all waves: what is loaded now, plus the largest phase."""
     base = setup.bank.base
     loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set, setup.ranks)
     found: list[Phase] = []
@@ -78,13 +78,13 @@ def predict_memory(setup: Setup) -> Memory:
 
 
 def measure_pace(setup: Setup) -> Pace | None:
-    """Time a step of the first wave, forward, backward and optimizers, on fresh adapters.
+    """Time one step of the first wave (forward, backward and optimizer updates) on fresh adapters.
 
     For static passes, the last of a few steps is timed, because the first ones are slower.
 
     Returns:
-        The duration of the step, and of training; None if a signal arrived or memory ran out, because then
-        training itself finds out which experiment is the cause.
+        The duration of the step, and figures predicted from it. None if a signal arrived or memory ran out:
+        training itself then finds out which experiment is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]
     engine = Engine(setup, TrainingState.at_start(list(names)), quiet)
@@ -123,7 +123,7 @@ def measure_pace(setup: Setup) -> Pace | None:
 
 
 def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
-    """Compute the losses of a step in passes that fit in memory; return None if a single row does not."""
+    """Compute the losses of a step in passes that fit in memory; return None if a single row is too large."""
     while True:
         try:
             return rank_losses(engine, engine.trainees, plans)

@@ -30,8 +30,9 @@ def predict_traffic(setup: Setup, counter: Counter) -> Traffic | None:
 def _gathered_bytes(base: Base) -> int:
     """Return the bytes of other ranks' weights that a rank receives in a forward and backward pass.
 
-    Layers are gathered forward and backward, and embeddings by each of the two stacks. The head is gathered
-    once, because the loss computes its input's gradient in the forward pass (`kernels/cross_entropy.py`).
+    Layers are gathered in the forward pass and again in the backward pass; embeddings, by the encoder and by
+    the decoder. The head is gathered once, because the loss computes the gradient of the hidden states in the
+    forward pass (`kernels/cross_entropy.py`).
     """
     if not base.is_sharded:
         return 0

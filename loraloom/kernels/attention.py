@@ -1,8 +1,7 @@
-"""Attention of short rows, [rows, len, heads · size] in and out: on a GPU one kernel each way.
+"""Attention over short rows, [rows, len, heads · size] in and out: a forward and a backward kernel on a GPU.
 
-A row of thirty tokens is too short for the kernels of libraries: these are built for thousands of tokens and
-need biases expanded to every row. torch falls back to float32 products if a bias has other strides (as in
-transformers 5.17).
+The kernels of libraries are built for rows of thousands of tokens, not of thirty, and need the bias expanded
+to every row. If a bias has other strides (as in transformers 5.17), torch falls back to float32 products.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Attention over rows of at most 128 tokens as Triton kernels, one program for each head of a row.
+"""Attention over rows of at most 128 tokens as Triton kernels, one program for each row and head.
 
-Only the results are written, and the backward pass has no atomic additions, so it is reproducible to the bit.
+Scores are never written to memory. The backward pass has no atomic additions, so it is reproducible bit for
+bit.
 `attention.py` has the plain version.
 """
 

@@ -4,14 +4,14 @@ The gradient of a token's loss with respect to its hidden state h is
 
     ∂/∂h ( log Σ_v exp(W_v h) − W_y h )  =  Σ_v softmax(W h)_v W_v  −  W_y
 
-This is an attention of h over the rows of W, minus one row, and is computed as attention is: one vocabulary
-tile after another, each tile of W read once for both products, loss and gradient in the same sweep. Of the
-logits of 250,112 tokens, only a tile is stored at a time.
+This is an attention of h over the rows of W, minus one row, so it is computed like attention, in one sweep
+over tiles of the vocabulary: each tile of W is read once, for the loss and for the gradient. Of the logits of
+250,112 tokens, only a tile is stored at a time.
 
-On a processor, the sweep of a plain head subtracts the label's logit within the first product (`_sweep`). A
-head with a bias or a cap, label smoothing, extreme logits (`full_sweep.py`) and GPUs (`sweep_in_place.py`)
-keep a running maximum (online softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et
-al., 2022).
+On a CPU, the sweep for a plain head (without bias or cap) subtracts the label's logit within the first
+product (`_sweep`). All other cases keep a running maximum (online softmax: Milakov & Gimelshein, 2018,
+https://arxiv.org/abs/1805.02867; Dao et al., 2022): a head with a bias or a cap, label smoothing, float16 and
+extreme logits in `full_sweep.py`, and GPUs in `sweep_in_place.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
         hidden: the decoder's last states at label positions, [n, d].
         labels: int64 [n]; -1 means no label (the loss is log Σ exp) and requires a head with a bias.
         head: frozen; gradients flow to `hidden` only, without second derivatives.
-        smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; None for none.
+        smoothing: float32 [n], each row's `label_smoothing` as in torch's `cross_entropy`; may be None.
 
     Returns:
         float32 [n].
@@ -96,7 +96,7 @@ class _TokenLoss(torch.autograd.Function):
 def _block_losses(
     hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None, smoothing: Tensor | None
 ) -> Tensor:
-    """Compute the losses of a block of rows, float32 [n], by the sweep that suits them; see `full_sweep`."""
+    """Compute the losses of a block of rows, float32 [n], with the fastest sweep that can compute them."""
     if smoothing is None and head.bias is None and head.softcap is None:
         if by_triton(hidden):
             return sweep_in_place(hidden, labels, head.weight, head.scale, gradient)
@@ -113,7 +113,7 @@ def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | 
 
         loss = log(1 + s)      ∂loss/∂h = (Σ exp(W_v h − W_y h) W_v − s W_y) / (1 + s)
 
-    so nothing cancels, however certain a model is of its labels. The first product subtracts W_y h, rounded
+    so there is no cancellation, however confident a model is. The first product subtracts W_y h, rounded
     to the head's dtype, before it rounds its own result: a tile needs no maximum and no float32. `r` corrects
     the rounding of W_y h. The result is None if another logit is so much larger than the label's that the
     sums might overflow.

@@ -1,7 +1,8 @@
 """The loss's sweep over the vocabulary for any head and any logits: bias, soft cap, label smoothing.
 
-The running maximum of each row's logits is subtracted, and earlier sums shrink whenever it grows (online
-softmax). A plain head needs neither, unless its logits are extreme: `cross_entropy.py`.
+The running maximum of each row's logits is subtracted, and earlier sums are scaled down whenever it grows
+(online softmax). On a CPU, a head without bias or cap needs this only for extreme logits, for float16 and for
+label smoothing; see `cross_entropy.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class UniformShare:
-    """Mean of each row's logits and of their gradients over the vocabulary, for label smoothing.
+    """Each row's mean logit over the vocabulary, and the gradient of that mean, for label smoothing.
 
     Args:
         epsilon: float32 [n], share of each row's target that is distributed over all tokens.
@@ -38,9 +38,9 @@ class UniformShare:
         self._rows += weight.sum(0, dtype=torch.float32) if slope is None else slope.to(weight.dtype) @ weight
 
     def blend_logits(self, at_label: Tensor) -> Tensor:
-        """Blend (1 − ε) of the label's logit and ε of the mean, [n]."""
+        """Return (1 − ε) times the label's logit plus ε times the mean logit, [n]."""
         return torch.lerp(at_label, self._logits / self._num_tokens, self._epsilon)
 
     def blend_rows(self, label_rows: Tensor) -> Tensor:
-        """Blend the gradients of both logits in the same way, [n, d]."""
+        """Return (1 − ε) times the label logit's gradient plus ε times the mean logit's, [n, d]."""
         return torch.lerp(label_rows, self._rows / self._num_tokens, self._epsilon[:, None])

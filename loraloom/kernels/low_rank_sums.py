@@ -1,4 +1,4 @@
-"""y + s · B A dropout(x) for several adapters, each in its own span, as one node of autograd.
+"""y + s · B A dropout(x) for several adapters, each in its own span, as one autograd node.
 
 Unless y is given, the node also computes y = W x + b, so that y is not copied and ∂x is a single sum.
 
@@ -6,7 +6,7 @@ For g = ∂loss/∂y, s the scaling and m the dropout mask,
 
     ∂B = s · gᵀ (m x) Aᵀ      ∂A = s · (g B)ᵀ (m x)      ∂x = m · (s · g B A)
 
-The node keeps x, which q, k and v share, a mask of one byte per element, and s · (m x) Aᵀ, which is narrow.
+The node keeps x (which q, k and v share), a mask of one byte per element, and s · (m x) Aᵀ, only r wide.
 Autograd alone would keep m x for each linear, and use some twenty nodes instead of one.
 """
 
@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 @dataclass(frozen=True)
 class Group:
-    """Adapters that one batched product computes, in spans that follow one another and have equal sizes.
+    """Adapters that one batched product computes; their spans are adjacent and equal in size.
 
     Args:
         start, stop: the first row of the spans, and the row after the last.
@@ -32,7 +32,7 @@ class Group:
         B: [adapters, out, r], or [out, r] for one adapter; dtype and padding as for A.
         parameters: A [r, in] and B [out, r] of each adapter in turn, which receive the gradients.
         scaling: one number for all adapters, or [adapters, 1, 1]; with a mask, it includes 1 / (1 - p).
-        kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
+        kept: which inputs are not dropped, bool [rows, len, in]; None if none is dropped.
     """
 
     start: int
@@ -77,7 +77,7 @@ def _mask(kept: Tensor, x: Tensor) -> Tensor:
 
 
 def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
-    """Add the contributions of adapters to a linear's output, each in its own rows.
+    """Add the contribution of each adapter to its own rows of a linear's output.
 
     Args:
         x: the linear's input, [rows, len, in].
@@ -88,7 +88,7 @@ def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
 
 
 def linear_with_low_ranks(x: Tensor, weight: Tensor, bias: Tensor | None, groups: Sequence[Group]) -> Tensor:
-    """Compute a frozen linear and the contributions of adapters, each in its own rows.
+    """Compute a frozen linear, and add the contribution of each adapter to its own rows.
 
     Args:
         x, groups: as in `add_low_ranks`.
@@ -179,7 +179,7 @@ class _AddLowRanks(torch.autograd.Function):
 
 
 def _gradient_like(x: Tensor, groups: Sequence[Group]) -> Tensor:
-    """Create the gradient of x, zero in rows without a group; the groups fill in their rows."""
+    """Allocate the gradient of x, with zeros in rows that belong to no group; others are filled in later."""
     is_full = sum(group.stop - group.start for group in groups) == len(x)
     make = torch.empty if is_full else torch.zeros
     return make(x.shape, dtype=x.dtype, device=x.device)

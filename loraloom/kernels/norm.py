@@ -1,4 +1,4 @@
-"""T5's root mean square norm of a layer's input, with the gradient of the residual connection.
+"""T5's RMS norm of a layer's input, whose backward pass adds the gradient of the residual connection.
 
 Source: Zhang & Sennrich, 2019, https://arxiv.org/abs/1910.07467.
 """
@@ -33,7 +33,7 @@ class _NormAndKeep(torch.autograd.Function):
 
 
 class _Norm(torch.autograd.Function):
-    """A frozen norm of x that keeps only x, whereas autograd would keep a tensor of each operation."""
+    """A frozen norm of x that keeps only x for the backward pass, not a tensor of each operation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -52,7 +52,7 @@ class _Norm(torch.autograd.Function):
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Compute transformers' norm of […, d]; on a CPU, the result is identical to the last bit."""
+    """Compute T5's norm of x, […, d]; on a CPU, the result is equal to that of transformers bit for bit."""
     if x.is_cuda:
         return F.rms_norm(x, weight.shape, weight, eps)
     if weight.requires_grad or not (torch.is_grad_enabled() and x.requires_grad):
@@ -67,7 +67,7 @@ def stock_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def norm_and_keep(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
-    """Compute the norm of a layer's input, and return the input for the sum at the layer's end.
+    """Return the norm of a layer's input, and the input itself for the residual connection.
 
     Args:
         x: [rows, len, d], contiguous.

@@ -17,7 +17,7 @@ GPU_TILE_COLUMNS = 32_768  # with 8,192 rows, a tile of logits takes half a giga
 def sweep_in_place(
     hidden: Tensor, labels: Tensor, weight: Tensor, scale: float, gradient: Tensor | None
 ) -> Tensor:
-    """Compute losses and gradients of a block of rows, for a head without bias or cap, and no smoothing.
+    """Compute losses and gradients of a block of rows, without bias, cap or label smoothing.
 
     Args:
         hidden: [n, d].

@@ -34,12 +34,12 @@ def checked_changes(
     common: Mapping[str, Any],
     shared: Mapping[str, Set[str]],
 ) -> dict[str, dict[str, object]]:
-    """Validate every experiment as if it were the whole recipe.
+    """Validate each experiment's changes in combination with the recipe's own settings.
 
     Args:
         experiments: name -> its changes, by section, and `seed`.
-        sections: sections that experiments may change, with their models.
-        common: the recipe's own sections, without those that are invalid themselves.
+        sections: the sections that experiments may change: name -> pydantic model.
+        common: the recipe's own sections, without the invalid ones.
         shared: section -> its keys that experiments cannot change.
 
     Returns:
@@ -117,7 +117,7 @@ def _wrong(message: str, found: Any, *path: str) -> InitErrorDetails:
 
 
 def _relocated(error: ValidationError, *path: str) -> list[InitErrorDetails]:
-    """Prefix the locations of errors in a part with the path of that part in the whole."""
+    """Prepend the path of a part of the recipe to the locations of the errors in that part."""
     return [
         InitErrorDetails(
             type=detail["type"], loc=(*path, *detail["loc"]), input=detail["input"], ctx=detail.get("ctx", {})

@@ -13,7 +13,7 @@ from loraloom.text.message import Message, joined
 
 
 class GenerationSettings(Section):
-    """Settings of generation; names as in transformers' GenerationConfig."""
+    """Settings for generating answers; names as in transformers' GenerationConfig."""
 
     max_new_tokens: Count = Field(
         default=256,

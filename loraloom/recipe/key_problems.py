@@ -1,4 +1,4 @@
-"""Problems with keys of a recipe: unknown, or with a value where a section must be."""
+"""Problems with keys in a recipe: unknown keys, and keys with a single value instead of settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loraloom.text.visible import quoted, shown_value
 
 
 def not_a_section(section: str, node: Node) -> Problem:
-    """Describe the problem that a section has a single value instead of settings."""
+    """Describe the problem with a section that has a single value instead of settings."""
     return Problem(
         Message("`{path}` must be a mapping of settings", path=section),
         node.where,
@@ -23,7 +23,7 @@ def not_a_section(section: str, node: Node) -> Problem:
 
 
 def not_experiments(node: Node) -> Problem:
-    """Describe the problem that `experiments` is not a mapping."""
+    """Describe the problem with the key `experiments`: its value is not a mapping."""
     return Problem(
         Message("`experiments` must be a mapping from the name of each experiment to what differs in it"),
         node.where,
@@ -33,7 +33,7 @@ def not_experiments(node: Node) -> Problem:
 
 
 def not_an_experiment(name: str, node: Node) -> Problem:
-    """Describe the problem that an experiment is not a mapping."""
+    """Describe the problem with an experiment that is not a mapping."""
     return Problem(
         Message("experiment {name} must be a mapping of the settings that it changes", name=quoted(name)),
         node.where,
@@ -43,11 +43,11 @@ def not_an_experiment(name: str, node: Node) -> Problem:
 
 
 def unknown_key(section: str, key: str, experiment: Path, where: str, *, suggests: bool) -> Problem:
-    """Describe the problem that a key is unknown, and suggest a fix.
+    """Describe the problem with an unknown key, and suggest a fix.
 
     Args:
         section: section that contains the key; "" for the top level.
-        key, where: the key, and its place in the file.
+        key, where: the key, and its location in the file.
         experiment: path of the experiment that contains the key; empty outside of experiments.
         suggests: whether to look for the nearest known key.
     """

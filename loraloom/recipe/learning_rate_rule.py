@@ -1,4 +1,4 @@
-"""The learning rate to begin with on a T5-like base, by the rule of docs/learning_rate.md.
+"""A learning rate to start with on a T5-like base, from the rule in docs/learning_rate.md.
 
 `python -m benchmarks.learning_rate --docs docs` fits the rule and writes that page; a test verifies that the
 constants here agree with it.

@@ -30,7 +30,7 @@ CHECKS_SINCE_0_1 = frozenset({"same-sources"})
 
 
 def meant_by_run(stated: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
-    """Return the values that apply to settings missing from a run's own recipe or one that resumes the run.
+    """Return values for settings that are missing from a run's recipe, or from a recipe that resumes the run.
 
     Args:
         stated: settings in the run's recipe.yaml, by their canonical paths.

@@ -54,7 +54,7 @@ TokenIndices = Annotated[list[Annotated[Count, Field(ge=0)]] | None, AfterValida
 
 
 def _init_lora_weights(value: Any) -> Any:
-    """Parse the kind of initial values of A and B; True is PEFT's default."""
+    """Parse the method that initializes A and B; True means PEFT's default."""
     if value in (True, None, "default", "true", "True"):
         return True
     text = value.lower() if isinstance(value, str) else ""
@@ -197,7 +197,7 @@ class LoraSettings(Section):
         return self
 
     def at(self, module: str) -> LoraSettings:
-        """Return the settings of an adapter's part in one module: its own rank and lora_alpha."""
+        """Return the settings for one module, with the rank and lora_alpha that apply to it."""
         if not self.rank_pattern and not self.alpha_pattern:
             return self
         rank, alpha = first_match(self.rank_pattern, module), first_match(self.alpha_pattern, module)

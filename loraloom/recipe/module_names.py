@@ -1,4 +1,4 @@
-"""Names of modules in the section `lora` of a recipe, for recipes and for the modules of a base.
+"""Names of modules in the `lora` section of a recipe: parsing them, and matching them with a base's modules.
 
 `target_modules`:
 
@@ -7,7 +7,7 @@ all-linear                     every linear of encoder and decoder
 attention.q, wo                the same, with more of the path
 .*\\.layer\\.1\\..*\\.(?:q|v)      a regular expression over whole paths
 decoder:q, decoder: all-linear, encoder:.*\\.wo
-                               each of these, in one part of the model only
+                               any of these, limited to one part of the model
 
 Keys of `rank_pattern` and `alpha_pattern` are regular expressions for the end of a path, as in PEFT;
 `layers_to_transform` counts layers as PEFT does.
@@ -141,12 +141,12 @@ def read_pattern(value: Any) -> Any:
 
 
 def read_layers(value: Any) -> Any:
-    """Read numbers of layers: a single number, or a list."""
+    """Convert layer numbers to a list: a single number is also allowed, and an empty value becomes None."""
     return [value] if isinstance(value, int | str) and not isinstance(value, bool) else value or None
 
 
 def read_layer_names(value: Any) -> Any:
-    """Read the name that precedes the number of a layer: a single name, or a list.
+    """Convert the names that precede layer numbers to a list; a single name is also allowed.
 
     Raises:
         ValueError: a name is not a regular expression.
@@ -186,7 +186,7 @@ def read_modules_to_save(value: Any) -> list[str] | None:
 
 
 def first_match(keys: Iterable[str], module: str) -> str | None:
-    """Return the first key that matches the end of a module's name at a dot, as in PEFT.
+    """Return the first key that matches a module's whole name, or its end after a dot, as in PEFT.
 
     >>> first_match(["v", r"encoder.*\\.q"], "encoder.layers.0.q")
     'encoder.*\\\\.q'

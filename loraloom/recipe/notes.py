@@ -14,7 +14,7 @@ from loraloom.text.visible import shown_value
 
 
 def identical_experiments(recipe: Recipe, tree: SettingsTree, name: str) -> list[Note]:
-    """Return a note on each experiment that has all settings of an earlier one."""
+    """Return a note on each experiment that has the same settings as an earlier one."""
     found = []
     seen: dict[str, str] = {}
     for experiment in recipe.resolved_experiments:
@@ -28,7 +28,7 @@ def identical_experiments(recipe: Recipe, tree: SettingsTree, name: str) -> list
 
 
 def no_selection(tree: SettingsTree, name: str) -> Note:
-    """Return the note on a recipe without eval rows."""
+    """Return a note that the recipe has no eval rows, so no checkpoint is selected."""
     what = Message(
         "`data.eval` is 0, so no checkpoint is selected, and each adapter is the one after the last step"
     )
@@ -36,7 +36,7 @@ def no_selection(tree: SettingsTree, name: str) -> Note:
 
 
 def judge_script_keys(tree: SettingsTree) -> None:
-    """Accept keys of other scripts with a note if they describe what happens anyway; refuse the rest."""
+    """Accept keys from other scripts, with a note, if they would change nothing; refuse the rest."""
     for key, given in tree.script_keys:
         known = SCRIPT_KEYS[key]
         value = _script_value(given.value)

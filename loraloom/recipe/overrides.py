@@ -18,7 +18,7 @@ _EXAMPLE = Message("Write it as key=value, e.g. --set training.learning_rate=1e-
 
 
 def apply_overrides(tree: SettingsTree, sets: Sequence[str]) -> None:
-    """Replace settings of a document with those of `--set` options, and add the options' problems to it."""
+    """Replace settings of a recipe with those of `--set` options; add the options' problems to the tree."""
     for option in sets:
         label = shown_option(option)
         key, equals, text = option.partition("=")
@@ -53,7 +53,7 @@ def _split(key: str, experiments: Sequence[str]) -> list[str]:
 
 
 def _value(text: str, label: str) -> tuple[Node, list[Problem]]:
-    """Parse a value, keeping its text for settings that are text even if they look like other YAML.
+    """Parse a value as YAML, but keep its text for settings whose values are text.
 
     `--set data.source_prefix='translate: {text}'` is a mapping in YAML, but a prefix to the user.
     """

@@ -1,4 +1,4 @@
-"""Reading of recipes: from a file or text to `Recipe`.
+"""Reading recipes: from a file or text to `Recipe`.
 
     text ──compose──▶ tree with lines ──assign_keys──▶ canonical settings ──Recipe──▶ checked
            yaml_tree                    settings_tree                       schema, *settings
@@ -64,7 +64,7 @@ class Reading:
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from a file; its relative paths start from the file's folder.
+    """Read a recipe from a file; relative paths in it are resolved against the file's folder.
 
     Args:
         path: the file, or the name of a built-in recipe, e.g. `article`.
@@ -110,21 +110,21 @@ def read_run_recipe(path: Path) -> Recipe:
 
 
 def checks_newer_than(run_recipe: Path) -> frozenset[str]:
-    """Return the names of the data checks that did not exist when a run started, by its recipe.yaml."""
+    """Return the data checks that did not exist when a run started, according to its recipe.yaml."""
     stated = _stated(run_recipe)
     return CHECKS_SINCE_0_1 if stated and is_of_0_1(stated) else frozenset()
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from text; its relative paths start from the working directory.
+    """Read a recipe from text; relative paths in it are resolved against the working directory.
 
     Args:
         text: YAML.
-        name: its name in messages.
+        name: what messages call the text.
         sets: `key=value` options, which replace values in the text.
 
     Raises:
-        RecipeError: lists everything that is wrong with it.
+        RecipeError: lists everything that is wrong with the recipe.
     """
     return _understand(text, name, sets)[0]
 

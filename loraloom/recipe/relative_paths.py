@@ -1,7 +1,7 @@
-"""The locations, on this machine, of the files and folders that a recipe names.
+"""The current locations of the files and folders that a recipe names.
 
-A recipe keeps names as the user wrote them, so that a run contains no path of this machine; code that opens
-a file asks the recipe's `Locations` where it is.
+A recipe keeps names as the user wrote them, so that a run contains no paths of one machine; code that opens
+a file looks up its current location in the recipe's `Locations`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ RUN_RECIPE, PROVENANCE = "recipe.yaml", "provenance.json"
 
 @dataclass(frozen=True)
 class Locations:
-    """Locations of the files and folders that a recipe names.
+    """Current locations of the files and folders that a recipe names.
 
     Args:
-        folder: the folder that relative names start from; absolute, or empty for the working directory.
-        base: folder of the base, if it is not at the location in the recipe.
-        data: data names -> their locations, for those that are not at the location in the recipe.
+        folder: the folder that relative paths are resolved against: absolute, or empty for the working
+            directory.
+        base: current folder of the base, if it is not where the recipe says; otherwise None.
+        data: data names -> their current locations, for data that is not where the recipe says.
     """
 
     folder: Path = Path()
@@ -43,7 +44,7 @@ class Locations:
 def starting_folder(file: Path) -> Path:
     """Return the file's own folder or, for a run's recipe.yaml, the folder that the run was started in.
 
-    A run keeps the paths of its recipe as written, but is not itself in the folder they start from.
+    A run's recipe.yaml keeps relative paths as the user wrote them, and is itself in another folder.
     """
     provenance = file.with_name(PROVENANCE)
     if file.name == RUN_RECIPE and provenance.is_file():
@@ -77,12 +78,12 @@ class LocatedSection(Section):
 
     @property
     def locations(self) -> Locations:
-        """Locations of the names in this section; by default relative to the working directory."""
+        """Current locations of what this section names; by default, relative to the working directory."""
         return Locations() if self._locations is None else self._locations
 
     @property
     def folder(self) -> Path:
-        """The folder that relative paths start from: the recipe file's folder, or the working directory."""
+        """The folder that relative paths are resolved against: the recipe's own, or the working directory."""
         return self.locations.folder
 
     @property
@@ -91,11 +92,11 @@ class LocatedSection(Section):
         return self._locations is not None
 
     def in_folder(self, folder: Path) -> Self:
-        """Return a copy whose relative paths start from another folder."""
+        """Return a copy whose relative paths are resolved against another folder."""
         return self.located(Locations(folder.absolute()))
 
     def located(self, locations: Locations | None) -> Self:
-        """Return a copy that looks up its names in other locations; None for the working directory."""
+        """Return a copy with other locations; None makes its names relative to the working directory."""
         section = self.model_copy()
         section._locations = locations
         return section

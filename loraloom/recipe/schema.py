@@ -1,4 +1,4 @@
-"""A recipe as one document: sections, experiments, and validation of combinations."""
+"""A recipe as one document: its sections and experiments, and the validation of how settings combine."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ Device = Annotated[
 
 @dataclass(frozen=True)
 class Experiment:
-    """One adapter to train: a recipe's settings with the changes of this experiment.
+    """One adapter to train: the recipe's settings, with this experiment's changes applied.
 
     Args:
-        name: name of the adapter: the experiment's, followed by `@seed` if there are several seeds.
+        name: name of the adapter: the experiment's name, followed by `@seed` if there are several seeds.
         group: name of the experiment, shared by its seeds.
         lora, training, seed: the settings with which this adapter is trained.
     """
@@ -136,11 +136,11 @@ class Recipe(LocatedSection):
         return value
 
     def located(self, locations: Locations | None) -> Self:
-        """Return a copy that looks up its names in other locations; None for the working directory."""
+        """Return a copy that looks for its files in other locations; None means in the working directory."""
         return super().located(locations).model_copy(update={"data": self.data.located(locations)})
 
     def revised(self, changes: Mapping[str, Any]) -> Self:
-        """Return the recipe with other settings, validated again, and the same locations."""
+        """Return a copy with some settings changed, validated again; file locations are kept."""
         return type(self).model_validate(self.model_dump() | dict(changes)).located(self._locations)
 
     @field_validator("experiments", mode="before")
@@ -164,7 +164,7 @@ class Recipe(LocatedSection):
 
     @model_validator(mode="after")
     def _answers_as_long_as_responses(self) -> Self:
-        """Set the length of answers to that of responses, unless the recipe sets it."""
+        """Limit answers to `data.max_target_length`, unless the recipe sets `generation.max_new_tokens`."""
         if "max_new_tokens" not in self.generation.model_fields_set:
             length = {"max_new_tokens": self.data.max_target_length}
             # The only place where a section is replaced; everywhere else, a recipe is frozen.
@@ -195,7 +195,7 @@ class Recipe(LocatedSection):
         return self
 
     def _place_of(self, key: str) -> tuple[str, ...]:
-        """Find the first place that gives a training setting, globally or in an experiment; empty if none."""
+        """Find where a training setting is given first, globally or in an experiment; empty if nowhere."""
         if getattr(self.training, key) is not None:
             return "training", key
         return next(

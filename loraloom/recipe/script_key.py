@@ -1,4 +1,4 @@
-"""A key of another script: its meaning, and the values that describe what happens anyway."""
+"""A key of another training script, and which of its values ask for what LoRALoom does anyway."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ UNSET: tuple[Any, ...] = (None, False, [], {}, "")
 
 @dataclass(frozen=True)
 class ScriptKey:
-    """A key of another script.
+    """A key of another training script that is not a setting of LoRALoom.
 
     Args:
         reason: why its value makes no difference, or why it is not supported.
-        allowed: values that describe what happens anyway; ANY_VALUE if no value makes a difference.
+        allowed: values that ask for what LoRALoom does anyway; ANY_VALUE if no value makes a difference.
         fix: what to write instead.
-        needs: path of a setting, and for each value of this key the values that the setting must have.
+        needs: path of a setting and, for each value of this key, the values that the setting may have.
     """
 
     reason: str

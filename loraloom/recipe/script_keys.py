@@ -1,8 +1,8 @@
 """Keys of PEFT and transformers scripts that are not settings here, and their meaning.
 
-One plain table of the remaining keys of LoraConfig, (Seq2Seq)TrainingArguments, GenerationConfig and
-transformers' example scripts. A value that describes what happens anyway is accepted with a note; any
-other value is refused with the reason.
+One plain table of those keys of LoraConfig, (Seq2Seq)TrainingArguments, GenerationConfig and transformers'
+example scripts that are not settings here. A value that asks for what happens anyway is accepted with a note;
+any other value is refused with the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lookup of the setting that a key means: canonical paths, and corrections of mistyped keys."""
+"""Lookup of the setting that a key stands for: canonical paths, and suggestions for mistyped keys."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FILES = frozenset(path for path, info in FIELDS.items() if info.annotation in _F
 
 
 def field_path(path: Path) -> Path:
-    """Return the path of the setting that `path` belongs to, even in an experiment or inside a value.
+    """Return the path of a setting, without the experiment and without any key inside the setting's value.
 
     >>> field_path(("experiments", "slow", "training", "eval_steps"))
     ('training', 'eval_steps')

@@ -5,7 +5,7 @@ Settings have the names that people know from libraries: those of `LoraConfig` i
 Schema, the commented recipe that `loraloom init` writes and the documentation are all generated from this
 file, `lora_settings.py`, `data_settings.py`, `generation_settings.py` and `schema.py`, which combines the
 sections.
-Messages state what a setting must be; its name is added where they are shown.
+Messages state what a setting must be; the name of the setting is added where a message is shown.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def _trackers(value: Any) -> list[str]:
     """Normalize the value of `report_to` to a list of names, each once.
 
     Args:
-        value: a name, `wandb, tensorboard`, a list, `none`, or `true` for the local tracker.
+        value: one name, names separated by commas, a list of names, `none`, or `true` for the local tracker.
 
     Raises:
-        ValueError: the value has another type, or names no tracker.
+        ValueError: the value has another type, or contains an unknown name.
     """
     if value is None or value is False:
         return []
@@ -77,7 +77,7 @@ Trackers = Annotated[list[TrackerName], BeforeValidator(_trackers)]
 
 
 class TrainingSettings(Section):
-    """Settings of training; names as in transformers' TrainingArguments."""
+    """Settings of training, named as in transformers' TrainingArguments."""
 
     learning_rate: Number = Field(default=3e-4, gt=0, le=10, description=Message("Peak learning rate."))
     num_train_epochs: Number = Field(

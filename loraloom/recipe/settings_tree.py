@@ -1,8 +1,9 @@
 """The settings of a document under their canonical paths: `lr` at the top is `training.learning_rate`.
 
 `assign_keys` gives every setting its canonical path. Aliases are resolved, a known key in the wrong place is
-moved, keys of other scripts are set aside, and an unknown key is reported with the nearest known one. The
-`SettingsTree` knows the place of each setting. Values are not validated here; the models do that.
+moved, keys of other scripts are collected separately, and an unknown key is reported with the nearest known
+one. The `SettingsTree` records where each setting was given. Values are not validated
+here; the models do that.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a document, under its canonical path."""
+    """A setting's value, the place where it is given, and its key as written there."""
 
     value: Any
     where: str
@@ -62,10 +63,10 @@ class SettingsTree:
     """A document's settings under their canonical paths.
 
     Args:
-        settings: canonical path -> value and place; changes of an experiment are under
-            ("experiments", its name, …).
-        places: sections and experiments in the document, and their places.
-        emptied: sections and experiments without a value.
+        settings: canonical path -> value and place; the changes that an experiment makes are under
+            ("experiments", name of the experiment, …).
+        places: path of a section or experiment in the document -> its place.
+        emptied: paths of sections and experiments whose value is null.
         script_keys: keys of other scripts, with their places.
     """
 
@@ -77,7 +78,7 @@ class SettingsTree:
     notes: list[Note] = field(default_factory=list)
 
     def where(self, path: Path, otherwise: str) -> str:
-        """Return the place of a setting or, if it was not given, of the nearest section that was."""
+        """Return the place of a setting or, if it was not given, of the innermost section around it."""
         for length in range(len(path), 0, -1):
             prefix = path[:length]
             if prefix in self.settings:
@@ -90,7 +91,7 @@ class SettingsTree:
         return otherwise
 
     def overlay(self, other: SettingsTree) -> None:
-        """Replace settings with those of another document; settings that have no value there are removed."""
+        """Replace settings with those of another document; what is null in that document is removed."""
         undone = other.emptied | {path for path, setting in other.settings.items() if setting.value is None}
         for path in undone:
             for known in (self.settings, self.places):
@@ -155,7 +156,7 @@ def _place_mapping(tree: SettingsTree, node: Node, experiment: Path, section: st
 
 
 def _place_section(tree: SettingsTree, key: str, child: Node, experiment: Path) -> bool:
-    """Assign a section or the experiments; return whether the key names a section or `experiments`."""
+    """Assign the settings in a section or in `experiments`; return whether `key` was read as either."""
     if key == "experiments" and not experiment:
         _place_experiments(tree, child)
         return True

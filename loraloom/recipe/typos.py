@@ -46,7 +46,7 @@ def _slips(name: str, known: str) -> int | None:
 
 
 def _allowed(distance: int, name: str, known: str) -> int | None:
-    """Return the distance if one or two typos in a name of this length explain it; otherwise None."""
+    """Return the distance if it is small enough to be a typo in names of this length; otherwise None."""
     length = min(len(name), len(known))
     return distance if distance <= (0 if length < 3 else 1 if length < 6 else 2) else None
 

@@ -54,12 +54,12 @@ _TEXTS = {
 
 
 def problems_of(error: ValidationError, tree: SettingsTree, name: str) -> list[Problem]:
-    """Convert the errors of a validation to one problem for each wrong setting.
+    """Convert a validation error to problems, one for each wrong setting.
 
     Args:
         error: error from validating `tree.as_mapping()`.
         tree: provides the place where each setting was given.
-        name: name of the document, for settings that were not given.
+        name: name of the document, used as the place of settings that were not given.
     """
     return [_problem(detail, tree, name) for detail in error.errors(include_url=False)]
 
@@ -145,7 +145,7 @@ def _number(value: Any) -> str:
 
 
 def _fix_of_kind(detail: ErrorDetails, setting: Path) -> str:
-    """Return how to write a value of the expected type; "" if the type is clear."""
+    """Explain how to write a text or a section, if one is expected; "" for other types."""
     kind = detail["type"].partition("_")[0]
     if kind == "string":
         info = FIELDS.get(setting)

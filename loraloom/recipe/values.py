@@ -1,8 +1,8 @@
 """Types of values that several sections of a recipe use: numbers, counts and seeds.
 
 `'5e-5'` for a number and `q, v` for a list can mean only one thing, so they are accepted; `true` for a number
-means nothing, so it is refused. Messages state what a setting *must* be; its name is added where they are
-shown. A type that only one section uses is defined beside that section.
+means nothing, so it is refused. Messages state what a setting *must* be; the name of the setting is added
+where a message is shown. A type that only one section uses is defined next to that section.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from loraloom.text.message import Message
 
 
 class SettingError(ValueError):
-    """A value that is invalid in combination with another one.
+    """Error about a setting that is invalid, mostly because of the value of another setting.
 
     Args:
         message: what is wrong, without the setting's name.
-        path: location of the setting, relative to the model that raises.
+        path: path of the setting, relative to the pydantic model that raises the error.
     """
 
     def __init__(self, message: str, *path: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing of recipes: YAML, JSON Schema, and the commented recipe created by `loraloom init`."""
+"""Writing recipes: as YAML, as a JSON Schema, and with comments for `loraloom init`."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _dump(value: Any) -> str:
 def write_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML, including defaults; reading it gives an equal recipe.
 
-    Only the settings of languages, LoRA variants and quantization are omitted if they have their defaults,
-    because most bases have no languages and are not quantized, and most adapters are plain LoRA.
+    Only the settings for languages, LoRA variants and quantization are omitted if they have their default
+    values, because most bases are neither multilingual nor quantized, and most adapters are plain LoRA.
     """
     values = recipe.model_dump()
     if recipe.quantization == UNQUANTIZED:
@@ -97,7 +97,7 @@ def write_settings(recipe: Recipe, comments: Mapping[tuple[str, ...], str]) -> s
     Args:
         recipe: the recipe.
         comments: the settings to write, by their canonical paths, with their comments; if several paths
-            lead into one setting, such as `data.columns`, the first comment is written.
+            lead to parts of one setting, such as `data.columns`, only the first comment is written.
     """
     said: dict[tuple[str, ...], str] = {}
     for path, comment in comments.items():
@@ -130,7 +130,8 @@ def _commented(value: Mapping[str, Any], comment: str) -> str:
 def recipe_schema() -> JsonSchemaValue:
     """Build the JSON Schema of a recipe with canonical keys, for editors and forms.
 
-    Changes of an experiment have the types of the sections they change, without shared settings.
+    In the schema, an experiment may contain `seed`, and all settings of `lora` and `training` that can differ
+    between experiments.
     """
     schema = Recipe.model_json_schema()
     sections = schema["$defs"]
@@ -160,7 +161,7 @@ def _changes(section: JsonSchemaValue, without: frozenset[str] = frozenset()) ->
 
 
 def _without_default(value: JsonSchemaValue) -> JsonSchemaValue:
-    """Remove defaults, because what an experiment omits comes from the recipe."""
+    """Remove a setting's default, because an experiment takes what it omits from the recipe."""
     return {key: copy.deepcopy(part) for key, part in value.items() if key != "default"}
 
 
@@ -207,17 +208,17 @@ def commented_recipe(
     rate_remark: str = "",
     num_train_epochs: int | None = None,
 ) -> str:
-    """Create a recipe to start with: the settings that users most often change, each with its help.
+    """Create a recipe to start with: the settings that users most often change, each with its description.
 
     Args:
         model: a folder, a hub name, or `starter`.
         data: contents of `data`: at least `train`.
-        layout: the layout that was recognised, for a comment.
-        size: the amount of data, for a comment.
+        layout: the data's layout as recognised, to be shown in a comment.
+        size: the amount of data, to be shown in a comment.
         max_source_length, max_target_length: limits that nearly every source and target fits in, in tokens;
             None for the defaults.
         learning_rate, num_train_epochs: values of these settings; None for the defaults.
-        rate_remark: source of the learning rate, for a comment.
+        rate_remark: where the learning rate comes from, to be shown in a comment.
 
     Returns:
         YAML that `parse_recipe` reads.
@@ -246,7 +247,7 @@ def commented_recipe(
 
 
 def _setting(section: type[Section], key: str, value: Any, remark: str = "") -> str:
-    """Format a setting below its help; commented out if it has neither a value nor a default."""
+    """Format a setting below its description; if it has no value and no default, comment it out."""
     default = section.model_fields[key].get_default(call_default_factory=True, validated_data={})
     value = default if value is None else value
     help_text = _comment(f"{_help(section, key)} {rendered(remark)}")

@@ -1,4 +1,4 @@
-"""Errors of YAML's syntax, with their place and a fix."""
+"""YAML syntax errors, with their location and a suggested fix."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from loraloom.text.message import Message
 
 
 def syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> RecipeError:
-    """Convert an error of PyYAML to one with the place, the problem and, if it is known, a fix.
+    """Convert a PyYAML error to a RecipeError with the place, the problem and, if known, a fix.
 
     Args:
         error: the error.
-        place: returns the place of a line, from 1, for messages.
+        place: function that converts a line number, from 1, to the place that messages show.
     """
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -46,6 +46,6 @@ def syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> Re
 
 
 def line_and_column(text: str, position: int) -> tuple[int, int]:
-    """Return the line and column, from 1, of a position in a text."""
+    """Return the line and column of a position in a text, both counted from 1."""
     before = text[:position]
     return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1

@@ -1,4 +1,4 @@
-"""Conversion of YAML text to a tree of plain values that knows the line of each value.
+"""Conversion of YAML text to a tree of plain values, each stored with its line number.
 
 The tree is built here from PyYAML's event stream, for three reasons. Every message can name a line. Only
 text, numbers, true, false, null, lists and mappings are ever constructed, so reading is safe whatever the
@@ -41,7 +41,7 @@ _CORE_TAGS = frozenset(
 
 @dataclass(frozen=True)
 class Node:
-    """A value and the place for messages about it: for a mapping's value, the line of its key.
+    """A value, and its place as messages show it; for a value in a mapping, the line of its key.
 
     Args:
         value: text, a number, true, false or null; a list of nodes; or a mapping of nodes.
@@ -112,7 +112,7 @@ def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | Non
 
 
 class _Composer:
-    """Converter of PyYAML's events to nodes, which collects problems with single keys."""
+    """Conversion of PyYAML's events to nodes; problems that do not prevent it are collected."""
 
     def __init__(self, text: str, name: str, *, has_lines: bool) -> None:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -249,7 +249,7 @@ class _Composer:
         return None
 
     def merged(self, node: Node) -> dict[str, Node]:
-        """Return what `<<: *anchor` merges; the mapping's own keys take precedence."""
+        """Return the entries that `<<: *anchor` merges into a mapping, whose own keys take precedence."""
         entries: dict[str, Node] = {}
         for part in node.value if isinstance(node.value, list) else [node]:
             if isinstance(part.value, dict):
@@ -273,7 +273,7 @@ def _is_plain(event: yaml.Event) -> bool:
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """Resolve a plain scalar by YAML 1.2's core schema, in base ten.
+    """Resolve a plain scalar according to YAML 1.2's core schema; integers are always decimal.
 
     >>> resolve("1e-4"), resolve("no"), resolve("010"), resolve("~")
     (0.0001, 'no', 10, None)

@@ -1,7 +1,7 @@
 """Axes of a chart: their values, the positions of the ticks, and their labels.
 
 A chart is inline SVG with positions in percent, so that text keeps its size at every width. There are no
-style attributes (the page's policy forbids them): colours are classes of the page's style sheet.
+style attributes, which the page's Content-Security-Policy forbids: colours are classes in its style sheet.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def linear_scale(low: float, high: float) -> Scale:
 
 
 def log_scale(low: float, high: float) -> Scale:
-    """Make a log scale from the power of ten below `low`, which is above 0, to the one above `high`."""
+    """Make a log scale from the power of ten below `low` (positive) to the one above `high`."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     last = max(last, first + 1)
     step = math.ceil((last - first) / 6)
@@ -59,7 +59,7 @@ def log_scale(low: float, high: float) -> Scale:
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:
-    """List about `about` round numbers, from below `low` to above `high`."""
+    """List roughly `about` evenly spaced round numbers that span the range from `low` to `high`."""
     rough = (high - low) / about
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * (1 - 1e-9))

@@ -1,4 +1,4 @@
-"""Parts of a model card about a comparison, and about how far the adapter moved its base."""
+"""The parts of a model card on a comparison, and on how far the adapter moved the base's weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def comparison_lines(comparison: Comparison, name: str) -> list[str]:
     """Return the figures of an adapter next to those of its base, with intervals, as lines of Markdown.
 
     Raises:
-        KeyError, ValueError: the document contradicts itself.
+        KeyError, ValueError: the comparison's document is inconsistent.
     """
     models = comparison.models
     groups: dict[str, list[str]] = {}

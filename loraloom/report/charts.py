@@ -1,4 +1,4 @@
-"""Charts over steps, and small charts within text and tables."""
+"""Line charts of values by training step, and small charts within text and tables."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Line:
 
 
 def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False) -> Markup:
-    """Draw lines over steps, on one pair of axes.
+    """Draw lines of values by step, on one pair of axes.
 
     Args:
         lines: the lines to draw; lines without points are omitted.
         label: description for screen readers.
-        compare_peaks: choose a log axis only if the lines' maxima are far apart, instead of any two of
-            their values (for learning rates, which all end near zero).
+        compare_peaks: use a log axis if the maxima of the lines are far apart, however small their other
+            values are (for learning rates, which all end near zero).
     """
     lines = [line for line in lines if line.points]
     if not lines:
@@ -149,7 +149,7 @@ def thinned(points: Points, most: int = MOST_POINTS) -> Points:
 
 
 def interval_chart(difference: float, low: float, high: float, reach: float, verdict: str) -> Markup:
-    """Draw a difference as a dot on its interval, relative to a line of no difference.
+    """Draw a difference as a dot on its confidence interval, with a vertical line at zero.
 
     Args:
         reach: the largest absolute value that the chart can show; charts to be compared share it.
@@ -168,7 +168,7 @@ def interval_chart(difference: float, low: float, high: float, reach: float, ver
 
 
 def bar_chart(value: float, longest: float, colour_class: str) -> Markup:
-    """Draw a value as a bar; the longest one fills the width."""
+    """Draw a value as a bar; the bar of the value `longest` fills the width."""
     width = position(value / longest if longest else 0)
     return element(
         "svg",
@@ -179,7 +179,7 @@ def bar_chart(value: float, longest: float, colour_class: str) -> Markup:
 
 
 def verdict_class(verdict: str) -> str:
-    """Return the class in the style sheet for a verdict."""
+    """Return the CSS class for a verdict."""
     return {"better": "better", "worse": "worse", "did nothing": "nothing", "nothing changed": "nothing"}.get(
         verdict, "unclear"
     )

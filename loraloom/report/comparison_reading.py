@@ -1,4 +1,4 @@
-"""Reading of `compare/<name>.json`, and the choice of the comparisons that a report shows."""
+"""Reading `compare/<name>.json`, and choosing the comparisons that a report shows."""
 
 from __future__ import annotations
 
@@ -77,15 +77,15 @@ def _fix_for(name: str, names: Sequence[str], run: Run) -> str:
 
 
 def read_prompts_compared(run: Run, shown: ComparisonView | None) -> tuple[list[ComparisonView], list[str]]:
-    """Read every other comparison of prompts, and list damaged comparisons.
+    """Read every other comparison on prompts, and list damaged comparisons.
 
-    Readers look for these first, whatever rows the figures are on.
+    Readers look for answers to their prompts first, whatever rows the figures are computed on.
 
     Args:
         shown: the comparison whose figures are shown.
 
     Returns:
-        The comparisons, newest first, and the names of damaged ones of any kind.
+        The comparisons on prompts, newest first, and the names of all damaged comparisons, on prompts or not.
     """
     found, damaged = [], []
     for name in comparison_names(run):
@@ -102,7 +102,7 @@ def read_prompts_compared(run: Run, shown: ComparisonView | None) -> tuple[list[
 
 
 def _has_trained_since(run: Run, time: str) -> bool:
-    """Return whether steps were taken after a comparison; False if its time is invalid."""
+    """Return whether training continued after a comparison; False if the comparison's time is invalid."""
     then = _moment(time)
     steps = [_moment(event.time) for event in run.events() if isinstance(event, TrainStep)]
     return then is not None and any(moment is not None and moment > then for moment in steps)
@@ -191,7 +191,7 @@ def _compared(name: str, document: Comparison) -> ComparisonView:
 
 
 def _language_pair(pair: LanguagePair, groups: Mapping[str, Sequence[str]]) -> LanguagePairView:
-    """Return the view of a language pair, with the means of each experiment."""
+    """Return the view of a language pair, with each experiment's means over its seeds."""
     own = {
         model: {**pair.figures.get(model, {}), **({"retain_loss": loss} if loss is not None else {})}
         for models in groups.values()
@@ -212,7 +212,7 @@ def _language_pair(pair: LanguagePair, groups: Mapping[str, Sequence[str]]) -> L
 
 
 def _known(differences: Sequence[Difference], groups: Mapping[str, object]) -> list[Difference]:
-    """Return the differences; raise ValueError if one is of an experiment that was not compared."""
+    """Return the differences; raise ValueError if one names an experiment that was not compared."""
     for name in (name for each in differences for name in (each.model, each.against)):
         if name not in groups:
             raise ValueError(f"a difference of {name}, which was not compared")
@@ -229,7 +229,7 @@ def _groups(models: Iterable[str]) -> dict[str, list[str]]:
 def _over_seeds(
     own: Sequence[Mapping[str, float]], summary: Callable[[list[float]], float]
 ) -> dict[str, float]:
-    """Apply `summary` to the values of each figure over the seeds, for figures that all seeds have."""
+    """Apply `summary` to each figure's values, one per seed; omit figures that some seeds lack."""
     return {key: summary([each[key] for each in own]) for key in own[0] if all(key in each for each in own)}
 
 
@@ -239,7 +239,7 @@ def _verdicts(
     figures: Mapping[str, Mapping[str, float]],
     differences: Mapping[str, Mapping[str, Difference]],
 ) -> list[ExperimentVerdict]:
-    """Return the verdict on each experiment, in a word and a sentence; those that did nothing come first."""
+    """Return each experiment's verdict, as a word and a sentence; experiments that did nothing come first."""
     experiments = [group for group in figures if group != BASE_NAME]
     said = dict(zip(experiments, sentences, strict=True))
     words = {name: _word(figures[name], differences[name]) for name in experiments}

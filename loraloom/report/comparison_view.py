@@ -75,7 +75,7 @@ class ComparisonView:
         took_part_in_a_choice: whether these rows also selected the checkpoints.
         verdicts: one for each experiment; those that did nothing first, the others best first.
         recommendation: a sentence on which experiment to use, if any; empty if there are no references.
-        recommended: the recommended experiment; None if none is better than another, or than the base.
+        recommended: the recommended experiment; None if the rows do not decide which one to use.
         ranking: the experiments, best first.
         groups: experiment → its adapters, one per seed; the base is a group of its own.
         figures: experiment → figure → value, the mean over seeds.
@@ -138,7 +138,7 @@ class ComparisonView:
 
     @property
     def basis(self) -> str:
-        """A sentence about the rows behind the figures, and how reliable these rows make the figures."""
+        """A sentence about the rows that the figures are based on, and how reliable this makes them."""
         if self.what == "prompts":
             num: str = counted(self.num_rows, "row")
             if self.num_judged < self.num_rows:
@@ -167,7 +167,7 @@ class ComparisonView:
 
     @property
     def significance(self) -> str:
-        """A sentence about which differences between experiments are significant; "" without any."""
+        """A sentence on which differences between experiments are significant; "" if no two were compared."""
         luck = [pair for pair in self.pairs if pair.verdict not in CLEAR]
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:

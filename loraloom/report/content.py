@@ -1,4 +1,4 @@
-"""The content of a report: a run's plain files as one `Content`, independent of pages and tables."""
+"""The content of a report, read from a run's plain files and independent of the output format."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Content:
         base: name and fingerprints of the base; None if it was not loaded yet.
         rows: number of rows in `train`, `eval` and `test`.
         comparison: the comparison that is shown in full; None if there is none.
-        prompts: other comparisons of prompts, newest first.
+        prompts: other comparisons on prompts, newest first.
         under_way: comparisons that are running, or were interrupted.
         damaged: names of other comparisons whose files cannot be read.
         ranking: the experiments, best first; None if they cannot be ranked.
@@ -62,7 +62,7 @@ class Content:
         allowed: checks whose errors the user allowed.
         choices: automatic choices, with their reasons.
         cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run; empty before it has finished.
-        votes: blind votes of people.
+        votes: blind votes cast by people.
     """
 
     name: str
@@ -132,7 +132,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
 
     Args:
         folder: the run directory; the run may be unfinished.
-        compare_name: comparison to show; by default that of test rows, else of eval rows, else of prompts.
+        compare_name: comparison to show; by default one on test rows, else on eval rows, else on prompts.
 
     Raises:
         RunError: the folder is not a run, has no such comparison, or one of its files is damaged.

@@ -24,7 +24,7 @@ def render_json(content: Content) -> str:
 
 
 def render_csv(content: Content) -> str:
-    """Render one line per row of the comparison, with a column for each model's answers.
+    """Render the answers as CSV: one line per row of the comparison, and one column per model.
 
     If people have voted, one line per vote follows, and the last column names the chosen model.
 

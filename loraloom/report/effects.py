@@ -1,7 +1,7 @@
 """Effects of settings: pairs of experiments that differ in only one setting, and means per value.
 
-Two experiments that differ only in one setting show its effect, with an interval. Means over experiments
-that also differ in other settings mix their effects; if so, the text states it.
+Two experiments that differ only in one setting show its effect, with an interval. A mean over experiments
+that also differ in other settings includes the effects of those settings; the report then says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Level:
     Args:
         value: the value, as in the recipe.
         experiments: names of the experiments or trials that have it.
-        mean: mean of the metric, of the ranking or the search, over these experiments or trials.
+        mean: mean over these experiments or trials of the metric by which the ranking or search orders them.
         deviation: standard deviation over the experiments, or over the seeds of a single experiment; None
             for a single seed or trial.
     """
@@ -71,8 +71,8 @@ class Effect:
     Args:
         key: dotted name of the setting, such as `lora.r`.
         levels: its values, in order, each with its results.
-        contrasts: pairs of experiments that differ in nothing else, so that they show its effect alone.
-        mixed_with: other settings whose values vary with this one, so that means mix the effects of all.
+        contrasts: pairs of experiments that differ in this setting only, and so show its effect alone.
+        mixed_with: other settings that vary together with this one, so that its means include their effects.
         sentence: the conclusion, for readers.
     """
 
@@ -161,14 +161,14 @@ def _order(value: Any) -> tuple[bool, float]:
 def _contrast(
     pair: Difference, key: str, settings: Mapping[str, Mapping[str, Any]], order: Sequence[str]
 ) -> Contrast:
-    """Orient a difference so that the figure of the earlier value is subtracted from that of the later."""
+    """Make a contrast of two experiments: the one whose value is later in `order`, minus the other."""
     place = {name: order.index(label_of(settings[name][key])) for name in (pair.model, pair.against)}
     pair = pair if place[pair.model] > place[pair.against] else pair.turned
     return Contrast(settings[pair.model][key], settings[pair.against][key], pair)
 
 
 def _is_balanced(key: str, other: str, settings: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether every value of one setting occurs equally often with each value of the other."""
+    """Return whether the values of `other` occur in the same proportions at every value of `key`."""
     seen: dict[str, Counter[str]] = {}
     for own in settings.values():
         seen.setdefault(label_of(own[key]), Counter())[label_of(own[other])] += 1

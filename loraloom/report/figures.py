@@ -15,7 +15,7 @@ class Figure:
     """Presentation of one metric of a comparison.
 
     Args:
-        label: its usual name in the field.
+        label: the usual name of the metric.
         meaning: what it measures, in a few words.
         form: `share` is written in percent, `score` is 0 to 100, `ratio` and `loss` are plain numbers.
         higher_is_better: None if neither higher nor lower is better.
@@ -58,7 +58,7 @@ _UNKNOWN = Figure("", "", "ratio")
 
 
 def described(key: str) -> Figure:
-    """Look up the presentation of a metric; an unknown one is shown under its key."""
+    """Look up how to present a metric; an unknown metric has no label and is formatted as a ratio."""
     return FIGURES.get(key, _UNKNOWN)
 
 
@@ -79,7 +79,7 @@ def written(key: str, value: float | None, deviation: float | None = None) -> st
 
 
 def written_gain(key: str, value: float, base: float) -> str:
-    """Format the difference of a figure from the base's: `+0.012`."""
+    """Format how much a figure differs from the base's: `+0.012`."""
     return signed(value - base, _DIGITS[described(key).form])
 
 
@@ -89,7 +89,7 @@ def p_written(p_value: float) -> str:
 
 
 def written_difference(key: str, difference: float, low: float, high: float) -> tuple[str, str, str]:
-    """Format a difference and its interval, with one more digit if any would be shown as zero."""
+    """Format a difference and its interval, with an extra digit if one of them would be rounded to 0."""
     scale = 100 if described(key).form == "share" else 1
     digits = _DIGITS[described(key).form]
     values = [number * scale for number in (difference, low, high)]

@@ -13,10 +13,10 @@ NUM_BARS = 24
 
 
 def histogram(values: Sequence[int], *, label: str) -> Markup:
-    """Draw how many values are in each of several ranges of equal width, the first from 0.
+    """Draw a histogram with bins of equal width, starting at 0.
 
     Args:
-        values: lengths; an empty chart if there are none.
+        values: lengths; if there are none, nothing is drawn.
         label: description for screen readers.
     """
     if not values:
@@ -44,10 +44,10 @@ def histogram(values: Sequence[int], *, label: str) -> Markup:
 
 
 def bars(values: Sequence[int], most: int = NUM_BARS) -> tuple[list[int], int]:
-    """Count values in at most `most` ranges of equal width, the first from 0.
+    """Count values in at most `most` bins of equal width, starting at 0.
 
     Returns:
-        The counts, and the width of a range.
+        The counts, and the width of a bin.
 
     >>> bars([1, 2, 3, 9], most=2)
     ([3, 1], 5)

@@ -203,7 +203,7 @@ def _figures(compared: ComparisonView) -> str:
 
 
 def _languages(compared: ComparisonView) -> str:
-    """Format chrF++, spBLEU and the loss on retained rows, with language pairs as rows."""
+    """Format chrF++, spBLEU and the loss on `data.retain`, one row per language pair and metric."""
     rows = [
         [
             f"{plain(name)} {plain(figures.described(key).label)}",

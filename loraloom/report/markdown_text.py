@@ -1,4 +1,4 @@
-"""Pieces of a report in Markdown: escaped and filled texts, blocks, tables."""
+"""Pieces of a report in Markdown: escaped text, code blocks, collapsible blocks, tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plain(text: str) -> str:
 
 
 def word(word: str) -> str:
-    """Format a status, level or verdict of a document."""
+    """Format a status, level or verdict from a run's files."""
     return plain(shown_word(word))
 
 
@@ -31,7 +31,7 @@ def label(key: str) -> str:
 
 
 def fenced(text: str, language: str = "text") -> str:
-    """Fence a text as a block that none of its runs of backticks can close."""
+    """Format a text as a code block, fenced by more backticks than occur in a row in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{visible(text)}\n{fence}"
@@ -44,5 +44,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def folded(title: str, inside: str) -> str:
-    """Fold a block below its title."""
+    """Format a collapsed block, of which only the title is visible at first."""
     return f"<details><summary>{title}</summary>\n\n{inside}\n\n</details>"

@@ -167,7 +167,7 @@ def _judged(compared: ComparisonView | None) -> list[str]:
 
 
 def _first_reach(content: Content) -> float:
-    """Return the scale of differences from the best experiment: how far their intervals reach from 0."""
+    """Return how far the intervals of differences from the best experiment reach from 0, as their scale."""
     places = content.ranking.places if content.ranking else []
     return _farthest(place.from_best for place in places if place.from_best)
 
@@ -193,7 +193,7 @@ def _index(order: Sequence[str], name: str) -> int:
 
 
 def _reach(compared: ComparisonView, key: str) -> float:
-    """Return the scale of a figure's column: how far the intervals of its differences reach from 0."""
+    """Return how far the intervals of a figure's differences reach from 0, as the scale of its column."""
     return _farthest(own[key] for own in compared.differences.values() if key in own)
 
 
@@ -207,7 +207,7 @@ def _language(compared: ComparisonView) -> str:
 
 
 def language_of(texts: Iterable[str]) -> str:
-    """Derive a language tag from the script of texts, so that browsers choose the right glyphs.
+    """Derive a language tag from the writing system of texts, so that browsers choose the right glyphs.
 
     >>> language_of(["如何处理焦虑"]), language_of(["plain words"]), language_of(["こんにちは、世界"])
     ('zh', '', 'ja')

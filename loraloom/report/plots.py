@@ -1,4 +1,4 @@
-"""The charts of the page: from a run's `Content` to SVG."""
+"""The charts of the report page, drawn as SVG from a run's `Content`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The range test of the learning rate on a run's page: the run itself, or one in the same folder."""
+"""The learning-rate range test that a run's page shows: the run itself, or a run in the same folder."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def read_range_test(run: Run) -> RangeTest | None:
 
 
 def range_test_for(run: Run, provenance: Provenance, recipe: Recipe) -> RangeTest | None:
-    """Find the newest range test in the same folder with the same base, data, adapter and batch size.
+    """Find the newest range test in the same folder that applies to a run; None if there is none.
 
-    Tests that are damaged or cannot be read are ignored; None if none is found.
+    It must have the same base and data as the run, and the same LoRA settings and batch size as at least one
+    of its experiments. Range tests that cannot be read are ignored.
     """
     files = run.folder.resolve().parent.glob(f"*/{FILE}")
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
@@ -49,7 +50,7 @@ def _applies_to(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
 
 
 def _what_decides(recipe: Recipe) -> list[str]:
-    """Return the settings that a good learning rate depends on, for each experiment."""
+    """Return, for each experiment, the settings that a good learning rate depends on, as text to compare."""
     return [
         repr((own.lora, own.training.per_device_train_batch_size, own.training.gradient_accumulation_steps))
         for own in recipe.resolved_experiments

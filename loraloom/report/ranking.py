@@ -1,4 +1,4 @@
-"""The ranking of experiments, best first: advantage, certainty and cost."""
+"""The ranking of experiments, best first: the size and certainty of their advantage, and their cost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Place:
         deviation: standard deviation over seeds; None if there is only one seed.
         interval: 95 % interval of the value; None if nothing was compared.
         from_base: its difference from the base; None if nothing was compared.
-        from_best: its difference from the first place; None for the first, or if nothing was compared.
+        from_best: its difference from the best experiment; None for the best, or if nothing was compared.
         word: its verdict, such as `better`; "" if nothing was compared.
         cost: cost of its training, and size of its adapter.
         forgotten: its losses on `data.retain`; None if nothing was retained.
@@ -133,7 +133,7 @@ def _by_group(trained: Iterable[TrainingView]) -> dict[str, list[TrainingView]]:
 
 
 def _best_figures(trained: Sequence[TrainingView]) -> dict[str, list[float]]:
-    """Map experiment → metric of each seed's kept checkpoint, for experiments whose seeds all have one."""
+    """Map experiment → the metric at each seed's kept checkpoint; unless a seed has no value."""
     figures = {}
     for group, own in _by_group(trained).items():
         known = [each.best_metric for each in own if each.best_metric is not None and each.metric]

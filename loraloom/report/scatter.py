@@ -1,4 +1,4 @@
-"""A chart of results at each value of a setting: numbers (linear or log) or names."""
+"""A scatter chart of results by the values of a setting: numbers (on a linear or log axis) or names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Point:
 
     Args:
         x: a number, or a name; the same kind for all points of a chart.
-        y: the figure; None if there is none, which is drawn as a cross at the edge of the worst figures.
+        y: the result; None if there is none; a cross is then drawn at the edge where the worst results are.
         label: text of its tooltip.
         look: `best` has a ring; `weak` is hollow, for a trial that was stopped early.
     """
@@ -60,7 +60,7 @@ def scatter_chart(
         label: description for screen readers.
         log_x: whether the x axis is logarithmic; all values must be above 0.
         may_log_y: whether the y axis is logarithmic if results are far apart (for losses, not for scores).
-        higher_is_better: whether crosses are drawn at the bottom edge, or else at the top.
+        higher_is_better: whether the worst results, and so the crosses, are at the bottom, not at the top.
         is_joined: whether a line connects the points.
         level: a value to compare with, and its name, drawn as a horizontal line.
         marks: values of x and their names, drawn as vertical lines.
@@ -87,7 +87,7 @@ def _y_scale(values: Sequence[float], may_log: bool) -> Scale:
 
 
 class _XPlaces:
-    """Positions and labels of the values of a setting."""
+    """Positions and tick labels on the x axis, for numbers or names."""
 
     def __init__(self, points: Sequence[Point], more: Sequence[float], log_x: bool) -> None:
         self.names = [*dict.fromkeys(point.x for point in points if isinstance(point.x, str))]

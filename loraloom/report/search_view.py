@@ -26,7 +26,7 @@ class SearchView:
         metric: the metric of the trials.
         best: the trial with the best value; None if no trial was completed.
         trials: completed trials, best first, then those in training, stopped early, or failed, in this order.
-        importances: dotted key → share; empty if they cannot be computed.
+        importances: dotted key of a setting → its importance, as a share; empty if it cannot be computed.
         num_asked: requested number of trials.
         sampler: the sampler that chose the trials.
     """

@@ -34,7 +34,7 @@ class AdapterFile:
 
 @dataclass(frozen=True)
 class Curves:
-    """Measurements during training, each a list of pairs of the experiment's own step and a value."""
+    """Measurements during training: pairs of a step, as the experiment counts it, and a value."""
 
     loss: list[tuple[int, float]]
     eval_loss: list[tuple[int, float]]
@@ -51,12 +51,12 @@ class TrainingView:
         status: `done`, `stopped` (early), `failed` or `unfinished`.
         reason: why it ended, if it did not simply finish.
         step, total_steps: number of steps taken and planned.
-        best_step, best_metric: step and metric of the checkpoint that became the adapter.
-        metric: name of that metric.
+        best_step, best_metric: step of the checkpoint that became the adapter, and value of the metric there.
+        metric: name of the metric that selected this checkpoint.
         forgetting: increase of its loss on `data.retain` over the base's.
         retain_loss: its loss on `data.retain`, if the run recorded it.
         retain_pairs: language pair → its loss on `data.retain`, and the increase over the base's.
-        targets: the linears that its target modules match, in sentences.
+        targets: sentences that state which linears its target modules match.
         num_tokens: source and target tokens of all its steps.
         tokens_per_second: median over its steps.
         seconds: training time; the time of a shared step is divided in proportion to tokens.
@@ -216,7 +216,7 @@ def _metric(run: Run, name: str) -> str:
 
 
 def _adapter_file(run: Run, name: str) -> AdapterFile | None:
-    """Read size and shapes from the header of an adapter's file (eight bytes of length, then JSON)."""
+    """Read an adapter file's size, and the number of weights from its header (8-byte length, then JSON)."""
     path = run.adapters / name / "adapter_model.safetensors"
     if not path.is_file():
         return None

@@ -35,7 +35,7 @@ class UnfinishedComparison:
 
     @property
     def sentence(self) -> str:
-        """The notice of this comparison for readers of a report."""
+        """The notice about this comparison in a report."""
         rows = (
             Message("1 row") if self.num_rows == 1 else Message("{num_rows:,} rows", num_rows=self.num_rows)
         )

@@ -1,4 +1,4 @@
-"""Invisible characters and private paths in reports, made visible or removed."""
+"""Showing invisible characters in reports, and removing private paths from them."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def visible_html(text: str) -> Markup:
 
 
 def prose_html(text: str) -> Markup:
-    """Format a sentence of LoRALoom's own as `visible_html` does, and show text in backticks as code."""
+    """Format a sentence written by LoRALoom like `visible_html`, and show text in backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(visible_html(text))))
 
 
 def page_text(template: str, /, **values: object) -> Markup:
-    """Fill a template of the page, which may contain HTML tags, in the user's language.
+    """Fill in a text template of the page in the user's language; the template may contain HTML tags.
 
     Args:
-        template: a literal, so that `make messages` finds it.
+        template: a string literal, so that `make messages` finds it.
         values: texts (which are escaped), `Markup`, or numbers.
     """
     return Markup(rendered(Message(template, **_escaped(values))))
 
 
 def page_plural(singular: str, plural: str, /, *, count: int, **values: object) -> Markup:
-    """Fill a template of the page like `page_text`, in its singular or plural form."""
+    """Fill in the singular or the plural template, whichever `count` requires, like `page_text`."""
     return Markup(rendered(Message.counting(singular, plural, count=count, **_escaped(values))))
 
 
 def word_html(word: str) -> Markup:
-    """Format a status or verdict of a document."""
+    """Format a status or verdict from a run's files."""
     return visible_html(shown_word(word))
 
 
@@ -84,7 +84,7 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
 
 
 def without_folders(value: Any, shown_as: Mapping[str, str]) -> Any:
-    """Remove this machine's folders from a value that LoRALoom wrote; not for the text of rows.
+    """Remove this machine's folders from a value that LoRALoom wrote; do not use it on the text of rows.
 
     Args:
         value: text or a message, or dicts and lists of these.

@@ -28,7 +28,7 @@ class VotesView:
 
     @property
     def num_models(self) -> int | None:
-        """Number of models that every vote showed; None if votes showed different models."""
+        """Number of models shown in each vote; None if not all votes showed the same models."""
         return len(self.figures) if all(each.num_shown == self.total for each in self.figures) else None
 
     @property

@@ -90,7 +90,7 @@ class Answer:
         source: source text of the row.
         answer: answer of the model.
         file: name of its file, if there are several.
-        columns: the row's id, and the columns that were kept.
+        columns: the row's id, and other columns copied from the file.
     """
 
     row: int
@@ -116,8 +116,8 @@ class MergeResult:
         dtype, dtype_reason: dtype that it is saved in, and the reason.
         num_bytes: size of its files.
         movement: ‖ΔW‖ / ‖W‖ of the adapter.
-        shard_by_shard: whether it was merged one tensor at a time, and only its weights were verified.
-        proof: measurements: `merging`, `reload`, `rounding`, …; of a merge shard by shard, `num_tensors`, ….
+        shard_by_shard: whether the model was merged one tensor at a time; if so, only weights were verified.
+        proof: results of the verification: `merging`, `reload`, …; if shard by shard, `num_tensors`, ….
         notes: what users should know about it.
     """
 
@@ -142,7 +142,7 @@ class ExportResult:
         format, quantization: as requested.
         num_bytes: size of its files.
         movement: ‖ΔW‖ / ‖W‖ of the adapter.
-        proof: measurements by the format's own runtime; None if the runtime is not installed.
+        proof: results of the verification with the format's own runtime; None if it is not installed.
         notes: what users should know about it.
     """
 
@@ -184,7 +184,7 @@ class CardResult:
     Args:
         experiment: experiment of the adapter that the card describes.
         text: Markdown.
-        file: the file that it was written to; None if none.
+        file: the file that it was written to; None if it was only returned.
     """
 
     experiment: str
@@ -217,9 +217,9 @@ class DemoResult:
 
     Args:
         run: the run directory.
-        comparison: base and adapter on unseen rows.
-        prompts: base and adapter on the starter's three prompts.
-        report: path of the report's page.
+        comparison: base and adapter compared on unseen rows.
+        prompts: base and adapter compared on the starter's three prompts.
+        report: path of the report page.
     """
 
     run: Path

@@ -21,7 +21,7 @@ class CheckResult:
 
     Args:
         findings: all findings; if one of them has the level `error`, `train` would refuse to start.
-        batch: three rows as the model sees them; they contain text of your data.
+        batch: three rows as the model sees them; they contain text from your data.
     """
 
     findings: tuple[Finding, ...]
@@ -39,7 +39,7 @@ class ScriptResult:
 
     Args:
         findings: what will go wrong, and what the script contains that is not in the recipe.
-        recipe: the recipe that the script means, as YAML.
+        recipe: the recipe that is equivalent to the script, as YAML.
     """
 
     findings: tuple[Finding, ...]
@@ -56,17 +56,18 @@ class ExperimentResult:
     """Result of one experiment.
 
     Args:
-        name: name of the experiment; for one of several seeds, `main@42`.
+        name: name of the experiment; with several seeds, it contains the seed, as in `main@42`.
         status: `done`, `stopped` (early) or `failed`.
         step: number of optimizer steps taken.
         reason: why it ended, unless it simply finished.
-        best_step, best_metric: step and metric of the checkpoint that became the adapter; None if it was
-            never evaluated.
+        best_step, best_metric: step and metric of the checkpoint that became the adapter; None if the
+            experiment was never evaluated.
         forgetting: increase of the loss on `data.retain`, in nats per token; None if not measured.
-        retain_pairs: pair of languages → loss on its rows of `data.retain`, and the increase; empty if the
-            base has no languages.
-        movement: size of the adapter's update relative to its base, ‖ΔW‖ / ‖W‖; None if it failed.
-        adapter: its folder; None if it failed.
+        retain_pairs: language pair → loss on its rows of `data.retain`, and the increase of this loss; empty
+            if the base has no languages.
+        movement: size of the adapter's update relative to its base, ‖ΔW‖ / ‖W‖; None if the experiment
+            failed.
+        adapter: folder of the adapter; None if the experiment failed.
     """
 
     name: str
@@ -82,7 +83,7 @@ class ExperimentResult:
 
     @classmethod
     def of(cls, run: Path, name: str, entry: result.ExperimentResult) -> Self:
-        """Convert the entry of an experiment in result.json."""
+        """Convert an experiment's entry in result.json."""
         return cls(
             name=name,
             status=entry.status,
@@ -137,7 +138,7 @@ class TrialResult:
         name: `trial-0007`, also the name of its adapter.
         status: `done`, `stopped`, `pruned` or `failed`.
         parameters: dotted key → value.
-        figure: its best value of the recipe's metric_for_best_model; None if it has none.
+        figure: the trial's best value of the recipe's metric_for_best_model; None without an evaluation.
         steps, best_step: number of steps taken, and the step of the best figure.
         forgetting: increase of the loss on `data.retain`, in nats per token; None if not measured.
         reason: why it ended, unless it simply finished.
@@ -158,7 +159,7 @@ class SearchResult:
     """Result of `run_search`.
 
     Args:
-        run: the run directory; `best.yaml` in it is the best trial as a recipe.
+        run: the run directory; its `best.yaml` is a recipe with the settings of the best trial.
         metric: metric by which trials are ranked.
         trials: all trials, the best first, and pruned and failed ones last.
         importances: dotted key → share of the total importance; empty if it cannot be determined.

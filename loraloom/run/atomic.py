@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush the names in a folder to disk, because fsync(2) on a file does not cover its name."""
+    """Flush a folder's list of file names to disk, which fsync(2) on a file does not do."""
     if os.name == "nt":
         return  # Windows cannot open folders
     descriptor = os.open(folder, os.O_RDONLY)
@@ -40,9 +40,9 @@ def staged_path(path: Path) -> Path:
 
 
 def replace_folder(staged: Path, target: Path) -> None:
-    """Replace a folder by a finished one, whose files must already be on disk.
+    """Replace a folder with a finished one, whose files must already be on disk.
 
-    A crash between the two renames leaves no `target`, but the old and the new content under other names;
+    A crash between the two renames leaves no `target`, only the old and the new content under other names;
     the caller's next attempt writes `target` again.
     """
     fsync_folder(staged)

@@ -5,9 +5,9 @@ the sha256 of `files`:
 
     {"format": 1, "files": {"recipe.yaml": {"bytes": 712, "sha256": …}, …}, "sha256": …}
 
-A line of JSON that is verified by itself ends with the sha256 of its other keys. In a log, the line of each
-saved checkpoint ends with the sha256 of the log up to there. The `.sums.json` of version 0.1 has lists of
-sums instead of entries, and can still be read.
+A line of JSON with a digest of its own ends with the sha256 of its other keys. In a log, the line of each
+saved checkpoint ends with the sha256 of the log up to there. In a `.sums.json` from version 0.1, each entry
+is a list of sha256 values instead of an object; it can still be read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FileDigest:
 
     Args:
         sha256: sha256 of its content.
-        num_bytes: size of the file; None if version 0.1 listed it.
+        num_bytes: size of the file; None if the entry is from version 0.1, which did not store sizes.
         before: sha256 of the previous content, if any; after a crash, either content is valid.
     """
 
@@ -57,11 +57,11 @@ class FileDigest:
         return cls(digest_of(content), len(content), before)
 
     def matches(self, content: bytes) -> bool:
-        """Return whether this content is valid for the file."""
+        """Return whether this is valid content of the file: the current or the previous one."""
         return digest_of(content) in (self.sha256, self.before)
 
     def to_json(self) -> JsonObject:
-        """Return the entry in the manifest."""
+        """Return the file's entry in a manifest."""
         size = {} if self.num_bytes is None else {"bytes": self.num_bytes}
         before = {} if self.before is None else {"before": self.before}
         return {**size, KEY: self.sha256, **before}
@@ -84,7 +84,7 @@ class Manifest:
     """Digests of several files.
 
     Args:
-        files: digests by path in the folder that the manifest describes.
+        files: digests by path, relative to the folder that the manifest describes.
     """
 
     files: Mapping[str, FileDigest]
@@ -95,13 +95,13 @@ class Manifest:
         return cls({name: FileDigest.of(content) for name, content in sorted(contents.items())})
 
     def to_json(self) -> JsonObject:
-        """Return the content of the manifest's file."""
+        """Return the content of the manifest file."""
         files = {name: entry.to_json() for name, entry in self.files.items()}
         return {"format": FORMAT, "files": files, KEY: digest_of_json(files)}
 
     @classmethod
     def parse(cls, content: bytes) -> Self | None:
-        """Parse the content of a manifest's file; None if it was changed, or has another format.
+        """Parse the content of a manifest file; return None if it was changed or has another format.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError, RecursionError: the content is not a manifest.
@@ -114,7 +114,7 @@ class Manifest:
 
 
 def line_with_digest(values: Mapping[str, Any]) -> str:
-    """Return a line of JSON that can be verified by itself."""
+    """Return a line of JSON that ends with its own digest and can be verified with it."""
     return json.dumps({**values, KEY: _line_digest(values)})
 
 
@@ -135,14 +135,14 @@ class LogDigest:
     """The running digest of a log; the line of each saved checkpoint ends with it.
 
     Args:
-        started: time at which the run was started; it distinguishes the run's log from another's.
+        started: time at which the run was started; it distinguishes this run's log from those of other runs.
     """
 
     def __init__(self, started: str) -> None:
         self._so_far = hashlib.sha256(started.encode())
 
     def closed(self, line: str) -> str:
-        """Return the line of a saved checkpoint, a JSON object, with the digest of the log up to it added."""
+        """Return a saved checkpoint's line, a JSON object, with the digest of the log up to it appended."""
         return f'{line[:-1]}, "log": "{self._with(line.encode())}"}}'
 
     def is_closed(self, line: bytes) -> bool:
@@ -155,7 +155,7 @@ class LogDigest:
         return end is not None and self._with(line[: end.start()] + b"}").encode() == end[1]
 
     def add(self, content: bytes) -> None:
-        """Add the next line, or any next part of the log, to the digest."""
+        """Update the digest with the next part of the log: a line, or any other number of bytes."""
         self._so_far.update(content)
 
     def _with(self, line: bytes) -> str:

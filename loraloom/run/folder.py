@@ -4,7 +4,7 @@
       recipe.yaml          the resolved recipe, with every default written out
       provenance.json      versions, fingerprints, and every automatic choice with its reason
       split.json           the part that each row belongs to
-      rows/                rows and tokens of data that is not kept in memory; made again if it is missing
+      rows/                rows and tokens of data that is not kept in memory; rebuilt if missing
       checks.json          findings of the checks
       events.jsonl         one JSON object per line
       checkpoints/         step-000160/, written by training/checkpoint.py
@@ -142,7 +142,7 @@ class Run:
     def append_event(self, event: Event) -> None:
         """Append one line to events.jsonl: `{"event": …, "time": …, …}`. It must never contain a row's text.
 
-        The line of a save ends with the sha256 of the log up to it, see `integrity.log_problem`.
+        The line of a saved checkpoint ends with the sha256 of the log up to it, see `integrity.log_problem`.
 
         Raises:
             RunError: the log cannot be written.
@@ -206,12 +206,12 @@ def _end_of_cut_line(file: BinaryIO) -> str:
 
 
 def now() -> str:
-    """Return the time, with its zone, to the second."""
+    """Return the current time to the second, with time zone."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def create_run(folder: Path) -> Run:
-    """Create a run directory that only its user can read, and its folders.
+    """Create a run directory that only its owner can read, and its subfolders.
 
     A folder left by a process that was killed while creating a run is reused.
 

@@ -1,8 +1,9 @@
 """Verification that a run's files are unchanged, which detects corruption and manual edits.
 
 Each checkpoint has a manifest of its own. The other files that determine how a run continues (its recipe,
-split and automatic choices), its result, and its finished adapters are listed in .sums.json. The line of
-every save in the log has the digest of the log up to it. run/digests.py describes all these formats.
+split and automatic choices), its result, and its finished adapters are listed in .sums.json. In the log,
+the line of each saved checkpoint ends with the digest of the log up to it. run/digests.py describes all these
+formats.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from loraloom.text.message import Message
 
 
 def write_recorded(run: Run, path: Path, text: str) -> None:
-    """Replace one of a run's files atomically, and record it.
+    """Replace one of a run's files atomically, and record its digest in .sums.json.
 
     Raises:
         RunError: the file cannot be written, or .sums.json is damaged.
@@ -45,7 +46,7 @@ def is_recorded(run: Run, path: Path, text: str) -> bool:
 
 
 def record(run: Run, paths: Iterable[Path]) -> None:
-    """Record the current content of files, which must exist.
+    """Record the digests of files, which must exist, in .sums.json.
 
     Raises:
         RunError: .sums.json is damaged.
@@ -63,7 +64,7 @@ def changed_files(run: Run, below: str = "") -> list[str]:
     others. A run without it was written before integrity checks existed, or lost it; that is not an error.
 
     Args:
-        below: a folder of the run, such as `adapters/main/`, if only its files matter.
+        below: list only files in this folder of the run, such as `adapters/main/`; by default all.
     """
     if not run.sums_file.is_file():
         return []
@@ -80,11 +81,12 @@ def changed_files(run: Run, below: str = "") -> list[str]:
 def log_problem(run: Run, step: int) -> str:
     """Describe what is wrong with events.jsonl; "" if nothing is.
 
-    Lines after the last save are repeated by a resume; any change before it is detected.
+    Any change before the line of the last saved checkpoint is detected; what follows that line is repeated
+    when the run is resumed.
 
     Args:
-        run: a run with a checkpoint of `step`.
-        step: a step of the run, up to which the log is verified.
+        run: the run.
+        step: step of the checkpoint to resume from, which the log must contain; 0 without a checkpoint.
     """
     content = run.events_file.read_bytes() if run.events_file.is_file() else b""
     digest, has_step, unread = LogDigest(run.started), step == 0, 0
@@ -111,7 +113,7 @@ def _event(line: bytes) -> Mapping[str, object]:
 
 
 def _known(run: Run) -> Mapping[str, FileDigest]:
-    """Return the files recorded so far.
+    """Return the digests recorded so far, by file.
 
     Raises:
         RunError: .sums.json is damaged. If it were created anew, earlier changes would go undetected; a
@@ -130,7 +132,7 @@ def _known(run: Run) -> Mapping[str, FileDigest]:
 
 
 def _read(run: Run) -> Mapping[str, FileDigest] | None:
-    """Return the recorded files; None if there is no valid record."""
+    """Return the recorded digests by file; None if .sums.json is missing or invalid."""
     try:
         manifest = Manifest.parse(run.sums_file.read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Locks of folders and files that end with the process that holds them.
+"""Locks on folders and files; a lock ends with the process that holds it.
 
 The implementation is filelock, which supports POSIX and Windows. Before filelock 4.0, a forked worker that
 outlived a killed process kept the lock; since then, a child releases it when it is forked (a test verifies
@@ -55,8 +55,8 @@ def locked(
 
     Args:
         path: the lock file, created if necessary; it contains the holder's process id.
-        doing: what a holder is doing, for the message: `is using this run`.
-        where: what is locked, for the message; by default the folder of the lock file.
+        doing: what the holder is doing, as a phrase for the error message: `is using this run`.
+        where: what is locked, for the error message; by default the folder of the lock file.
         fix: advice to the user if the lock is refused.
         is_temporary: whether to remove the file afterwards.
         patience: seconds to wait for another holder.
@@ -125,13 +125,13 @@ def _lock(path: Path) -> filelock.BaseFileLock:
 
 
 def guard_file(path: Path) -> Path:
-    """Return the path of the file that is locked on Windows, instead of the lock file itself."""
+    """Return the path of the file that is locked on Windows in place of the lock file."""
     return path.with_name(f"{path.name}.guard")
 
 
 @contextmanager
 def _found(path: Path) -> Iterator[tuple[int, int] | None]:
-    """Yield the identity of the present file, None if missing; meanwhile no other file gets its inode."""
+    """Yield a file's device and inode, None if it is missing; until the block ends, no new file gets them."""
     descriptor = None
     if not LOCKS_A_GUARD:  # on Windows, an open file cannot be removed
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -172,13 +172,13 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold the lock of a file that is about to be replaced, from the reading of its sources on.
+    """Hold the lock of a file during a `with` block that reads the file's sources and then replaces it.
 
     Otherwise, two processes would share one staged file, and the older content could be written last.
 
     Args:
         path: the file.
-        doing: what a holder is doing, for the message: `is using this run`.
+        doing: what the holder is doing, as a phrase for the error message: `is using this run`.
 
     Raises:
         RunError: another process still holds it after a few seconds; the message has its process id.
@@ -193,7 +193,7 @@ def is_held(path: Path) -> bool:
     """Return whether any process, including this one, holds the lock of a lock file.
 
     To find out, the lock is acquired for a moment, so another process may have to wait. If it cannot be
-    acquired, because the folder is read-only or its file system has no locks, it counts as free.
+    acquired, because the folder is read-only or its file system has no locks, the lock counts as free.
     """
     with _mutex:
         if _key(path) in _held:
@@ -212,7 +212,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder(path: Path) -> int | None:
-    """Return the process id of the holder of a lock file; None if the file is not held or names none."""
+    """Return the process id of the holder of a lock file; None if it is not held or has no process id."""
     if not is_held(path):
         return None
     text = _lines(path)[0]

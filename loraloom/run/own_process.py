@@ -1,7 +1,7 @@
-"""Processes of this package: the command and environment of one of its modules.
+"""Running a module of this package in a process of its own: the command line and the environment.
 
 `python -m` puts the current folder first in the import path, so a user's `datasets.py` or `json.py` would be
-imported instead of the library. `-P` leaves the folder out; PYTHONPATH has the location of the package.
+imported instead of the library. `-P` leaves the folder out; PYTHONPATH contains the location of the package.
 """
 
 from __future__ import annotations

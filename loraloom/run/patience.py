@@ -1,4 +1,4 @@
-"""Repetition of reads that fail temporarily: a file is being replaced, or a file system stalls."""
+"""Retrying reads that fail temporarily, because a file is being replaced or a file system stalls."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def patiently(
     seconds: float,
     may_pass: Callable[[Exception], bool] = lambda _: True,
 ) -> T:
-    """Call a function that reads, repeatedly while it fails, and return its result.
+    """Call a function that reads something, retry as long as it fails, and return its result.
 
     Args:
         read: the function.
         errors: kinds of errors after which to try again; the error of the last attempt is raised.
         seconds: time to keep trying, from the first error on.
-        may_pass: returns whether an error may pass, so that another attempt makes sense.
+        may_pass: returns whether an error may be temporary, so that another attempt makes sense.
     """
     deadline = None
     while True:
@@ -50,7 +50,7 @@ def patiently(
 
 
 def despite_stalls(read: Callable[[], T]) -> T:
-    """Call a function that reads, repeatedly while the file system stalls, and return its result.
+    """Call a function that reads something, retry while the file system stalls, and return its result.
 
     Raises:
         OSError: reading failed for a permanent reason, or for too long.
@@ -62,13 +62,13 @@ def read_bytes_patiently(path: Path) -> bytes:
     """Return the content of a file, which another process may be replacing.
 
     Raises:
-        OSError: the file is missing, or could not be read for a while.
+        OSError: the file is missing, or still could not be read after several attempts.
     """
     return despite_stalls(path.read_bytes)
 
 
 def exists_patiently(path: Path) -> bool:
-    """Return whether a path exists; also False if the system cannot determine it for a while."""
+    """Return whether a path exists; also False if this cannot be determined after several attempts."""
     try:
         return despite_stalls(path.exists)
     except OSError:

@@ -11,7 +11,7 @@ from loraloom.text.message import Message
 
 
 def is_search(run: Run) -> bool:
-    """Return whether a run is a search, according to provenance.json, which exists from its start."""
+    """Return whether a run is a search, according to provenance.json, which exists from the run's start."""
     try:
         known = run.read_json(run.provenance_file)
     except RunError:  # resuming the run reports the damage
@@ -20,12 +20,12 @@ def is_search(run: Run) -> bool:
 
 
 def is_range_test(run: Run) -> bool:
-    """Return whether a run is a range test of the learning rate, which keeps no adapters."""
+    """Return whether a run is a learning-rate range test, which keeps no adapters."""
     return (run.folder / RANGE_TEST_FILE).is_file()
 
 
 def how_to_resume(run: Run) -> str:
-    """Return an instruction to resume a run, for the fix of a message: a clause without a full stop."""
+    """Return how to resume a run: a clause without a full stop, for the fix in an error message."""
     folder = shlex.quote(str(run.folder))
     if is_search(run):
         return Message(

@@ -1,11 +1,12 @@
-"""Temporary folders, and the removal of those whose process was killed.
+"""Temporary folders, and removal of those left behind by killed processes.
 
     loraloom-MACHINE-k3x9q2/   in the folder of temporary files
       lock    held by the process that uses the folder; the system releases it, however that process ends
       files/  its files; created once the lock is held, so that no other process removes a new folder
 
-The name of a folder is not enough to remove it: it may be another user's. Nor is the lock, if machines share
-the folder of temporary files: on some file systems, such as BeeGFS, a lock applies only to its own machine.
+Neither the name of a folder nor a free lock is reason enough to remove it. The folder may be another user's.
+If machines share the folder of temporary files, another machine may hold the lock: on some file systems, such
+as BeeGFS, a lock applies only to its own machine.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _held(folder: Path) -> ExitStack:
-    """Hold the lock of a new folder; without locks, remove the lock file, and the folder counts as used."""
+    """Hold the lock of a new folder.
+
+    Where locks do not work, the lock file is removed, so that other processes do not remove the folder.
+    """
     holding = ExitStack()
     try:
         holding.enter_context(locked(folder / LOCK, patience=PATIENCE_SECONDS))
@@ -84,7 +88,7 @@ def _held(folder: Path) -> ExitStack:
 
 
 def remove_leftovers() -> None:
-    """Remove folders of this user's killed processes on this machine; links are not followed."""
+    """Remove folders that killed processes of this user left on this machine; links are not followed."""
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.rpartition("-")[0] == PREFIX[:-1] and _is_own_folder(entry):

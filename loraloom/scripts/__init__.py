@@ -1,1 +1,1 @@
-"""Scripts for PEFT and the Trainer, read but never run: what fails in them, and the equivalent recipe."""
+"""Scripts for PEFT and the Trainer, analysed but never run: what fails in them, and the equivalent recipe."""

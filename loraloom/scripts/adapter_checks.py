@@ -17,7 +17,7 @@ FEW_STEPS = 50
 
 
 def targets(facts: Facts) -> Iterator[Finding]:
-    """Find target names that match nothing in the base."""
+    """Find `target_modules` that match nothing in the base, or that are missing though PEFT needs them."""
     if facts.lora is None or facts.known is None:
         return
     known, given = facts.known, facts.script.value(facts.lora, "target_modules")
@@ -61,7 +61,7 @@ def targets(facts: Facts) -> Iterator[Finding]:
 
 
 def task_type(facts: Facts) -> Iterator[Finding]:
-    """Find a task type other than that of an encoder-decoder."""
+    """Find a `task_type` other than the one for encoder-decoder models."""
     value = facts.script.value(facts.lora, "task_type")
     name = value.last if isinstance(value, Symbol) else value
     if facts.lora is None or not isinstance(name, str) or name == "SEQ_2_SEQ_LM":
@@ -122,7 +122,7 @@ def frozen_adapters(facts: Facts) -> Iterator[Finding]:
 
 
 def adapter_in_use(facts: Facts) -> Iterator[Finding]:
-    """Find a LoraConfig that is not used, and a Trainer that is given the bare base."""
+    """Find a LoraConfig that is not used, and a Trainer that is given the base without the adapter."""
     script = facts.script
     wrapped = script.calls_of("get_peft_model", "add_adapter")
     if facts.lora is not None and not wrapped and not _is_given(facts):

@@ -20,7 +20,7 @@ _METRICS = ("compute_metrics", "load_metric", "corpus_bleu", "corpus_chrf", "Rou
 
 
 def generations(facts: Facts) -> list[Call]:
-    """Return the calls of `generate`."""
+    """Return the calls to `generate`."""
     return [call for call in facts.script.calls_of("generate") if call.receiver is not None]
 
 
@@ -46,7 +46,7 @@ def ignored_sampling(facts: Facts) -> Iterator[Finding]:
 
 
 def answer_length(facts: Facts) -> Iterator[Finding]:
-    """Find answers that end after 20 tokens."""
+    """Find answers that end after 20 tokens, because the script sets no maximum length."""
     if facts.known is None or not facts.known.is_t5 or any(facts.assigned("max_length", "max_new_tokens")):
         return
     for call in generations(facts):
@@ -64,7 +64,7 @@ def answer_length(facts: Facts) -> Iterator[Finding]:
 
 
 def penalized_end(facts: Facts) -> Iterator[Finding]:
-    """Find a repetition penalty with a base whose decoder starts with the token that ends answers."""
+    """Find a repetition penalty with a base whose decoder starts with the token that also ends answers."""
     if facts.known is None or not facts.known.starts_with_end:
         return
     for call in (*generations(facts), *facts.script.calls_of("GenerationConfig")):
@@ -84,7 +84,7 @@ def penalized_end(facts: Facts) -> Iterator[Finding]:
 
 
 def special_tokens(facts: Facts) -> Iterator[Finding]:
-    """Find answers that are decoded with padding and EOS."""
+    """Find answers that are decoded together with their padding and EOS tokens."""
     for call in facts.script.calls_of("decode", "batch_decode"):
         given = call.argument("skip_special_tokens", 1)
         shown = "".join(map(ast.unparse, call.arguments[:1]))
@@ -162,7 +162,7 @@ def base_answers(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_bare(facts: Facts, model: Call) -> bool:
-    """Return whether a model is loaded by the name of the base, not from the folder of the saved adapter."""
+    """Return whether a call loads the base by its name, rather than the folder of the saved adapter."""
     name = facts.script.value(model, "pretrained_model_name_or_path", 0)
     return isinstance(name, str) and name == facts.model_name
 
@@ -223,7 +223,7 @@ def _texts(facts: Facts, node: ast.expr) -> list[str]:
 
 
 def beams(facts: Facts) -> Iterator[Finding]:
-    """Find translations and summaries that are scored with greedy answers."""
+    """Find greedy decoding with a multilingual base, whose published scores are for beam search."""
     calls = [
         call for call in generations(facts) if call.is_complete and not call.argument("generation_config")
     ]

@@ -13,7 +13,7 @@ _HALF = ("float16", "half", "fp16")
 
 
 def precision(facts: Facts) -> Iterator[Finding]:
-    """Find float16 with a model of the T5 family."""
+    """Find float16 used with a model of the T5 family."""
     if facts.known is None or not facts.known.is_t5:
         return
     script = facts.script
@@ -39,7 +39,7 @@ def precision(facts: Facts) -> Iterator[Finding]:
 
 
 def model_class(facts: Facts) -> Iterator[Finding]:
-    """Find a class without the right head, and bases that were not trained to follow instructions."""
+    """Find model classes without the right head, and bases that were not trained to follow instructions."""
     for call in facts.model_calls:
         if (
             call.owner in ("AutoModelForCausalLM", "AutoModel")

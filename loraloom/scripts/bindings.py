@@ -18,8 +18,8 @@ class Binding:
     """A place where a name gets a value.
 
     Args:
-        value: the expression; for one of several results of an expression, see `index`.
-        index: which result, in `a, b = f()`; None if the name gets all of it.
+        value: the expression that gives the value.
+        index: position of the name in `a, b = f()`; None if the name gets the whole value.
         end: the line after which the name has this value.
     """
 
@@ -57,7 +57,7 @@ class Bindings:
         return None
 
     def dotted(self, node: ast.expr) -> str:
-        """Return the dotted name of an expression with imports resolved, or ""."""
+        """Return an expression's dotted name with imports resolved: `b.c` for `f().b.c`, "" for `f()`."""
         parts: list[str] = []
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
@@ -67,7 +67,7 @@ class Bindings:
         return ".".join([self.imports.get(node.id, node.id), *reversed(parts)])
 
     def _visit(self, root: ast.AST, scope: Scope) -> None:
-        """Record names with an explicit stack, because a chain of `elif` nests as deep as it is long."""
+        """Record names, with a stack instead of recursion, because `elif` chains are deeply nested."""
         stack: list[tuple[ast.AST, Scope]] = [(root, scope)]
         while stack:
             node, inside = stack.pop()

@@ -1,4 +1,4 @@
-"""The recipe's section `data` for a script: files, parts, columns, lengths, languages."""
+"""The `data` section of the recipe for a script: files, parts, columns, lengths, languages."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class DataMeaning:
                 yield "hub_split", Node(split, where)
 
     def _loader(self) -> Call | None:
-        """Return the call that loads the trainer's rows, or else the first in the script that loads rows."""
+        """Return the call that loads the trainer's rows, or else the first call that loads any."""
         value = self.facts.root(self.script.value(self.facts.trainer, "train_dataset", 3))
         for _ in range(10):
             if isinstance(value, Call) and value.function in _LOADERS:

@@ -30,7 +30,7 @@ _MODEL_CLASS = ("ForConditionalGeneration", "ForSeq2SeqLM", "MTModel")
 
 @dataclass(frozen=True)
 class Tokenization:
-    """A call of a tokenizer on training texts.
+    """A call to a tokenizer with training texts.
 
     Args:
         call: the call.
@@ -65,7 +65,7 @@ class Facts:
 
     @cached_property
     def base(self) -> Call | None:
-        """The call that loads the trained model: the first of an encoder-decoder class, or else the first."""
+        """The call that loads the trained model: the first with an encoder-decoder class, else the first."""
         right = [call for call in self.model_calls if call.owner.endswith(_MODEL_CLASS)]
         return next(iter(right or self.model_calls), None)
 
@@ -84,7 +84,7 @@ class Facts:
 
     @cached_property
     def lora(self) -> Call | None:
-        """The LoraConfig of the adapter that is trained, which is the last one."""
+        """The call that creates the LoraConfig; the last one if there are several."""
         return next(iter(reversed(self.script.calls_of("LoraConfig"))), None)
 
     @cached_property
@@ -102,7 +102,7 @@ class Facts:
 
     @cached_property
     def is_of_old_version(self) -> bool:
-        """Whether the script installs a version of transformers before 5, with the names that 5 removed."""
+        """Whether the script installs transformers before version 5, which removed some names."""
         pinned = self.script.source.pinned.get("transformers", "")
         return pinned[:1].isdigit() and int(pinned.split(".")[0]) < 5
 
@@ -118,19 +118,19 @@ class Facts:
         return self.setting(name) is True
 
     def assigned(self, *attributes: str) -> Iterator[tuple[ast.expr, ast.expr]]:
-        """Yield object and value of assignments to these attributes: `model.accepts_loss_kwargs = False`."""
+        """Yield the object and the value of each assignment such as `model.accepts_loss_kwargs = False`."""
         for node in self.script.walk():
             if isinstance(node, ast.Assign):
                 targets = [each for each in node.targets if isinstance(each, ast.Attribute)]
                 yield from ((target.value, node.value) for target in targets if target.attr in attributes)
 
     def given(self, name: str) -> Iterator[ast.expr]:
-        """Yield the values that a name is given, as an argument of a call or an attribute."""
+        """Yield every value given to a keyword argument or an attribute of this name."""
         yield from (call.keywords[name] for call in self.script.calls if name in call.keywords)
         yield from (value for _, value in self.assigned(name))
 
     def is_minus_100(self, node: ast.AST) -> bool:
-        """Return whether a node is -100, the label that the loss ignores, or a name for it."""
+        """Return whether a node is -100, the label that the loss ignores, or a name with this value."""
         named = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
         return is_minus_100(node) or (named and self.script.read(node) == -100)  # type: ignore[arg-type]
 
@@ -196,7 +196,7 @@ class Facts:
 
     @cached_property
     def _labels(self) -> list[tuple[str, ast.expr]]:
-        """Every expression that becomes `labels`, with the text of the `input_ids` beside it, or ""."""
+        """Every expression that becomes `labels`, with the code of the matching `input_ids`, or ""."""
         found: list[tuple[str, ast.expr]] = []
         for node in self.script.walk():
             if isinstance(node, ast.Assign):

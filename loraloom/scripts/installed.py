@@ -1,6 +1,7 @@
-"""Names of installed libraries, read from their files without importing them: parameters, classes, versions.
+"""Parameters, classes and versions of installed libraries, read from their files without importing them.
 
-A script's keyword is compared with the installed library, so no list has to be kept for each version.
+A script's keyword arguments are compared with those of the installed library, so that no list has to be kept
+for each version.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FILES = {
 
 @functools.cache
 def version(package: str) -> str:
-    """Return the version of an installed package, or "" if there is none."""
+    """Return the version of a package; "" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

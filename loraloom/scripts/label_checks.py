@@ -1,4 +1,4 @@
-"""Checks of a script's labels: padding in the loss, EOS, labels that are the sources, collators."""
+"""Checks of a script's labels: padding in the loss, EOS, labels copied from the sources, collators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PADS = ("max_length", True, "longest")
 
 
 def padding_in_labels(facts: Facts) -> Iterator[Finding]:
-    """Find labels that are padded before the collator, so that the padding counts in the loss."""
+    """Find labels that are padded before they reach the collator, so that the padding counts in the loss."""
     for call in facts.targets:
         padding = padding_of(facts, call)
         if padding not in PADS or _replaces_padding(facts, call):
@@ -36,15 +36,16 @@ def padding_in_labels(facts: Facts) -> Iterator[Finding]:
 
 
 def padding_of(facts: Facts, call: Call) -> object:
-    """Return the argument `padding` of a tokenizer's call; False if it is not given."""
+    """Return the argument `padding` of a call to a tokenizer; False if it is not given."""
     value = facts.script.value(call, "padding")
     return False if value is MISSING else value
 
 
 def _replaces_padding(facts: Facts, call: Call) -> bool:
-    """Return whether -100 occurs in the function that contains a call, or replaces other values anywhere.
+    """Return whether the script writes -100 over the padding of labels that a call has tokenized.
 
-    Arguments of collators and losses do not count, nor do comparisons elsewhere, which belong to metrics.
+    Any -100 in the function that contains the call counts. Elsewhere it must replace other values, because a
+    comparison belongs to metrics. `label_pad_token_id` and `ignore_index` never count.
     """
     skipped = {
         id(each)
@@ -62,7 +63,7 @@ def _replaces_padding(facts: Facts, call: Call) -> bool:
 
 
 def _written(node: ast.AST) -> Sequence[ast.expr]:
-    """Return the expressions with which a statement or expression may replace other values."""
+    """Return the values that a statement or expression may put in place of others, as expressions."""
     if isinstance(node, ast.Assign) and any(isinstance(each, ast.Subscript) for each in node.targets):
         return [node.value]  # labels[labels == pad] = -100
     if isinstance(node, ast.IfExp):
@@ -79,7 +80,7 @@ def _same_function(facts: Facts, node: ast.AST, call: Call) -> bool:
 
 
 def end_of_labels(facts: Facts) -> Iterator[Finding]:
-    """Find labels without EOS, or with two."""
+    """Find labels without an EOS token, or with two of them."""
     for call in facts.targets:
         if facts.script.value(call, "add_special_tokens") is False:
             yield Finding(
@@ -112,7 +113,7 @@ def _is_eos(node: ast.expr) -> bool:
 
 
 def labels_from_sources(facts: Facts) -> Iterator[Finding]:
-    """Find labels that are a copy of the sources, as scripts for decoder-only models have them."""
+    """Find labels that are a copy of the sources, as in scripts for decoder-only models."""
     yield from (_copies(facts, value) for value in facts.copied_labels)
     for call in facts.script.calls_of("DataCollatorForLanguageModeling"):
         if facts.base is not None and not facts.base.owner.endswith("CausalLM"):

@@ -1,4 +1,4 @@
-"""Checks of languages in a script with a multilingual base: codes of sources, labels and answers."""
+"""Checks of a script with a multilingual base: the language codes of sources, labels and answers."""
 
 from __future__ import annotations
 

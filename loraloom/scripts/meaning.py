@@ -26,7 +26,7 @@ _DTYPES = ("float32", "bfloat16")
 
 
 class Meaning:
-    """The settings of a script, with the place of each.
+    """The settings of a script, each with its location in it.
 
     Args:
         facts: facts of the script.
@@ -37,7 +37,7 @@ class Meaning:
         self.unread: list[tuple[str, str]] = []  # place and what is missing
 
     def document(self) -> Node:
-        """Return a recipe as a tree of values with places; keys of the script are kept as they are."""
+        """Return the recipe as a tree of values with their locations; keys are still those of the script."""
         data = DataMeaning(self.facts)
         top = {"model_name_or_path": self._base(), "data": self._section(data.settings())}
         self.unread += data.unread
@@ -69,7 +69,7 @@ class Meaning:
         return Node(BASE_PLACEHOLDER, place)
 
     def _given(self, call: Call | None, *, known_only: bool = False) -> Iterator[tuple[str, Node]]:
-        """Yield the keyword arguments of a call that could be read; remember the settings that could not."""
+        """Yield the keyword arguments of a call that can be read; list the other settings in `unread`."""
         for name, node in call.keywords.items() if call else ():
             value = self.script.read(node)
             value = value.last if isinstance(value, Symbol) else value

@@ -1,4 +1,4 @@
-"""Checks of a script's metrics: what selects the checkpoint, and the answers that metrics judge."""
+"""Checks of a script's metrics: the one that selects the checkpoint, and the answers that are scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOWER_IS_BETTER = ("ter", "wer", "cer", "perplexity")
 
 
 def selection(facts: Facts) -> Iterator[Finding]:
-    """Find a metric that nothing computes, and one whose worst value would be kept."""
+    """Find a metric that is to select the checkpoint, but is never computed or would select the worst one."""
     metric = facts.setting("metric_for_best_model")
     if not isinstance(metric, str) or facts.arguments is None:
         return
@@ -64,7 +64,7 @@ def _computes(facts: Facts) -> ast.expr | None:
 
 
 def generated_metrics(facts: Facts) -> Iterator[Finding]:
-    """Find metrics over anything other than answers, and answers that are cut off or not used."""
+    """Find metrics that are not computed from answers, and answers that are cut off or not used."""
     node = _computes(facts)
     function = facts.script.function_of(node)
     decodes = [
@@ -131,7 +131,7 @@ def _takes_likeliest(facts: Facts, function: ast.AST | None) -> bool:
 
 
 def _has_minus_100(facts: Facts, function: ast.AST) -> bool:
-    """Return whether a function, or a function of the script that it calls, contains -100 or `ids < 0`."""
+    """Return whether a function, or one of the script that it calls, contains -100 or a comparison with 0."""
     called = [
         facts.script.function_of(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)
     ]

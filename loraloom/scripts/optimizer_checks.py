@@ -54,7 +54,7 @@ def ignored_arguments(facts: Facts) -> Iterator[Finding]:
 
 
 def scaled_steps(facts: Facts) -> Iterator[Finding]:
-    """Find Adafactor whose steps are proportional to the weights, which start at zero in LoRA's B."""
+    """Find uses of Adafactor that scale steps by the size of the weights, although LoRA's B starts at 0."""
     if facts.lora is None:
         return
     for call in facts.script.calls_of("Adafactor"):
@@ -76,9 +76,9 @@ def scaled_steps(facts: Facts) -> Iterator[Finding]:
 
 
 def _attributes_read(facts: Facts, arguments: Call) -> set[str]:
-    """Return the attributes that a script reads anywhere but in its training arguments.
+    """Return the names of the attributes that a script reads outside the call that creates the arguments.
 
-    `AdamW(…, lr=arguments.learning_rate)` uses one of them.
+    For example, `AdamW(…, lr=arguments.learning_rate)` reads `learning_rate`.
     """
     own = {id(node) for node in ast.walk(arguments.node)}
     return {

@@ -1,4 +1,4 @@
-"""Names that a script uses but the installed transformers, PEFT or datasets lacks, so that it would fail."""
+"""Names that a script uses, but that the installed transformers, PEFT or datasets no longer has."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _pipelines(facts: Facts) -> Iterator[Finding]:
 
 
 def _failure(facts: Facts, where: str, message: Message, fix: str, *, is_old: bool) -> Finding:
-    """Return a finding: an error, or a note if the script installs a version that still has the name."""
+    """Return a finding: an error, or a note if the script installs an older version that has the name."""
     if not is_old:
         return Finding("error", "removed-names", where, message, fix)
     pinned = facts.script.source.pinned["transformers"]

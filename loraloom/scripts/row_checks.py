@@ -1,4 +1,4 @@
-"""Checks of a script's rows: lengths, columns that reach the collator, and parts of the data."""
+"""Checks of a script's rows: lengths, columns that reach the collator, and training and evaluation rows."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _PARSED = ("parse_args", "parse_args_into_dataclasses", "parse_known_args", "Nam
 
 
 class Script:
-    """A script that was read, and the values of its expressions.
+    """A script, and the values of its expressions as far as they can be read.
 
     Args:
         source: the script's statements.
@@ -55,7 +55,7 @@ class Script:
         return tuple(self._call(node) for node in sorted(found, key=_place))
 
     def walk(self) -> Iterator[ast.AST]:
-        """Iterate over all nodes."""
+        """Iterate over all nodes of the syntax tree."""
         for statement in self.source.body:
             yield from ast.walk(statement)
 
@@ -64,17 +64,17 @@ class Script:
         return [call for call in self.calls if self.kind(call) in functions]
 
     def kind(self, call: Call) -> str:
-        """Return the name of what is called; for a class defined in the script, the name of its base."""
+        """Return the name of what is called; for a class defined in the script, that of its topmost base."""
         *_, last = self._classes(call)
         return last
 
     def defines(self, call: Call | None, *methods: str) -> bool:
-        """Return whether the called class is defined in the script with one of these methods."""
+        """Return whether the script defines one of these methods in the called class or in a base of it."""
         own = self._classes(call) if call else ()
         return any(not self.names.methods.get(name, set()).isdisjoint(methods) for name in own)
 
     def fields(self, call: Call) -> set[str]:
-        """Return the attributes that the script gives the called class, such as fields of a dataclass."""
+        """Return the attributes that the script defines in the called class, such as dataclass fields."""
         return {field for name in self._classes(call) for field in self.names.attributes.get(name, ())}
 
     def _classes(self, call: Call) -> Iterator[str]:
@@ -87,7 +87,7 @@ class Script:
             yield name
 
     def where(self, place: Call | ast.AST | None) -> str:
-        """Return the place of a call or expression, as messages name it; the file's name if it has none."""
+        """Return the location of a call or expression for messages; the file's name if it has no line."""
         node = place.node if isinstance(place, Call) else place
         line = getattr(node, "lineno", 0)
         return self.source.place(line) if line else self.source.name
@@ -112,7 +112,7 @@ class Script:
     def function_of(
         self, node: ast.expr | None
     ) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None:
-        """Return the function of the script that an expression names; None if there is none."""
+        """Return the script's function that an expression refers to; None if it refers to anything else."""
         if isinstance(node, ast.Lambda):
             return node
         if isinstance(node, ast.Name):
@@ -137,7 +137,7 @@ class Script:
         return self._calls[id(node)]
 
     def _is_tokens(self, node: ast.expr) -> bool:
-        """Return whether a value spread into a call is a tokenizer's result, which has no settings."""
+        """Return whether a value unpacked into a call (`**inputs`) is a tokenizer's output, not settings."""
         if isinstance(node, ast.Name):
             found = self.names.find(node.id, node.lineno, self.scope(node))
             node = found.value if found and isinstance(found.value, ast.expr) else node
@@ -147,7 +147,7 @@ class Script:
         return "tok" in name.rpartition(".")[2].lower()
 
     def _mapping(self, node: ast.expr) -> dict[str, ast.expr] | None:
-        """Return the expressions in a mapping that is spread into a call; None if they cannot be read."""
+        """Return the items of a mapping unpacked into a call (`**settings`); None if they cannot be read."""
         if isinstance(node, ast.Name):
             found = self.names.find(node.id, node.lineno, self.scope(node))
             node = found.value if found and isinstance(found.value, ast.expr) else node
@@ -190,7 +190,7 @@ class Script:
         return MISSING if default is None else self.read(default, depth)
 
     def _option_default(self, name: str) -> ast.expr | None:
-        """Return the default of an argparse option; None if there is none."""
+        """Return the default of an argparse option; None if it has none or does not exist."""
         for call in self.calls_of("add_argument"):
             flags = [each.value for each in call.arguments if isinstance(each, ast.Constant)]
             names = [str(flag).lstrip("-").replace("-", "_") for flag in flags]
@@ -277,5 +277,5 @@ _READERS: dict[type[ast.AST], Callable[[Script, Any, int], Any]] = {
 
 
 def _place(node: ast.Call) -> tuple[int, int]:
-    """Return a sort key by line and end, so that inner calls of a chain precede the outer ones."""
+    """Return the line and end column of a call as its sort key, so that `a()` precedes `a().b()`."""
     return (node.lineno, getattr(node, "end_col_offset", 0) or 0)

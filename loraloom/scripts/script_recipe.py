@@ -24,10 +24,10 @@ _ROUNDS = 60  # each removes at least one setting
 
 @dataclass(frozen=True)
 class ScriptRecipe:
-    """The recipe of a script.
+    """The recipe equivalent to a script.
 
     Args:
-        text: YAML, with the place of each setting in the script.
+        text: the recipe as YAML; comments give the location of each setting in the script.
         findings: what could not be read, and what was left out.
     """
 
@@ -57,7 +57,7 @@ def _left_out(problem: Problem) -> Finding:
 
 
 def _validated(tree: SettingsTree, name: str) -> tuple[Recipe, list[Problem]]:
-    """Validate settings, and remove those that a recipe refuses.
+    """Validate settings, and remove those that are not valid in a recipe.
 
     Returns:
         The recipe, and the problems with the removed settings.
@@ -87,7 +87,11 @@ def _refused(error: ValidationError) -> list[Path]:
 
 
 def _remove(tree: SettingsTree, path: Path) -> bool:
-    """Remove the settings at a path, or else under its nearest ancestor; return whether there were any."""
+    """Remove the settings under a path, or else under its nearest ancestor that has any.
+
+    Returns:
+        Whether any were removed.
+    """
     for length in range(len(path), 0, -1):
         inside = [key for key in tree.settings if key[:length] == path[:length]]
         if inside:

@@ -22,7 +22,7 @@ class ScriptReport:
 
     Args:
         findings: findings of all checks, and what could not be read or expressed in the recipe.
-        recipe: the equivalent recipe as YAML; its comments are places in the script.
+        recipe: the equivalent recipe as YAML; comments give the location of each setting in the script.
     """
 
     findings: list[Finding]

@@ -1,4 +1,4 @@
-"""The Python code of a script or notebook, and the place of each line; nothing is run or imported."""
+"""The Python code of a script or notebook, and the location of each line; nothing is run or imported."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _PINNED = re.compile(r"(?<![\w.-])([A-Za-z][\w-]*)(?:\[[\w,]*\])?\s*==\s*([\w.]+
 
 @dataclass(frozen=True)
 class Source:
-    """The statements of a script, with consecutive line numbers, and the place of each line.
+    """The statements of a script or notebook, with consecutive line numbers, and the location of each line.
 
     Args:
         name: the file's name in messages.
-        body: statements; lines of a notebook are counted over all its cells.
-        cells: for each line, the number of its code cell and the line in it; empty for a script.
-        pinned: package → version that a `pip install` names.
-        unread: cells that are not Python, each with the place and the reason.
+        body: statements; the lines of a notebook are numbered across all its cells.
+        cells: for each line, the number of its code cell and of the line in that cell; empty for a script.
+        pinned: package → version that the code installs with pip.
+        unread: cells that are not Python: the location of each, and why it cannot be read.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Source:
     unread: tuple[tuple[str, str], ...] = ()
 
     def place(self, line: int) -> str:
-        """Return the place of a line, as messages name it."""
+        """Return the location of a line for messages."""
         if not self.cells:
             return f"{self.name}:{line}"
         cell, inner = self.cells[min(line, len(self.cells)) - 1]
@@ -142,7 +142,7 @@ def _of_cells(name: str, cells: list[str]) -> Source:
 
 
 def _without_commands(text: str) -> tuple[str, dict[str, str]]:
-    """Replace lines for Jupyter or the shell, so that Python remains; collect versions that pip installs."""
+    """Replace Jupyter and shell commands, so that only Python remains; also return what pip installs."""
     lines = text.splitlines()
     pinned: dict[str, str] = {}
     for line in lines:

@@ -1,4 +1,4 @@
-"""All checks of a script, in display order; each is a function of its facts."""
+"""All checks of a script, in display order; each check is a function of the script's facts."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ SUITE: tuple[Check, ...] = (
 
 
 def check_facts(facts: Facts) -> list[Finding]:
-    """Run all checks; a problem that is found more than once at one place is reported once."""
+    """Run all checks; identical findings at the same location are reported once."""
     unread = [
         Finding(
             "warning",

@@ -12,7 +12,7 @@ from loraloom.text.visible import printable
 
 @dataclass(frozen=True)
 class Unread:
-    """A value that only running the script would give.
+    """A value that can be determined only by running the script.
 
     Args:
         text: the expression, shortened.
@@ -36,7 +36,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of an unread value: `dataset["train"]`, or the second of two results."""
+    """An item or attribute of a value that is known only when the script runs: `dataset["train"]`."""
 
     of: Any
     key: Any
@@ -44,7 +44,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A name of a library, with dots: `torch.float16`, `TaskType.SEQ_2_SEQ_LM`."""
+    """A dotted name from a library: `torch.float16`, `TaskType.SEQ_2_SEQ_LM`."""
 
     name: str
 

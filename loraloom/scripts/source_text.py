@@ -20,7 +20,7 @@ Pieces = list[Column | str]
 
 
 def pieces_of(script: Script, node: ast.expr, depth: int = 0) -> Pieces | None:
-    """Return the columns and fixed texts that an expression joins; None if it does anything else."""
+    """Return the columns and fixed texts that an expression joins; None if it does more than join them."""
     if depth > MAX_DEPTH:
         return None
     if isinstance(node, ast.ListComp):
@@ -50,7 +50,7 @@ def pieces_of(script: Script, node: ast.expr, depth: int = 0) -> Pieces | None:
 
 
 def _column(script: Script, value: object) -> str:
-    """Return the column that a value comes from, such as `text` for `examples["text"]`; "" if none."""
+    """Return the column that a value comes from, such as `text` for `examples["text"]`; else ""."""
     path: list[str] = []
     for _ in range(MAX_DEPTH):
         if isinstance(value, Item):
@@ -73,9 +73,10 @@ def columns_in(pieces: Pieces) -> list[str]:
 
 
 def template_of(pieces: Pieces) -> str:
-    """Return a template, as `data.source_prefix` takes it: the text before a single column, or all of it.
+    """Return the value of `data.source_prefix` that builds the same source as these pieces.
 
-    Literal braces are doubled.
+    It is the text before the column if there is one column, at the end; otherwise the whole template. Literal
+    braces are doubled.
     """
     texts = [
         f"{{{piece.name}}}" if isinstance(piece, Column) else piece.replace("{", "{{").replace("}", "}}")

@@ -13,7 +13,7 @@ from loraloom.text.visible import quoted
 
 
 def strategies(facts: Facts) -> Iterator[Finding]:
-    """Find combinations of strategies that the Trainer refuses, or that never evaluate."""
+    """Find evaluation and save strategies that the Trainer rejects, or with which it never evaluates."""
     if facts.arguments is None:
         return
     evaluates = str(facts.setting("eval_strategy", facts.setting("evaluation_strategy", Message("no"))))
@@ -140,7 +140,7 @@ def loss_figures(facts: Facts) -> Iterator[Finding]:
 
 
 def embedding_noise(facts: Facts) -> Iterator[Finding]:
-    """Find NEFTune noise that has no effect: no pass calls the module to which the Trainer adds it."""
+    """Find NEFTune noise that has no effect, because no forward pass calls the module it is added to."""
     alpha = facts.setting("neftune_noise_alpha")
     is_missed = facts.known is not None and not facts.known.calls_input_embeddings
     if is_missed and not facts.is_of_old_version and isinstance(alpha, int | float) and alpha > 0:
@@ -169,7 +169,7 @@ def _divides_itself(facts: Facts) -> bool:
 
 
 def resuming(facts: Facts) -> Iterator[Finding]:
-    """Find a checkpoint that is named but not resumed, and one that is chosen by its name."""
+    """Find checkpoints that are never resumed, may not exist yet, or are chosen by sorting their names."""
     trains = [call for call in facts.script.calls_of("train") if call.receiver is not None]
     trains = [call for call in trains if facts.script.read(call.receiver) is facts.trainer]  # type: ignore[arg-type]
     given = facts.setting("resume_from_checkpoint")

@@ -1,4 +1,4 @@
-"""Number of trials that train together: decided once, for the heaviest trials that can be drawn."""
+"""The number of trials that train together: chosen once, for the trials that need the most memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TrialConcurrency:
 def choose_trial_concurrency(
     request: Request, probes: Sequence[Experiment], bank: AdapterBank, train_set: EncodedSet
 ) -> TrialConcurrency:
-    """Choose how many trials train together: as many as fit in memory and the sampler can use.
+    """Choose how many trials train together: as many as fit in memory, up to `request.most_together`.
 
     Args:
         request: the search.
@@ -83,7 +83,7 @@ def heaviest_experiment(
         request: the search.
         probes: one experiment for every representative value.
         counter: computes the memory that an experiment needs, with this base and these training rows.
-        free: bytes of memory that are free.
+        free: free memory in bytes.
 
     Returns:
         The experiment, its need, and the maximum number of tokens in a pass, which is None if its whole

@@ -3,8 +3,8 @@
     settle ──▶ halve ──▶ draw ──▶ train until a trial ends or reaches a rung ──▶ settle ──▶ …
 
 search.json lists every trial before it trains and after it ends, and a checkpoint is saved whenever training
-pauses, so after an interruption the same loop starts again from the top. Workers may train some of the trials
-(`training/spread.py`); this process alone draws, judges and writes.
+pauses, so after an interruption the same loop starts again with `settle`. Workers may train some of the
+trials (`training/spread.py`); only this process draws trials, judges them and writes the run.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class SearchDriver:
     """A running search: its trials, the lanes they train in, and their progress.
 
     Args:
-        request: the request of the search.
+        request: the request for the search.
         run: the locked run.
         known: provenance of the run.
         setup: the input of training that all trials share; its bank is empty.
         initial: tensors of the adapters that trials start from, by path.
         report: called with every event.
-        source: source of workers.
+        source: source of workers; None for a search without workers.
         trains_here: whether this process trains trials too.
     """
 
@@ -111,7 +111,7 @@ class SearchDriver:
         return Progress(), SlotTensors(current={} if path is None else dict(self.initial[path]))
 
     def settle(self, lane: Lane) -> None:
-        """Record the trials of a lane that have ended, release them, and judge those at a rung."""
+        """Record and release the trials of a lane that have ended, and judge those that reached a rung."""
         state = lane.home_state
         ended = [name for name, progress in state.progress.items() if progress.has_ended]
         for name in ended:
@@ -220,11 +220,11 @@ class SearchDriver:
         }
 
     def share_left(self, name: str, step: int) -> float:
-        """Return the share of a trial's steps that is left."""
+        """Return the share of a trial's steps that remains after `step` of them."""
         return 1 - step / self._timetable(name).total_steps
 
     def train_here(self, lane: Lane) -> None:
-        """Train until a trial of a lane ends or reaches a rung, or until the lane is wanted back."""
+        """Train until a trial of a lane ends or reaches a rung, or until the lane is to be divided."""
 
         def is_break(state: TrainingState) -> bool:
             return self._is_break(lane) or self.spread.must_return(lane)
@@ -239,7 +239,7 @@ class SearchDriver:
             self.spread.end(stop.signal_number)
 
     def stopped(self, signal_number: int) -> None:
-        """End the search, which can be resumed.
+        """Write recipe.yaml and end the search, so that it can be resumed.
 
         Raises:
             Interrupted: always.
@@ -290,6 +290,6 @@ class SearchDriver:
         self.rungs.pop(name, None)
 
     def _save(self) -> None:
-        """Save the ledger first: it is the source of truth that the study follows."""
+        """Save the ledger, which is the source of truth, and then bring the study up to date with it."""
         self.ledger.save()
         self.study.follow(self.ledger.trials)

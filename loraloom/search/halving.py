@@ -1,9 +1,9 @@
 """Successive halving: stop the worse half of the trials at 25 % and 50 % of their steps.
 
 Source: Jamieson & Talwalkar (2016, https://arxiv.org/abs/1502.07943). As in ASHA (Li et al., 2018,
-https://arxiv.org/abs/1810.05934), a trial is compared with every figure its rung has seen so far, so that
-trials that replaced weak ones are judged too. Unlike in ASHA, trials that reach a rung at the same step are
-judged together: those that started together and are equally long.
+https://arxiv.org/abs/1810.05934), a trial is compared with all figures recorded at its rung so far, so
+that trials that started later, in place of stopped ones, are judged too. Unlike in ASHA, trials that reach a
+rung at the same step (because they started together and have the same length) are judged together.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ KEPT_SHARE = 2  # one in this many continues
 
 
 def rung_steps(timetable: Timetable) -> dict[str, int]:
-    """Find the step of each rung: the first evaluation at or after it, and before the end.
+    """Find the step of the first evaluation at or after each rung, and before the end of training.
 
     Returns:
-        `{"25": 8, "50": 16}`; of two rungs with the same evaluation, only the later one; rungs without
-        an evaluation are omitted.
+        `{"25": 8, "50": 16}`; if both rungs have the same evaluation, only the later rung is included;
+        rungs without an evaluation are omitted.
     """
     by_step: dict[int, str] = {}
     for rung in RUNGS:

@@ -16,7 +16,7 @@ from loraloom.run.integrity import write_recorded
 
 
 def trial_name(number: int) -> str:
-    """Return the name of the trial with a number in Optuna's study.
+    """Return the name of the trial that has this number in Optuna's study.
 
     >>> trial_name(7)
     'trial-0007'
@@ -71,7 +71,7 @@ class Ledger:
         return self.run.folder / FILE
 
     def record(self, importances: Mapping[str, float] | None = None) -> SearchRecord:
-        """Convert to the document search.json."""
+        """Build the document that search.json contains."""
         ranking = self.ranking
         return SearchRecord(
             format=FORMAT,

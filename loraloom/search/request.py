@@ -1,4 +1,4 @@
-"""The request of a search, validated before anything is loaded."""
+"""A request for a search, validated before anything is loaded."""
 
 from __future__ import annotations
 

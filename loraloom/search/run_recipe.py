@@ -41,7 +41,7 @@ class RunRecipe:
         self._seconds = self._written - started
 
     def write_soon(self, trials: Sequence[Trial]) -> None:
-        """Write trials as `write` does, unless writing takes long and was done a moment ago."""
+        """Write trials as `write` does, unless writing is slow and was last done only a moment ago."""
         age = time.monotonic() - self._written
         if self._seconds < QUICK_SECONDS or age * SHARE > self._seconds:
             self.write(trials)

@@ -1,4 +1,4 @@
-"""The space of a search: one dimension per setting, and their combinations."""
+"""A search space: one dimension per setting, and their combinations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Dimension:
 
     Args:
         key: `lora.r`, `training.learning_rate`, `seed`.
-        where: its line in the file of the space.
+        where: file and line where it is specified.
         choices: choices in the order of the file; empty for a range.
-        low, high: ends of a range, which can both be drawn.
+        low, high: ends of a range, both inclusive.
         step: distance between the values of a range; None if it is continuous.
-        log: whether the range is uniform in the logarithm.
+        log: whether values are drawn on a logarithmic scale.
         is_integer: whether its values are whole numbers.
     """
 
@@ -73,7 +73,7 @@ class Dimension:
             yield int(value) if self.is_integer else round(value, DECIMALS)
 
     def to_json(self) -> Any:
-        """Convert to a value that SPACE.yaml may contain, parsed."""
+        """Convert to the JSON form of its entry in SPACE.yaml."""
         if self.choices:
             return list(self.choices)
         step = {} if self.step is None else {"step": self.step}
@@ -125,14 +125,14 @@ def experiments_of(recipe: Recipe, parameters: dict[str, Parameters]) -> tuple[E
     """Build an experiment for each named combination of settings.
 
     Raises:
-        ValidationError: the settings of one are invalid in combination.
+        ValidationError: the settings of an experiment are invalid in combination.
     """
     changes = {name: nested_changes(own) for name, own in parameters.items()}
     return with_experiments(recipe, changes).resolved_experiments
 
 
 def nested_changes(parameters: Parameters) -> JsonObject:
-    """Convert dotted keys to the changes of an experiment.
+    """Convert settings with dotted keys to the nested mapping that an experiment in a recipe has.
 
     >>> nested_changes({"lora.r": 8, "seed": 1})
     {'lora': {'r': 8}, 'seed': 1}
@@ -158,5 +158,5 @@ def probe_experiments(space: Space) -> JsonObject:
 
 
 def heaviest(space: Space, weight: Callable[[str, Any], float]) -> Parameters:
-    """Return, for every dimension by key, the representative value with the largest weight."""
+    """Map the key of each dimension to its representative value with the largest weight."""
     return {d.key: max(d.probes, key=lambda value: weight(d.key, value)) for d in space.dimensions}

@@ -1,4 +1,4 @@
-"""Reading of SPACE.yaml into the space of a search.
+"""Reading SPACE.yaml into a search space.
 
     lr: {low: 1.0e-5, high: 1.0e-2, log: true}
     lora:
@@ -7,7 +7,7 @@
       target_modules: [all-linear, [q, v]]
 
 Keys are those of a recipe, with its aliases, nested or dotted. Every choice and both ends of every range
-are validated as if an experiment of the recipe had them. This needs neither torch nor Optuna.
+are validated as if they were set in an experiment of the recipe. This needs neither torch nor Optuna.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from loraloom.text.visible import quoted, shown_value
 
 
 def read_space(path: Path, recipe: Recipe) -> Space:
-    """Read the file of a space.
+    """Read a search space from a file.
 
     Args:
         path: the YAML file.
@@ -59,7 +59,7 @@ def read_space(path: Path, recipe: Recipe) -> Space:
 
 
 def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
-    """Read a space from text.
+    """Read a search space from text.
 
     Args:
         text: the space as YAML.
@@ -104,7 +104,7 @@ def _line(problem: Problem) -> int:
 
 
 def _not_to_vary(tree: SettingsTree) -> list[Problem]:
-    """Find settings of a recipe that an experiment may not change."""
+    """Find settings in a space that must not vary between trials."""
     problems = [
         Problem(
             Message("{key} is not a setting that can vary", key=quoted(key)),

@@ -24,7 +24,7 @@ class StoredTrial:
 
     Args:
         labels: values of its settings, as converted by `label`.
-        rungs: the rungs whose figures are stored, in percent of a trial's steps.
+        rungs: the rungs that have a stored figure; each is a percentage of the trial's steps.
         is_finished: whether it has ended.
     """
 

@@ -1,7 +1,7 @@
 """The Optuna study of a search: `study.db`, and the choice of what to try next.
 
-The study follows search.json. `follow` brings the database to the state of the ledger, also after a call that
-was interrupted, and creates a missing database again. `draw` decides on a copy of the study in memory, with a
+The study follows search.json. `follow` brings the database up to date with the ledger, even if an earlier
+call was interrupted, and recreates a missing database. `draw` works on a copy of the study in memory, with a
 sampler seeded for this one trial, so that a resumed search draws what it would have drawn without the
 interruption. The copy is made once for all trials that are drawn together.
 """
@@ -54,13 +54,13 @@ _Result = TypeVar("_Result")
 
 
 class Study:
-    """The study of a search.
+    """The Optuna study of a search.
 
     Args:
-        file: file of the database.
-        request: request of the search.
+        file: the database file.
+        request: request for the search.
         higher_is_better: whether figures are maximized.
-        report: called if the database is not available at once.
+        report: called with a note before each new attempt, if the database cannot be used.
     """
 
     def __init__(self, file: Path, request: Request, *, higher_is_better: bool, report: Report) -> None:
@@ -79,7 +79,7 @@ class Study:
         self._drawn: list[Parameters] = []
 
     def follow(self, trials: Sequence[Trial]) -> None:
-        """Bring the database to the state of the ledger.
+        """Bring the database up to date with the ledger.
 
         Raises:
             RunError: the database stays locked or unreadable, or contains other trials.
@@ -98,7 +98,7 @@ class Study:
         return values
 
     def _choices(self) -> Iterator[Parameters]:
-        """Yield choices of the sampler, then all combinations, in case the sampler repeats known ones."""
+        """Yield what the sampler draws, then all combinations, in case it draws only known ones."""
         for attempt in range(DRAWS_BEFORE_LISTING):
             if self._twin is None:
                 self._patiently(self._copy)

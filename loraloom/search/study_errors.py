@@ -1,4 +1,4 @@
-"""Errors of the study's database, which state what is kept and how to continue."""
+"""Errors about a study's database; they state what is kept and how to continue."""
 
 from __future__ import annotations
 

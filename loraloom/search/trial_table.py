@@ -13,7 +13,7 @@ from loraloom.text.units import NONE, figure, percent, setting
 def table(
     trials: Sequence[Trial], metric: str, importances: Mapping[str, float]
 ) -> tuple[list[str], list[list[str]]]:
-    """Build columns and rows; the settings that vary are columns, with their importance if known.
+    """Build column headings and rows; each setting that varies has a column, with its importance if known.
 
     Args:
         trials: trials in the order of the rows.
@@ -48,7 +48,7 @@ def _cells(trial: Trial, keys: Sequence[str]) -> list[str]:
 
 
 def _column(key: str, keys: Sequence[str], importances: Mapping[str, float]) -> str:
-    """Name a column by its key, without the section if that is unambiguous, and its importance."""
+    """Return a column's heading: the key, without its section if that is unambiguous, and the importance."""
     name = key.rpartition(".")[2]
     own = name if sum(other.rpartition(".")[2] == name for other in keys) == 1 else key
     if key not in importances:

@@ -1,1 +1,1 @@
-"""A model in its own process, which answers requests for many adapters in one batch."""
+"""A model that runs in its own process and answers requests for many adapters in one batch."""

@@ -14,11 +14,11 @@ class ModelConfiguration:
 
     Args:
         run: a run directory; None for adapters without a run.
-        base: current folder of the run's base, if it was moved; without a run, the base to load.
-        adapters: adapters as `NAME=FOLDER`; with a run, in addition to the run's.
+        base: current location of the run's base, if it was moved; without a run, the base to load.
+        adapters: adapters as `NAME=FOLDER`; with a run, in addition to the run's own adapters.
         sets: settings as `key=value`; allowed only without a run.
-        changes: later changes, in order: name and folder of an added adapter; None instead of the folder
-            of a removed one.
+        changes: later changes, in order, as (name, folder) for an added adapter, or (name, None) for a
+            removed one.
         max_rows: maximum number of answers generated together.
     """
 
@@ -41,5 +41,5 @@ class ModelConfiguration:
         return cls(**{**value, **lists, "changes": changes})
 
     def changed(self, name: str, folder: str | None) -> ModelConfiguration:
-        """Return the configuration with one more change, so that a later process has the same models."""
+        """Return the configuration with one more change, so that a restarted process has the same models."""
         return replace(self, changes=(*self.changes, (name, folder)))

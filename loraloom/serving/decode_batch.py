@@ -1,8 +1,9 @@
 """A batch of rows that are being answered; rows join and leave it between two decode steps.
 
 The rows have different numbers of tokens. Their self-attention caches end at the same column, and a shorter
-row has masked columns before its own. Every family uses positions only as distances, or takes them as
-numbers (`counts_positions`), so a row's states do not depend on the column in which the row begins.
+row has masked columns before its own. A model family either uses positions only as distances between
+tokens or gets each token's position in its own row (`counts_positions`), so a row's states do not depend on
+the column in which the row begins.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class DecodeBatch:
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Remove all other rows, and the columns that none of the remaining rows uses."""
+        """Keep only these rows, and only the columns that at least one of them uses."""
         if len(rows) == len(self.slots):
             return
         if not rows:
@@ -179,7 +180,7 @@ class DecodeBatch:
 
 
 class _Passes:
-    """Opens a pass through the bank, and records it so that the next pass can reuse its preparation."""
+    """Context manager of a pass through the bank; the pass is kept, so that the next can reuse its work."""
 
     def __init__(
         self, batch: DecodeBatch, rows: IndexedRows, fused: RowProducts | None, follows: AdapterPass | None
@@ -195,7 +196,7 @@ class _Passes:
 
 
 def _joined(old: Tensor, new: Tensor, dim: int) -> Tensor:
-    """Append rows to others; the end of the shorter ones is padded with zeros in one dimension."""
+    """Append new rows to old ones; the shorter ones are padded with zeros at the end of a dimension."""
     size = max(old.shape[dim], new.shape[dim])
     return torch.cat([_padded(old, dim, size), _padded(new, dim, size)])
 
@@ -214,6 +215,6 @@ def _join_caches(cache: Any, other: Any) -> None:
 
 
 def _ending(old: Tensor, new: Tensor) -> Tensor:
-    """Append rows [rows, heads, columns, d], with zeros before the columns of the shorter ones."""
+    """Append new rows [rows, heads, columns, d] to old ones; shorter ones get zero columns in front."""
     size = max(old.shape[2], new.shape[2])
     return torch.cat([F.pad(each, [0, 0, size - each.shape[2], 0]) for each in (old, new)])

@@ -20,12 +20,13 @@ class Decoding:
 
     Args:
         max_tokens: maximum length of an answer, without EOS.
-        temperature: temperature of sampling; 0 for greedy decoding.
-        top_p, top_k: total probability and number of the most likely tokens, from which to sample.
-        num_beams: number of beams; above 1 for beam search, in a batch of the request's own.
-        seed: seed of the sampling; without one, a repeated request gets different answers.
+        temperature: sampling temperature; 0 for greedy decoding.
+        top_p, top_k: sample from only the most likely tokens: those that reach this total probability, and
+            at most this number.
+        num_beams: number of beams; more than 1 means beam search, which runs as a separate batch.
+        seed: seed for sampling; without one, a repeated request gets different answers.
         stop: texts that end an answer; it ends before the first of them.
-        logprobs: number of alternatives to each token to report; None for no log-probabilities.
+        logprobs: number of alternatives to report for each token; None for no log-probabilities.
     """
 
     max_tokens: int | None = None
@@ -45,10 +46,10 @@ class Job:
     Args:
         id: number of the request, unique on this server.
         model: `base` or the name of an adapter.
-        prompt: the text; None if there are messages.
+        prompt: the text of the prompt; None if `messages` are given instead.
         messages: turns of a conversation, each with `role` and `content`.
         num_answers: number of answers to the prompt.
-        decoding: how they are decoded.
+        decoding: how the answers are decoded.
         is_streamed: whether text is reported as it is generated.
         source_lang, target_lang: languages, for a multilingual base.
     """
@@ -131,6 +132,6 @@ class JobError(Exception):
 
 
 def unknown_model(name: str) -> JobError:
-    """Return the error for an unknown model; the name comes from the request and is only looked up."""
+    """Return the error for a request that names a model that the server does not have."""
     message = Message("there is no model `{name}`; GET /v1/models lists them", name=name[:100])
     return JobError(404, "model_not_found", message, param="model")

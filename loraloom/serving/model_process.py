@@ -1,4 +1,4 @@
-"""The server's handle on its model process; a process that dies is replaced."""
+"""The server's interface to its model process, which is replaced if it ends."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ModelProcess:
 
     @property
     def is_full(self) -> bool:
-        """Whether a further request is refused."""
+        """Whether there are so many requests that the next one would be refused."""
         return len(self._under_way) >= self.max_waiting
 
     def refuse(self) -> JobError:
@@ -249,7 +249,7 @@ class ModelProcess:
         await process.wait()
 
     async def _deliver(self, message: dict[str, Any]) -> None:
-        """Pass events on, a few in each turn of the event loop, so that other work need not wait for all."""
+        """Deliver events, a few per iteration of the event loop, so that they do not delay its other work."""
         self._figures = message.get("figures", self._figures)
         for number, event in enumerate(message["events"]):
             if number % EVENTS_A_TURN == EVENTS_A_TURN - 1:
@@ -277,7 +277,7 @@ class ModelProcess:
 
 
 def _load_error(failed: dict[str, Any] | None) -> LoRALoomError:
-    """Convert the error that the process reported before it ended; None stands for no report."""
+    """Convert the error that the process reported before it ended; None if it reported none."""
     if failed is None:
         return ModelError(Message("the model process ended while it loaded the model"))
     kind, message = getattr(errors, failed["kind"], ModelError), from_data(failed["message"])

@@ -28,10 +28,10 @@ class Pace:
         self._times.append(self._now())
 
     def seconds_until(self, number: int) -> int:
-        """Return the number of seconds after which one more refused client should try again, within bounds.
+        """Return the number of seconds after which a refused client should try again, from 2 to 60.
 
-        Clients get successive times, as many per second as requests are answered; otherwise all of them would
-        return at the same time, to a queue that is full again.
+        Each further client gets a later time, at the rate at which requests are answered; otherwise all of
+        them would return at the same time, and most would find the queue full again.
 
         Args:
             number: number of requests in progress, which are answered first.

@@ -1,4 +1,4 @@
-"""Continuous batching: the choice of requests that are answered together, until their last token.
+"""Continuous batching: requests join the batch as soon as there is room, and leave it when answered.
 
     while scheduler.has_work:
         for event in scheduler.step():
@@ -6,7 +6,7 @@
 
 A step admits new requests while there is room, and then computes the next token of every row. The first token
 of a new request is computed together with its encoder pass. Beam search reorders caches within a request, so
-such a request is answered as a batch of its own between two steps, and the others wait for it.
+such a request is answered as a batch of its own between two steps, while all other requests wait.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class _Row:
 
 
 class Scheduler:
-    """Answers requests for the models of a server, in one thread.
+    """The scheduler of a server's requests, which answers them in one thread.
 
     Args:
-        model: the models.
+        model: the base, and the adapters that are served.
         max_rows: maximum number of answers generated together.
     """
 
@@ -105,13 +105,13 @@ class Scheduler:
         self._waiting.append(_PendingJob(job, slot, self.model.read(job), settings))
 
     def cancel(self, *ids: int) -> None:
-        """Forget requests, and stop generating their answers."""
+        """Drop requests, both those that are waiting and those that are being answered."""
         gone = set(ids)
         self._waiting = deque(asked for asked in self._waiting if asked.job.id not in gone)
         self._keep([row.asked.job.id not in gone for row in self._rows])
 
     def give_up(self, error: JobError) -> list[Event]:
-        """Drop the requests of a step that failed, but no waiting ones; return an error event for each."""
+        """Drop the requests that a failed step was answering, not waiting ones; return an error for each."""
         ids = {asked.job.id for asked in (*self._taken, *(row.asked for row in self._rows))}
         self._rows = []
         self.batch.clear()
@@ -132,7 +132,7 @@ class Scheduler:
         """Attach an adapter.
 
         Raises:
-            JobError: as in `ServedModel.add`; or a removed adapter of this name is still answering.
+            JobError: as in `ServedModel.add`; or a removed adapter of this name is still answering requests.
         """
         if name in self._leaving:
             message = Message("the removed adapter of this name is still answering; try again later")
@@ -258,7 +258,7 @@ class Scheduler:
         return self._taken[0]
 
     def _by_beams(self, asked: _PendingJob) -> list[Event]:
-        """Answer one request by beam search, while the others wait."""
+        """Answer one request by beam search, while all other requests wait."""
         ready, slot = asked.ready, asked.slot
         settings = asked.settings.model_copy(update={"batch_size": 1})
         rows = answer(self.model.bank, [slot], [ready.source], settings, starts=[ready.start])

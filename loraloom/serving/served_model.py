@@ -1,4 +1,4 @@
-"""A base with adapters that answers requests: finds models by name, encodes prompts, changes adapters."""
+"""Models of a server (a base and its adapters): lookup by name, encoding of prompts, adding and removing."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class ReadyPrompt:
     """A prompt, ready to be encoded and answered.
 
     Args:
-        source: token ids of the source.
-        start: first input of the decoder.
+        source: token ids of the encoder's input.
+        start: first input of the decoder, and the first token of the answer if the language determines it.
     """
 
     source: list[int]
@@ -42,7 +42,7 @@ class ReadyPrompt:
 
 
 class ServedModel:
-    """The models of a server, by name.
+    """A server's models, which requests address by name.
 
     Args:
         loaded: base and adapters.
@@ -55,7 +55,7 @@ class ServedModel:
 
     @property
     def names(self) -> list[str]:
-        """The models that answer, the base first."""
+        """Names of the models that accept requests, starting with the base."""
         return list(self.loaded.slots)
 
     def slot(self, name: str) -> str | None:
@@ -69,7 +69,7 @@ class ServedModel:
         return self.loaded.slots[name]
 
     def read(self, job: Job) -> ReadyPrompt:
-        """Convert the prompt of a request to the form of the sources that the model was trained on.
+        """Encode the prompt of a request in the same format as the sources that the model was trained on.
 
         Raises:
             JobError: the prompt is empty, too long, or in a language that the base does not know.
@@ -96,7 +96,7 @@ class ServedModel:
         return ReadyPrompt(source, start)
 
     def settings(self, decoding: Decoding) -> GenerationSettings:
-        """Return the settings that decode a request: its own, and the recipe's for those that it leaves out.
+        """Return the decoding settings for a request; settings that it omits are taken from the recipe.
 
         Raises:
             JobError: a setting is impossible for this model, or settings contradict each other.
@@ -133,7 +133,7 @@ class ServedModel:
         """Attach an adapter.
 
         Raises:
-            JobError: the name is taken or invalid, or the folder contains no adapter of this base.
+            JobError: the name is taken or invalid, or the folder contains no adapter for this base.
         """
         if name in self.loaded.slots:
             message = Message("there is already a model `{name}`", name=name)
@@ -154,7 +154,7 @@ class ServedModel:
         self.loaded.slots[name] = name
 
     def replace(self, name: str, folder: Path | None) -> None:
-        """Repeat a change of an earlier process: attach an adapter, or remove it if `folder` is None.
+        """Repeat a change made in an earlier process: attach an adapter, or remove it if `folder` is None.
 
         Raises:
             JobError: as in `add` and `hide`.
@@ -213,7 +213,7 @@ def _without_unanswered(messages: Sequence[dict[str, str]]) -> list[dict[str, st
 
 
 def _of_messages(messages: Sequence[dict[str, str]], settings: DataSettings) -> Prompt:
-    """Build the source of a conversation that ends in a question, as for a row of a data file.
+    """Build the source for a conversation that ends with a question, as if it were a row of a data file.
 
     A question whose answer was empty is left out; otherwise it would become part of the next question.
     """

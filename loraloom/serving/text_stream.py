@@ -1,4 +1,4 @@
-"""The text of an answer while its tokens arrive: the part that can be shown, and whether to stop."""
+"""Conversion of an answer to text while it is generated: the part that can be shown, and whether to stop."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ INCOMPLETE = "\ufffd"  # the bytes of a character that is not complete yet
 
 
 class TextStream:
-    """Converts tokens to text, piece by piece.
+    """Incremental converter of an answer's tokens to text.
 
     Args:
         text_of: converts tokens to text.
-        stops: texts that end the answer; it ends before the first of them.
+        stops: stop strings; the answer ends before the first one that occurs in it.
     """
 
     def __init__(self, text_of: Callable[[Sequence[int]], str], stops: Sequence[str] = ()) -> None:
@@ -21,12 +21,12 @@ class TextStream:
         self._held_back = max((len(stop) for stop in stops), default=1) - 1
 
     def advance(self, tokens: Sequence[int], *, is_complete: bool) -> tuple[str, bool]:
-        """Return the new text, and whether a stop text was found.
+        """Return the new text, and whether a stop string was found.
 
         Args:
             tokens: tokens of the whole answer so far.
-            is_complete: whether no more tokens follow; if more may follow, what may be the beginning of a
-                stop text, or of a character, is held back.
+            is_complete: whether the answer has no more tokens; until then, text at the end that may be the
+                beginning of a stop string, or an incomplete character, is held back.
         """
         text = self._text_of(tokens)
         found = [place for stop in self._stops if (place := text.find(stop)) >= 0]

@@ -16,7 +16,7 @@ from loraloom.recipe import GenerationSettings
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token with its log-probability, before decoding settings apply, and the likeliest alternatives.
+    """A token and the likeliest alternatives, with their log-probabilities before decoding settings apply.
 
     Args:
         token: its id.
@@ -58,7 +58,7 @@ def choose_tokens(
     Args:
         logits: float32 [rows, vocabulary].
         choices: how the token of each row is chosen.
-        histories: the tokens of each row so far, with the decoder's start.
+        histories: the decoder's first input and the tokens chosen so far, for each row.
 
     Returns:
         The token of each row, or -1 if its logits are not finite; and its log-probability, if requested.

@@ -85,13 +85,13 @@ def _loaded(configuration: ModelConfiguration) -> tuple[ServedModel, list[str]]:
 
 
 class Worker:
-    """Answers the messages of a server.
+    """The handler of the messages that a server sends to its model process.
 
     Args:
         model: the models.
         max_rows: maximum number of answers generated together.
-        messages: lines of JSON; the work ends when they end.
-        answers: stream that lines of JSON are written to.
+        messages: stream of JSON lines; the worker ends at the end of the stream.
+        answers: stream that JSON lines are written to.
     """
 
     def __init__(self, model: ServedModel, max_rows: int, messages: TextIO, answers: TextIO) -> None:

@@ -46,7 +46,8 @@ class AdapterFolders:
     """Some adapters, and how their base answers with them.
 
     Args:
-        recipe: states the base, how rows are read and answers generated, and an experiment for each adapter.
+        recipe: states the base, how rows are read, and how answers are generated; has an experiment for each
+            adapter.
         folders: folder of each adapter, by its name.
         notes: notes to report before anything is loaded.
     """
@@ -68,11 +69,11 @@ def find_adapters(
 
     Args:
         base: a folder, a hub name, or `starter`.
-        given: adapter folders, each with or without `NAME=` in front; by default, the name is the folder's.
+        given: adapter folders, each with or without `NAME=` in front; without it, the folder's name is used.
         data: the rows to answer, if they are in a file.
         sets: settings as `key=value`, with keys in `TAKEN`.
         merges: whether to refuse dtype, quantization, device and seed, because merging is always done in
-            float32 on the processor.
+            float32 on the CPU.
 
     Raises:
         AdapterError: a folder contains no adapter, or its name is invalid; nothing is loaded yet.
@@ -199,7 +200,7 @@ def _defaults(recipe: Recipe) -> list[str]:
 
 
 def _by_defaults(section: Section, usual: Section, keys: Sequence[str] = ()) -> str:
-    """Format settings: `with LoRALoom's defaults (num_beams 1, …), except max_new_tokens 20`."""
+    """Format settings, as in `with LoRALoom's defaults (num_beams 1, …), except max_new_tokens 20`."""
     shown = set(keys) or set(dict(section)) - {"batch_size"}
     values = {key: value for key, value in section if key in shown and value is not None}
     own = {key: value for key, value in values.items() if value != getattr(usual, key)}
@@ -220,7 +221,7 @@ def attach(
     Args:
         recipe: names the base.
         folders: folder of each adapter, by its name.
-        choices: dtype and device, if they are not those of the recipe.
+        choices: dtype and device, which replace those in the recipe; None to use the recipe's.
 
     Returns:
         The bank, the adapters, and notes on them.
@@ -245,8 +246,8 @@ def load_adapters(
         given: the adapters to load.
         comparisons: folder in which answers are stored.
         with_base: whether the base answers too.
-        ranks: the processes of the command; only the first answers, because converting another kind of
-            adapter to LoRA may need weights that no rank of a divided base has alone.
+        ranks: the processes of the command. Only rank 0 answers, because converting another kind of adapter
+            to LoRA may need complete weights of the base, and no rank has them if the base is divided.
     """
     alone: list[str] = []
     ranks.divide_base(given.recipe, {}, alone)
@@ -264,7 +265,7 @@ def load_adapters(
 
 
 def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Facts:
-    """Collect the facts that a card can state about an adapter whose training is unknown."""
+    """Collect the facts for the model card of an adapter whose training is unknown."""
     experiment = next(each for each in recipe.resolved_experiments if each.name == name)
     config = json.loads((adapter.folder / CONFIG).read_text(encoding="utf-8"))
     targets = config["target_modules"]

@@ -56,7 +56,7 @@ def adapters_of(
         run, recipe: the run and its recipe.
         wanted: names of adapters, or of experiments, which stand for all their seeds; None for every
             existing adapter.
-        so_far: experiments that have no finished adapter, but whose best state so far may be used.
+        so_far: experiments whose best adapter so far may be used, because they have no finished adapter.
 
     Raises:
         RunError: lists every name that is unknown or has no adapter, with the reason.
@@ -99,7 +99,7 @@ def adapters_of(
 
 
 def _not_as_written(run: Run, names: Sequence[str]) -> list[str]:
-    """Return notes on files of adapters that have changed since the run wrote them, except cards."""
+    """Return notes on adapter files, other than model cards, that have changed since the run wrote them."""
     files = dict.fromkeys(
         file for name in names for file in changed_files(run, f"{run.adapters.name}/{name}/")
     )
@@ -119,7 +119,7 @@ def one_adapter(
     Args:
         run, recipe, so_far: as in `adapters_of`.
         given: a name; may be None if the run has only one adapter.
-        usage: words of the command, without `--experiment`, for the message.
+        usage: words of the command line, without `--experiment`, for an example in the error message.
 
     Returns:
         The adapter's name, and notes.
@@ -245,7 +245,7 @@ def _how_to_continue(run: Run) -> str:
 
 
 def _with_figure(run: Run, name: str, endings: Mapping[str, ExperimentStatus]) -> str:
-    """Format an adapter's name and its best value on the rows that selected its checkpoint."""
+    """Format an adapter's name, with the best value of the metric that selected its checkpoint."""
     figure = endings[name].figure if name in endings else None
     if figure is None:
         return name

@@ -1,4 +1,4 @@
-"""The languages of rows to answer: from options, the rows, the recipe, or an adapter's training."""
+"""The languages of rows to answer, taken from options, the rows, the recipe, or an adapter's training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_PAIRS = 4
 
 
 def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | None) -> Recipe:
-    """Return the recipe with the languages of the options; they replace those in columns."""
+    """Return the recipe with the languages given as options, which replace those in columns of the data."""
     given = {"source_lang": source_lang, "target_lang": target_lang}
     changes: dict[str, str | None] = {key: value for key, value in given.items() if value}
     if not changes:
@@ -27,12 +27,12 @@ def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | Non
 
 
 def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Report) -> list[Prompt]:
-    """Return the rows to answer, each in languages that the base knows.
+    """Return the rows to answer, with missing languages filled in and all languages checked.
 
-    Rows whose languages are not stated get those of the adapters' training, if it had a single pair.
+    If the adapters were trained on a single language pair, rows without stated languages get that pair.
 
     Raises:
-        DataError: the languages of some rows are unknown.
+        DataError: some rows have no languages, or languages that the base does not know.
     """
     if loaded.base.languages is None:
         return list(rows)
@@ -78,10 +78,10 @@ def _shown_pairs(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def trained_pairs(loaded: AnsweringModel) -> set[tuple[str, str]]:
-    """Return the pairs of languages that the loaded adapters were trained on."""
+    """Return the language pairs that the loaded adapters were trained on."""
     return {pair for adapter in loaded.adapters.values() for pair in pairs_of_origin(adapter.origin)}
 
 
 def decoder_starts(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[DecoderStart]:
-    """Return the decoder's first inputs for each row."""
+    """Return how the answer to each row begins: the decoder's first input, and any forced first token."""
     return [loaded.base.decoder_start(row.target_lang) for row in rows]

@@ -1,4 +1,4 @@
-"""A base with adapters attached, which answers for compare, predict, serve and the pages."""
+"""A base with adapters attached, which generates answers for `compare`, `predict`, `serve` and the web UI."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def load_run(
         folder: the run directory; for an experiment that is still training, its best state so far is loaded.
         experiments: experiments whose adapters to load; None for all that exist.
         with_base: whether the base answers too.
-        recipe: the run's recipe with present locations; by default, the locations recorded in the run.
+        recipe: the run's recipe with the current locations of base and data; by default, the recorded ones.
         ranks: the processes of the command; they divide the base if the recipe says so.
 
     Raises:
@@ -142,7 +142,7 @@ def load_run_base(
     """Load the base of a run.
 
     Args:
-        recipe, known: the run's recipe, with the present location of its base, and its provenance.
+        recipe, known: the run's recipe, with the current location of its base, and its provenance.
         choices: dtype and device; by default those recorded in the run.
         shares_base: as in `load_recipe_base`.
 
@@ -160,7 +160,7 @@ def load_run_base(
 
 
 def _usable_choices(recipe: Recipe, known: Provenance, notes: list[str]) -> dict[str, str]:
-    """Return the run's dtype and device; none, with a note, if that device is not available here."""
+    """Return the run's dtype and device; if the device is not available here, add a note and return {}."""
     choices = known.decided
     try:
         choose_device(rank_device(choices.get("device", recipe.first_device), read_launch()))

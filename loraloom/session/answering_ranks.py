@@ -54,10 +54,10 @@ class AnsweringRanks:
         return self._shared is not None
 
     def divide_base(self, recipe: Recipe, choices: Mapping[str, str], notes: list[str]) -> bool:
-        """Decide whether the ranks divide the base; announce it to the followers, which otherwise end.
+        """Decide whether the ranks divide the base, and tell the followers, which end if it is not divided.
 
         Args:
-            recipe: recipe with the present location of its base.
+            recipe: recipe with the current location of its base.
             choices: dtype and device of the base, if they are already decided.
             notes: receives a note if the leader answers alone.
         """
@@ -134,7 +134,7 @@ def follow_answers(ranks: Ranks, stop: StopRequest) -> None:
 
     Args:
         ranks: the processes of the command.
-        stop: the stop request to this process.
+        stop: the cancellation token of this process.
 
     Raises:
         RunError: base or versions differ from the leader's.

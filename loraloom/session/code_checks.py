@@ -1,4 +1,4 @@
-"""Check of the language codes of rows against the tokenizer of a base that is not loaded."""
+"""Check that a base's tokenizer has the language codes of all rows, without loading the base."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
 
     Args:
         recipe: names the base.
-        seen: the rows, as the data checks saw them.
+        seen: the rows that the data checks examined.
 
     Returns:
-        Errors, a note on why codes were not checked, or a finding that all are known; nothing if
-        neither the base nor the rows are known to have languages.
+        Errors, a note on why language codes were not checked, or a finding that the base has them all;
+        an empty list if neither the base nor the rows are known to have languages.
     """
     rows = [*(row for part in seen.parts.values() for row in part), *seen.retained]
     pairs = dict.fromkeys(pair_name(row) for row in rows if row.source_lang or row.target_lang)

@@ -66,7 +66,7 @@ def check_data(
     loads_tokenizer: bool = False,
     retained: PartContents | None = None,
 ) -> DataCheckReport:
-    """Run all checks of the data, those of tokens only if the base's tokenizer is on this machine.
+    """Run all checks of the data; without the base's tokenizer on this machine, checks of tokens are skipped.
 
     Args:
         recipe: the recipe to check.
@@ -131,7 +131,7 @@ def recipe_tokenizer(recipe: Recipe, may_load: bool) -> TextTokenizer:
         may_load: whether to import transformers for a tokenizer without a tokenizer.json.
 
     Raises:
-        NoTokenizerError: it is not on this machine, or has no tokenizer.json and may not be loaded otherwise.
+        NoTokenizerError: it is not on this machine, or has no tokenizer.json and `may_load` is False.
     """
     return _tokenizer(tokenizer_folder(recipe), may_load)
 

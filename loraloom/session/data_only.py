@@ -1,4 +1,4 @@
-"""The checks of `check --data-only`: of the rows and their languages, without loading the base."""
+"""The checks that `check --data-only` runs on the rows and their languages, without loading the base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_data_only(recipe: Recipe, split: Split, allowed: Collection[str] = ())
 
     Args:
         recipe: the recipe.
-        split: its data, split.
+        split: the recipe's data, divided into train, eval and test.
         allowed: names of checks whose errors become warnings.
     """
     of_data = check_data(recipe, split, allowed, loads_tokenizer=True)

@@ -1,4 +1,4 @@
-"""Rows as a recipe's base reads them: the rows of an epoch, and their tokens."""
+"""Preparation of rows for a recipe's base: selection of the rows of an epoch, and encoding to tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loraloom.recipe import Recipe
 
 
 def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
-    """Return the rows of an epoch; those of small language pairs repeat if the recipe balances pairs."""
+    """Return the rows of an epoch; rows of small language pairs are repeated if the recipe balances pairs."""
     temperature, rows = recipe.data.language_temperature, split.train
     if base.languages is None or temperature == 1:
         return rows
@@ -31,13 +31,13 @@ def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
 def encode_rows(
     examples: Sequence[Example], base: Base, recipe: Recipe, progress: Progress = in_silence
 ) -> EncodedSet:
-    """Encode rows as a recipe's base reads them; tokens of stored rows are written to files beside them.
+    """Encode rows for a recipe's base; if rows are kept in files, so are their tokens, in the same folder.
 
     Args:
         examples: the rows.
         base: the base.
         recipe: the recipe, which sets lengths and truncation.
-        progress: called with progress messages, if the rows are stored.
+        progress: called with progress messages, if the rows are kept in files.
 
     Raises:
         DataError: a row is in a language that the base does not know.

@@ -23,7 +23,7 @@ def languages_of_folder(folder: Path, name: str) -> Languages | None:
     """Return the languages of a base, read from its tokenizer alone; None if it has no languages.
 
     Raises:
-        ModelError: the base is multilingual, but its tokenizer cannot be loaded or has no codes.
+        ModelError: the base is multilingual, but its tokenizer cannot be loaded or has no language codes.
     """
     family = family_of_folder(folder)
     if family is None or type(family).languages is Family.languages:

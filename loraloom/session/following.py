@@ -51,8 +51,8 @@ class Following:
         split: the recipe's data, if it is already split.
         allowed: names of checks whose errors are warnings.
         resume: the run to resume; None for a new one.
-        moved: present locations of the base and data of the run to resume.
-        stop: the stop request, set by a signal.
+        moved: current locations of the base and data of the run to resume.
+        stop: cancellation token, set by a signal.
     """
 
     ranks: Ranks
@@ -97,7 +97,7 @@ def follow(own: Following) -> tuple[Run, Result]:
 
 
 def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material, DataCheckReport]:
-    """Read rows and base as the leader did, and refuse differences.
+    """Read the rows and the base, and verify that they are the same as on the leader.
 
     Returns:
         Base and rows, and the findings of the data checks.

@@ -33,7 +33,7 @@ def initial_tensors(
         locations: locations of the files and folders that the recipe names.
         bank: bank on the base.
         targets: targets of the experiment.
-        notes: receives the notes on this adapter that it does not contain yet.
+        notes: list to which notes on this adapter are added, unless they are in it already.
 
     Raises:
         AdapterError: the adapter does not fit the experiment.

@@ -1,4 +1,4 @@
-"""Languages that `init` writes into a recipe for a multilingual base, as far as the data shows them."""
+"""The language settings that `init` writes into a recipe for a multilingual base, inferred from the data."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
 def language_columns(
     languages: Languages | None, stated: Mapping[str, Any], columns: Sequence[str]
 ) -> dict[str, str]:
-    """Return settings for the columns with the languages of rows; none if the options state languages.
+    """Return settings that name the language columns; {} if there are none, or the options state languages.
 
     Args:
         languages: languages of the base; None if it has none or is not on this machine.
@@ -72,7 +72,7 @@ def stated_languages(
     seen: Preview,
     report: Report,
 ) -> dict[str, Any]:
-    """Return the settings about languages for the recipe of a multilingual base; none for any other.
+    """Return the language settings to add to the recipe of a multilingual base; {} if none need to be added.
 
     Args:
         languages: languages of the base, if it is on this machine.

@@ -29,7 +29,7 @@ from loraloom.training.state import TrainingState
 
 
 def announce_run(ranks: Ranks, session: RunSession) -> None:
-    """Announce to the followers what is trained; each compares it with what it has itself.
+    """Announce recipe, rows and versions to the followers; each compares them with its own.
 
     Raises:
         RunError: the recipe lists several devices, which only a single process can use.

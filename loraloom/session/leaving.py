@@ -1,4 +1,4 @@
-"""The end of a command that fails or is interrupted: what it keeps of its run, and what it removes."""
+"""Cleanup after a command that failed or was interrupted: which files of its run are kept or removed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FRUITFUL = (TrainStep, TrialStart)
 
 
 def leave(run: Run, error: BaseException, report: Report, *, is_named: bool, is_resumable: bool) -> None:
-    """Remove a new run, unless a command can continue it; report whether rows in files are reused.
+    """Remove a new run, unless a command can continue it; report whether rows kept in files can be reused.
 
-    After an error, a corrected command starts a new run. In the same folder, it reuses the rows that were
-    read, if the data files and the settings for reading them are unchanged.
+    After an error, the corrected command starts a new run. If that is in the same folder, it reuses the rows
+    already read, provided that the data files and the settings for reading them are unchanged.
 
     Args:
         run: the locked run.
         error: the error that ended the command.
         report: called with a note.
-        is_named: whether the user named the run's folder.
+        is_named: whether the user chose the run's folder.
         is_resumable: whether the command can resume a run.
     """
     has_rows = has_read_files(run.rows)

@@ -1,7 +1,7 @@
-"""Present locations of a run's base and data, which may have been moved.
+"""Current locations of a run's base and data, which may have been moved.
 
-A base (or data) in another location is used in place of the recorded one if it has the same fingerprint (or
-sha256). Nothing in the run changes.
+A base in another location is used in place of the recorded one if its fingerprint is the same, and data if
+its sha256 is the same. Nothing in the run changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from loraloom.text.message import Message, joined
 
 @dataclass(frozen=True)
 class Relocation:
-    """Present locations of a run's base and data, as the user gives them; None if not moved."""
+    """Current locations of a run's base and data, as given by the user; None for what was not moved."""
 
     base: Path | None = None
     data: Path | None = None
@@ -33,7 +33,7 @@ class Relocation:
 def relocated(
     run: Run, recipe: Recipe, known: Provenance, relocation: Relocation
 ) -> tuple[Recipe, list[str]]:
-    """Return a run's recipe with the present locations of its base and data.
+    """Return a run's recipe with the current locations of its base and data.
 
     Args:
         run, recipe, known: the run, its recipe with the folder that paths start from, and its provenance.
@@ -96,7 +96,7 @@ def relocated(
 
 
 def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
-    """Read the sha256 of every file of the run's data, by name."""
+    """Return a map from the name of every data file of the run to its recorded sha256."""
     try:
         files = SplitRecord.read(run.split_file).files
     except RunError:  # reading the split reports the damage
@@ -109,7 +109,7 @@ def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
 
 @contextmanager
 def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterator[None]:
-    """Add to an error about a run's data where the data was looked for, and how to give another location."""
+    """Extend an error about a run's data with the location searched, and how to specify another one."""
     try:
         yield
     except DataError as error:
@@ -138,7 +138,7 @@ def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterat
 
 @contextmanager
 def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
-    """Add to an error about a run's base where the base was looked for, and how to give another location."""
+    """Extend an error about a run's base with the location searched, and how to specify another one."""
     try:
         yield
     except ModelError as error:

@@ -89,11 +89,11 @@ class Material:
 
         Args:
             run: the run that checkpoints and adapters are written to.
-            stop: the stop request, set by a signal.
-            waves: names of the experiments that train together, as planned.
-            pass_tokens: maximum number of tokens in one pass, as planned.
-            pass_limit: maximum number of tokens in any pass, as planned, if memory does not hold a whole
-                micro-batch; None if it does.
+            stop: cancellation token, set by a signal.
+            waves: for each planned wave, the names of the experiments that train together.
+            pass_tokens: planned maximum number of tokens in a pass that several experiments share.
+            pass_limit: planned maximum number of tokens in any pass; None if a whole micro-batch fits in
+                memory, so that no limit is needed.
             ranks: the processes that train together.
         """
         return Setup(
@@ -119,8 +119,8 @@ def locate_model(recipe: Recipe) -> str:
     """Return the folder of a recipe's base if it exists, otherwise the name in the recipe.
 
     Raises:
-        ModelError: the folder does not exist, but the working directory has one of this name, which
-            transformers would use.
+        ModelError: the folder does not exist next to the recipe, but the working directory contains a folder
+            of this name, which transformers would use.
     """
     if recipe.locations.base is not None:
         return str(recipe.locations.base)

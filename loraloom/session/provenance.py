@@ -42,12 +42,12 @@ version = functools.cache(metadata.version)
 
 
 def versions(*more: str) -> dict[str, str]:
-    """Return the versions of Python, of every package that results depend on, and of `more` packages."""
+    """Return the versions of Python, of the packages that results depend on, and of those in `more`."""
     return {"python": platform.python_version()} | package_versions((*PACKAGES, *more))
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of packages; those of extras that are not installed are left out."""
+    """Return the versions of packages; optional packages that are not installed are left out."""
     found = {}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -87,7 +87,7 @@ def process_record(known: Provenance, num_processes: int = 1) -> ProcessRecord:
 
 
 def run_versions(known: Provenance) -> dict[str, str]:
-    """Return the versions of the packages of a run; a search and a quantized base need one more each."""
+    """Return the versions that a run depends on; they include Optuna for a search, and any quantizer."""
     more = [] if known.search is None else ["optuna"]
     return versions(*more, *quantizers(known.decided.get("quantization", "")))
 
@@ -173,7 +173,7 @@ def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
 
 
 def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
-    """Return a recipe to resume a run with; if it has no folder, it gets the one that the run started in."""
+    """Return the recipe; if it has no folder for relative paths, set the one that the run was started in."""
     if recipe.has_folder:
         return recipe
     try:
@@ -188,7 +188,7 @@ def run_split(
     """Restore a run's split from the data files that the run started with.
 
     Args:
-        run, recipe, known: the run, its recipe with the present location of its data, and its provenance.
+        run, recipe, known: the run, its recipe with the current location of its data, and its provenance.
         is_own, progress: as in `split_examples`, for rows that are kept in files.
 
     Raises:
@@ -221,10 +221,10 @@ def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | 
 
 
 def check_same_retained(provenance: Provenance, retained: PartContents | None, run: Run) -> None:
-    """Refuse to continue if the rows to measure forgetting on are not those that the run started with.
+    """Refuse to continue if the rows for measuring forgetting are not those that the run started with.
 
     Raises:
-        RunError: the files are different ones, or have changed.
+        RunError: files were changed, added or removed.
     """
     now_there = _sha256(retained)
     if "retain" not in provenance.model_fields_set or provenance.retain == now_there:
@@ -243,14 +243,18 @@ def check_same_retained(provenance: Provenance, retained: PartContents | None, r
 
 
 def _sha256(retained: PartContents | None) -> str | dict[str, str] | None:
-    """Return the sha256 of the file of retained rows; by name if there are several; None if there is none."""
+    """Return the checksum of the files that contain the retained rows.
+
+    Returns:
+        The sha256 of a single file; for several files, a dict from name to sha256; None without files.
+    """
     if retained is None:
         return None
     return next(iter(retained.sha256.values())) if len(retained.sha256) == 1 else dict(retained.sha256)
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
-    """Return one problem for every setting in which two recipes differ; their trackers may differ."""
+    """Return a problem for every setting in which two recipes differ, ignoring `training.report_to`."""
     without = {"training": {"report_to"}}
     ours, theirs = (_flat(each.model_dump(exclude=without)) for each in (recipe, other))
     return [

@@ -28,10 +28,10 @@ def loss_on(bank: AdapterBank, slot: str, recipe: Recipe, examples: Sequence[Exa
 def loss_as_trained(
     recipe: Recipe, known: Provenance, folder: Path, slot: str, examples: Sequence[Example]
 ) -> float | None:
-    """Compute the loss of an adapter on the quantized base of its run, and release that base.
+    """Compute the loss of an adapter on its run's quantized base, which is loaded for this and then released.
 
     Args:
-        recipe, known: the run's recipe, with the present location of its base, and its provenance.
+        recipe, known: the run's recipe, with the current location of its base, and its provenance.
         folder: folder of the adapter.
         slot: name of the adapter.
         examples: rows with responses.

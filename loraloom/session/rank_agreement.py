@@ -1,4 +1,4 @@
-"""Agreement of ranks that compute the same passes: on the chosen tokens, and on whether to stop."""
+"""Agreement among ranks that compute the same passes: on the chosen tokens, and on whether to stop."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ STOPPED = Message("stopped before it finished")
 
 
 class Agreement:
-    """The comparisons between ranks that compute the same passes.
+    """A comparison of tokens, and an agreement on whether to stop, among ranks that compute the same passes.
 
     Args:
         ranks: the processes.
-        stop: the stop request to this process.
+        stop: the cancellation token of this process.
     """
 
     def __init__(self, ranks: Ranks, stop: StopRequest) -> None:
         self.ranks, self.stop = ranks, AgreedStop(stop)
 
     def compare(self, tokens: object = None) -> None:
-        """Compare the choices of all ranks, and agree on whether to stop.
+        """Compare the tokens that the ranks have chosen, and agree on whether to stop.
 
         Args:
             tokens: a JSON value that must be equal on all ranks.

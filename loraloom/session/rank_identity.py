@@ -39,7 +39,7 @@ def require_same(own: Mapping[str, str], leaders: Mapping[str, str]) -> None:
 
 
 def require_same_versions(leaders: Mapping[str, str]) -> None:
-    """Refuse versions of packages that differ from the leader's, including those that its base needs.
+    """Require the same package versions as the leader's, including packages that the leader's base needs.
 
     Raises:
         RunError: names every package that differs.
@@ -74,7 +74,7 @@ def base_identity(base: Base) -> dict[str, str]:
 
 
 def material_identity(material: Material) -> dict[str, str]:
-    """Return what identifies the material of a training: base, encoded rows, and initial adapters."""
+    """Return what identifies the material: base, encoded rows, and experiments with an initial adapter."""
     return {
         **base_identity(material.base),
         "train_rows": _digest(material.train_set),

@@ -29,7 +29,7 @@ from loraloom.training.state import TrainingState
 
 
 def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -> bool:
-    """Verify every recorded file of a run before it resumes, and write again what can be restored.
+    """Verify every recorded file of a run before it resumes, and restore changed files where possible.
 
     Args:
         run: the locked run.
@@ -38,7 +38,7 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
         report: called with every file that has changed.
 
     Returns:
-        Whether every file is unchanged or restored, so that training need not write any again.
+        False if damaged files were removed, so that training must write them again; otherwise True.
 
     Raises:
         RunError: a file that determines the training has changed and cannot be restored.
@@ -96,7 +96,7 @@ def _part(name: str) -> str:
 
 
 def set_aside(run: Run, name: str) -> str:
-    """Copy a file's present content, in case it was changed on purpose; return a description."""
+    """Keep a copy of a changed file, in case the change was intended; return a message for the user."""
     part, again = run.folder / _part(name), Message("it is written again")
     if not part.exists():
         return again
@@ -120,10 +120,10 @@ def remove(path: Path) -> None:
 
 
 def renew_sums(run: Run, report: Report) -> None:
-    """Keep a copy of a damaged .sums.json, and record the present content of all files.
+    """Keep a copy of a damaged .sums.json, and record new checksums of all files.
 
     Args:
-        report: called with the change.
+        report: called with an event about the damaged file.
     """
     name = run.sums_file.name
     kept = set_aside(run, name)
@@ -133,7 +133,7 @@ def renew_sums(run: Run, report: Report) -> None:
 
 
 def matching_original(run: Run, path: Path, make: Callable[[], str]) -> str | None:
-    """Return the regenerated text of a file; None if that fails or the text is not the recorded one."""
+    """Return the regenerated text of a file; None if this fails, or its checksum is not the recorded one."""
     try:
         text = make()
     except LoRALoomError:  # the data has changed too
@@ -161,7 +161,7 @@ def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:
 
 
 def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
-    """Return whether the exported adapter of an ended experiment, if any, is its best one in the state."""
+    """Return whether an ended experiment's exported adapter, if any, equals its best adapter in the state."""
     kept = export_folder(run, state, experiment.name)
     if kept is None:
         return True
@@ -189,12 +189,12 @@ def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] 
 def find_resume_point(
     run: Run, experiments: Sequence[Experiment], record: Report, *, remark: str = ""
 ) -> TrainingState:
-    """Return the state in the newest valid checkpoint, or at the start, and report which.
+    """Return the state to resume from, and report its origin: the newest valid checkpoint, or else the start.
 
     Args:
         run: the locked run.
         experiments: experiments of its recipe.
-        record: called with what was found.
+        record: called with events about damage and about the resume.
         remark: text to add to the reported reason for the resume.
     """
     for folder in (run.checkpoints, run.adapters, run.failed):

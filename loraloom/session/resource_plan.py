@@ -1,4 +1,4 @@
-"""Prediction of resources before the first step of `train` and `search`, stored in the run."""
+"""Prediction of the time, memory and disk space for `train` and `search`, stored before the first step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from loraloom.training.signals import StopRequest
 
 
 def predict_resources(setup: Setup, report: Report) -> Prediction:
-    """Predict what training will take, as provenance.json stores it.
+    """Predict the resources that training will need, in the form that provenance.json stores.
 
     Args:
         setup: setup of the run, with an empty bank.
@@ -46,7 +46,7 @@ def choose_concurrency(
 ) -> Provenance:
     """Choose how many trials of a search train together; return the provenance with all automatic choices.
 
-    The trials are not drawn yet, so each is predicted to be as large as the largest possible one.
+    The trials' settings are not drawn yet, so every trial is assumed to be the largest that the space allows.
 
     Args:
         request: the search.

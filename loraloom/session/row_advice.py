@@ -1,4 +1,4 @@
-"""Advice in errors about rows to answer, where the usual advice to change the recipe would not help."""
+"""Advice for errors in rows to answer, in place of the usual advice to change the recipe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHANGES_RECIPE = re.compile(rf"\bin the recipe\b|`data:|^\s+data:$|\bdata\.(?:{
 
 @contextmanager
 def advising(advice: str) -> Iterator[None]:
-    """Replace advice to change a recipe, in errors about rows to answer, with advice that works.
+    """Replace advice to change the recipe with other advice, in errors raised while rows to answer are read.
 
     Args:
         advice: what the user can do about columns, encodings and the like.

@@ -52,11 +52,11 @@ class RunSession:
 
     Args:
         run: the locked run.
-        recipe: its recipe, with present locations.
+        recipe: its recipe, with the current locations of base and data.
         split: its rows.
         retained: rows to measure forgetting on; None if there are none.
         known: its provenance.
-        is_resumed: whether another process started it.
+        is_resumed: whether the run was started by an earlier process.
     """
 
     run: Run
@@ -67,12 +67,12 @@ class RunSession:
     is_resumed: bool = False
 
     def with_provenance(self, known: Provenance) -> RunSession:
-        """Replace the provenance, and write it."""
+        """Write a new provenance to the run, and return the session with it."""
         write_recorded(self.run, self.run.provenance_file, known.text())
         return replace(self, known=known)
 
     def record_resume(self, report: Report, num_processes: int = 1) -> RunSession:
-        """Record that this process continues a resumed run; report package versions that changed.
+        """Record this process in the provenance of a resumed run, and report package versions that changed.
 
         Args:
             report: called with a note on changed versions.
@@ -94,7 +94,7 @@ class RunSession:
         return self.with_provenance(self.known.with_process(process))
 
     def with_allowed(self, allowed: Collection[str]) -> RunSession:
-        """Extend the checks whose errors are allowed by those that the user allows now."""
+        """Record that the user now also allows errors of these checks, and return the updated session."""
         if set(allowed) <= set(self.known.allowed):
             return self
         return self.with_provenance(self.known.allowing(allowed))
@@ -155,7 +155,7 @@ def create_session(
 
 
 def noted(report: Report) -> Callable[[str], None]:
-    """Return a function that reports sentences as notes."""
+    """Return a function that reports each text it receives as a note."""
     return lambda message: report(Note(message=message))
 
 
@@ -174,7 +174,7 @@ def resume_session(
         run: the locked run.
         recipe: its recipe, with the folder that its paths start from.
         known: its provenance.
-        relocation: present locations of base and data that were moved.
+        relocation: current locations of base and data that were moved.
         report: called with notes on changed locations.
         is_own: whether this process may write to the run's folder.
 

@@ -1,4 +1,4 @@
-"""Clear errors for a machine that cannot continue: a full disk, too little memory, a device that fails."""
+"""Readable errors for when a machine cannot continue: a full disk, too little memory, or a failing device."""
 
 from __future__ import annotations
 

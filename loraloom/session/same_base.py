@@ -33,7 +33,7 @@ def check_same_base(provenance: Provenance, base: Base) -> None:
 
 
 def _of_that_commit(known: BaseIdentity) -> str:
-    """Explain how to get the files of a run's base back, if they were on the hub."""
+    """Explain how to get the revision of a hub model that the run was trained on; "" for any other base."""
     if known.commit is None:
         return ""
     name = f"{repository_of(known.name)}@{known.commit}"

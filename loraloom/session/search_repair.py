@@ -24,9 +24,9 @@ from loraloom.text.message import Message
 def verify_search(run: Run, request: Request, allowed: Collection[str], report: Report) -> None:
     """Verify every recorded file of a search before it resumes or counts as finished.
 
-    Recipe, split, space and the best recipe follow from the request and the trials, and are restored. The
-    adapter of an ended trial is in no checkpoint and cannot be restored, nor can anything else that is stored
-    only once.
+    Recipe, split, space and best recipe are restored, because they can be regenerated from the request and
+    the trials. The adapter of an ended trial is in no checkpoint and cannot be restored, nor can any other
+    file that is stored only once.
 
     Args:
         run: the locked run.
@@ -71,7 +71,7 @@ def _is_for_reading(run: Run, name: str) -> bool:
 def _sources(
     run: Run, request: Request, allowed: Collection[str], names: Collection[str]
 ) -> dict[Path, Callable[[], str]]:
-    """Return, by file, a function that regenerates its text; recipes only if search.json is intact."""
+    """Map each restorable file to a function that regenerates it; recipes need an intact search.json."""
     sources: dict[Path, Callable[[], str]] = {
         run.split_file: lambda: split_text(run, request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,
@@ -84,7 +84,10 @@ def _sources(
 
 
 def _recipe_as_it_was(run: Run, request: Request, ledger: Ledger) -> str:
-    """Return recipe.yaml as last written, perhaps with fewer trials than search.json; "" if unknown."""
+    """Return recipe.yaml, regenerated with the recorded checksum; "" if that is not possible.
+
+    The file may have been written before the latest trials in search.json.
+    """
     texts = _recipes(request, ledger)
     return next((text for text in texts if is_recorded(run, run.recipe_file, text)), "")
 

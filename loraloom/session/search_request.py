@@ -1,4 +1,4 @@
-"""The request of a search as its run stores it; a resume needs no other files for it."""
+"""The request of a search, stored completely in its run, so that resuming needs no other files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refuse_another(request: Request, run: Run) -> Provenance:
     """Refuse a request other than the run's; return the provenance of the run.
 
     Args:
-        request: the present request.
+        request: the request of this command.
         run: the run.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Computations of compare and predict with a base; if ranks share it, all compute the same passes.
+"""Computations with a base in `compare` and `predict`; ranks that share a base compute the same passes.
 
 The leader runs the command as a single process does. Before each computation with the base, it announces the
-computation to the others, which do the same in the same order, and discard the results. After each token and
-each batch, all ranks compare the tokens that they have chosen, and agree on whether to stop.
+computation to the other ranks, which perform it too and discard the results. After each token and each batch,
+all ranks compare the tokens that they have chosen, and agree on whether to stop.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Passes:
         return movement(self.bank, slot)
 
     def agreed(self, stop: StopRequest) -> StopRequest:
-        """Return the stop request to check from now on; a signal no longer ends the command at once."""
+        """Return the cancellation token to check; a signal sets it but no longer ends the command at once."""
         stop.leaves_at_once = False
         return stop
 
@@ -78,8 +78,8 @@ class Passes:
 class SharedPasses(Passes):
     """Computations with a base that ranks share, as the leader sees them.
 
-    Each computation raises `Interrupted` between tokens and batches, on all ranks, if one is asked to stop:
-    torchrun kills ranks that have not ended after 30 seconds.
+    Each computation raises `Interrupted` between tokens and batches, on all ranks, if one rank is asked to
+    stop, because torchrun kills ranks that have not ended after 30 seconds.
 
     Args:
         bank: bank with the same adapters attached as on all ranks.
@@ -130,7 +130,7 @@ class SharedPasses(Passes):
         return _movement(self.bank, self._agreement, slot=slot)
 
     def agreed(self, stop: StopRequest) -> StopRequest:
-        """Return the stop request that all ranks agree on."""
+        """Return a cancellation token that all ranks agree on."""
         self._agreement = Agreement(self._ranks, super().agreed(stop))
         return self._agreement.stop
 
@@ -150,7 +150,7 @@ def follow_passes(bank: AdapterBank, ranks: Ranks, stop: StopRequest) -> None:
     Args:
         bank: bank with the same adapters attached as on all ranks.
         ranks: the processes that share the base.
-        stop: the stop request to this rank.
+        stop: the cancellation token of this rank.
 
     Raises:
         Interrupted: a rank was asked to stop.

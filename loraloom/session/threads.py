@@ -1,4 +1,4 @@
-"""The number of threads of a run: recorded, restored by a resume, divided among processes of a machine."""
+"""The number of threads of a run: recorded, restored on resume, and divided among local processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from loraloom.text.message import Message
 def set_threads(choices: Mapping[str, str], devices: Sequence[str] = ()) -> None:
     """Use as many threads as when the run started, because their number changes the last bits of results.
 
-    A new run uses torch's default. If it spreads its experiments over several processes on the processor,
-    it uses this process's share: threads of two processes on one core would wait for each other.
+    A new run uses torch's default. If it distributes its experiments over several processes on the CPU, each
+    process uses an equal share, because threads of two processes on one core would wait for each other.
 
     Args:
-        choices: the choices of the run; empty for a new one.
+        choices: automatic choices recorded in the run; empty for a new run.
         devices: `devices` of the recipe.
     """
     if "threads" in choices:

@@ -17,7 +17,7 @@ def model_folder() -> Path:
 
 
 def data_file(name: DataName) -> Path:
-    """Return the path of a data file: a split of the counselling rows, the probe, or the prompts."""
+    """Return the path of a data file: a counselling split, rows for measuring forgetting, or prompts."""
     return _inside("data") / f"{name}.json"
 
 

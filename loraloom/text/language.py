@@ -27,7 +27,7 @@ _OF_LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first non-empty variable c
 
 
 def language_named(name: str) -> str | None:
-    """Return the key in `LOCALES` of a language or locale; None if it has none.
+    """Return the key in `LOCALES` for the name of a language or locale; None if there is no such key.
 
     >>> language_named("zh"), language_named("zh_CN.UTF-8"), language_named("en-GB"), language_named("fr")
     ('zh', 'zh', 'en', None)

@@ -54,8 +54,8 @@ def line_breaks(text: str, width: int, *, breaks_words: bool = True) -> Iterator
 def lines_of(text: str, width: int) -> list[str]:
     """Break a paragraph into lines for a file; words stay whole, and any white space becomes one space.
 
-    In Chinese text, spaces after punctuation are removed, and the last unit does not stand alone on a line:
-    the unit before it moves down too if both fit.
+    In Chinese text, spaces after punctuation are removed, and the last word or character does not stand alone
+    on a line: the one before it is moved to the same line if both fit.
 
     Args:
         text: one paragraph.

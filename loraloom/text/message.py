@@ -7,7 +7,7 @@
     ('{path} has {num_rows:,} rows without an answer', {'path': 'a.csv', 'num_rows': 1200})
 
 A message is a `str`, its text in English, so it can be printed, compared and stored like any text. As in
-gettext, the English template is the id. Documents of a run store `message.to_data()`, and
+gettext, the English template is the id. The JSON files of a run store `message.to_data()`, and
 `text/catalogue.py` renders messages in another language.
 """
 
@@ -117,7 +117,7 @@ class Message(str):
         return data
 
     def strip(self, chars: str | None = None, /) -> str:
-        """Return the text without white space at its ends; the message itself if there is none."""
+        """Return the stripped text; the message object itself if there is nothing to strip."""
         text = super().strip(chars)
         return self if text == self else text
 
@@ -175,7 +175,7 @@ class JoinedMessage(Message):
 
 
 def joined(separator: str, parts: Iterable[str]) -> Message:
-    """Join texts, of which some may be messages, as `separator.join` does, keeping each part's data.
+    """Join texts as `separator.join` does; parts that are messages can still be translated afterwards.
 
     >>> joined("; ", ["1 row dropped", "2 rows cut"])
     '1 row dropped; 2 rows cut'
@@ -208,7 +208,7 @@ def mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def to_data(value: object) -> object:
-    """Convert a value to JSON, with every message as an object, for a document.
+    """Convert a value to JSON data, with every message as an object.
 
     Args:
         value: a message or plain value, or dicts, lists and tuples of these.
@@ -228,10 +228,10 @@ def _value_to_data(value: Value) -> object:
 
 
 def from_data(data: object, depth: int = 0) -> str:
-    """Return the message in a document: an object made by `to_data`, or text of an older version.
+    """Restore the message from an object made by `to_data`; return a string, as in old files, unchanged.
 
     Raises:
-        ValueError: the data is neither.
+        ValueError: the data is neither such an object nor a string.
     """
     if isinstance(data, str):
         return data
@@ -253,7 +253,7 @@ def from_data(data: object, depth: int = 0) -> str:
 
 
 def _plain(value: object) -> Value:
-    """Return a value as JSON stores it, so that it is the same after it is read back."""
+    """Convert a value to a type that JSON can store and restore unchanged; other objects become text."""
     if value is None or type(value) in (str, int, float, bool) or isinstance(value, Message):
         return value  # type: ignore[return-value]
     if isinstance(value, Exception) or hasattr(value, "as_message"):

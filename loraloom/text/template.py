@@ -1,8 +1,9 @@
-"""Templates of messages: `{path} has {num_rows:,} rows`, and the values for their placeholders.
+"""Message templates, such as `{path} has {num_rows:,} rows`, and how they are filled with values.
 
-Templates use a part of Python's format syntax: `{name}`, `{name:,}`, `{name:.4f}`, and two specifications of
-our own for sentences within sentences: `{fix:clause}` drops the full stop, `{fix:sentence}` ensures one.
-There are no attributes and no widths, because templates also come from files that anyone may have edited.
+Templates use a part of Python's format syntax: `{name}`, `{name:,}`, `{name:.4f}`, and two format specifiers
+of our own for a value that is a sentence: `{fix:clause}` drops its full stop, `{fix:sentence}` adds one if it
+has none. Attribute access and field widths are not supported, because templates also come from files that
+anyone may have edited.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _ENDS = (".", "?", "!", "。", "？", "！")
 
 @functools.lru_cache(maxsize=4096)
 def pieces(template: str) -> tuple[tuple[str, str, str], ...]:
-    """Split a template into `(text, name, spec)`: the text before a placeholder, and the placeholder.
+    """Split a template into tuples: the text before a placeholder, its name and its format specifier.
 
-    The last piece has the text after all placeholders, and no name.
+    The last tuple has the text after all placeholders; its name and specifier are empty.
     """
     found, text, end = [], "", 0
     for match in _PIECE.finditer(template):
@@ -42,15 +43,15 @@ def _literal(text: str) -> str:
 
 
 def fill(template: str, values: Mapping[str, object], full_stop: str = ".") -> str:
-    """Format a template with its values.
+    """Fill in the placeholders of a template.
 
     Args:
         template: text with placeholders.
-        values: values by the names of the placeholders.
-        full_stop: the end of a sentence in the template's language.
+        values: name of a placeholder -> value.
+        full_stop: the full stop of the template's language.
 
     Raises:
-        ValueError: the template has an invalid placeholder, or one without a value.
+        ValueError: the template has an invalid placeholder, or a placeholder has no value.
     """
     try:
         return "".join(

@@ -1,7 +1,7 @@
-"""Formatting of figures with their units: shares, sizes, durations, counts and plain numbers.
+"""Formatting numbers with their units: percentages, sizes, durations, counts and plain numbers.
 
-Sizes use rich. No well-maintained library does the rest: humanize spells out durations ("2 hours and 10
-minutes") or rounds them to one unit, formats counts in its own style, and has no percentages.
+Sizes are formatted with rich. No well-maintained library does the rest: humanize spells out durations ("2
+hours and 10 minutes") or rounds them to one unit, formats counts in its own style, and has no percentages.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
 
 
 def percent(share: float) -> str:
-    """Format a share (1 is 100 %) to a tenth of a percent; below 1 %, to two significant digits.
+    """Format a fraction (1 is 100 %) to a tenth of a percent; below 1 %, to two significant digits.
 
-    A nonzero share is never written as 0, and one below 1 never as 100.
+    A nonzero fraction is never written as `0 %`, and a fraction below 1 never as `100 %`.
 
     >>> percent(0.5), percent(0.167), percent(0.00034), percent(0.9999)
     ('50 %', '16.7 %', '0.034 %', 'above 99.9 %')
@@ -54,7 +54,7 @@ def size(num_bytes: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Format a time in its two largest units, omitting the second if it is 0; a dash for None.
+    """Format a duration in its two largest units, omitting the smaller unit if it is 0; a dash for None.
 
     >>> duration(6.64), duration(45), duration(723), duration(7200)
     ('6.6 s', '45 s', '12 min 3 s', '2 h')
@@ -75,12 +75,12 @@ def estimated_duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> Message:
-    """Format a count with its noun, as a message that a catalogue can translate for each number.
+    """Format a count with its noun, as a message whose singular and plural a catalogue can translate.
 
     Args:
         number: the count.
-        noun: its singular, as a literal, so that `make messages` finds it.
-        plural: its plural, if it is not formed with an s.
+        noun: singular of the noun, as a literal, so that `make messages` finds it.
+        plural: plural of the noun, if it is not the singular with an s.
 
     >>> counted(1, "row"), counted(1200, "row"), counted(2, "entry", "entries")
     ('1 row', '1,200 rows', '2 entries')
@@ -116,7 +116,7 @@ def _with_power(value: float) -> str:
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """Format a loss or another figure whose last digits are compared; a dash for None."""
+    """Format a loss or another figure with a fixed number of decimals, for comparison; a dash for None."""
     return NONE if value is None else f"{value:.{digits}f}"
 
 

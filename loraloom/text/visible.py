@@ -1,7 +1,7 @@
-"""Escaping of characters that are invisible or that move a terminal's cursor.
+"""Escaping characters that are invisible or that move a terminal's cursor.
 
-Unicode's own property of invisible characters (Default_Ignorable_Code_Point) comes from `regex`, which is
-imported when a text first needs it. Few texts do, and `loraloom --help` starts faster without it.
+Unicode's property for invisible characters (Default_Ignorable_Code_Point) comes from the package `regex`,
+which is imported when the first text needs it, so that `loraloom --help` starts faster.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def escape(char: str) -> str:
 
 
 def visible(text: str, mark: Callable[[str], str] = str) -> str:
-    """Escape the invisible characters of a text; line feeds and tabs are kept.
+    """Escape the invisible characters in a text; line feeds and tabs are kept.
 
     Args:
-        text: text from any source, of any number of lines.
-        mark: formats each escape, for example to highlight it in a page.
+        text: text from any source, with any number of lines.
+        mark: formats each escape sequence, for example to highlight it on a page.
 
     >>> visible("pay\\u202e"), visible("two\\nlines")
     ('pay\\\\u202e', 'two\\nlines')
@@ -68,7 +68,7 @@ def quoted(name: str, limit: int = LONGEST_NAME) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """Format a value of a recipe for a message: short, on one line; mappings and lists are only named."""
+    """Format a recipe's value for a message: short, on one line; of a mapping or list, only the type."""
     if value is None:
         return Message("nothing")
     if isinstance(value, bool):
@@ -81,10 +81,10 @@ def shown_value(value: Any) -> str:
 
 
 def one_line(said: object, limit: int = 300) -> str:
-    """Put a message of another program on one line; its second line often names the cause.
+    """Join the lines of another program's message into one, because the second line often names the cause.
 
     Args:
-        said: an exception, or text.
+        said: the message, as an exception or as text.
         limit: maximum number of characters; a longer text is cut at a word and ends in an ellipsis.
     """
     text = " ".join(str(said).split())

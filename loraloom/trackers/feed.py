@@ -1,4 +1,4 @@
-"""The trackers of a run, fed with its events. None of them stops or slows training."""
+"""Feeding a run's events to its trackers, none of which can stop or slow training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tracked(run: Run, recipe: Recipe, base: str, report: Report) -> Iterator[Rep
     Args:
         run: the run; its folder stores the id that each tracker gave to each experiment.
         recipe: its recipe.
-        base: name of its base, without folders of this machine.
+        base: name of the recipe's base, without local paths.
         report: called with every event, and with a warning if a tracker fails.
     """
     if not recipe.training.report_to:
@@ -100,7 +100,7 @@ class _Feed:
                 self._launch(name, "")
 
     def __call__(self, event: Event) -> None:
-        """Pass on an event."""
+        """Report an event and, if it is about an experiment, send it to the trackers."""
         self._report(event)
         experiment = getattr(event, "experiment", None)
         if experiment is None:

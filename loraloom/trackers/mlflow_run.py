@@ -1,4 +1,4 @@
-"""MLflow: the server of MLFLOW_TRACKING_URI, or else `mlflow.db` next to the run folder."""
+"""MLflow: the server at MLFLOW_TRACKING_URI, or else `mlflow.db` next to the run folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUSES: Mapping[Ending, str] = {"done": "FINISHED", "failed": "FAILED", "stopp
 
 
 class MlflowRun:
-    """A run of MLflow, identified by the id that its server gave it."""
+    """An MLflow run, identified by the id that the server gave it."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         database = experiment.folder.parent.parent / "mlflow.db"
@@ -44,7 +44,7 @@ class MlflowRun:
         return str(run.info.run_id)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write figures at a step."""
+        """Write the experiment's figures for one step."""
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, step) for name, value in figures.items()]
         self._client.log_batch(self.run_id, metrics=metrics)

@@ -1,6 +1,6 @@
-"""The process of a tracker, as the training process sees it: events go to it through a bounded queue.
+"""The training process's handle on a tracker process, which receives events through a bounded queue.
 
-Only `end` and `wait` wait for the tracker, and only until a time limit.
+Only `end` and `wait` wait for the tracker, and only until a deadline.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TrackerProcess:
             self._num_missed += 1
 
     def answers(self) -> list[dict[str, str]]:
-        """Return the messages of the process since the last call."""
+        """Return the messages that the process has sent since the last call."""
         found = []
         while self._answers:
             found.append(self._answers.popleft())

@@ -1,4 +1,4 @@
-"""SwanLab: offline in the run folder, for `swanlab sync`; online with SWANLAB_MODE=online."""
+"""SwanLab: offline in the run folder (`swanlab sync` uploads it), or online if SWANLAB_MODE=online."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
 
 
 class SwanLabRun:
-    """A run of SwanLab, identified by its id; a process can have only one at a time."""
+    """A SwanLab run, identified by its id; a process can have only one run at a time."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or secrets.token_hex(8)
@@ -30,11 +30,11 @@ class SwanLabRun:
         )
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write figures at a step."""
+        """Write the experiment's figures for one step."""
         swanlab.log(dict(figures), step=step)
 
     def finish(self, ending: Ending) -> None:
-        """Close the run; online, wait until everything is sent."""
+        """Close the run; in online mode, wait until everything has been sent."""
         if ending == "failed":
             swanlab.finish(state="crashed", error="failed")
         else:

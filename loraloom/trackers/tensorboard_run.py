@@ -1,4 +1,4 @@
-"""TensorBoard: one folder of event files for each experiment, below `trackers/tensorboard` of the run."""
+"""TensorBoard: one folder of event files for each experiment, in the run's `trackers/tensorboard`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TensorBoardRun:
         self._write(0, summary=hparams_pb(dict(experiment.settings), trial_id=experiment.title))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write figures at a step."""
+        """Write the experiment's figures for one step."""
         values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
         self._write(step, summary=Summary(value=values))
         self._writer.flush()

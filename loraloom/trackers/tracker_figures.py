@@ -1,4 +1,4 @@
-"""Events of a run as figures of an experiment, under the names that transformers' integrations use."""
+"""The figures in a run's events, under the names that transformers' tracker integrations use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Figures(NamedTuple):
 
 
 def figures_of(event: Event) -> Figures | None:
-    """Return the figures of an event, as a tracker shows them; None if it has none."""
+    """Return the figures in an event, by the names that trackers show; None if the event has no figures."""
     if isinstance(event, TrainStep):
         values = {
             "train/loss": event.loss,

@@ -1,4 +1,4 @@
-"""The process of a tracker: reads a run's events from its standard input, and writes them to the tracker.
+"""The tracker process: it reads a run's events from its standard input, and writes them to the tracker.
 
     in   {"tracker": "wandb", "group": …, "folder": …, "settings": {…}, "ids": {…}}   first
          {"event": "train", "experiment": "wide", …}                                 lines of events.jsonl
@@ -6,7 +6,8 @@
     out  {"experiment": "wide", "id": "3f9c2a10"}       a run was started
          {"problem": "OperationalError: …"}             the first one only
 
-If the input ends without an ending, the training was killed. What the tracker prints goes to standard error.
+If the input ends without an `ending` line, the training was killed. What the tracker prints goes to standard
+error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Worker:
 
     Args:
         start: the first line of the input.
-        answers: stream that answers are written to.
+        answers: stream for messages to the training process.
     """
 
     def __init__(self, start: Mapping[str, Any], answers: TextIO) -> None:

@@ -21,7 +21,7 @@ class TrackedExperiment:
         group: name of the run folder, which all experiments of a recipe share.
         folder: folder for a tracker that has no location of its own.
         settings: dotted key → value.
-        run_id: the tracker's id of the run that shows it; None until that run is started.
+        run_id: id of the tracker's run for this experiment; None until that run is started.
     """
 
     name: str
@@ -32,17 +32,17 @@ class TrackedExperiment:
 
     @property
     def title(self) -> str:
-        """The experiment's name among the experiments of all runs: `group/name`."""
+        """The name that tells this experiment from those of other runs: `group/name`."""
         return f"{self.group}/{self.name}"
 
 
 class TrackerRun(Protocol):
-    """A run of a tracker, open for writing."""
+    """A tracker's run for one experiment, open for writing."""
 
     run_id: str
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write figures at a step of the experiment."""
+        """Write the experiment's figures for one step."""
 
     def finish(self, ending: Ending) -> None:
         """Close the run."""

@@ -1,4 +1,4 @@
-"""trackio: a local database in TRACKIO_DIR, or the server of TRACKIO_SPACE_ID or TRACKIO_SERVER_URL."""
+"""trackio: a local database in TRACKIO_DIR, or the server given by TRACKIO_SPACE_ID or TRACKIO_SERVER_URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
 
 
 class TrackioRun:
-    """A run of trackio, identified by its name."""
+    """A trackio run, identified by its name."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or experiment.title
@@ -28,7 +28,7 @@ class TrackioRun:
         )
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write figures at a step."""
+        """Write the experiment's figures for one step."""
         self._run.log(dict(figures), step=step)
 
     def finish(self, ending: Ending) -> None:

@@ -1,4 +1,4 @@
-"""Weights & Biases: offline in the run folder, for `wandb sync`; online with WANDB_MODE=online."""
+"""Weights & Biases: offline in the run folder (`wandb sync` uploads it), or online if WANDB_MODE=online."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
 
 
 class WandbRun:
-    """A run of Weights & Biases, identified by its id."""
+    """A Weights & Biases run, identified by its id."""
 
     def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
         self.run_id = experiment.run_id or secrets.token_hex(4)
@@ -32,9 +32,9 @@ class WandbRun:
         self._run.define_metric("*", step_metric="step")
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write figures at a step."""
+        """Write the experiment's figures for one step."""
         self._run.log({**figures, "step": step})
 
     def finish(self, ending: Ending) -> None:
-        """Close the run; online, wait until everything is sent."""
+        """Close the run; in online mode, wait until everything has been sent."""
         self._run.finish(exit_code=0 if ending == "done" else 1)

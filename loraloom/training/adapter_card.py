@@ -1,7 +1,7 @@
-"""The model card of an adapter: its base, its data, its training, and code that loads it.
+"""An adapter's model card: its base, its data, its training, and code that loads it.
 
-It contains only facts that are the same for identical trainings: no times, no local paths, and no text from
-the rows.
+It contains only facts that do not change if the same training is repeated: no times, no local paths, and no
+text from the rows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def front_matter(facts: Facts, library: str, *tags: str) -> str:
     Args:
         facts: facts in the card.
         library: name of the library that loads the model: `peft` for an adapter.
-        tags: tags of the model besides the usual ones.
+        tags: additional tags for the model.
     """
     relation, base = {"peft": "adapter"}.get(library, "finetune"), repository_of(facts.base)
     values = {

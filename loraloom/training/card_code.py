@@ -77,7 +77,7 @@ def _flag_line(facts: Facts) -> str:
 
 
 def question_text(facts: Facts) -> str:
-    """Return a source text as the adapter was trained on, with a placeholder for the user's text."""
+    """Return a source text in the form used for training, with a placeholder for the user's text."""
     template = SourceTemplate(facts.recipe.data.source_prefix)
     text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
     return text + ("" if template.columns else PLACEHOLDER)

@@ -1,4 +1,4 @@
-"""The facts in an adapter's card, which are the same for identical trainings."""
+"""The facts in an adapter's card, which do not change if the same training is repeated."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def flag_matters_before(self) -> str:
-        """The first version of transformers in which the flag scales no logits; "" if it never matters."""
+        """The first transformers version in which the flag no longer scales logits; "" if it never did."""
         is_separate = self.origin.get("head_is_tied") is False
         return self.family.own_scale_since if self.family is not None and is_separate else ""
 

@@ -6,8 +6,8 @@
       MANIFEST.json                  sha256 and size of every file above, see run/digests.py
 
 A checkpoint is written to a temporary folder, flushed to disk, and then renamed, so that it exists
-completely or not at all. Each contains the best adapter of every experiment, so that removing old checkpoints
-cannot lose one. Nothing here is a pickle.
+completely or not at all. Each checkpoint contains the best adapter of every experiment, so that none of these
+adapters is lost when old checkpoints are removed. No file is a pickle.
 
 Measured on transformers 5.23 (which writes in place, without fsync): after 33 of 60 kills, training could not
 be resumed. `tests/faults/` kills LoRALoom in the same way.
@@ -82,7 +82,7 @@ def store_checkpoint(folder: Path, tick: int, contents: dict[str, bytes], *, kee
 
 
 def _has(target: Path, contents: dict[str, bytes]) -> bool:
-    """Return whether an identical checkpoint exists; replacing it would briefly leave none."""
+    """Return whether the checkpoint already has these contents; replacing it would briefly remove it."""
     try:
         return verify(target) == contents
     except CheckpointError:
@@ -115,7 +115,7 @@ def _write(staged: Path, target: Path, contents: dict[str, bytes]) -> None:
 
 
 def _remove_others(target: Path, keep: int) -> None:
-    """Remove checkpoints of later steps, which a resume has abandoned, and all but the newest `keep`."""
+    """Remove checkpoints of later steps, which a resumed run has abandoned, and all but the newest `keep`."""
     found = _newest_first(target.parent)
     for old in [*found[: found.index(target)], *found[found.index(target) + keep :]]:
         with contextlib.suppress(OSError):  # the save has succeeded; the next one tries again
@@ -204,7 +204,7 @@ def state_files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
 
 
 def with_limits(contents: Mapping[str, bytes], limits: Mapping[int, Limits]) -> dict[str, bytes]:
-    """Return the files of a checkpoint with its limits replaced; its tensors are not read."""
+    """Return a checkpoint's files with its memory limits replaced, without reading its tensors."""
     standing = json.loads(contents[STATE]) | {"limits": _limits(limits)}
     return {**contents, STATE: to_stored_json(standing).encode()}
 
@@ -259,7 +259,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _discard(path: Path) -> None:
-    """Remove a folder after renaming it, so that half of it is never taken for a checkpoint."""
+    """Rename a folder, then remove it, so that a partly removed one is never mistaken for a checkpoint."""
     if path.exists():
         doomed = path.with_name(f".{path.name.strip('.')}.old")
         shutil.rmtree(doomed, ignore_errors=True)

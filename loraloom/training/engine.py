@@ -1,6 +1,6 @@
-"""The engine: the object that holds a running training. Everything else in this package works on it.
+"""The engine: the object that holds a training in progress. Everything else in this package works on it.
 
-`loop.py` takes steps with it, `evaluation.py` evaluates it.
+For example, `loop.py` takes its training steps, and `evaluation.py` evaluates its adapters.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from loraloom.training.state import Progress, SlotTensors, TrainingState
 
 
 class SignalReceivedError(Exception):
-    """A signal arrived in the middle of a step or an evaluation, which is abandoned without a trace."""
+    """A signal arrived in the middle of a step or an evaluation, whose unfinished work is discarded."""
 
 
 @dataclass
 class Trainee:
-    """An experiment that is training: its settings, its timetable, its optimizer.
+    """An experiment that is training, with its settings, timetable and optimizer.
 
     Args:
         experiment: its settings.
-        timetable: its schedule of rows.
+        timetable: the rows and learning rate of each step, and when evaluations and saves are due.
         optimizer: optimizer of its adapter.
         progress: its progress, part of the training state.
         tensors: its tensors, part of the training state.
@@ -52,10 +52,10 @@ class Trainee:
 
 @dataclass
 class Engine:
-    """A running training.
+    """A training in progress.
 
     Args:
-        setup: the input of the training, which does not change.
+        setup: the inputs of the training, which do not change.
         state: state of the training, which a checkpoint contains.
         report: receives every event.
         trainees: the experiments that are training now; their adapters are in the bank.
@@ -73,11 +73,11 @@ class Engine:
 
     @property
     def stop(self) -> StopRequest:
-        """The request to stop, set by a signal."""
+        """The cancellation token, set by a signal or by the calling program."""
         return self.setup.stop
 
     def join(self, name: str) -> Trainee:
-        """Attach the adapter of an experiment: new, from another adapter, or from a checkpoint.
+        """Attach an experiment's adapter to the bank: a new one, a copy of another, or one from a checkpoint.
 
         Returns:
             The experiment, ready to train; it is not among `trainees` yet.

@@ -21,9 +21,10 @@ from loraloom.training.held_out import held_out_answers, held_out_losses
 
 
 def evaluate(engine: Engine) -> None:
-    """Evaluate together all trainees that are due, and keep the best adapter of each.
+    """Evaluate all trainees whose evaluation is due, and keep the best adapter of each.
 
-    If a signal arrives, nothing is decided; `state.unfinished` still lists the trainees for a resume.
+    If a signal arrives, the results are discarded; `state.unfinished` still lists the trainees, so that they
+    are evaluated when the run is resumed.
     """
     state = engine.state
     due = [t for t in engine.trainees if t.name in state.unfinished and not t.progress.has_ended]
@@ -38,7 +39,7 @@ def evaluate(engine: Engine) -> None:
 
 
 def _figures(engine: Engine, due: Sequence[Trainee]) -> dict[str, dict[str, float]]:
-    """Return, for each trainee that is due, its loss and the generation metrics that it needs, by name."""
+    """Return each trainee's eval loss, and its generation metrics if one of them selects its best adapter."""
     losses = held_out_losses(engine, [t.name for t in due], engine.setup.eval_set)
     wanted = [t.name for t in due if t.experiment.training.metric_for_best_model != "eval_loss"]
     more = _generation_figures(engine, wanted) if wanted else {}
@@ -78,7 +79,7 @@ def _decide(engine: Engine, trainee: Trainee, values: Mapping[str, float]) -> No
 
 
 def _gain(metric: str, value: float, best: float | None) -> float:
-    """Return the improvement of a figure over the best so far; infinite if it is the first one."""
+    """Return how much better a value is than the best so far; infinity if it is the first value."""
     if best is None:
         return math.inf
     return value - best if metric in METRICS and METRICS[metric].higher_is_better else best - value
@@ -126,10 +127,10 @@ def _retain_losses(engine: Engine, name: str) -> tuple[RetainLoss, dict[str, Ret
 
 
 def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
-    """Measure how much the best adapter raises the loss on `data.retain`; too much fails the experiment.
+    """Measure how much the best adapter raises the loss on `data.retain`; if too much, fail the experiment.
 
     Returns:
-        Whether it was measured; False if a signal arrived, and the experiment is then in `state.unfinished`.
+        True if it was measured; False if a signal arrived, and the experiment is now in `state.unfinished`.
     """
     progress, limit = trainee.progress, trainee.experiment.training.max_forgetting
     engine.bank.load(trainee.name, trainee.tensors.best)

@@ -1,4 +1,4 @@
-"""Export of an experiment's best adapter to the run's `adapters/`, or to `failed/`, with its card."""
+"""Exporting an experiment's best adapter, with its card, to the run's `adapters/` (or `failed/`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loraloom.training.state import TrainingState
 
 
 def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
-    """Return the folder, relative to the run, for an ended experiment's adapter; None if there is none.
+    """Return the folder, relative to the run, for an ended experiment's adapter; None if it has no adapter.
 
     The adapter of a failed experiment is not a result, so it is kept in `failed/`.
     """

@@ -1,7 +1,6 @@
-"""Losses and answers of held-out rows during training, with as many rows at once as fit in memory.
+"""Losses and answers on held-out rows during training, for as many rows at once as fit in memory.
 
-An evaluation may take minutes, so a signal does not wait for its end but abandons it; a resume starts it
-again.
+An evaluation may take minutes, so a signal interrupts it; if the run is resumed, the evaluation starts again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Lanes: experiments that train together, the state of their training, and its checkpoints.
 
-    checkpoints/step-000160/       of the lane `main`, which a single process trains
-    lanes/lane-3/step-000120/      of another lane, which a worker trains; in the same format
+    checkpoints/step-000160/       of the lane `main`, the only lane of a run that never had workers
+    lanes/lane-3/step-000120/      of another lane, in the same format
 
-A lane is either at home or away at a worker. Steps are counted from the lane's start; if the lane is divided,
-both parts continue the count.
+A lane is either local (this process has its state) or with a worker, which trains it. Steps are counted from
+the lane's start; if the lane is divided, both parts continue the count.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ KEPT = 2  # checkpoints kept of a lane, in case the newest is damaged
 
 @dataclass(eq=False)
 class Lane:
-    """Experiments that train together, their state, and who has it.
+    """Experiments that train together, their training state, and the process that has it.
 
     Args:
         name: `main`, or `lane-` and a number.
         folder: folder of its checkpoints.
-        state: its state; None while a worker has it.
-        worker: the worker that has it.
+        state: its training state; None while a worker trains the lane.
+        worker: the worker that trains the lane; None if the lane is local.
         number: number of the wave that the worker trains.
-        steps: latest known step of each experiment while the lane is away.
+        steps: latest known step of each experiment, while a worker trains the lane.
         is_here: whether this process is training it.
-        is_recalled: whether its return was requested.
-        num_losses: number of workers it has lost since its last checkpoint.
+        is_recalled: whether the process that trains the lane was asked to return it.
+        num_losses: number of workers that were lost while they trained it, since its last checkpoint.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Lane:
 
     @property
     def home_state(self) -> TrainingState:
-        """The lane's state, while no worker has it."""
+        """The training state of a local lane."""
         assert self.state is not None, f"{self.name} is away"
         return self.state
 
@@ -89,15 +89,16 @@ class Lane:
         return store_checkpoint(self.folder, tick, contents, keep=KEPT)
 
     def leave(self, worker: Worker, number: int) -> None:
-        """Mark the lane as away at a worker; its state must have been stored."""
+        """Hand the lane over to a worker, and drop its state, which must have been stored."""
         self.steps = {name: progress.step for name, progress in self.home_state.progress.items()}
         self.state, self.worker, self.number, self.is_recalled = None, worker, number, False
 
     def come_home(self, files: dict[str, bytes] | None) -> None:
-        """Bring the lane home, in its state at the end of the wave or at the last intact checkpoint.
+        """Make the lane local again, with its state from the end of the wave or the newest intact checkpoint.
 
         Args:
-            files: the checkpoint at the end of the wave; None if the worker was lost.
+            files: the checkpoint at the end of the wave; None if the worker was lost. In that case, an
+                experiment that is not in the newest intact checkpoint starts over.
         """
         names = set(self.steps)
         if files is None:
@@ -111,7 +112,7 @@ class Lane:
         self.state, self.worker, self.is_recalled = part_of(state, names), None, False
 
     def remove(self) -> None:
-        """Remove the lane's checkpoints, because all its experiments have ended or left."""
+        """Remove the checkpoints of an empty lane; those of `main` are kept."""
         if self.name != MAIN:
             shutil.rmtree(self.folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # it contains other lanes
@@ -131,7 +132,7 @@ class Lanes(list[Lane]):
         self.run = run
 
     def add(self, state: TrainingState) -> Lane:
-        """Add a lane with a state, under an unused name."""
+        """Add a lane with the given state, under an unused name."""
         folder = self.run.folder / FOLDER
         numbers = [int(lane.name.rpartition("-")[2]) for lane in self if lane.name != MAIN]
         while (folder / f"lane-{(number := max([0, *numbers]) + 1)}").exists():
@@ -141,10 +142,10 @@ class Lanes(list[Lane]):
         return lane
 
     def divide(self, lane: Lane, names: Collection[str]) -> Lane:
-        """Move experiments of a lane that is at home to a new one; both are on disk afterwards.
+        """Move experiments of a local lane to a new lane, and write both lanes to disk.
 
-        The new lane is written first: if an experiment is in two lanes, `read_lanes` keeps the one in which
-        it has taken more steps.
+        The new lane is written first. If the process is killed before it has written the other lane, the
+        experiments are in both, and `read_lanes` keeps each where it has taken more steps.
         """
         state = lane.home_state
         new = self.add(part_of(state, names))
@@ -167,7 +168,7 @@ def has_lanes(run: Run) -> bool:
 
 
 def part_of(state: TrainingState, names: Collection[str]) -> TrainingState:
-    """Return the part of a state that belongs to some of its experiments."""
+    """Return a training state that has only the named experiments of `state`."""
     return TrainingState(
         state.tick,
         {name: own for name, own in state.progress.items() if name in names},
@@ -185,8 +186,8 @@ def read_lanes(run: Run, names: Sequence[str]) -> tuple[Lanes, list[CheckpointIn
         names: its experiments that have not ended.
 
     Returns:
-        The lanes, `main` first, each without experiments that have ended or are in another one; and the
-        result of inspecting each checkpoint. An experiment that is in no checkpoint is in no lane.
+        The lanes, `main` first, each without experiments that have ended or belong to another lane; and
+        the result of inspecting each checkpoint. An experiment that is in no checkpoint is in no lane.
     """
     folders = sorted(path for path in (run.folder / FOLDER).glob("lane-*") if path.is_dir())
     found, verdicts = [], []

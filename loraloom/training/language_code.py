@@ -1,4 +1,4 @@
-"""Python code of a card that sets the languages of the source and of the answer."""
+"""The Python code in a card that sets the source and answer languages."""
 
 from __future__ import annotations
 

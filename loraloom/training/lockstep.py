@@ -1,9 +1,9 @@
-"""Passes over a base that ranks share: all run the same number of passes, with the same adapters.
+"""Passes over a base divided among ranks: all ranks run the same number of passes, with the same adapters.
 
 The layers' weights are gathered while a pass goes through them (`base/sharding.py`), so a rank that runs no
 pass, or whose backward pass has fewer layers, would block the others. A pass is therefore planned for all
 ranks together, and each rank computes its own part of every slice in it; a rank whose part would be empty
-computes a row that does not count.
+computes one row, with weight 0 in the loss.
 """
 
 from __future__ import annotations

@@ -74,7 +74,10 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
 
 
 def _is_save_due(trainee: Trainee) -> bool:
-    """Return whether to save: also when an experiment ends early, or a resume would train it again."""
+    """Return whether a checkpoint is due.
+
+    It is also due when an experiment ends early; otherwise, a resumed run would train it again.
+    """
     has_ended_early = trainee.progress.has_ended and trainee.experiment.training.save_strategy != "no"
     return has_ended_early or trainee.is_due("save")
 
@@ -98,7 +101,7 @@ def _detach(engine: Engine) -> None:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Loss and gradient of one experiment's step, before its optimizer steps.
+    """Loss and gradient of one experiment's step, before its weights are updated.
 
     Args:
         loss: mean loss of its label tokens.
@@ -214,7 +217,7 @@ def _update(trainee: Trainee, result: StepResult) -> _Change:
 
 @torch.no_grad()
 def _settle(changes: Sequence[_Change]) -> None:
-    """Count the steps; undo those that resulted in non-finite weights."""
+    """Count each update as a step; undo updates with non-finite weights, and fail their experiments."""
     norms = torch.stack([change.norm for change in changes]).tolist() if changes else []
     for change, norm in zip(changes, norms, strict=True):
         if math.isfinite(norm):

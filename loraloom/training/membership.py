@@ -16,7 +16,7 @@ from loraloom.training.state import TrainingState
 
 
 def join_all(engine: Engine, wave: Sequence[str]) -> None:
-    """Attach the adapters of a wave; one that does not fit in memory with the others fails."""
+    """Attach the adapters of a wave; an experiment whose adapter does not fit in memory fails."""
     engine.trainees = []
     for name in wave:
         if has_left(engine.state, name):

@@ -4,7 +4,7 @@ Nothing has been updated when a pass does not fit, so the step starts over with 
 even a single row does not fit, but fits with another adapter, its own adapter is at fault: this experiment
 fails, and the others train as if it had never been there. If the row fits with no adapter, the machine is
 short of memory, and training stops so that it can be resumed. Limits are part of the training state, because
-they determine the order of sums.
+they determine the order in which sums are computed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from loraloom.training.state import Limits
 
 
 def make_room(engine: Engine, trainees: list[Trainee], too_large: Pass) -> None:
-    """Make the next attempt at a step need less memory: by smaller passes, or without one experiment.
+    """Make the next attempt at a step need less memory: with smaller passes, or without one experiment.
 
     Args:
         engine: the training.
-        trainees: the experiments that take the step; one that fails is removed, and gradients are dropped.
+        trainees: the experiments that take the step; an experiment that fails is removed from the list,
+            and all gradients are set to zero.
         too_large: the pass that did not fit in memory.
 
     Raises:
-        TrainingError: a single row does not fit in memory, which is not the fault of one experiment.
+        TrainingError: a single row does not fit in memory with any adapter of the step.
     """
     drop_gradients(trainees)
     if engine.setup.static_passes is not None:
@@ -67,7 +68,7 @@ def drop_gradients(trainees: Sequence[Trainee]) -> None:
 
 
 def _narrower(too_large: Pass) -> int:
-    """Return half of a pass's tokens; if it has several experiments, at least those of the largest one."""
+    """Return half the number of tokens in a pass, but no fewer than the largest of several slices has."""
     half = too_large.num_tokens // 2
     if len(too_large.slices) == 1:
         return half
@@ -75,7 +76,7 @@ def _narrower(too_large: Pass) -> int:
 
 
 def _fits_with_another(engine: Engine, trainees: Sequence[Trainee], row: Slice) -> bool:
-    """Return whether a row that does not fit with its own adapter fits with another one of the step."""
+    """Return whether a row that does not fit in memory with its own adapter fits with another adapter."""
     for number in range(len(trainees)):
         if number != row.trainee and _fits(engine, trainees, Slice(number, row.rows, 0, 1, row.num_tokens)):
             return True

@@ -1,4 +1,4 @@
-"""Relative size of each adapter's change to the base, with a note on each one that is negligible."""
+"""Size of each adapter's change relative to the base, with a note if the change is negligible."""
 
 from __future__ import annotations
 

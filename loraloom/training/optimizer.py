@@ -4,8 +4,8 @@ Separate optimizers cost nothing (torch updates each parameter group by itself a
 clipping, state and failure of each adapter separate.
 
 All parameters of a group are in one tensor, and so are their gradients. An adapter of mt0-large has 864
-parameters; on a GPU, starting the kernels of norms, clipping and updates for each took longer than the pass.
-An adapter of the starter has 108; on a processor, what follows the passes takes 1.5 ms instead of 3.9.
+parameters; on a GPU, launching kernels for the norm, clipping and update of each took longer than the pass.
+An adapter of the starter has 108; on a CPU, the work after the passes takes 1.5 ms instead of 3.9 ms.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
 class AdapterAdamW(torch.optim.AdamW):
-    """torch's AdamW over an adapter; the learning rate is set before each step.
+    """torch's AdamW for one adapter; the learning rate is set before each step.
 
-    It is fused, as is the stock Trainer's default: an adapter has a hundred small tensors or more, and
-    updating them one by one took a tenth of a step.
+    It uses the fused implementation, which is also the stock Trainer's default: an adapter has a hundred
+    small tensors or more, and updating them one by one took a tenth of a step's time.
 
     Args:
         groups: from `AdapterBank.parameter_groups`.
@@ -84,7 +84,7 @@ def make_optimizer(
 
 
 def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
-    """Move parameters, with zero gradients, into one tensor, and return it."""
+    """Move parameters into one tensor with zero gradients, and return it; they become views of it."""
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
     flat.grad = torch.zeros_like(flat)
     sizes = [p.numel() for p in parameters]
@@ -149,10 +149,10 @@ def start_optimizer(optimizer: AdapterAdamW, names: Iterable[str], tensors: Mapp
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Return the norm of all gradients together, a scalar."""
+    """Return the total norm of all gradients, a scalar."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def weight_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Return the norm of all weights together, a scalar; not finite if one of them is not."""
+    """Return the total norm of all weights, a scalar; not finite if any weight is not finite."""
     return torch.nn.utils.get_total_norm([p.detach() for p in parameters])

@@ -19,9 +19,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Return memory that no tensor uses any more to the device and to the system.
+    """Release memory that no tensor uses any more, on the device and in the process.
 
-    Call it outside of the `except` block, because the error's traceback keeps the failed pass's activations.
+    Call it outside of the `except` block: inside, the error's traceback keeps the failed pass's activations
+    alive.
     """
     gc.collect()
     _trim_heap()
@@ -30,7 +31,10 @@ def release_memory() -> None:
 
 
 def _trim_heap() -> None:
-    """Return freed memory in glibc's heap to the system; after the checks, it is as much as a pass takes."""
+    """Give free memory in glibc's heap back to the system.
+
+    After the checks that precede training, it is as much memory as a pass needs.
+    """
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):  # another C library, another system

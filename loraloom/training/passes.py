@@ -1,7 +1,7 @@
 """The passes of a step, forward and backward, and the owners of their rows.
 
 However a step is divided into passes (`data/pass_plan.py`), losses and gradients are sums over tokens, and a
-token keeps its dropout (`data/ownership.py`). Only the order of the sums changes.
+token keeps its dropout mask (`data/ownership.py`). Only the order of summation changes.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class PassTooLargeError(Exception):
 
 
 def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
-    """Compute the losses of one step; the gradients are added to those of the adapters' parameters.
+    """Compute the losses of one step, and add their gradients to the gradients of the adapters' parameters.
 
-    The loss of a trainee is the sum over its label tokens divided by their number in its whole step, so
-    that every token of accumulated micro-batches has the same weight.
+    The loss of a trainee is the sum over its label tokens divided by the number of label tokens in its whole
+    step, so that every token of accumulated micro-batches has the same weight.
 
     Args:
         engine: the training.
@@ -135,7 +135,7 @@ def pass_inputs(
 def _ownership(
     engine: Engine, trainees: Sequence[Trainee], each: Pass, batch: Batch, steps_ahead: int
 ) -> Rows:
-    """Return the owners of the rows in a pass, and the inputs of its random numbers."""
+    """Return the owners of the rows in a pass, and everything that its random numbers depend on."""
     examples = engine.setup.train_set
     slices = {  # if a micro-batch was divided, dropout is also drawn for its rows outside of the pass
         trainees[own.trainee].name: DrawnSlice(own.first, examples.side_lengths(own.micro_batch))

@@ -40,9 +40,9 @@ class WavePool:
 
     Args:
         lanes: lanes of the run; changed in place.
-        source: source of workers.
-        record: called with events of training, for the log.
-        report: called with notes on workers.
+        source: where workers come from.
+        record: called with each training event, to log it.
+        report: called with notes about workers.
     """
 
     def __init__(self, lanes: Lanes, source: WorkerSource, record: Report, report: Report) -> None:
@@ -67,7 +67,7 @@ class WavePool:
     def send(
         self, lane: Lane, worker: Worker, recipe: str, breaks: Mapping[str, Sequence[int]], num_others: int
     ) -> None:
-        """Send a lane that is at home to a worker, which trains it.
+        """Send a local lane to a worker, which trains it.
 
         Args:
             lane, worker: the lane, and a free worker.
@@ -170,7 +170,7 @@ class WavePool:
             self.record(event)
 
     def _lose(self, worker: Worker, reason: str) -> None:
-        """Continue without a lost worker, and bring its lane home at its last checkpoint."""
+        """Continue without a lost worker; its lane is local again, at its last checkpoint."""
         self.workers.remove(worker)
         worker.dismiss()
         self.report(

@@ -1,4 +1,4 @@
-"""The input of a training, which does not change while training runs."""
+"""The inputs of training, which do not change while it runs."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def never(state: TrainingState) -> bool:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that training needs and does not change.
+    """Everything that training needs but does not change.
 
     Args:
         bank: an empty bank on the frozen base.
         experiments: experiments to train.
         waves: for each wave, the names of the experiments that train together.
         initial: tensors of the adapters that experiments start from, by experiment.
-        train_set, eval_set: encoded rows; the second may be empty.
+        train_set, eval_set: encoded rows; `eval_set` may be empty.
         shared: the settings that all experiments share.
-        generation: how to generate answers, for generation metrics.
+        generation: settings for generating answers, for generation metrics.
         run: run that checkpoints and adapters are written to.
         eval_references: the responses of the eval rows as text, if a metric needs them.
         retain_set: rows to measure forgetting on; may be empty.
-        stop: set by a signal.
-        num_others: number of experiments of the run that are not among these.
-        pass_tokens: maximum number of tokens of several experiments in one pass.
+        stop: cancellation token, set by a signal or by the calling program.
+        num_others: number of the run's experiments that are not in `experiments`.
+        pass_tokens: maximum number of tokens in a pass that several experiments share.
         pass_limit: maximum number of tokens of any pass, as predicted to fit in memory; None for no limit.
         ranks: the processes that train together.
         pause: called after every step; returns whether to save and return early, so that the caller may
@@ -78,7 +78,7 @@ class Setup:
 
     @property
     def can_fail_alone(self) -> bool:
-        """Whether a lack of memory can fail one experiment alone: there are others, but only one process."""
+        """Whether a lack of memory can fail a single experiment: there are others, but only one process."""
         return not self.has_one_experiment and self.ranks.size == 1
 
     @property
@@ -90,13 +90,13 @@ class Setup:
     def waits_once(self) -> bool:
         """Whether to query the device for the results of updates once per step, not after each update.
 
-        Until the query, every adapter is stored twice; a CPU would gain nothing from that.
+        Until the query, the weights before the update are kept too; a CPU would gain nothing by waiting.
         """
         return self.bank.base.device.type == "cuda"
 
     @cached_property
     def static_passes(self) -> StaticPasses | None:
-        """Passes of fixed shapes on a GPU; None if they are impossible or not wanted."""
+        """The runner of fixed-shape passes on a GPU; None if they are impossible or `cuda_graphs` is off."""
         shared = self.shared
         if not shared.cuda_graphs or why_not_recorded(self.bank.base, shared, self.experiments) is not None:
             return None

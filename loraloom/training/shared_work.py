@@ -1,8 +1,8 @@
 """Work that several ranks share: the rows of a step and those of an evaluation.
 
 Every rank trains the same adapters from the same sums of gradients, so their states are equal, and each
-independently makes the same decisions. An event on one rank (a signal, a lack of memory) is exchanged before
-anything changes, and then applies to all of them.
+independently makes the same decisions. If one rank receives a signal or runs out of memory, it tells the
+others before anything changes, and all ranks respond in the same way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests to stop, by SIGINT, SIGTERM or a program: finish the step, save, and end.
+"""Cancellation: after SIGINT, SIGTERM or a program's request, a command finishes its step, saves, and ends.
 
 A second signal ends the process at once.
 """
@@ -22,12 +22,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _LeaveNow(BaseException):
-    """An immediate end of the command; a `BaseException`, so that no `except Exception` catches it."""
+    """The command must end at once; a `BaseException`, so that no `except Exception` catches it."""
 
 
 @dataclass
 class StopRequest:
-    """A token that asks a command to stop; it may be set from any thread.
+    """A cancellation token, which asks a command to stop; it may be set from any thread.
 
     Args:
         signal_number: the signal that arrived, or 0.
@@ -65,10 +65,10 @@ class StopRequest:
 
 
 class AgreedStop(StopRequest):
-    """A request to stop that all ranks of a training agree on, so that they stop after the same step.
+    """A cancellation token that the ranks of a training agree on, so that all stop after the same step.
 
     Args:
-        own: the request to this process.
+        own: this process's own token.
     """
 
     def __init__(self, own: StopRequest) -> None:
@@ -82,7 +82,7 @@ class AgreedStop(StopRequest):
         return self.own.has_arrived
 
     def agree(self, signal_numbers: Sequence[int | None]) -> None:
-        """Set the request if any rank was asked to stop.
+        """Set the token if any rank was asked to stop.
 
         Args:
             signal_numbers: for each rank, the signal that arrived; 0 if a program asked it to stop, None if
@@ -103,15 +103,16 @@ def stop_on_signals(
     leaves_at_once: bool = False,
     early: str = Message("stopped before the first step"),
 ) -> Iterator[StopRequest]:
-    """Set a request at the first SIGINT or SIGTERM, and end the process at the second, in a `with` block.
+    """In a `with` block, set a cancellation token when SIGINT or SIGTERM arrives.
 
-    Python delivers no signals to threads other than the main one; the request then stays unset.
+    A second signal ends the process at once. Python delivers signals only to the main thread; in any other
+    thread, no signal sets the token.
 
     Args:
-        stop: the caller's own token; then no handler is installed, and the caller handles signals.
+        stop: the caller's own token; if given, no handler is installed, and the caller handles signals.
         leaves_at_once: whether the first signal ends the command at once, for example while a large base is
-            loaded; the command sets the request's `leaves_at_once` to False when it has something to save.
-        early: what happened, for the user, if the first signal ended the command at once.
+            loaded; the command sets the token's `leaves_at_once` to False when it has something to save.
+        early: message for the user if the first signal ended the command at once.
 
     Raises:
         Interrupted: a signal ended the command at once.
@@ -171,7 +172,7 @@ def _request(leaves_at_once: bool) -> Iterator[StopRequest]:
 
 
 def interruption(run: Run, step: int, signal_number: int) -> Interrupted:
-    """Return the exception for a training that was asked to stop and has saved everything."""
+    """Return the exception to raise when training was asked to stop and everything is saved."""
     return Interrupted(
         signal_number,
         Message(

@@ -1,9 +1,9 @@
-"""Spreading of a run's experiments over workers and this process.
+"""Distributing a run's experiments among workers and this process.
 
-    attend to workers ──▶ settle lanes at home ──▶ divide, fill, give out lanes ──▶ train here, or wait ──▶ …
+    read workers' messages ──▶ record results ──▶ divide, fill, assign lanes ──▶ train here, or wait ──▶ …
 
 Every worker has one lane at a time, with as many experiments as fit in its memory, but not so many that
-others get none. If nothing is left to give out, the largest lane is called back and divided.
+others get none. If nothing is left to assign, the largest lane is recalled and divided.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ LEAST_SHARE_TO_MOVE = 0.1
 
 
 class WaveOwner(Protocol):
-    """The command whose experiments are spread: it provides experiments and records their results."""
+    """The command whose experiments are distributed: it provides experiments and records their results."""
 
     @property
     def most_together(self) -> int:
         """The maximum number of experiments in training at once, on all workers together."""
 
     def settle(self, lane: Lane) -> None:
-        """Remove ended experiments from a lane that is at home, and write them to the run."""
+        """Remove the ended experiments from a local lane, and write their results to the run."""
 
     def has_more(self) -> bool:
         """Return whether some experiments are not in any lane yet."""
 
     def fill(self, lane: Lane, number: int) -> None:
-        """Add experiments to a lane at home until it has the given number, or none are left."""
+        """Add experiments to a local lane until it has the given number, or until no experiments are left."""
 
     def recipe_text(self, lane: Lane) -> str:
         """Return a recipe that has the experiments of a lane, as YAML."""
 
     def breaks_of(self, lane: Lane) -> Mapping[str, Sequence[int]]:
-        """Return the steps at which each experiment of a lane is judged."""
+        """Return, for each experiment of a lane, the steps at which it is judged: continued or stopped."""
 
     def share_left(self, name: str, step: int) -> float:
-        """Return the share of an experiment's steps that is left."""
+        """Return the fraction of an experiment's steps that remain after `step`."""
 
     def train_here(self, lane: Lane) -> None:
-        """Train a lane in this process until a break, or until `Spread.must_return` returns True."""
+        """Train a lane here until an experiment ends or is to be judged, or `Spread.must_return` is True."""
 
     def stopped(self, signal_number: int) -> None:
         """End the command: a stop was requested, and everything is saved.
@@ -64,14 +64,14 @@ class WaveOwner(Protocol):
 
 
 class Spread:
-    """The experiments of a run, spread over workers.
+    """The distribution of a run's experiments among workers and this process.
 
     Args:
         owner: the command.
         lanes: lanes of the run.
         source: source of workers.
         capacity: number of experiments that this process trains together; 0 if it trains none.
-        stop: set by a signal.
+        stop: cancellation token, set by a signal or by the calling program.
         record, report: as in `WavePool`.
     """
 
@@ -92,7 +92,7 @@ class Spread:
 
     @property
     def num_steps(self) -> int:
-        """The number of steps of the lane that has taken the most."""
+        """The largest number of steps that any lane has taken."""
         here = [lane.state.tick for lane in self.lanes if lane.state is not None]
         self.pool.num_steps = max([self.pool.num_steps, *here])
         return self.pool.num_steps
@@ -137,7 +137,7 @@ class Spread:
         self.owner.stopped(signal_number)
 
     def must_return(self, lane: Lane) -> bool:
-        """Attend to workers between two steps of this process; return whether the lane is wanted back."""
+        """Process the workers' updates between two steps here; return whether the lane was recalled."""
         if time.monotonic() - self._attended > ATTEND_SECONDS:
             self.serve()
         return lane.is_recalled
@@ -149,7 +149,7 @@ class Spread:
             is_here_idle: whether this process needs a lane too.
 
         Returns:
-            The lane for this process, if it needs one and there is one.
+            The lane for this process; None if it does not need one, or no lane is left.
         """
         self.pool.attend()
         self._attended = time.monotonic()
@@ -192,9 +192,9 @@ class Spread:
             self.lanes.drop(lane)
 
     def _lane_for(self, capacity: int, other_than: Lane | None = None) -> Lane | None:
-        """Return a lane at home with as many experiments as a worker should have; None if nothing is left."""
+        """Return a local lane with as many experiments as a worker should have; None if no lane is left."""
         home = [lane for lane in self.lanes if lane.is_home and lane is not other_than]
-        # A lane with experiments has priority; a lane at home without any is `main`, which is kept.
+        # A lane with experiments has priority; a local lane without any is `main`, which is kept.
         lane = next((lane for lane in home if lane.names), None) or next(iter(home), None)
         if lane is None:
             if not self._can_add():
@@ -212,7 +212,7 @@ class Spread:
         return lane
 
     def _divide(self, num_idle: int) -> None:
-        """Divide lanes at home until every idle worker can have one, if nothing else is left for them."""
+        """Divide local lanes until every idle worker can have one, if no experiments can be added."""
         while not self._can_add() and num_idle > 1:
             home = [lane for lane in self.lanes if lane.is_home and lane.names]
             largest = max(home, key=lambda lane: len(self._movable(lane)), default=None)
@@ -221,7 +221,7 @@ class Spread:
             self.lanes.divide(largest, self._movable(largest)[::2])
 
     def _call_back(self) -> None:
-        """Recall the lane with the most experiments worth moving if an idle worker would have nothing."""
+        """Recall the lane with the most experiments worth moving, unless an idle worker can have new ones."""
         busy = [lane for lane in self.lanes if not lane.is_home]
         if self._can_add() or any(lane.is_recalled for lane in busy):
             return

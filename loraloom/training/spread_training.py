@@ -1,6 +1,6 @@
-"""A training whose experiments are spread over workers; this process writes the run.
+"""Training with the experiments spread over workers; only this process writes the run.
 
-checkpoints/ contains ended experiments, as for any training, and lanes/ those in progress.
+`checkpoints/` contains the experiments that have ended, as in any training, and `lanes/` those in progress.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loraloom.training.waves import WorkerSource
 
 
 class SpreadTraining:
-    """A running training on workers.
+    """Training in progress on workers.
 
     Args:
         setup: setup as for `loop.train`; its bank is empty.
@@ -104,7 +104,7 @@ class SpreadTraining:
         return self.setup.run.recipe_file.read_text(encoding="utf-8")
 
     def breaks_of(self, lane: Lane) -> dict[str, Sequence[int]]:
-        """Return no steps, because no experiment is judged before its end."""
+        """Return no steps, because only a search judges experiments before they end."""
         return {}
 
     def share_left(self, name: str, step: int) -> float:
@@ -113,7 +113,7 @@ class SpreadTraining:
         return 1 - step / timetable.total_steps
 
     def train_here(self, lane: Lane) -> None:
-        """Train a lane in this process until one of its experiments ends, or the lane is wanted back."""
+        """Train a lane in this process until one of its experiments ends, or the lane is recalled."""
 
         def is_break(state: TrainingState) -> bool:
             return any(own.has_ended for own in state.progress.values()) or self.spread.must_return(lane)

@@ -1,4 +1,4 @@
-"""The state of a training between two steps, which is what a checkpoint contains."""
+"""The state of training between two steps: the content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Progress:
         reason: why it ended, if it did not simply finish.
         best_step, best_metric: step and metric of the evaluation whose adapter is the best so far.
         evaluations_without_improvement: number of evaluations since the last improvement, for early stopping.
-        forgetting: increase of the loss on `data.retain` over the base's, in nats per token; None if it was
-            not measured; it is measured when the experiment ends.
-        retain_loss: loss on `data.retain` with the adapter, in nats per token; None like `forgetting`.
-        retain_pairs: loss and increase for each pair of languages.
+        forgetting: increase in the loss on `data.retain` over that of the base, in nats per token, measured
+            when the experiment ends; None if it was not measured.
+        retain_loss: loss on `data.retain` with the adapter, in nats per token; None if it was not measured.
+        retain_pairs: loss on `data.retain`, and its increase over that of the base, for each language pair.
     """
 
     status: Status = "waiting"
@@ -69,18 +69,18 @@ class SlotTensors:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on what is computed at once after memory ran out; None for no limit.
+    """Limits on how much is computed at once, set after memory ran out; None for no limit.
 
     Args:
         pass_tokens: maximum number of source and target tokens of one training pass.
-        eval_rows: maximum number of rows of one evaluation batch, all its adapters together.
+        eval_rows: maximum number of rows in one evaluation batch, over all adapters together.
     """
 
     pass_tokens: int | None = None
     eval_rows: int | None = None
 
     def narrowed(self, other: Limits) -> Limits:
-        """Return these limits and others combined: the narrower of each."""
+        """Combine these limits with others: of each kind, the lower one applies."""
         return Limits(_least(self.pass_tokens, other.pass_tokens), _least(self.eval_rows, other.eval_rows))
 
 
@@ -90,16 +90,16 @@ def _least(*limits: int | None) -> int | None:
 
 @dataclass
 class TrainingState:
-    """The state of a whole training between two steps.
+    """The complete state of training between two steps.
 
     Args:
         tick: number of steps of the run, over all waves; each is one optimizer step of every experiment
             that was training.
         progress, tensors: progress and tensors of each experiment.
-        limits: limits by the step from which each applies. They determine the order of sums, and thus the
-            last bits, so a resume applies them again.
-        unfinished: experiments whose evaluation after the last step, or whose end, is still to come; a
-            checkpoint lists them if a signal arrived in between.
+        limits: step of the run → limits that apply from it on. They determine the order in which sums are
+            computed, and thus the last bits of the results, so a resumed run applies them again.
+        unfinished: experiments that still have to be evaluated after the latest step, or measured on
+            `data.retain` at their end; a checkpoint lists some only if a signal arrived before this was done.
     """
 
     tick: int
@@ -119,7 +119,7 @@ class TrainingState:
         return all(progress.has_ended for progress in self.progress.values())
 
     def limits_at(self, step: int, planned: int | None = None) -> Limits:
-        """Return the limits of a step of the run (from 1); `planned` is one more limit on pass tokens."""
+        """Return the limits for a step of the run (from 1); `planned` is a further limit on pass tokens."""
         return reduce(
             Limits.narrowed, (own for since, own in self.limits.items() if since <= step), Limits(planned)
         )
@@ -129,13 +129,13 @@ class TrainingState:
         self.limits[step] = self.limits_at(step).narrowed(limits)
 
     def lift(self, step: int) -> None:
-        """Remove the limit on passes that a step added, because the experiment that caused it has left."""
+        """Remove the limit on passes added at a step, because the experiment that caused it has failed."""
         own = self.limits.pop(step, Limits())
         if own.eval_rows is not None:
             self.limits[step] = Limits(eval_rows=own.eval_rows)
 
     def replay(self, events: Iterable[Event]) -> None:
-        """Apply the limits in a run's log, including those of steps that will be taken again."""
+        """Apply the limits recorded in a run's log, including those of steps that a resumed run repeats."""
         for event in events:
             if not isinstance(event, MemoryLimit):
                 continue

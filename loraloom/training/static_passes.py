@@ -1,10 +1,11 @@
 """Training passes of fixed shapes, which a GPU replays as CUDA graphs.
 
-With a batch of five rows, mt0-large's step is thousands of kernels of a few microseconds, and starting them
-from Python takes ten times as long as running them. A graph starts all of them at once, but it repeats what
-it recorded: the same shapes at the same addresses. So widths of rows and numbers of labels are rounded up,
-everything that a pass reads is copied to one place in one transfer, and dropout is a hash of those values
-(`bank/fused`). A shape is computed the first time, recorded the second time, and replayed from then on.
+With a batch of five rows, a step of mt0-large runs thousands of kernels of a few microseconds each, and
+launching them from Python takes ten times as long as running them. A graph launches all of them at once, but
+it repeats what it recorded: the same shapes at the same addresses. So widths of rows and numbers of labels
+are rounded up, everything that a pass reads is copied to one buffer in one transfer, and dropout masks are
+computed by hashing values in this buffer (`bank/fused`). The first pass of a shape is computed without a
+graph, the second is recorded as one, and from then on the graph is replayed.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class StagedPass:
         signature: see `StaticPasses.stage`.
         shape: sizes of the pass; passes with equal sizes share a graph.
         batch: the batch, on the CPU.
-        host: int64, the values of all tensors, one after another; pinned for a GPU.
+        host: values of all tensors that the pass reads, concatenated, int64; in pinned memory for a GPU.
     """
 
     signature: object
@@ -76,7 +77,7 @@ def static_widths(slots: Sequence[SlotExamples]) -> tuple[int, int]:
 
 
 class StaticPasses:
-    """The static passes of a training, kept by shape.
+    """Training passes of fixed shapes, with input memory and a CUDA graph for each shape.
 
     Args:
         bank: bank with the adapters attached.
@@ -92,11 +93,11 @@ class StaticPasses:
         self._pool: Any = None
 
     def run(self, signature: object, make: Callable[[], PassInputs], owners: Sequence[object]) -> Tensor:
-        """Run one pass forward and backward, which may have been staged ahead.
+        """Run one pass forward and backward; if it was staged ahead, use the inputs staged then.
 
         Args:
             signature: as in `stage`.
-            make: creates its inputs, if it was not staged.
+            make: creates the inputs of the pass; called only if it was not staged ahead.
             owners: as in `losses`.
 
         Returns:
@@ -115,7 +116,7 @@ class StaticPasses:
         """Lay out the inputs of a pass, without using the device.
 
         Args:
-            signature: everything that determines the pass; different passes have different ones.
+            signature: everything that determines the pass; different passes have different signatures.
             inputs: inputs with one example per row and rounded widths.
         """
         batch, rows, per_label = inputs
@@ -132,7 +133,7 @@ class StaticPasses:
 
         Args:
             staged: result of `stage`.
-            owners: for each span, an object that identifies its adapter; a change discards the graphs.
+            owners: for each span, an object that identifies its adapter; if one changes, graphs are freed.
 
         Returns:
             The losses of the spans, float32 [spans], on the device.
@@ -187,7 +188,7 @@ class StaticPasses:
 
 
 class _StaticPass:
-    """The passes of one shape: the memory of their inputs, and their computation."""
+    """The computation of all passes of one shape, and the device memory for their inputs."""
 
     def __init__(self, bank: AdapterBank, staged: StagedPass) -> None:
         self.graph: Any = None
@@ -232,7 +233,7 @@ class _StaticPass:
 
 
 def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence[float]) -> list[Tensor]:
-    """Return all tensors that a pass reads, in the order of `_StaticPass`."""
+    """Return all tensors that a pass reads, in the order in which `_StaticPass` splits its buffer."""
     draws = rows.draws
     assert draws is not None
     seeds = [pass_seed(draws, slot) if slot is not None else (0, 0) for slot in batch.slots]
@@ -254,7 +255,7 @@ def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence
 
 
 def _ordinals(batch: Batch, draws: Draws, side: Side, width: int) -> Tensor:
-    """Number the tokens of each adapter, as `ordinals_of` does, including those of earlier slices."""
+    """Number each adapter's tokens as `ordinals_of` does, starting after those in earlier slices."""
     first = []
     for slot in batch.slots:
         own = draws.slices.get(slot) if slot is not None else None

@@ -1,8 +1,9 @@
 """Waves, and the workers that train them: the messages between a driver and a worker.
 
 A *lane* is a group of experiments that train together in one bank, with their state (`lanes.py`). A *wave* is
-one task of a lane: train this state until one of its experiments ends or is to be judged. The driver, which
-alone writes the run, gives waves to workers (`pool.py`), which `loraloom/workers/` implements.
+one task for a lane: train its state until one of its experiments ends or a search has to judge it. The
+driver, the only process that writes the run, gives waves to workers (`pool.py`). `loraloom/workers/`
+implements the workers.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Wave:
     Args:
         number: unique among the waves of this driver, so that late messages are recognised.
         recipe: YAML of a recipe with the wave's experiments; paths are relative as in the run's recipe.
-        files: the checkpoint to train from, as `checkpoint.state_files` yields it; its experiments are the
-            wave's.
-        breaks: for each experiment, the steps at which the wave returns, because it is to be judged.
+        files: the checkpoint to train from, as `checkpoint.state_files` yields it; its experiments are
+            those of the wave.
+        breaks: for each experiment, the steps after which the wave ends so that a search can judge it.
         num_others: number of experiments of the run that are not in this wave.
     """
 
@@ -46,7 +47,7 @@ class Wave:
 
     @classmethod
     def unpacked(cls, content: bytes) -> Wave:
-        """Return the wave in bytes that `packed` returned.
+        """Restore a wave from bytes that `packed` returned.
 
         Raises:
             ValueError: the bytes are truncated, or are not a wave.
@@ -81,7 +82,7 @@ class WorkerMessage:
 
     @classmethod
     def unpacked(cls, content: bytes) -> WorkerMessage:
-        """Return the message in bytes that `packed` returned.
+        """Restore a message from bytes that `packed` returned.
 
         Raises:
             ValueError: the bytes are truncated, or are not a message.
@@ -114,7 +115,7 @@ class Worker(Protocol):
         """The reason why the worker was lost; empty if it was not."""
 
     def start(self, wave: Wave) -> None:
-        """Send a wave to the worker, which must not have one."""
+        """Send a wave to the worker, which must not be training one already."""
 
     def messages(self) -> Sequence[WorkerMessage]:
         """Return the worker's messages since the last call, in order."""
@@ -140,14 +141,14 @@ class WorkerSource(Protocol):
         """Return notes since the last call, for the user: which workers cannot take part, and why."""
 
     def why_none(self) -> str:
-        """Return why no more workers will come; empty if some may."""
+        """Return the reason why no more workers will become available; "" if some still may."""
 
     def close(self) -> None:
         """Dismiss workers that have not become available yet."""
 
 
 class NoWorkers:
-    """A source of no workers: everything is trained in this process."""
+    """A worker source without workers: everything is trained in this process."""
 
     num_expected = 0
 

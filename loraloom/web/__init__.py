@@ -1,1 +1,1 @@
-"""The interfaces over HTTP: pages for people, and an API for programs."""
+"""The HTTP interfaces: web pages for people, and an API for programs."""

@@ -1,4 +1,4 @@
-"""A server's handle on its acceptor: starts it, gives it the answer to probes, and receives connections."""
+"""A server's handle on its acceptor process: starts it, tells it what to answer, and receives connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Told = tuple[int, Iterable[tuple[bytes, bytes]], bytes]
 
 
 class Accepting:
-    """A running acceptor.
+    """The acceptor process of a server, as the server sees it.
 
     Args:
         listening: socket that it accepts connections from.
@@ -125,7 +125,7 @@ class Accepting:
 def allow_open_files(most: int) -> None:
     """Allow this process and its children to open this many files, as far as the system permits.
 
-    The limit is often 1,024, and a connection that exceeds it is lost while it is passed on.
+    The limit is often 1,024; above it, connections are lost when the acceptor passes them to the server.
     """
     import resource  # Windows has none
 

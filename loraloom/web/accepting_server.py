@@ -1,4 +1,4 @@
-"""A uvicorn server whose connections are accepted by another process, which answers probes of one path."""
+"""A uvicorn server behind a process that accepts its connections and answers health probes on one path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TICKS_OF_A_BEAT = 2  # of uvicorn, ten a second
 
 @dataclass(frozen=True)
 class Probe:
-    """A path that is answered immediately, even if the event loop is busy.
+    """A path whose requests are answered immediately, even if the event loop is busy.
 
     Args:
         path: path of the requests.
@@ -40,7 +40,7 @@ class Probe:
 
 
 class AcceptingServer(uvicorn.Server):
-    """A server whose connections an acceptor process accepts; without one, it accepts them itself.
+    """A server whose connections a separate process accepts, or the server itself if that is impossible.
 
     Args:
         config: uvicorn's configuration, with `ConnectionWithDeadlines`.

@@ -3,8 +3,8 @@
     python -m loraloom.web.acceptor LISTENING CHANNEL
 
 Both arguments are file descriptors of inherited sockets. If the server itself answered a probe such as
-`/health`, the probe would wait for several turns of a busy event loop; if a thread did, it would wait for the
-interpreter's lock, which the loop holds even while it waits for a CPU.
+`/health`, the probe would wait for several turns of a busy event loop; if a thread did, it would wait for
+Python's global interpreter lock, which the thread of the loop holds even while it waits for a CPU.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Answer:
     """The answer to a probe.
 
     Args:
-        content: head and body.
+        content: complete HTTP response: status line, headers and body.
         status: HTTP status.
         is_last: whether the connection is closed afterwards.
     """
@@ -74,7 +74,7 @@ class Probes:
     published: float = 0.0
 
     def answer(self, first: bytes) -> Answer | None:
-        """Answer the first bytes of a connection if they are exactly one complete, plain probe."""
+        """Return the answer if the first bytes of a connection are one complete, plain probe; else None."""
         starts = tuple(f"{method} {self.path} HTTP/1.1\r\n".encode() for method in ("GET", "HEAD"))
         if self.current is None or not first.startswith(starts) or not first.endswith(b"\r\n\r\n"):
             return None

@@ -19,7 +19,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class BoundedBody:
-    """The `receive` and `send` of one request, for an application that must not read more than the limit.
+    """ASGI `receive` and `send` of one request, which limit how large its body is and how long it may take.
 
     If the body is too large or too slow, the client immediately gets the answer that `refuse` sends, and the
     application receives a disconnection; whatever it sends afterwards is dropped. A body of unstated length
@@ -29,7 +29,7 @@ class BoundedBody:
         receive, send: the server's functions.
         max_bytes: maximum size of the body.
         seconds: maximum duration of the whole body.
-        refuse: sends the answer with a status, 413 or 408.
+        refuse: sends the error response with the given status, 413 or 408.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BoundedBody:
         self._is_complete = self._is_refused = self._has_started = False
 
     async def receive(self) -> Event:
-        """Return the next part of the body, or the client's disconnection."""
+        """Return the next part of the body, or a disconnection if the client has left or was refused."""
         if self._is_refused:
             return {"type": "http.disconnect"}
         if self._is_complete:
@@ -78,7 +78,7 @@ class BoundedBody:
 
 
 async def discard(receive: Receive) -> None:
-    """Read the rest of a refused client's request, within bounds, and discard it.
+    """Read and discard the rest of a refused request, up to a limit on its size and the time.
 
     A connection that is closed with unread data is reset, and the client may lose the answer.
     """

@@ -1,4 +1,4 @@
-"""Deadlines for a request's head and for reading, so that slow clients cannot hold connections open."""
+"""Deadlines for a client to send the head of a request and to read answers, so that slow ones are cut off."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ConnectionWithDeadlines(H11Protocol):
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline for the first head."""
+        """Start the deadline for the first head, or for idle connections if a request is already answered."""
         super().connection_made(transport)
         if self.is_answered:  # as uvicorn does after an answer
             self.timeout_keep_alive_task = self.loop.call_later(

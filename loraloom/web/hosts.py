@@ -1,4 +1,4 @@
-"""Names and addresses of hosts: this machine's own, and those in Host headers."""
+"""Checks of host names and addresses, including those in Host headers."""
 
 from __future__ import annotations
 

@@ -90,18 +90,18 @@ class Access:
     """Who may use a server, and how.
 
     Args:
-        host: the address that it binds.
+        host: the address that the server binds.
         token: token that each request must carry; None for no token, which requires a loopback address.
         allowed_hosts: further names by which clients reach it, such as that of a proxy.
-        open_paths: paths that need no token (a login page, `/health`); one that ends in `/` stands for all
-            below it.
+        open_paths: paths that need no token (a login page, `/health`); a path that ends in `/` includes all
+            paths below it.
         login_path: page that a browser without a session is sent to; None for an API.
         max_body_bytes: maximum size of a request's body, except below the prefixes in `body_limits`.
         body_limits: prefix of a path → maximum number of bytes.
-        body_seconds: maximum duration of a request's body.
+        body_seconds: maximum number of seconds in which a request's body must arrive.
 
     Raises:
-        RecipeError: an address other than the loopback one is bound without a token.
+        RecipeError: `token` is None, but `host` is not a loopback address.
     """
 
     host: str = "127.0.0.1"
@@ -146,7 +146,7 @@ class Access:
         return f"{_cookie_name(scope)}={self.sessions.issue()}; HttpOnly; SameSite=Strict; Path=/"
 
     def form_token(self, scope: Scope) -> str:
-        """Return the value for the hidden field of forms on the page that answers this request."""
+        """Return the token for the forms of a response page; it is valid only in the request's session."""
         return self.forms.issue(_session_of(scope))
 
     def accepts_form(self, scope: Scope, value: str | None) -> bool:
@@ -155,7 +155,7 @@ class Access:
 
 
 class SecurityMiddleware:
-    """An application behind the checks of `Access`.
+    """Middleware that passes on only the requests that `Access` allows, and adds security headers.
 
     Args:
         app: the application.
@@ -175,7 +175,7 @@ class SecurityMiddleware:
         self.app, self.access, self._render = app, access, render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request, and pass it on with a bounded body; add security headers to its answer."""
+        """Check a request, and pass it on with a limit on its body; add security headers to the response."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": NO_WEBSOCKET})
             return
@@ -240,7 +240,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def _is_cross_origin(scope: Scope) -> bool:
-    """Return whether a request states a foreign origin; browsers state an origin, programs do not."""
+    """Return whether a browser sent a request from a page of another origin; programs send no `Origin`."""
     site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
     if site is not None and site not in ("same-origin", "none"):
         return True
@@ -250,7 +250,7 @@ def _is_cross_origin(scope: Scope) -> bool:
 
 
 def _cookie_name(scope: Scope) -> str:
-    """Return the session cookie's name, with the port, because servers on other ports see it too."""
+    """Return the session cookie's name, which contains the port because all ports of a host share cookies."""
     _, port = scope.get("server") or ("", 0)
     return f"loraloom_session_{port}"
 
@@ -265,7 +265,7 @@ def _session_of(scope: Scope) -> str:
 
 
 def secured_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return a response's headers, with the security headers that it lacks added."""
+    """Return a response's headers, plus the security headers that are missing from them."""
     own = list(headers)
     names = {bytes(name).lower() for name, _ in own}
     return own + [(name, value) for name, value in HEADERS.items() if name not in names]

@@ -1,4 +1,4 @@
-"""Secrets of a server: the token in its file, sessions after a login, and tokens of forms."""
+"""A server's secrets: the token from its file, the session cookies and the form tokens."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class SignedTokens:
 
     Args:
         purpose: purpose of the values; values for another purpose are not accepted.
-        seconds: validity of a value.
+        seconds: how long a value is valid, in seconds.
     """
 
     def __init__(self, purpose: str, seconds: float = SESSION_SECONDS) -> None:
@@ -93,7 +93,7 @@ class SignedTokens:
         return f"{expires}.{self._signature(expires, bound_to)}"
 
     def accepts(self, value: str | None, bound_to: str = "") -> bool:
-        """Return whether a value was issued here, for `bound_to`, and has not expired."""
+        """Return whether this object issued a value for `bound_to`, and the value has not expired."""
         expires, _, signature = (value or "").partition(".")
         if not expires.isdecimal() or len(expires) > 12:
             return False

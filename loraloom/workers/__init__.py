@@ -1,1 +1,1 @@
-"""Workers: processes that train waves of a run for the process that writes it, on this machine or others."""
+"""Workers: processes, on this machine or others, that train waves for the process that writes the run."""

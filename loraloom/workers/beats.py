@@ -1,8 +1,8 @@
-"""Signs of life between processes that share a file system, and detection of processes that have ended.
+"""Heartbeats between processes that share a file system, and detection of processes that have ended.
 
-A process replaces its file every second. The reader notes, by its own clock, when the content changes, so the
-clocks of the machines need not agree. If the other process is on the same machine, the reader also asks the
-operating system, which reports the end immediately.
+A process replaces its heartbeat file every second. The reader notes, by its own clock, when the content
+changes, so the clocks of the machines need not agree. If the other process is on the same machine, the reader
+also asks the operating system, which reports immediately that the process has ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SILENCE_SECONDS = 60.0
 
 
 def silence_seconds() -> float:
-    """Return how many seconds a process may be silent before it counts as lost."""
+    """Return how many seconds a process may go without a new heartbeat before it counts as lost."""
     try:
         return max(2 * BEAT_SECONDS, float(os.environ.get(SILENCE_VARIABLE, SILENCE_SECONDS)))
     except ValueError:
@@ -33,7 +33,7 @@ def silence_seconds() -> float:
 
 
 def machine() -> str:
-    """Return an id that distinguishes this machine, or this container, from others on the file system."""
+    """Return an id that distinguishes this machine or container from others that share the file system."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # not Linux
@@ -42,9 +42,9 @@ def machine() -> str:
 
 
 def replace_quickly(path: Path, content: bytes) -> None:
-    """Replace a file as a whole, without waiting for the disk, because only running processes use it.
+    """Replace a file atomically, without waiting for the disk: its content need not survive a crash.
 
-    The renaming also makes a network file system read the folder again; without it, a cached copy of the
+    Renaming also makes a network file system read the folder again; without it, a cached copy of the
     folder may be used for up to a minute.
     """
     staged = staged_path(path)
@@ -53,7 +53,7 @@ def replace_quickly(path: Path, content: bytes) -> None:
 
 
 class Beats:
-    """A thread that writes signs of life to files until it is stopped."""
+    """A thread that writes heartbeats to files until it is stopped."""
 
     def __init__(self) -> None:
         self._files: list[Path] = []
@@ -61,7 +61,7 @@ class Beats:
         self._thread: threading.Thread | None = None
 
     def add(self, file: Path) -> None:
-        """Start writing signs of life to a file."""
+        """Start writing heartbeats to a file."""
         if file in self._files:
             return
         self._files.append(file)
@@ -71,11 +71,11 @@ class Beats:
             self._thread.start()
 
     def remove(self, file: Path) -> None:
-        """Stop writing signs of life to a file."""
+        """Stop writing heartbeats to a file."""
         self._files = [own for own in self._files if own != file]
 
     def stop(self) -> None:
-        """Stop writing signs of life."""
+        """Stop writing heartbeats, and end the thread."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -93,10 +93,10 @@ class Beats:
 
 
 class Listener:
-    """The signs of life of another process.
+    """The heartbeats of another process, read from a file.
 
     Args:
-        file: the file that the other process writes them to.
+        file: the file to which the other process writes its heartbeats.
     """
 
     def __init__(self, file: Path) -> None:
@@ -106,19 +106,19 @@ class Listener:
 
     @property
     def was_heard(self) -> bool:
-        """Whether the process has ever given a sign of life."""
+        """Whether at least one heartbeat of the process has been read."""
         self._read()
         return bool(self._content)
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process has given a new sign of life since the first, or is running on this machine."""
+        """Whether a second heartbeat of the process has been read, or the process runs on this machine."""
         self._read()
         return self._num_signs > 1 or self._is_running() is True
 
     @property
     def silent_seconds(self) -> float:
-        """Seconds since the process's last new sign of life; infinity if it is known to have ended."""
+        """Seconds since the last new heartbeat was read; infinity if the process is known to have ended."""
         self._read()
         if self._is_running() is False:
             return float("inf")
@@ -132,7 +132,7 @@ class Listener:
                 self._num_signs += 1
 
     def _is_running(self) -> bool | None:
-        """Return whether the process runs; None if it is on another machine, or never gave a sign of life."""
+        """Return whether the process runs; None if it is on another machine, or no valid heartbeat exists."""
         try:
             sign = json.loads(self._content or b"{}")
             if sign.get("machine") != machine():

@@ -58,7 +58,7 @@ class Slot:
 
 
 class RayWorker:
-    """A worker in an actor, as the driver sees it."""
+    """A worker in a Ray actor, as the driver sees it."""
 
     def __init__(self, ray: Any, actor: Any, slot: Slot, said: Mapping[str, Any], source: RayWorkers) -> None:
         self._ray, self._actor, self._slot, self._source = ray, actor, slot, source
@@ -92,7 +92,7 @@ class RayWorker:
         return messages
 
     def recall(self) -> None:
-        """Ask the worker to give its wave back after the present step."""
+        """Ask the worker to return its wave after the current step."""
         self._actor.recall.remote(self._number)
 
     def dismiss(self) -> None:
@@ -102,13 +102,13 @@ class RayWorker:
 
 
 class RayWorkers:
-    """The workers of a Ray cluster.
+    """The workers on a Ray cluster.
 
     Args:
-        options: the cluster's address, and the size of a worker.
-        run: the run, with its plan.
-        recipe: recipe of the run, with present locations.
-        moved: present locations of base and data that were moved.
+        options: the cluster's address, the number of CPUs per worker, and whether files are sent.
+        run: the run, which has already been planned.
+        recipe: recipe of the run, with the current locations of base and data.
+        moved: the current locations of base and data that were moved.
 
     Raises:
         RunError: Ray is not installed, or no cluster answers.
@@ -159,14 +159,14 @@ class RayWorkers:
         return said
 
     def why_none(self) -> str:
-        """Return why no node is used; "" as long as a node may still answer or join."""
+        """Return why nodes cannot be used; "" if no node was refused, or while a worker is still starting."""
         self._look_for_nodes()
         if self._opening or not self._refused:
             return ""
         return "; ".join(self._refused.values())
 
     def close(self) -> None:
-        """End workers that are still starting, and leave the cluster if this object has connected to it."""
+        """End workers that are still starting; disconnect from the cluster if this object connected to it."""
         self._is_closed = True
         end_actors(self._ray, [actor for actor, _, _ in self._opening.values()])
         if self._is_own:
@@ -225,7 +225,10 @@ class RayWorkers:
 
 
 def connect(options: RayOptions) -> tuple[Any, bool]:
-    """Connect to a cluster, or start one on this machine; return Ray, and whether this call connected.
+    """Connect to a cluster, or start one on this machine.
+
+    Returns:
+        The `ray` module, and whether this call made the connection.
 
     Raises:
         RunError: Ray is not installed, or no cluster answers.
@@ -262,11 +265,13 @@ def end_actors(ray: Any, actors: Sequence[Any]) -> None:
 
 
 def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:
-    """Return the slots of a node, all alike, with their number: one per GPU, or as many as its CPUs allow.
+    """Return a dict from the slot of a node's workers to their number; empty if no worker fits.
+
+    The number is one per GPU, limited by the CPUs; or, on a node without a GPU, as many as its CPUs allow.
 
     Args:
         node: an entry of `ray.nodes()`.
-        num_cpus: CPUs of a worker; by default all CPUs of the node, or an equal share of them for each GPU.
+        num_cpus: CPUs per worker; by default all CPUs of the node, or an equal share of them for each GPU.
     """
     resources = node["Resources"]
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))

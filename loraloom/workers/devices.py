@@ -1,4 +1,4 @@
-"""Workers on the other devices of this machine: the process of the run starts one process for each."""
+"""Workers on the other devices of this machine: the driver starts one process for each device."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ END_SECONDS = 30.0
 
 
 class DeviceWorkers(FileWorkers):
-    """Workers on the given devices, one on each, and all other workers that join.
+    """Workers on the given devices, one per device, plus all other workers that join the run.
 
     Args:
-        run: the locked run, with its plan.
+        run: the locked run, which has already been planned.
         devices: devices of the workers; the device of this process is not among them.
-        moved: present locations of base and data that were moved.
+        moved: the current locations of base and data that were moved.
     """
 
     def __init__(self, run: Run, devices: Sequence[str], moved: Relocation) -> None:
@@ -40,7 +40,7 @@ class DeviceWorkers(FileWorkers):
         return len(self._awaited)
 
     def newcomers(self) -> Sequence[FileWorker]:
-        """Return the workers that became available since the last call; those on devices in device order."""
+        """Return newly available workers; those on the given devices come in the order of the devices."""
         found: list[FileWorker] = []
         numbers = {process.pid: number for number, process in self._awaited.items()}
         for worker in super().newcomers():
@@ -66,7 +66,7 @@ class DeviceWorkers(FileWorkers):
         return found
 
     def close(self) -> None:
-        """Dismiss the processes, and wait until they have ended."""
+        """Dismiss workers that are not available yet; wait for all processes, and terminate slow ones."""
         super().close()
         for process in self._processes.values():
             try:

@@ -1,4 +1,4 @@
-"""The connection of a worker to its driver through the run's folder, as the worker sees it."""
+"""A worker's connection to its driver through the run's folder, from the worker's side."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ TELL_SECONDS = 0.5
 
 
 class FilePost:
-    """The connection of a worker.
+    """A worker's connection to its driver through files.
 
     Args:
         folder: folder of this worker.
         name: name of this worker in messages.
-        stop: request to this process to give its wave back and end.
+        stop: cancellation token; once it is set, the worker returns its wave and leaves the run.
     """
 
     def __init__(self, folder: Path, name: str, stop: StopRequest) -> None:
@@ -89,7 +89,7 @@ class FilePost:
         return None
 
     def send(self, message: WorkerMessage) -> None:
-        """Send a message to the driver; events are sent together.
+        """Send a message to the driver; events are collected and sent in batches.
 
         Raises:
             RunError: the driver has ended or no longer uses this worker, or writing fails.
@@ -125,7 +125,10 @@ class FilePost:
         return bool(self.stop) or self._is_recalled
 
     def close(self) -> None:
-        """Leave: stop the signs of life, and remove the folder unless the driver must still read it."""
+        """Leave the run: stop the heartbeats, let the driver read the last messages, and remove the folder.
+
+        After a refusal, the folder stays: the driver reads the reason in it, and then removes it.
+        """
         self._beats.stop()
         # The driver stops reading at a damaged line.
         is_heard = self._driver.was_heard and self._driver.silent_seconds < silence_seconds()
@@ -172,7 +175,7 @@ class FilePost:
         """Refuse to continue without a driver.
 
         Raises:
-            RunError: the driver has ended, or does not answer.
+            RunError: the driver has ended, does not answer, or no longer uses this worker.
         """
         silence, is_there = self._driver.silent_seconds, exists_patiently(self.folder)
         # A driver that has not seen this worker yet may be evaluating, or writing its result.
@@ -203,7 +206,7 @@ class FilePost:
 
     @contextlib.contextmanager
     def _journal_explained(self) -> Iterator[None]:
-        """Raise RunError if the folder cannot be used; if the driver has ended, that is the reason given.
+        """Convert errors in reading or writing the folder to RunError; if the driver has ended, report that.
 
         Raises:
             RunError: the driver has ended, or the folder cannot be read or written.

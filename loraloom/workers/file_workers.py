@@ -31,7 +31,7 @@ class FileWorker:
     Args:
         folder: folder of the worker.
         journal: journal in this folder; the worker has reported that it is ready.
-        beats: signs of life of this process.
+        beats: the heartbeats of this process.
 
     Raises:
         OSError, ValueError: the folder is gone, or the journal is damaged.
@@ -76,12 +76,12 @@ class FileWorker:
         return found
 
     def recall(self) -> None:
-        """Ask the worker to give its wave back after the present step."""
+        """Ask the worker to return its wave after the current step."""
         with self._loss_if_unwritten():
             self._journal.note(RECALLED, self._given)
 
     def dismiss(self) -> None:
-        """Ask the worker to end; later output of a lost worker is ignored."""
+        """Ask the worker to end; if it was lost, remove its folder, so that its later output is ignored."""
         if not self.loss:
             with self._loss_if_unwritten():
                 self._journal.note(DISMISSED, True)
@@ -90,7 +90,7 @@ class FileWorker:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _bring_back_earlier(self) -> None:
-        """Recall the waves that an earlier driver gave to this worker, and remove its messages about them."""
+        """Recall the waves that an earlier driver gave to the worker; remove messages about finished ones."""
         num_earlier = self._journal.num_waves
         if num_earlier == 0:
             return
@@ -145,10 +145,10 @@ class FileWorker:
 
 
 class FileWorkers:
-    """The workers in a run's folder, which users can start at any time.
+    """The workers that join a run through its folder; users can start them at any time.
 
     Args:
-        run: the run; this process has its lock.
+        run: the run; this process holds its lock.
     """
 
     num_expected = 0
@@ -196,7 +196,7 @@ class FileWorkers:
         return ""
 
     def close(self) -> None:
-        """Dismiss workers that are not available yet, and stop the signs of life."""
+        """Dismiss workers that are not available yet, and stop the heartbeats."""
         for folder in self.folder.glob("*"):
             if folder.name not in self._seen:
                 listener, journal = self._listened(folder)

@@ -1,4 +1,4 @@
-"""Joining a run that another process writes, on this machine or on one that shares its file system."""
+"""Joining a run that another process writes, on this machine or on another with the same file system."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def join_run(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> int:
-    """Take part in a run until it has ended; only this worker's own folder in the run is written.
+    """Take part in a run until it has ended; write only to this worker's own folder in the run.
 
     Args:
-        folder: the run, which another process holds; it may not have started yet.
-        base, data: present locations of its base and data on this machine.
-        device: device to train on; by default the best one, or the one that the recipe names.
+        folder: folder of the run, which another process writes; the run may not have started yet.
+        base, data: the current locations of the run's base and data on this machine, if they were moved.
+        device: device to train on; by default the one that the recipe names, or else the best one.
         report: called with notes.
-        stop: token that requests a stop; without one, SIGINT and SIGTERM do. At a stop, the experiments that
-            this process trains are given back.
+        stop: cancellation token; without one, SIGINT and SIGTERM stop this process. When it stops, it returns
+            the experiments that it is training.
 
     Returns:
         The number of waves that this process trained.
 
     Raises:
-        LoRALoomError: the run cannot be joined, or its process has ended.
-        Interrupted: a stop was requested; the experiments are continued elsewhere.
+        LoRALoomError: the run cannot be joined, or the process that writes it has ended.
+        Interrupted: a stop was requested; other processes continue the experiments.
     """
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         run = _wait_for(folder)
@@ -94,10 +94,11 @@ def join_run(
 
 
 def _wait_for(folder: Path) -> Run:
-    """Wait until a run is ready for others.
+    """Wait until other processes can join a run, and return the run.
 
     Raises:
-        LoRALoomError: the run does not exist, has finished, is not held, cannot be joined, or is damaged.
+        LoRALoomError: the run does not exist, has finished, is damaged, cannot be joined, or no process works
+            on it.
     """
     deadline, refusal = time.monotonic() + _join_seconds(), None
     while True:
@@ -131,13 +132,13 @@ def _join_seconds() -> float:
 
 @dataclass(frozen=True)
 class _Found:
-    """The present state of a run.
+    """The current state of a run, as far as joining depends on it.
 
     Args:
         is_held: whether a process works on it.
         has_finished: whether it has finished and no process is working on it.
-        is_planned: whether its process has decided everything that workers must know.
-        refusal: why no process can join it.
+        is_planned: whether the run contains everything that workers need to know.
+        refusal: why no process can join the run; None if one can.
     """
 
     is_held: bool
@@ -147,10 +148,10 @@ class _Found:
 
 
 def _looked_at(run: Run) -> _Found:
-    """Return the present state of a run.
+    """Return the current state of a run.
 
     Raises:
-        LoRALoomError: the run is damaged or unreadable, not merely being written.
+        LoRALoomError: the run is damaged or unreadable, and repeated reading did not help.
     """
     look = partial(_look, run)
     try:
@@ -172,7 +173,7 @@ def _look(run: Run) -> _Found:
 
 
 def _num_beside(folder: Path) -> int:
-    """Return the number of other workers on this machine that have loaded the base, and share its memory.
+    """Return the number of other workers that have loaded the base into the memory of this machine.
 
     The driver does not count, because its memory is already in use.
     """

@@ -1,10 +1,10 @@
 """The journal between a driver and one worker: Optuna's JournalStorage, in a file of the worker's folder.
 
-The worker is a study, and each wave that it is given is a trial of this study:
+A study represents the worker, and each trial of the study represents a wave that the worker was given:
 
     study   the worker notes `ready` or `refused`; the driver notes `recalled` or `dismissed`
     trial   waiting until the worker takes the wave, then running; complete once the wave has come back, or
-            failed if the worker failed with it
+            failed if the worker could not train it
 
 A call that writes locks the file, appends a line, waits for the disk, and reads what the other side has
 written. Lines are never removed, and readers keep their content in memory; large content is therefore in
@@ -46,7 +46,7 @@ _DAMAGE = (OptunaError, ValueError, LookupError, TypeError, AttributeError, Runt
 
 @dataclass(frozen=True)
 class ToldState:
-    """A state of training that a worker has written to a file.
+    """A training state that a worker has written to a file.
 
     Args:
         file: name of the file.
@@ -64,9 +64,10 @@ class WaveRecord:
     Args:
         number: number of the wave.
         checkpoints: checkpoints sent so far, in order.
-        status: `open` until the wave comes back; `returned`, or `failed` if the worker failed with it.
-        end: the state with which it came back; None if it has not.
-        problem: why the worker failed, as data.
+        status: `open` until the wave comes back; then `returned`, or `failed` if the worker could not train
+            it.
+        end: the training state with which the wave came back; None if it has not come back.
+        problem: why the worker failed, as JSON values.
     """
 
     number: int
@@ -114,19 +115,19 @@ class Journal:
             _require(self._notes, key, value)
 
     def noted(self, key: str) -> Any:
-        """Return the last value noted under a key; None if there is none, or the journal is being created."""
+        """Return the latest value noted under a key; None if no value was noted, or the journal is new."""
         with self._damage_noted():
             return self._notes.get(key) if self._has_study else None
 
     def give(self, number: int, file: str) -> int:
-        """Assign the worker a wave, which is in a file; return its index among all waves of this worker."""
+        """Give the worker the wave in a file; return the index of the wave among all waves of this worker."""
         with self._damage_noted():
             self._study.enqueue_trial({}, user_attrs={_NUMBER: number, _FILE: file})
             _require(self._trials[-1].user_attrs, _FILE, file)
             return len(self._trials) - 1
 
     def take(self) -> tuple[int, str] | None:
-        """Take the next waiting wave; return its index and the name of its file, or None if none waits."""
+        """Take the next waiting wave; return its index and the name of its file, or None if no wave waits."""
         with self._damage_noted():
             if not any(trial.state == TrialState.WAITING for trial in self._trials):
                 return None
@@ -140,13 +141,13 @@ class Journal:
             self._tell(f"{_CHECKPOINT} {number:06d}", [told.file, told.num_event_bytes])
 
     def end(self, step: int, told: ToldState) -> None:
-        """Record that the wave that was taken has come back after this step, with this state."""
+        """Record that the worker returned the wave that it took, after this step and with this state."""
         with self._damage_noted():
             self._tell(_END, [told.file, told.num_event_bytes])
             self._study.tell(self._index, step)
 
     def fail(self, problem: Any) -> None:
-        """Record that the worker failed with the wave that it took."""
+        """Record that the worker could not train the wave that it took, and why."""
         with self._damage_noted():
             self._tell(_PROBLEM, problem)
             self._study.tell(self._index, state=TrialState.FAIL)
@@ -222,7 +223,7 @@ class Journal:
 
 
 def _require(found: Mapping[str, Any], key: str, value: Any) -> None:
-    """Refuse a journal that lacks what was just written.
+    """Raise ValueError if the journal does not contain what was just written.
 
     JournalStorage reports no error if its line is joined to a partial line that a full disk has left.
     """

@@ -1,7 +1,7 @@
 """The actor of a Ray worker: it reads a run's rows and base once, and trains wave after wave.
 
-The module imports Ray only to fetch sent files: the driver makes the class an actor (`cluster.py`), and both
-exchange bytes.
+The module imports Ray only to fetch sent files: the driver turns the class into an actor
+(`cluster.py`), and driver and actor exchange only bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RUN, BASE, DATA = "run", "base", "data"
 
 
 class WaveActor:
-    """A worker in a process of Ray; its methods run in threads, so that it responds while it trains."""
+    """A worker in a Ray process; its methods run in threads, so that it can respond while it trains."""
 
     def __init__(self) -> None:
         # Ray removes no files of an actor that it ends, so all are in this folder, until `close`.
@@ -43,16 +43,17 @@ class WaveActor:
         self._recalled = -1
 
     def open(self, run: bytes, moved: Mapping[str, str | None], sent: Sequence[Any], num_beside: int) -> str:
-        """Read rows and base.
+        """Read the run's rows and base.
 
         Args:
-            run: the run's recipe, provenance, split and space, packed.
-            moved: present locations of `base` and `data` on this machine, if they were moved.
-            sent: for each file, its path below this actor's folder and a reference to its content in Ray.
+            run: the run's files (recipe, provenance, split, search space) in one byte string.
+            moved: the current locations of `base` and `data` on this machine, if they were moved.
+            sent: for each file, its path below this actor's folder and a Ray reference to its content.
             num_beside: number of other workers that share this machine's memory.
 
         Returns:
-            A JSON object with `name`, `capacity` and `device`, or with `name` and `problem`.
+            A JSON object with `name`, `capacity` and `device`; or with `name` and `problem`, if this worker
+            cannot take part.
         """
         folder = self._scratch.path
         for name, content in unpacked(run).items():
@@ -74,7 +75,7 @@ class WaveActor:
         return json.dumps({"name": name, "capacity": own.capacity, "device": own.device})
 
     def train(self, wave: bytes) -> None:
-        """Train a wave; `news` returns its messages."""
+        """Train a wave; `news` returns the messages about it."""
         assert self._material is not None
         opened = Wave.unpacked(wave)
         try:
@@ -95,7 +96,7 @@ class WaveActor:
         return found
 
     def recall(self, number: int) -> None:
-        """Make `train` return the wave with this number after the present step."""
+        """Make `train` stop after the current step, if it is training the wave with this number."""
         self._recalled = number
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The user's options for Ray; nothing here imports it."""
+"""The user's options for Ray; this module does not import Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RayOptions:
     Args:
         address: `HOST:PORT`, `ray://HOST:PORT`, `local` to start one on this machine, or `auto`: the cluster
             that this machine belongs to, or a new one.
-        num_cpus: CPUs of a worker; by default all of its node, or its GPU's share of them.
+        num_cpus: CPUs per worker; by default all CPUs of its node, or an equal share of them for each GPU.
         sends_files: whether base and data are sent through the object store, because workers do not have
             them at the same paths.
     """
@@ -43,7 +43,7 @@ class RayOptions:
             raise self.no_answer(error) from None
 
     def reach(self) -> None:
-        """Open a connection to the address and close it; Ray itself retries for minutes.
+        """Test whether the address accepts a connection, because Ray itself would retry for minutes.
 
         Raises:
             OSError, ValueError, OverflowError: nothing answers at the address, or it is invalid.

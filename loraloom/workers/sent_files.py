@@ -1,4 +1,4 @@
-"""The files of base and data that are sent to workers that lack them at the same paths."""
+"""The base and data files to send to workers that do not have them at the same paths."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from loraloom.session.material import locate_model
 
 
 def files_to_send(recipe: Recipe) -> dict[str, Path]:
-    """Return the files to send, by their paths at a worker: `base/config.json`, `data/shop/rows.json`.
+    """Return the files to send: path on the worker (`base/config.json`, `data/shop/rows.json`) → path here.
 
     Bases and data sets on the hub are not sent: each machine gets them from the hub or from its own cache.
 
     Args:
-        recipe: recipe with present locations of base and data.
+        recipe: recipe with the current locations of base and data.
     """
     found: dict[str, Path] = {}
     base = Path(locate_model(recipe))
@@ -39,7 +39,7 @@ def files_to_send(recipe: Recipe) -> dict[str, Path]:
 
 
 def _files_of_pattern(place: Path, parts: list[str]) -> dict[str, Path]:
-    """Return the files that match a glob pattern, by their paths below `data/` at a worker."""
+    """Return the files that match a glob pattern: path below `data/` on the worker → path here."""
     num_magic = sum(1 for _ in itertools.dropwhile(lambda part: not glob.has_magic(part), parts))
     root = Path(*place.parts[: len(place.parts) - num_magic])
     pattern, before = "/".join(place.parts[len(place.parts) - num_magic :]), parts[: len(parts) - num_magic]

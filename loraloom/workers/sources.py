@@ -58,9 +58,9 @@ def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | No
     """Return the source of a run's workers: a Ray cluster, other devices, or processes that join.
 
     Args:
-        run: the locked run, with its plan.
-        recipe: its recipe, with present locations.
-        moved: present locations of base and data that were moved.
+        run: the locked run, which has already been planned.
+        recipe: its recipe, with the current locations of base and data.
+        moved: the current locations of base and data that were moved.
         ray: the cluster, if there is one.
 
     Raises:

@@ -2,11 +2,11 @@
 
     RUN/workers/node3-4711/
       journal.log           what worker and driver tell each other, in order (`journal.py`); names other files
-      worker.beat           signs of life of the worker (`beats.py`)
-      driver.beat           signs of life of the driver
+      worker.beat           the worker's heartbeat (`beats.py`)
+      driver.beat           the driver's heartbeat
       wave-000004           from the driver: a wave, which the worker removes
       events-000004.jsonl   from the worker: the events of the wave so far, which the driver removes
-      told-000017           from the worker: a state of training, which the driver removes
+      told-000017           from the worker: a training state, which the driver removes
 
 Lines are appended to the journal and the events; any other file is complete when it gets its name. A worker
 writes nothing outside of its own folder.
@@ -31,7 +31,7 @@ POLL_SECONDS = 0.05
 
 
 def wave_file(number: int) -> str:
-    """Return the name of the file of the wave with this number."""
+    """Return the name of the file that contains the wave with this number."""
     return f"wave-{number:06d}"
 
 
@@ -86,7 +86,7 @@ class EventFile:
         self._path.unlink(missing_ok=True)
 
     def _wait_for(self, size: int) -> None:
-        """Read until the file has a given size; a file system may show the journal's new line first."""
+        """Read until the file has a given size; on some file systems, it grows visibly after the journal."""
         deadline = time.monotonic() + SECONDS_FOR_A_FILE
         while self._num_taken + len(self._rest) < size:
             if time.monotonic() > deadline:

@@ -46,7 +46,7 @@ def train_waves(own: WorkerMaterial, post: Post) -> int:
         The number of waves that it trained.
 
     Raises:
-        LoRALoomError: this process can no longer train; the driver has the reason.
+        LoRALoomError: this process can no longer train; the driver has been told why.
     """
     num_waves = 0
     while (wave := post.receive()) is not None:
@@ -62,7 +62,7 @@ def train_waves(own: WorkerMaterial, post: Post) -> int:
 def train_wave(
     own: WorkerMaterial, wave: Wave, send: Callable[[WorkerMessage], None], is_recalled: Callable[[], bool]
 ) -> None:
-    """Train a wave until an experiment ends or reaches a break, or the wave is recalled; then send its state.
+    """Train a wave until an experiment ends or is to be judged, or the wave is recalled; then send its state.
 
     Args:
         own: base and rows of this worker.

@@ -46,7 +46,7 @@ class WorkerMaterial:
     """The material that a worker trains on.
 
     Args:
-        material: base and rows; its experiments are only examples, because each wave has its own.
+        material: base and rows; its experiments are placeholders, because each wave brings the ones to train.
         capacity: number of experiments that fit in memory together.
         pass_limit: maximum number of tokens per pass that this worker's memory allows; None for no limit.
         limits: limits found when memory ran out in earlier waves, by step, as in `TrainingState`.
@@ -71,16 +71,17 @@ def own_name() -> str:
 def load_material(
     run: Run, moved: Relocation, *, device: str | None = None, num_beside: int = 0
 ) -> WorkerMaterial:
-    """Read a run's rows and base, and refuse differences from the run's records.
+    """Read a run's rows and base, and verify that they match the run's records.
 
     Args:
         run: the run, or a copy of its recipe, provenance and split.
-        moved: present locations of its base and data on this machine.
-        device: device to train on; by default the best one, or the one that the recipe names.
+        moved: the current locations of its base and data on this machine, if they were moved.
+        device: device to train on; by default the one that the recipe names, or else the best one.
         num_beside: number of other workers that share this machine's memory.
 
     Raises:
-        LoRALoomError: versions, rows or base differ or are missing, or there is too little memory.
+        LoRALoomError: package versions, rows or base are missing or differ from those of the run, or there is
+            too little memory.
     """
     recipe, known = patiently(
         partial(origin.run_recipe, run), errors=(LoRALoomError,), seconds=SECONDS_FOR_DOCUMENTS
@@ -110,7 +111,7 @@ def _without_starts(recipe: Recipe, *, has_trials: bool) -> Recipe:
 
 
 def _require_versions(known: Provenance) -> None:
-    """Refuse versions other than those of the process that writes the run.
+    """Refuse package versions that differ from those of the process that writes the run.
 
     Raises:
         RunError: names every package that differs.
@@ -144,7 +145,7 @@ def _plan(run: Run, known: Provenance, material: Material, num_beside: int) -> t
     """Return how many of the largest experiments fit in memory, and the maximum number of tokens per pass.
 
     Raises:
-        TrainingError: not even one fits.
+        TrainingError: not even one experiment fits.
     """
     counter = Counter(material.bank, material.train_set)
     free = free_bytes(material.base.device) // (1 + num_beside)

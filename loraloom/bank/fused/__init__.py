@@ -1,1 +1,1 @@
-"""Adapters of equal shape as one tensor: few kernels per linear, and no wait for the device."""
+"""Adapters of equal shape computed as one tensor: few kernels per linear, and no waiting for the device."""

@@ -1,4 +1,4 @@
-"""Adapters of equal rank and targets as one group: one tensor of all A and one of all B per linear."""
+"""Adapters of equal rank and targets as one group: for each linear, one tensor of all A and one of all B."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from loraloom.bank.updates.update import Update
 
 
 class GroupPart(NamedTuple):
-    """The part of a group in one linear, as views of the group's tensors.
+    """What a group of adapters has in one linear, as views of the group's tensors.
 
     Args:
-        A: [adapters, r, in], in the base's dtype, times the square root of the scaling.
+        A: [adapters, r, in], in the base's dtype, multiplied by √s (see `AdapterGroup`).
         B: [adapters, out, r], in the same dtype and with the same factor.
         into_A, into_B: gradients of A and B, of the same shapes, float32.
     """
@@ -32,11 +32,11 @@ class GroupPart(NamedTuple):
 class AdapterGroup:
     """Adapters of equal rank and targets: their weights in the base's dtype, and the gradients of a pass.
 
-    The weights are copied at the beginning of each pass; the gradients are added to those of the adapters'
-    parameters at its end. With s the scaling of an update s · B A d(x), times 1 / (1 - p) for dropout d, the
-    copies are √s · A and √s · B, and a gradient is √s times that of its copy; so no product applies s. An
-    adapter whose parameters are contiguous in memory (as `training/optimizer.py` arranges them) is copied
-    with one call.
+    The weights are copied at the beginning of each pass; at its end, the gradients are added to those of the
+    adapters' parameters. An update is s · B A d(x), where d is dropout without its factor 1 / (1 - p), and s
+    is the scaling times that factor. The copies are √s · A and √s · B, so that no product needs to apply s,
+    and the gradient of a parameter is √s times that of its copy. An adapter whose parameters are contiguous
+    in memory (as `training/optimizer.py` arranges them) is copied with one call.
 
     Args:
         bank: the bank that has the adapters.
@@ -92,7 +92,7 @@ class AdapterGroup:
 
 
 def run_of(tensors: Sequence[Tensor]) -> Tensor | None:
-    """Return one flat view of tensors that follow one another in one storage; None if they do not."""
+    """Return one flat view of tensors that are adjacent in one storage; None if they are not."""
     storage, dtype = tensors[0].untyped_storage(), tensors[0].dtype
     start = end = tensors[0].storage_offset()
     for tensor in tensors:

@@ -1,7 +1,7 @@
 """A pass in which every linear computes its adapters in a handful of kernels.
 
 `FusedPass.linears` computes what `AdapterPass.compute` computes, for training: the base's product and what
-adapters add are one node of autograd, without Python code for each adapter, stored masks or transfers to
+adapters add are one autograd node, without Python code for each adapter, stored masks or transfers to
 the host, so a CUDA graph can record the pass. `tests/training/test_static_passes.py` compares it with
 the plain version.
 """
@@ -36,7 +36,7 @@ class _Update(NamedTuple):
     dropout: HashedDropout | None
 
     def own(self, x: Tensor) -> Tensor:
-        """Return the group's rows of x, [adapters, tokens of each, features]."""
+        """Return the group's rows of x, [adapters, tokens per adapter, features]."""
         return x[self.start : self.stop].view(len(self.part.A), -1, x.shape[-1])
 
 
@@ -105,7 +105,7 @@ def _flat(x: Tensor) -> Tensor:
 def _begin(
     x: Tensor, num_features: int, updates: Sequence[_Update], residual: Tensor | None = None
 ) -> Tensor:
-    """Allocate an output; rows that no update overwrites get the residual, or zero without one."""
+    """Allocate an output; rows that no update overwrites get the residual, or zeros if there is none."""
     y = x.new_empty(*x.shape[:-1], num_features)
     starts, stops = [update.start for update in updates], [update.stop for update in updates]
     for first, last in zip([0, *stops], [*starts, len(y)], strict=True):
@@ -144,7 +144,7 @@ class FusedPass:
         """Compute linears that share one input, including those that no adapter targets.
 
         Args:
-            modules: the linears, as the model has them.
+            modules: the linears, as they are in the model: wrapped by the bank or not.
             x: [rows, len, in].
             residual: [rows, len, out], added to the output; requires a single module.
 
@@ -172,7 +172,7 @@ class FusedPass:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Open a pass that this object computes; on leaving it, the adapters get their gradients."""
+        """Open a pass computed by this object; at its end, the adapters' parameters get their gradients."""
         base = self._bank.base
         for group in self._groups:
             group.group.refresh()
@@ -218,7 +218,7 @@ def _joined(bank: AdapterBank, rows: Rows) -> list[tuple[int, list[str], int]]:
 
 
 def ordinals_of(batch: Batch, side: Side, width: int, first: Sequence[int] | None = None) -> Tensor:
-    """Number each token among its adapter's own tokens of the micro-batch, in the examples' order.
+    """Number the tokens of each adapter within its micro-batch, in the order of the examples.
 
     Args:
         batch: the batch, on the CPU.

@@ -1,10 +1,10 @@
-"""Dropout whose mask is a hash, so that a kernel recomputes it instead of keeping it.
+"""Dropout whose mask is a hash, so that a kernel can recompute it instead of storing it.
 
 A mask is a function of (the experiment's seed, its step, the micro-batch, the module's name, the token's
 number among the adapter's own tokens, the feature). This gives the same guarantees as `data/ownership.py`,
-without generators, and the same bits on every device. Two words of 32 bits are derived from the seed of the
-pass, two from the module's name; the finalizer of MurmurHash3 (Appleby, 2011) mixes them with the token, and
-the result with the feature. Each hash gives 16 bits to each of two neighbouring features.
+without generators, and the same bits on every device. Two 32-bit words are derived from the seed of the pass
+and two from the module's name; the finalizer of MurmurHash3 (Appleby, 2011) mixes them with the token's
+number, and the result with that of the feature. Each hash gives 16 bits to each of two neighbouring features.
 
 `kept` is the plain version that tests compare `product_kernels.py` with.
 """
@@ -27,7 +27,7 @@ ONE = 1 << BITS
 
 
 def signed(word: int) -> int:
-    """Return the int32 with the bits of a 32-bit word."""
+    """Return the int32 that has the same bits as a 32-bit word."""
     return word - 2**32 if word >= 2**31 else word
 
 
@@ -47,7 +47,7 @@ def _words(seed: int) -> tuple[int, int]:
 
 
 def threshold(p: float) -> int:
-    """Return the smallest 16-bit random number that keeps an element; p is rounded to 1/65,536."""
+    """Return the smallest 16-bit random number that keeps an element: p, rounded to units of 1/65,536."""
     return min(round(p * ONE), ONE - 1)
 
 
@@ -90,7 +90,7 @@ def kept(
 
 @dataclass(frozen=True)
 class HashedDropout:
-    """All that determines a module's dropout in one pass.
+    """Everything that determines a module's dropout in one pass.
 
     Args:
         ordinals: integers [adapters, tokens].

@@ -1,7 +1,7 @@
-"""The products of a low-rank update as Triton kernels that compute dropout too.
+"""The products of a low-rank update as Triton kernels that also apply dropout.
 
-Each kernel reads or writes its wide operand once. `products.py` has plain versions and documents each. Block
-sizes are the best of a few that were timed on an H100 at widths of 1,024 and 2,816.
+Each kernel reads or writes its wide operand once. `products.py` has the plain versions and the documentation.
+Block sizes are the best of a few that were timed on an H100 at widths of 1,024 and 2,816.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _spread(
 
 
 def down(x: Tensor, factor: Tensor, dropout: HashedDropout) -> Tensor:
-    """Compute dropout(x) Fᵀ, as `products.down` documents it."""
+    """Compute dropout(x) Fᵀ, as documented in `products.down`."""
     num, num_tokens, num_features = x.shape
     rank = factor.shape[1]
     low = torch.empty(num, num_tokens, rank, dtype=x.dtype, device=x.device)
@@ -215,7 +215,7 @@ def down(x: Tensor, factor: Tensor, dropout: HashedDropout) -> Tensor:
 
 
 def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout) -> None:
-    """Write lowᵀ dropout(x) to `into`, as `products.gather` documents it."""
+    """Write lowᵀ dropout(x) to `into`, as documented in `products.gather`."""
     num, num_tokens, num_features = x.shape
     rank = low.shape[-1]
     block_t, block_k = (32, 64) if num * num_tokens > LARGE else (64, 32)
@@ -252,7 +252,7 @@ def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout) -> None
 def spread(
     low: Tensor, factor: Tensor, into: Tensor, dropout: HashedDropout | None, before: Tensor | None
 ) -> None:
-    """Write before + dropout(low F) to `into`, as `products.spread` documents it."""
+    """Write before + dropout(low F) to `into`, as documented in `products.spread`."""
     num, num_tokens, num_features = into.shape
     rank = low.shape[-1]
     block_t, block_k = (64, 128) if num * num_tokens > LARGE else (32, 64)

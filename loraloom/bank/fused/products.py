@@ -1,9 +1,11 @@
-"""The three products of a low-rank update; `product_kernels.py` computes those with dropout on a GPU.
+"""The three products of a low-rank update, with or without dropout.
 
-With x [adapters, tokens, features], its dropout d, and a factor F [adapters, r, features] (A itself, or B
-transposed), the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …, and the backward pass, for g = ∂loss/∂y,
-is up = g B, ∂A = upᵀ d(x), ∂x = d(up A) + …, ∂B = gᵀ low: `down`, `gather` and `spread`, each for A and for
-B. The scaling is part of A and B (`adapter_group.py`).
+For x [adapters, tokens, features] and dropout d, the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …. The
+backward pass, for g = ∂loss/∂y, is up = g B, ∂A = upᵀ d(x), ∂x = d(up A) + … and ∂B = gᵀ low. `down`
+computes low and up; `gather` computes ∂A and ∂B; `spread` computes y and ∂x. A factor F, [adapters, r,
+features], is A itself, or B transposed. The scaling is part of A and B (`adapter_group.py`).
+
+On a GPU, `product_kernels.py` computes the products with dropout and those that are added to another tensor.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ def down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Ten
     Args:
         x: [adapters, tokens, features], contiguous.
         factor: [adapters, r, features], in the dtype of x, with any strides.
-        dropout: dropout of x; none by default.
+        dropout: dropout to apply to x; none by default.
     """
     if by_triton(x) and dropout is not None:
         from loraloom.bank.fused import product_kernels as kernels
@@ -37,7 +39,7 @@ def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None =
         x: [adapters, tokens, features], contiguous.
         low: [adapters, tokens, r], contiguous.
         into: float32 [adapters, r, features], with any strides; overwritten.
-        dropout: dropout of x; none by default.
+        dropout: dropout to apply to x; none by default.
     """
     if by_triton(x) and dropout is not None:
         from loraloom.bank.fused import product_kernels as kernels
@@ -62,7 +64,7 @@ def spread(
         low: [adapters, tokens, r], contiguous.
         factor: [adapters, r, features].
         into: [adapters, tokens, features], contiguous.
-        dropout: dropout of the result, without its scaling; none by default.
+        dropout: dropout to apply to low F, without the factor 1 / (1 - p); none by default.
         before: a tensor of the shape of `into`, or `into` itself; zero by default.
     """
     if by_triton(low) and (dropout is not None or before is not None):

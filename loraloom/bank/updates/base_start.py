@@ -1,12 +1,13 @@
 """PiSSA and OLoRA: LoRA whose A and B start as the leading part of W, so that only the rest is frozen.
 
-PEFT subtracts s B₀ A₀ from W. Here adapters share the base, so each has a frozen negative twin instead:
+PEFT subtracts s B₀ A₀, the product at the start, from W. Here adapters share W, so each adapter adds the
+negative of that product instead, as a second, frozen pair of factors (its twin):
 
     W' = W + s (B A + B₋ A₋)    with    A₋ = A₀ and B₋ = -B₀
 
-In files, the adapter is plain LoRA of rank 2r, with the twin's A and B next to its own, as PEFT converts it
-(`path_initial_model_for_weight_conversion`). Dropout applies to the input of A alone: the twin stands for a
-part of W, whose input is not dropped.
+In files, the adapter is plain LoRA of rank 2r, with the twin's A and B next to its own, as in PEFT's own
+conversion (`path_initial_model_for_weight_conversion`). Dropout applies to the input of A but not to that of
+A₋, because the twin stands for a change of W, and no dropout applies to the input of W.
 
 Source: PiSSA: Meng et al., 2024, https://arxiv.org/abs/2404.02948; OLoRA: Büyükakyüz, 2024,
 https://arxiv.org/abs/2406.01775.
@@ -94,10 +95,10 @@ class BaseStart(Lora):
     def start(
         self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
     ) -> dict[str, Tensor]:
-        """Take A and B from the base's weights, such that ΔW is 0.
+        """Compute A and B from the base's weights, and a twin that makes ΔW zero.
 
         Raises:
-            AdapterError: the rank is larger than that of the weights.
+            AdapterError: the rank is larger than the rank that the weights can have.
         """
         most = min(linear.in_features, linear.out_features)
         if settings.r > most:
@@ -123,17 +124,17 @@ class BaseStart(Lora):
         return TwinPart(LowRank(A, B, scaling, dropout), LowRank(twin_a, twin_b, scaling, dropout=0.0))
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> TwinStack:
-        """Put the adapters of a linear side by side, and likewise their twins."""
+        """Return the stack of a linear's adapters and their twins."""
         return TwinStack(updates, product_dtype(dtype, next(iter(updates.values())).own.A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return False: the folders of this kind are plain LoRA."""
+        """Return False, because folders of this kind are written as plain LoRA and read as such."""
         return False
 
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Return settings and tensors of plain LoRA of rank 2r with the same scaling."""
+        """Return settings and tensors of a plain LoRA adapter of rank 2r with the same ΔW and scaling."""
         factor = 2**0.5 if settings.use_rslora else 2
         plain = settings.model_copy(
             update={
@@ -162,7 +163,7 @@ class TwinStack(LoraStack):
         self._twins = LoraStack({slot: update.twin for slot, update in updates.items()}, dtype)
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return what to copy for the adapters and for their twins."""
+        """Return the tensors to copy into, and those to copy from, for the adapters and their twins."""
         into, out_of = super().copies(owners, only_if_changed=only_if_changed)
         more_into, more_out_of = self._twins.copies(owners, only_if_changed=only_if_changed)
         return into + more_into, out_of + more_out_of
@@ -187,7 +188,11 @@ class TwinStack(LoraStack):
 
 @torch.no_grad()
 def _leading_part(settings: LoraSettings, weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Return A [r, in] and B [out, r] whose product is the leading part of W, divided by s for PiSSA."""
+    """Return A [r, in] and B [out, r] that form the leading part of W.
+
+    For PiSSA, s B A is the part of W with the r largest singular values. For OLoRA, B and A are the first r
+    columns of Q and the first r rows of R, where W = Q R.
+    """
     init, r = str(settings.init_lora_weights), settings.r
     if init == "olora":
         Q, R = torch.linalg.qr(weight)

@@ -1,6 +1,6 @@
 """DoRA: W' = diag(m / ‖W + s B A‖) (W + s B A), whose rows have the trained lengths m.
 
-The gradient treats the norms of the rows as constants, as in section 4.3 of the paper and in PEFT.
+The gradient treats the row norms ‖W + s B A‖ as constants, as in section 4.3 of the paper and in PEFT.
 
 Source: Liu et al., 2024, https://arxiv.org/abs/2402.09353.
 """
@@ -37,7 +37,7 @@ class Dora(Lora):
     def start(
         self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
     ) -> dict[str, Tensor]:
-        """Start A and B as LoRA does, and the magnitudes as the norms of the base's rows."""
+        """Start A and B as LoRA does, and the magnitudes as the norms of the rows of W."""
         low_rank = super().start(settings, linear, seed, module)
         A, B = (tensor.to(linear.dense().device) for tensor in low_rank.values())
         return {**low_rank, MAGNITUDE: row_norms(linear, A, B, settings.scaling)}
@@ -52,7 +52,7 @@ class Dora(Lora):
         return low_rank_groups(settings, with_b=(MAGNITUDE,))
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> DoraStack:
-        """Put the adapters of a linear side by side."""
+        """Return the stack of a linear's adapters."""
         device = next(iter(updates.values())).A.device
         return DoraStack(updates, product_dtype(dtype, device))
 

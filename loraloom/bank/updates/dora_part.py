@@ -1,4 +1,4 @@
-"""The part of one DoRA adapter in one linear: its tensors, the norms of its rows, and ΔW."""
+"""The part of one DoRA adapter in one linear: its tensors, the row norms of W + s B A, and ΔW."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DoraPart:
         B: [out, r], float32, trained; zero at the start.
         magnitude: [out], float32, trained: the length of each row of W + ΔW.
         scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: dropout probability of the input in training, which also applies to the base's product.
+        dropout: probability, in training, of dropping an input from the products with A and W.
     """
 
     A: nn.Parameter
@@ -61,7 +61,7 @@ class DoraPart:
         return float(self.delta(linear).norm())
 
     def norm_bound(self) -> float:
-        """Compute ‖m‖ + s · ‖A‖ ‖B‖: the rows of W + ΔW have the lengths m."""
+        """Compute ‖m‖ + s · ‖A‖ ‖B‖, where ‖m‖ is the norm of W + ΔW, whose rows have the lengths m."""
         A, B, magnitude = (float(each.detach().norm()) for each in (self.A, self.B, self.magnitude))
         return magnitude + self.scaling * A * B
 
@@ -73,7 +73,7 @@ class DoraPart:
 def row_norms(linear: FrozenLinear, down: Tensor, up: Tensor, scaling: float) -> Tensor:
     """Compute the norms of the rows of W + s B A without forming that sum, float32 [out].
 
-    ‖wᵢ + s bᵢ A‖² = ‖wᵢ‖² + 2 s bᵢ · (W Aᵀ)ᵢ + s² bᵢ (A Aᵀ) bᵢᵀ, which needs a product of width r only.
+    ‖wᵢ + s bᵢ A‖² = ‖wᵢ‖² + 2 s bᵢ · (W Aᵀ)ᵢ + s² bᵢ (A Aᵀ) bᵢᵀ, which needs only products of width r.
 
     Args:
         linear: W.
@@ -90,5 +90,5 @@ def _cross_terms(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Te
 
 
 def _above_zero(norms: Tensor) -> Tensor:
-    """Bound norms away from 0, so that a row of zeros stays zero."""
+    """Replace norms of 0 with the smallest normal number, so that a zero row can be divided by its norm."""
     return norms.clamp_min(torch.finfo(norms.dtype).tiny)

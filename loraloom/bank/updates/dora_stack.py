@@ -1,15 +1,15 @@
 """DoRA in a pass: for the rows of each adapter, f (W x + s B A x) + b with f = m / ‖W + s B A‖.
 
-With dropout, PEFT gives the dropped input d to the base's product as well:
+With dropout, PEFT uses the input after dropout, d, in the product with W as well:
 
     y + f z - W d    with    z = W d + s B A d
 
-where y is the frozen linear's output. Without dropout, d is x, W x is y - b, and no product of W is repeated.
-For g = ∂loss/∂output, all adapters of a linear are one node of autograd with
+where y is the frozen linear's output. Without dropout, d is x, and W x is y - b, so the product with W is not
+computed again. One autograd node computes all adapters of a linear; for g = ∂loss/∂output, its gradients are
 
     ∂m = Σ g z / ‖W + s B A‖    ∂B = s (f g)ᵀ (A d)    ∂A = s (f g B)ᵀ d    ∂y = f g, or g with dropout
 
-The norms are computed once a pass; a pass that follows another reuses them if the weights are the same.
+The norms are computed once per pass, and reused by the next pass if the adapter's weights have not changed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _DoraSpan:
         update: what the adapter adds to the linear.
         weights: the adapter's weights.
         linear: the frozen linear.
-        kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
+        kept: which inputs are not dropped, bool [rows, len, in]; None if no input is dropped.
     """
 
     start: int
@@ -64,12 +64,12 @@ class _DoraSpan:
 
     @property
     def scaling(self) -> float:
-        """The scaling of B A times the scaling of a dropped input."""
+        """The adapter's scaling of B A, times `input_scaling`."""
         return self.update.scaling * self.input_scaling
 
     @property
     def input_scaling(self) -> float:
-        """The scaling of a dropped input: 1 / (1 - p) with dropout, so that masks are 0 or 1; otherwise 1."""
+        """The factor 1 / (1 - p) of dropout, kept apart so that masks can be 0 or 1; 1 without dropout."""
         return 1 if self.kept is None else 1 / (1 - self.update.dropout)
 
     def own(self, x: Tensor) -> Tensor:
@@ -86,11 +86,14 @@ class _DoraSpan:
         return (dropped.to(weight.dtype) @ weight.T).to(dropped.dtype) * self.input_scaling
 
     def compute(self, x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Overwrite the span's rows of `out`; return A d, [tokens, r], and z, [tokens, out].
+        """Compute the output in the span's rows.
 
         Args:
             x, y: input and output of the frozen linear.
-            out: contiguous; may be y.
+            out: the tensor whose rows are overwritten, contiguous; may be y.
+
+        Returns:
+            A times the masked input, [tokens, r], and z as at the top of this file, [tokens, out].
         """
         dtype, bias = self.weights.A.dtype, self.linear.bias
         dropped = self.drop(self.own(x).to(dtype))
@@ -127,7 +130,7 @@ class DoraStack:
         self.signature: Hashable = ("dora", *updates)
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return nothing to copy, and forget the norms of weights that may have changed."""
+        """Discard what was computed from weights that may have changed; return two empty lists."""
         for slot in owners:
             if slot not in self._updates:
                 continue
@@ -138,7 +141,7 @@ class DoraStack:
         return [], []
 
     def group(self, spans: Sequence[Span]) -> list[Span]:
-        """Return the spans of the stack's adapters; each is computed by itself."""
+        """Return the spans of the stack's adapters, each of which is computed separately."""
         return [span for span in spans if span.slot in self._updates]
 
     def add(
@@ -173,7 +176,7 @@ def _prepare(update: DoraPart, linear: FrozenLinear, dtype: torch.dtype) -> _Wei
 
 
 class _AddDora(torch.autograd.Function):
-    """The output of a linear in the rows of each adapter; the top of this file has the formulas."""
+    """The output of a linear in each adapter's rows, with the gradients at the top of this file."""
 
     @staticmethod
     def forward(
@@ -212,7 +215,7 @@ def _backward(
     into_x: Tensor | None,
     into_y: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of A, B and the magnitudes; write those of x and y in the span's rows."""
+    """Return the gradients of A, B and the magnitudes; write those of x and y to the span's rows."""
     weights, place = span.weights, slice(span.start, span.stop)
     own = span.own(upstream).to(low.dtype)
     scaled = own * weights.factors.to(low.dtype)  # ∂z

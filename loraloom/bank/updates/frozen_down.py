@@ -1,4 +1,4 @@
-"""Low-rank products whose A is frozen: y + s · B A dropout(x), without keeping x.
+"""Low-rank products whose A is frozen: y + s · B A dropout(x), without keeping x for the backward pass.
 
 With d = dropout(x) and g = ∂loss/∂output, ∂B = s · gᵀ (A d) needs only A d, which is r wide, and ∂x needs
 only the mask. So autograd keeps r numbers and the mask for each token, instead of `in` numbers.
@@ -62,7 +62,7 @@ class _AddWithFrozenDown(torch.autograd.Function):
 
 
 def _of_each(group: Group, gradient: Tensor) -> list[Tensor]:
-    """Split the gradient of the stacked B into one for each adapter, without padding."""
+    """Split the gradient of the stacked B into each adapter's gradient, without padding."""
     ups = group.parameters[1::2]
     if gradient.dim() == 2:
         return [gradient.to(ups[0].dtype)]

@@ -1,4 +1,4 @@
-"""All kinds of adapters, and the choice of one by a recipe or a PEFT folder."""
+"""All kinds of adapters, and how to find the kind that a recipe requests or a PEFT folder contains."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ class Lora:
         return None
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> Stack:
-        """Put A and B of all adapters side by side."""
+        """Return the stack of a linear's adapters."""
         return LoraStack(updates, product_dtype(dtype, next(iter(updates.values())).A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return whether `peft_type` is `LORA`; its variants have additional keys and are tried first."""
+        """Return whether `peft_type` is `LORA`; variants of LoRA have it too, and are tried first."""
         return config.get("peft_type") == "LORA"
 
     def in_peft(

@@ -52,7 +52,7 @@ class BiasedPart:
         return self.low_rank.delta_times(linear, vectors)
 
     def delta_norm(self, linear: FrozenLinear) -> float:
-        """Compute ‖(ΔW, s b)‖: a bias is a column of the weights whose input is always 1."""
+        """Compute ‖(ΔW, s b)‖, where the bias counts as a column of the weights whose input is always 1."""
         return float(torch.tensor([self.low_rank.delta_norm(linear), float(self.delta_bias().norm())]).norm())
 
     def norm_bound(self) -> float:
@@ -85,12 +85,12 @@ class LoraBias(Lora):
         return BiasedPart(LowRank(A, B, settings.scaling, float(settings.lora_dropout)), bias)
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return LoRA's groups of A and B, and a group of b with the rate of B and without weight decay."""
+        """Return LoRA's groups for A and B, and one for b, at B's learning rate and without weight decay."""
         rate = float(settings.loraplus_lr_ratio or 1)
         return (*low_rank_groups(settings), ParameterGroup((BIAS,), rate_factor=rate, decays=False))
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> BiasedStack:
-        """Put the adapters of a linear side by side."""
+        """Return the stack of a linear's adapters."""
         device = next(iter(updates.values())).bias.device
         return BiasedStack(updates, product_dtype(dtype, device))
 

@@ -1,10 +1,10 @@
 """LoRA-FA: LoRA whose A is frozen, so that no linear keeps its input for the backward pass.
 
-With A frozen, the gradient of ΔW is nearest to that of full fine-tuning if B moves along
+With A frozen, the change of ΔW is closest to that of full fine-tuning if B moves along
 
     g (A Aᵀ)⁻¹ / s²
 
-where g is the gradient of B. The optimizer gets this instead of g, after clipping, as in PEFT's
+where g is the gradient of B after clipping. The optimizer gets this product instead of g, as in PEFT's
 `create_lorafa_optimizer`, which multiplies in bfloat16 and uses its own AdamW, with an epsilon of 1e-6 that
 is added before bias correction. Here the product is in float32 and AdamW is torch's.
 
@@ -44,7 +44,7 @@ class LoraFa(Lora):
         return (ParameterGroup(("lora_B",)),)
 
     def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None]:
-        """Return a function that projects the gradients of B before each optimizer step."""
+        """Return a function that multiplies B's gradients by (A Aᵀ)⁻¹ / s² before each optimizer step."""
         projections: list[tuple[nn.Parameter, Tensor]] = []
         for part in parts.values():
             A = part.A.detach()
@@ -60,11 +60,11 @@ class LoraFa(Lora):
         return project
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> LoraFaStack:
-        """Put A and B of all adapters side by side."""
+        """Return the stack of a linear's adapters."""
         return LoraFaStack(updates, product_dtype(dtype, next(iter(updates.values())).A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """Return False: the folders of this kind are plain LoRA."""
+        """Return False, because folders of this kind are written as plain LoRA and read as such."""
         return False
 
 

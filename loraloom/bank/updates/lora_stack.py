@@ -1,8 +1,8 @@
-"""LoRA in a pass: the adapters of a linear side by side, and y + s · B A dropout(x) for all of them.
+"""LoRA in a pass: y + s · B A dropout(x) for all adapters of a linear, with their A and B in stacked tensors.
 
 The padded tensors for batched products, in the dtype of the products, are allocated when the attached
 adapters change, and filled when a pass opens. So no linear stacks or casts anything during a pass, and the
-tensors have the same addresses in every pass. A single adapter in that dtype is used without a copy.
+tensors have the same addresses in every pass. A single adapter that has this dtype is used without a copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SpanGroup(NamedTuple):
     """Consecutive spans with the same number of rows each, which are computed together.
 
     Args:
-        first, last: places of their first and last adapters, which are consecutive too, in the stack.
+        first, last: indices of the first and last adapter in the stack; the adapters are consecutive too.
         spans: the spans, in order.
     """
 
@@ -38,12 +38,12 @@ class SpanGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class _StackedFactors:
-    """A and B of adapters of similar ranks as one pair of tensors.
+    """A and B of adapters with similar ranks, stacked in one pair of tensors.
 
     Args:
         A: [adapters, r, in], where r is the largest rank.
         B: [adapters, out, r].
-        first: place of the first of these adapters in the stack.
+        first: index of the first of these adapters in the stack.
     """
 
     A: Tensor
@@ -74,7 +74,7 @@ class LoraStack:
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
         """Return the tensors to copy into, and the parameters to copy from.
 
-        The version of a parameter is autograd's count of its changes.
+        A parameter has changed if its version has: autograd's count of in-place changes.
         """
         found: Copies = [], []
         for slot in self._copied.keys() & owners:
@@ -86,7 +86,7 @@ class LoraStack:
         return found
 
     def group(self, spans: Sequence[Span]) -> list[SpanGroup]:
-        """Group consecutive spans of equal size whose adapters are consecutive too, and of similar ranks."""
+        """Group consecutive spans of equal size if their adapters are consecutive too and similar in rank."""
         groups: list[SpanGroup] = []
         for span in spans:
             if (number := self._slots.get(span.slot)) is None:
@@ -147,7 +147,7 @@ class LoraStack:
         return factors.A[place, :r], factors.B[place, :, :r]
 
     def _scaling(self, own: SpanGroup, drops: bool, device: torch.device) -> float | Tensor:
-        """Return the scaling of each adapter; with dropout, times 1 / (1 - p), so that masks are 0 or 1."""
+        """Return each adapter's scaling; with dropout, times 1 / (1 - p), so that masks can be 0 or 1."""
         key = own.first, own.last, drops
         if key not in self._scalings:
             updates = self._updates[own.first : own.last + 1]
@@ -192,7 +192,7 @@ def _kept(x: Tensor, own: SpanGroup, updates: Sequence[LowRank], draw: Draw) -> 
 
 
 def _near_ranks(ranks: Sequence[int]) -> list[tuple[int, int]]:
-    """Divide the adapters into stretches of similar ranks; return the first and last place of each."""
+    """Divide the adapters into sequences of similar ranks; return the first and last index of each."""
     found: list[tuple[int, int]] = []
     for number, r in enumerate(ranks):
         if found:

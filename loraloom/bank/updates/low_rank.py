@@ -1,4 +1,4 @@
-"""The part of one LoRA adapter in one linear: its tensors, and ΔW."""
+"""The part of a LoRA adapter that belongs to one linear: A, B, and the ΔW computed from them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from loraloom.recipe import LoraSettings
 
 @dataclass(frozen=True)
 class LowRank:
-    """The part of one LoRA adapter in one linear.
+    """The part of a LoRA adapter that belongs to one linear.
 
     Args:
         A: [r, in], float32, trained.
-        B: [out, r], float32, trained; zero at the start.
-        scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: dropout probability of the input of A in training.
+        B: [out, r], float32, trained; zero in a new adapter.
+        scaling: lora_alpha / r, or lora_alpha / √r with `use_rslora`.
+        dropout: dropout probability for the input of A, in training.
     """
 
     A: nn.Parameter
@@ -47,7 +47,7 @@ class LowRank:
         return self.scaling * (self.B.detach().double() @ (self.A.detach().double() @ vectors))
 
     def delta_norm(self, linear: FrozenLinear) -> float:
-        """Compute ‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, where both are only [r, r]."""
+        """Compute ‖s B A‖ without forming B A, from two [r, r] matrices: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩."""
         device = "cpu" if self.A.device.type == "mps" else self.A.device  # an Apple GPU has no float64
         A, B = (each.detach().to(device).double() for each in (self.A, self.B))
         square = float(((B.t() @ B) * (A @ A.t())).sum())
@@ -62,11 +62,11 @@ class LowRank:
 
 
 def low_rank_groups(settings: LoraSettings, with_b: tuple[str, ...] = ()) -> Sequence[ParameterGroup]:
-    """Return the groups of A and B: one, or two with LoRA+, which trains B at a higher rate.
+    """Return A and B as one parameter group; with LoRA+, as two, because B has a higher learning rate.
 
     Args:
         settings: settings of the adapter.
-        with_b: names of the tensors that are trained like B.
+        with_b: names of further tensors, which join the group of B.
 
     Source: Hayou et al., 2024, https://arxiv.org/abs/2402.12354; as in PEFT's `create_loraplus_optimizer`.
     """

@@ -1,7 +1,7 @@
-"""Protocols of a kind of adapter: its start, what it adds to a linear, and its form in PEFT's files.
+"""Protocols for kinds of adapters: how they start, what they add to a linear, and their form in PEFT's files.
 
-A kind is one object that satisfies `UpdateKind`, in a file of its own, listed in `kinds.py`. The bank, the
-pass, merging, movement and the adapter folder use kinds through these protocols only.
+Each kind is an object that satisfies `UpdateKind`; it has a file of its own and is listed in `kinds.py`. All
+other code (the bank, merging, movement, adapter folders) uses the kinds only through these protocols.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Span(NamedTuple):
 
 
 class Draw(Protocol):
-    """A function that draws which inputs of a linear are kept, for the rows of one adapter."""
+    """A function that draws a dropout mask: which inputs of a linear are kept in the rows of an adapter."""
 
     def __call__(self, slot: str, p: float, shape: torch.Size) -> Tensor:
-        """Return a bool tensor of this shape, [rows, len, in], False with probability p."""
+        """Return a bool tensor of the given shape, [rows, len, in]; a value is False with probability p."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class ParameterGroup:
     """Tensors of an adapter that the optimizer treats alike.
 
     Args:
-        tensor_names: the ends of their names.
-        rate_factor: factor of the experiment's learning rate.
+        tensor_names: the last parts of their names, such as `lora_A`.
+        rate_factor: factor that multiplies the experiment's learning rate.
         decays: whether the experiment's weight decay applies.
     """
 
@@ -53,17 +53,17 @@ class ParameterGroup:
 
 
 class Update(Protocol):
-    """The part of one adapter in one linear: what it adds to W, and its trained tensors."""
+    """The part of an adapter that belongs to one linear: what it adds to W, and its trained tensors."""
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
-        """The trained tensors by the end of their names (`lora_A`), in the optimizer's order."""
+        """The trained tensors, by the last part of their names (`lora_A`), in the optimizer's order."""
 
     def delta(self, linear: FrozenLinear) -> Tensor:
         """Compute ΔW, which merging adds to W: [out, in], float32."""
 
     def delta_times(self, linear: FrozenLinear, vectors: Tensor) -> Tensor:
-        """Compute ΔW times some vectors, in float64 and without `delta`, to verify merging.
+        """Compute ΔW times some vectors in float64, without calling `delta`; merging is checked against it.
 
         Args:
             linear: the frozen linear before merging.
@@ -77,10 +77,10 @@ class Update(Protocol):
         """Compute ‖ΔW‖, the Frobenius norm."""
 
     def norm_bound(self) -> float:
-        """Compute an upper bound on the norm of the terms of ΔW, to which rounding errors are relative."""
+        """Compute an upper bound on the summed norms of ΔW's terms; rounding errors scale with it."""
 
     def delta_bias(self) -> Tensor | None:
-        """Compute what merging adds to the bias of the linear, [out], float32; None if nothing."""
+        """Compute what merging adds to the bias of the linear, [out], float32; None if it adds nothing."""
 
 
 # Tensors to copy into, and those to copy from.
@@ -90,22 +90,22 @@ Copies = tuple[list[Tensor], list[Tensor]]
 class Stack(Protocol):
     """The adapters of one kind in one linear, side by side.
 
-    Its tensors keep their addresses while the adapters are the same; `copies` returns how to update them.
+    Its tensors keep their addresses as long as it has the same adapters; `copies` returns how to update them.
     """
 
     signature: Hashable  # stacks with equal signatures group the spans of a batch in the same way
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return the tensors to copy into, and those to copy from.
+        """Return the tensors of the stack to copy into, and the adapters' tensors to copy from.
 
         Args:
             owners: the adapters that the pass needs; others are ignored.
-            only_if_changed: copy nothing unless a parameter's version has changed since the last copy.
+            only_if_changed: leave out adapters whose parameters have the same versions as at the last copy.
                 A change through `.data` does not change the version.
         """
 
     def group(self, spans: Sequence[Span]) -> Sequence[Any]:
-        """Group the spans that are computed together; spans of other adapters are ignored."""
+        """Group the spans that are computed together; spans of adapters outside this stack are ignored."""
 
     def add(
         self, linear: FrozenLinear, x: Tensor, y: Tensor | None, groups: Sequence[Any], draw: Draw | None
@@ -115,9 +115,9 @@ class Stack(Protocol):
         Args:
             linear: the frozen linear.
             x: its input, [rows, len, in].
-            y: its output, [rows, len, out], contiguous; not modified, unless gradients are off. None if it is
-                not computed yet.
-            groups: the groups of these rows, from `group` of this stack or of one with the same signature.
+            y: its output, [rows, len, out], contiguous; modified in place only if gradients are off. None if
+                it has not been computed yet.
+            groups: what `group` of this stack, or of one with the same signature, returned for these rows.
             draw: draws dropout; None outside of training.
         """
 
@@ -127,31 +127,36 @@ class UpdateKind(Protocol):
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
-        """The ends of its tensors' names in the bank (`lora_A`), in the optimizer's order."""
+        """The last parts of its tensors' names in the bank (`lora_A`), in the optimizer's order."""
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each tensor that an adapter has in a linear."""
+        """Return the shape of each tensor that an adapter has for a linear, by the last part of its name."""
 
     def start(
         self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
     ) -> dict[str, Tensor]:
-        """Make the tensors of a fresh adapter, which adds nothing yet, from seed and module name."""
+        """Make a new adapter's tensors for a linear; at first, they add nothing to its output.
+
+        Random values depend on `seed` and on `module`, the name of the linear.
+        """
 
     def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> Update:
-        """Make the part of an adapter in a linear, from tensors with the names of `shapes`."""
+        """Make the part of an adapter that belongs to a linear; `tensors` has the names of `shapes`."""
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
         """Return an adapter's trained tensors, in groups that the optimizer treats alike."""
 
     def gradient_change(self, parts: Mapping[str, Any]) -> Callable[[], None] | None:
-        """Return a function that changes an adapter's gradients before each optimizer step; None if unneeded.
+        """Return a function that changes an adapter's gradients; None if this kind leaves them as they are.
+
+        It is called before each optimizer step.
 
         Args:
             parts: parts of the adapter, by the names of their linears.
         """
 
     def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> Stack:
-        """Put the adapters of a linear side by side.
+        """Make a stack of the adapters of this kind in a linear.
 
         Args:
             updates: updates of this kind, by slot, in the order of attachment.
@@ -164,7 +169,7 @@ class UpdateKind(Protocol):
     def in_peft(
         self, settings: LoraSettings, tensors: Mapping[str, Tensor]
     ) -> tuple[LoraSettings, dict[str, Tensor]]:
-        """Return the settings and tensors that PEFT's files contain, the tensors by their names in the file.
+        """Return the settings and tensors as PEFT's files contain them, each tensor by its name in the file.
 
         Args:
             settings: settings of the adapter.
@@ -172,7 +177,7 @@ class UpdateKind(Protocol):
         """
 
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:
-        """Return the values of adapter_config.json, except targets and base."""
+        """Return the entries of adapter_config.json that depend on the kind, such as `peft_type` and `r`."""
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
         """Read the settings from an adapter_config.json.

@@ -1,1 +1,1 @@
-"""Checks of the data alone, without model or torch; each is a function in `data_suite.py`."""
+"""Checks that need only the data, not the model or torch; `data_suite.py` lists them."""

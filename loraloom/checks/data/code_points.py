@@ -29,7 +29,7 @@ def strip_marks(text: str) -> str:
 
 
 def code_points(texts: Sequence[str]) -> tuple[Codes, Starts]:
-    """Concatenate all texts as code points; return them and the start of each text, plus the end."""
+    """Return the code points of all texts, joined, and where each text begins and the last one ends."""
     joined = "".join(texts).encode("utf-32-le", errors="surrogatepass")
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     return np.frombuffer(joined, dtype="<u4"), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])

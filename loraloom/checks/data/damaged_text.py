@@ -32,7 +32,7 @@ SHORTEST, LOOKED_AT = 4, 24
 
 
 def check_characters(view: DataView) -> list[Finding]:
-    """Find damaged characters, invisible ones, and those that only a private font can show."""
+    """Find characters that are damaged, invisible, or meaningful only in a particular font."""
     rows: dict[str, list[Example]] = {}
     for example in view.rows:
         if _is_unsuspicious(example.source) and _is_unsuspicious(example.response):
@@ -77,14 +77,15 @@ def is_damaged(text: str) -> bool:
 
 
 def has_html(text: str) -> bool:
-    """Return whether HTML was left in a text that is not about it."""
+    """Return whether HTML was left in a text that is not about HTML."""
     return ("<" in text or "&" in text) and _HTML.search(text) is not None and not _IS_CODE.search(text)
 
 
 def _is_utf8_read_as_gbk(text: str) -> bool:
-    """Return whether the bytes that GBK would write are mostly UTF-8 of East Asian characters.
+    """Return whether a text, if encoded as GBK and decoded as UTF-8, is mostly East Asian characters.
 
-    This does not happen by chance: such a character takes three bytes of fixed ranges in UTF-8, two in GBK.
+    This does not happen by chance: such a character takes two bytes in GBK, but three in UTF-8, each from a
+    fixed range.
     """
     back = text[:LOOKED_AT].encode("gb18030", errors="ignore").decode("utf-8", errors="replace")
     right = sum(char >= "\u2e80" and char != "\ufffd" for char in back)

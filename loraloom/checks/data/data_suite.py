@@ -53,7 +53,7 @@ TOKENS: dict[str, DataCheck] = {
 
 
 def run_data_checks(view: DataView) -> list[Finding]:
-    """Run all data checks; those that need a tokenizer only if there is one."""
+    """Run all data checks; skip those that need a tokenizer if there is none."""
     findings = [finding for check in DATA.values() for finding in check(view)]
     return findings + (run_token_checks(view) if view.tokenizer is not None else [])
 

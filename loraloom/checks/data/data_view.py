@@ -38,7 +38,7 @@ class EncodedText:
 
     Args:
         rows: all rows of a part, or a sample of them.
-        ids: token ids of each, with EOS if the base ends such texts with it; not truncated.
+        ids: token ids of each text, with EOS if the base ends such texts with it; not truncated.
     """
 
     rows: Sequence[Example]
@@ -51,8 +51,8 @@ class FittedSources:
 
     Args:
         rows: all rows of a part, or a sample of them.
-        ids: token ids of each, with EOS if the base ends sources with it; truncated to the limit.
-        cuts: what was cut from each, uint8 [rows], one bit for each kind of piece.
+        ids: token ids of each source, with EOS if the base ends sources with it; truncated to the limit.
+        cuts: what was cut from each source, uint8 [rows], one bit for each kind of piece.
     """
 
     rows: Sequence[Example]
@@ -65,11 +65,11 @@ class DataView:
     """Input of the data checks.
 
     Args:
-        split: rows in their three parts.
+        split: the rows, in three parts: train, eval and test.
         settings: the recipe's `data`.
-        tokenizer: tokenizer of the base; None if it is unavailable without the model.
+        tokenizer: tokenizer of the base; None if it is unavailable without loading the model.
         without_tokenizer: why there is no tokenizer; "" if there is one.
-        retained: rows of data.retain.
+        retained: rows from data.retain.
         max_new_tokens: maximum number of tokens of an answer; None if nothing will be answered.
         whole: all rows, if `split` is a sample of rows that are kept in files; otherwise None.
     """
@@ -98,7 +98,7 @@ class DataView:
         return {part: rows for part in PARTS if (rows := getattr(self.split, part))}
 
     def num_rows(self, part: Part | None = None) -> int:
-        """Return the number of rows of a part, or of all parts, examined or not."""
+        """Return the number of rows in a part, or in all parts, including rows that are not examined."""
         split = self.split if self.whole is None else self.whole
         return sum(len(getattr(split, each)) for each in (PARTS if part is None else (part,)))
 
@@ -137,12 +137,12 @@ def sample(rows: Sequence[T], size: int = SAMPLE_ROWS) -> Sequence[T]:
 
 
 def of_sample(seen: int, total: int) -> str:
-    """Describe for a message that not every row was examined; "" if all were."""
+    """Return a phrase for a message, saying that not every row was examined; "" if all were."""
     return Message(" ({seen:,} of {total:,} rows examined)", seen=seen, total=total) if seen < total else ""
 
 
 def places(examples: Iterable[Example]) -> str:
-    """Format the lines, or else the numbers, of rows: `data.json:3, 8, 21, 34, 55 and 7 more`."""
+    """Format line numbers, or row numbers if there are none: `data.json:3, 8, 21, 34, 55 and 7 more`."""
     by_file: dict[str, dict[str, None]] = {}
     for example in examples:
         number = f"row {example.row}" if example.line is None else str(example.line)
@@ -160,8 +160,8 @@ def first_few(texts: Sequence[str], num_texts: int | None = None) -> str:
     """Join the first few texts: `3, 8, 21, 34, 55 and 7 more`.
 
     Args:
-        texts: all of them, or the first ones.
-        num_texts: number of texts in all; by default, the number of those given.
+        texts: all texts, or at least those to be shown.
+        num_texts: total number of texts; by default, the length of `texts`.
     """
     num_more = (len(texts) if num_texts is None else num_texts) - SHOWN_PLACES
     more = Message(" and {num_texts:,} more", num_texts=num_more) if num_more > 0 else ""
@@ -176,10 +176,10 @@ def share(count: int, total: int) -> str:
 
 
 def shown_side(side: Side) -> Message:
-    """Return the word for a text of this side in messages: source or response."""
+    """Return the word that messages use for a text of this side: source or response."""
     return _SIDES[side][0]
 
 
 def shown_sides(side: Side) -> Message:
-    """Return the word for several texts of this side in messages: sources or responses."""
+    """Return the word that messages use for several texts of this side: sources or responses."""
     return _SIDES[side][1]

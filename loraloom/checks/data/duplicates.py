@@ -57,7 +57,7 @@ def check_leakage(view: DataView) -> list[Finding]:
 
 
 def check_duplicates(view: DataView) -> list[Finding]:
-    """Find rows that are identical, and sources with several responses."""
+    """Find identical rows, sources with several responses, and long responses repeated across parts."""
     settings = view.settings  # if the recipe has none, the base may receive none
     has_languages = bool(settings.target_lang or settings.target_lang_column or settings.language_codes)
     if view.whole is not None:
@@ -120,7 +120,7 @@ def _is_long(example: Example) -> bool:
 
 
 def check_near_duplicates(view: DataView) -> list[Finding]:
-    """Find rows that differ only in a word or punctuation, within the training part and across the split."""
+    """Find rows whose texts are nearly the same, within the training part and across the split."""
     return [*_near_in_train(view), *_near_across(view)] or [
         Finding(
             "ok",
@@ -183,11 +183,11 @@ def _near_across(view: DataView) -> list[Finding]:
 
 
 def _without_shared_text(rows: Sequence[Example]) -> list[str]:
-    """Return each source without the pieces that many rows share, in the form used to compare copies.
+    """Return each source without the pieces that many rows share, normalized for comparison.
 
     A long system text or instruction that all rows share would make any two of them nearly alike. A short
-    hash replaces the shared pieces, so that the same question in two tasks differs. A source that consists
-    only of shared pieces is compared as a whole.
+    hash replaces the shared pieces, so that the same question under different instructions still differs. A
+    source that consists only of shared pieces is returned whole.
     """
     pieces = [[piece.text for piece in pieces_of(example.source, example.parts)] for example in rows]
     num_rows = Counter(text for own in pieces for text in set(own))
@@ -208,8 +208,8 @@ def _near(
 ) -> list[tuple[Example, Example]]:
     """Find rows that nearly repeat an earlier one.
 
-    If `first_later` is not 0, only rows from this index on can be later ones, and only rows before it earlier
-    ones. Later turns of one conversation, with their history, are naturally similar and are left out.
+    If `first_later` is not 0, return only pairs of a row from this index on and a row before it. Turns of the
+    same conversation are not paired, because their shared history makes them similar.
     """
     owners = [(example.path, example.row) for example in rows]
     found: dict[int, int] = {}
@@ -230,7 +230,7 @@ def _repeats_across(
     key: Callable[[Example], Hashable],
     of_stored: Callable[[Sequence[Sequence[Example]], Sequence[Example]], Repeats | None],
 ) -> Repeats:
-    """Pair rows with an earlier row of other parts, in memory or in files."""
+    """Pair rows with the first row of other parts that has the same key, in memory or in files."""
     found = of_stored(earlier, rows)
     return _repeats([row for own in earlier for row in own], rows, key) if found is None else found
 
@@ -238,7 +238,7 @@ def _repeats_across(
 def _repeats(
     earlier: Sequence[Example], rows: Sequence[Example], key: Callable[[Example], Hashable]
 ) -> Repeats:
-    """Pair rows with an earlier row that has the same key; within `rows` if `earlier` is empty."""
+    """Pair rows with the first row of `earlier` that has the same key, or of `rows` if `earlier` is empty."""
     first: dict[Hashable, Example] = {}
     for example in earlier:
         first.setdefault(key(example), example)
@@ -261,7 +261,7 @@ def _source_key(example: Example) -> bytes:
 
 
 def _question_key(example: Example) -> tuple[bytes, str]:
-    """Return the source and target language: translations into two languages do not contradict each other."""
+    """Return the source's key and the target language; translations into two languages do not conflict."""
     return source_key(example.source), example.target_lang
 
 
@@ -276,7 +276,7 @@ def _pairs(found: Repeats) -> str:
 
 
 def _number(example: Example) -> str:
-    """Format the number of a row in its file, and of the answer in its conversation."""
+    """Format a row's number in its file, and its answer's number in the conversation: `21 (answer 2)`."""
     return f"{example.row} (answer {example.turn})" if example.turn else str(example.row)
 
 

@@ -1,4 +1,4 @@
-"""Whether later answers of a conversation have the earlier turns as context."""
+"""The check that later answers in a conversation have the earlier turns as context."""
 
 from __future__ import annotations
 

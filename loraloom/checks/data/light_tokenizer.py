@@ -1,4 +1,4 @@
-"""The base's tokenizer without transformers, whose import takes longer than all data checks.
+"""Using the base's tokenizer without importing transformers, which takes longer than all data checks.
 
 A tokenizer without a tokenizer.json (ByT5's and others written in Python) is taken from the loaded base.
 """
@@ -34,7 +34,7 @@ class Backend(Protocol):
     """Interface for converting texts to tokens and back."""
 
     def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
-        """Tokenize each text, without padding or truncation; Marian has a separate model for targets."""
+        """Tokenize texts, without padding or truncation; Marian's tokenizer splits targets differently."""
 
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Decode each row of token ids, special tokens included."""
@@ -109,12 +109,13 @@ class TextTokenizer:
 
     Args:
         backend: does the conversion.
-        unk_token: replaces what is not in the vocabulary; None if bytes replace it, or nothing does.
+        unk_token: replaces characters that are not in the vocabulary; None if they become byte
+            tokens or are dropped.
         eos_token: ends every target and, without a `start_token`, every source; added if the tokenizer does
             not add it.
         pad_token: pads rows.
-        start_token: the decoder's first input, if the tokenizer begins every text with it and ends none with
-            EOS. Targets then do not begin with it, and sources have no EOS.
+        start_token: the decoder's first input, if the tokenizer puts it before every text and adds no EOS. In
+            that case, it is removed from targets, and sources have no EOS.
     """
 
     backend: Backend
@@ -152,7 +153,7 @@ class TextTokenizer:
         return cls(backend, tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token, start_token)
 
     def ids(self, texts: Sequence[str], *, as_target: bool = False) -> list[list[int]]:
-        """Tokenize each text, a source or a target, EOS last, without truncation."""
+        """Tokenize each text as a source or a target, with EOS at the end, without truncation."""
         rows: list[list[int]] = []
         for start in range(0, len(texts), CHUNK):
             rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK]), as_target))
@@ -168,17 +169,17 @@ class TextTokenizer:
         return self.start_token is None
 
     def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize each text as an answer."""
+        """Tokenize each text as a target, with EOS at the end and without `start_token`."""
         start = self._id(self.start_token)
         return [without_start(ids, start) for ids in self.ids(texts, as_target=True)]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Decode token ids without padding and the tokens around a text; tokens that users added are kept."""
+        """Decode token ids, without padding and the tokens around a text, but with tokens added by users."""
         ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the name of each token, as the vocabulary has it."""
+        """Return the name of each token in the vocabulary; `<id>` if it has none."""
         return [self._names.get(token, f"<{token}>") for token in ids]
 
     @cached_property
@@ -202,24 +203,24 @@ class TextTokenizer:
 
     @cached_property
     def frame_token_ids(self) -> frozenset[int]:
-        """The tokens around every text: T5's `</s>`, BART's `<s>` and `</s>`."""
+        """Ids of the tokens around every text: T5's `</s>`, BART's `<s>` and `</s>`."""
         return frozenset(self.backend.ids([""])[0])
 
     @cached_property
     def byte_token_ids(self) -> frozenset[int]:
-        """Ids of the tokens for single bytes, as named by `byte_fallback`; empty if there are none."""
+        """Ids of the tokens for single bytes, `<0x00>` to `<0xFF>`; empty if there are none."""
         ids = (self.backend.token_id(f"<0x{byte:02X}>") for byte in range(256))
         return frozenset(token for token in ids if token is not None)
 
     @cached_property
     def reads_bytes(self) -> bool:
-        """Whether every token is a byte of the text, as ByT5's are."""
+        """Whether every token stands for one byte of the text, as in ByT5."""
         lengths = [len(ids) - len(self.frame_token_ids) for ids in self.backend.ids(["ab", "é", "一"])]
         return lengths == [2, 2, 3] and not self.byte_token_ids
 
     @cached_property
     def target_tags(self) -> Mapping[str, int]:
-        """The tags of target languages that sources begin with (`>>fra<<`, `<2fr>`), and their ids."""
+        """The target-language tags that sources may begin with (`>>fra<<`, `<2fr>`), and their ids."""
         if isinstance(self.backend, FastBackend) and self._id("<2en>") is None:
             return {}  # listing 250,000 tokens is slow; only MADLAD-400 has both tags and this backend
         found = {token.removeprefix("▁"): id for token, id in self.backend.vocabulary().items()}
@@ -235,7 +236,7 @@ class TextTokenizer:
 
 
 def _starts_with_bos(folder: Path) -> bool:
-    """Return whether a folder's tokenizer begins texts with the decoder's first input and adds no EOS."""
+    """Return whether a folder's tokenizer puts the decoder's first input before texts and adds no EOS."""
     file = folder / "config.json"
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     family = family_of(values.get("model_type"))
@@ -243,6 +244,6 @@ def _starts_with_bos(folder: Path) -> bool:
 
 
 def _text(token: Any) -> str | None:
-    """Read a token of tokenizer_config.json: a text, or an object with its content."""
+    """Read a token from tokenizer_config.json: a string, or an object with a string as `content`."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else None

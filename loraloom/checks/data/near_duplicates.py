@@ -1,11 +1,11 @@
 """Search for texts that nearly repeat an earlier one, in less than quadratic time.
 
 MinHash signatures (Broder, 1997) in bands (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3.4)
-select candidates, which are decided by the exact Jaccard similarity of their sets of shingles.
+select candidate pairs; the exact Jaccard similarity of their shingle sets decides.
 
-Measured: datasketch 2.0 finds the same pairs in seven times the time (1.6 s for 4,000 texts; this module
-takes 1.1 s for 20,000). rensa 0.5, in Rust, takes 0.4 s for 20,000. A check examines no more than that, so
-rensa would save half a second, at the price of a compiled dependency with one author.
+Measured: datasketch 2.0 finds the same pairs, but takes seven times as long (1.6 s for 4,000 texts; this
+module takes 1.1 s for 20,000). rensa 0.5, in Rust, takes 0.4 s for 20,000. A check examines no more texts
+than that, so rensa would save half a second, at the price of a compiled dependency with one author.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _shingles(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
 
 
 def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
-    """Return uint32 [texts, bands x rows]: the minimum hash of each text under that many random functions."""
+    """Return uint32 [texts, hash functions]: the minimum hash of each text for each random function."""
     random = np.random.default_rng(0)
     functions = random.integers(1, 2**63, size=(NUM_BANDS * BAND, 2), dtype=np.uint64) * 2 + 1
     columns = [
@@ -109,7 +109,7 @@ def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
 
 
 def _candidates(signed: Signatures, first_later: int) -> Iterator[tuple[int, list[int]]]:
-    """Yield each later text with earlier ones that share a band with it, the first few of each band."""
+    """Yield each later text with a few earlier ones whose signatures agree with its own in some band."""
     bands = [np.ascontiguousarray(signed[:, place * BAND : (place + 1) * BAND]) for place in range(NUM_BANDS)]
     buckets: list[defaultdict[bytes, list[int]]] = [defaultdict(list) for _ in bands]
     for text in range(len(signed)):

@@ -56,7 +56,7 @@ def check_placeholders(view: DataView) -> list[Finding]:
 
 
 def placeholder(text: str) -> str:
-    """Return the placeholder that a text consists of, in lower case; "" if it is not one."""
+    """Return the placeholder that is the whole text, in lower case; "" if the text is not a placeholder."""
     if len(text) > 2 * LONGEST:
         return ""
     plain = " ".join(normalize(text).casefold().split())
@@ -134,7 +134,7 @@ def _level(num: int, total: int) -> Level | None:
 
 
 def _are_labels(rows: Sequence[Example]) -> bool:
-    """Return whether answers are a set of labels: few, short, and repeated, apart from the placeholder."""
+    """Return whether the answers, except placeholders, are labels: few different ones, short and repeated."""
     counts = Counter(example.response for example in rows)
     others = [num for text, num in counts.items() if not placeholder(text)]
     are_short = all(len(text) <= 2 * LONGEST for text in counts)
@@ -150,7 +150,7 @@ def _listed_of(named: Sequence[tuple[Example, str]]) -> str:
 
 
 def _listed(words: Counter[str]) -> str:
-    """Format counts: `na` 200, `null` 150. The words come from this file, never from a row."""
+    """Format the counts of placeholders: `na` 200, `null` 150. The words are never text from a row."""
     return ", ".join(
         f"{word if word == SIGNS else f'`{word}`'} {num:,}" for word, num in words.most_common(6)
     )

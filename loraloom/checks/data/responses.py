@@ -28,7 +28,7 @@ _PICTURE = 0x2190  # arrows, symbols and emoji begin here, except for the letter
 
 
 def check_alike(view: DataView) -> list[Finding]:
-    """Check that no single response, beginning of responses, or source makes up most training rows."""
+    """Check that most training rows do not have the same response, beginning of the response, or source."""
     rows = sample(view.split.train)
     if len(rows) < FEWEST_ROWS:
         return [
@@ -72,7 +72,7 @@ def _one_response(rows: Sequence[Example], responses: Sequence[str]) -> list[Fin
 
 
 def _one_short_answer(rows: Sequence[Example]) -> list[Finding]:
-    """Find a stock answer among free texts; in a set of labels, any label may be this frequent."""
+    """Find a frequent short response among free-text responses; frequent labels are not reported."""
     (text, count), *others = Counter(example.response for example in rows).most_common()
     rest = len(rows) - count
     if len(text) > SHORT_RESPONSE or count < STOCK * len(rows) or len(others) < DOMINANT * rest:
@@ -143,7 +143,7 @@ def check_copied(view: DataView) -> list[Finding]:
 
 
 def check_cut_off(view: DataView) -> list[Finding]:
-    """Find long responses that end in the middle of a sentence, as an export with a length limit produces."""
+    """Find long responses that end in the middle of a sentence, as if an export had limited their length."""
     rows = sample(view.split.train)
     long = [example for example in rows if len(example.response) >= LONG_RESPONSE]
     open_ended = [example for example in long if _is_open_ended(example.response)]

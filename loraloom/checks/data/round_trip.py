@@ -1,4 +1,4 @@
-"""Whether texts survive tokenizing and decoding, and the kinds of characters that are lost."""
+"""The check that texts survive tokenizing and decoding, and the kinds of characters that do not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loraloom.text.message import Message
 
 
 def check_round_trip(view: DataView) -> list[Finding]:
-    """Check that texts survive tokenization; a text that does not can never be an answer."""
+    """Check that texts survive tokenizing and decoding; the model cannot answer with a text that does not."""
     findings = [
         finding for side in SIDES for finding in (*_round_trip(view, side), *_leading_spaces(view, side))
     ]
@@ -84,7 +84,7 @@ FORMS = {
 
 
 def differences(text: str, back: str) -> list[str]:
-    """List the kinds of characters, never the characters, that a text lost by tokenizing and decoding."""
+    """List the kinds of characters that tokenizing and decoding removed, never the characters themselves."""
     kinds: list[str] = []
     if text.count("\n") != back.count("\n"):
         kinds.append(Message("line breaks"))

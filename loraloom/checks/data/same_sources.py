@@ -51,7 +51,7 @@ def check_same_sources(view: DataView) -> list[Finding]:
 
 
 def _rows_of(view: DataView, mixed: set[bytes]) -> tuple[list[Example], int]:
-    """Return the rows that have one of these sources, and how many of them were truncated."""
+    """Return the rows whose tokens have one of these hashes, and how many of their sources were truncated."""
     rows, num_cut = [], 0
     for part in view.parts:
         fitted = view.fitted(part)
@@ -63,7 +63,7 @@ def _rows_of(view: DataView, mixed: set[bytes]) -> tuple[list[Example], int]:
 
 
 def _digest(ids: Sequence[int]) -> bytes:
-    """Hash token ids, because 20,000 tuples of them would take a hundred megabytes."""
+    """Hash token ids; keeping the ids of 20,000 sources instead would take a hundred megabytes."""
     return hashlib.blake2b(array("i", ids).tobytes(), digest_size=16).digest()
 
 
@@ -112,7 +112,7 @@ def check_control_tokens(view: DataView) -> list[Finding]:
 
 
 def control_tokens(tokenizer: TextTokenizer, text: str) -> list[str]:
-    """List the control tokens that the characters of a text become: `eos`, `pad`, `unk`."""
+    """List the control tokens whose names a text contains and the tokenizer reads as such."""
     found = []
     for name in EFFECTS:
         token, token_id = getattr(tokenizer, f"{name}_token"), getattr(tokenizer, f"{name}_token_id")

@@ -1,4 +1,4 @@
-"""The scripts that rows are written in, and the few rows that differ from the rest."""
+"""The check for rows that are in a different script from most others."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def check_scripts(view: DataView) -> list[Finding]:
-    """Find rows in a different script from nearly all others, and traditional characters among simplified."""
+    """Find the few rows whose script, or form of Chinese characters, differs from that of most rows."""
     findings = []
     summaries: list[str] = []
     for side in ("source", "response"):
@@ -76,7 +76,7 @@ def check_scripts(view: DataView) -> list[Finding]:
 def _few_among_many(
     rows: Sequence[Example], kinds: Sequence[str], side: Side, wording: str
 ) -> tuple[list[Finding], str]:
-    """Create a note for every script or form that few rows are in, and describe the shares of all."""
+    """Return a note for each script or form that only a few rows have, and a list of all their shares."""
     by_kind: dict[str, list[Example]] = {}
     for example, kind in zip(rows, kinds, strict=True):
         if kind:
@@ -111,7 +111,7 @@ def _few_among_many(
 
 
 def _of_rows(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the main script of each text and the form of its Chinese characters; "" if too short."""
+    """Return each text's main script, and the form of its Chinese characters; "" if undetermined."""
     scripts: list[str] = []
     forms: list[str] = []
     for start in range(0, len(texts), CHUNK):
@@ -149,7 +149,11 @@ def _in_blocks(codes: npt.NDArray[np.uint32], blocks: Sequence[tuple[int, int]])
 
 
 def _forms(codes: npt.NDArray[np.uint32], starts: Counts) -> Iterator[str]:
-    """Yield "simplified" or "traditional" if at least two characters, and the majority, indicate it."""
+    """Yield the form of the Chinese characters in each text: "simplified", "traditional" or "".
+
+    Only characters that exist in one form alone count. The form must have at least two of them, and more than
+    the other form; otherwise "" is yielded.
+    """
     in_table = np.minimum(codes, 0xFFFF)
     simplified, traditional = (
         count_marked(table[in_table], starts) for table in _only_simplified_and_traditional()
@@ -166,10 +170,11 @@ def _forms(codes: npt.NDArray[np.uint32], starts: Counts) -> Iterator[str]:
 
 @cache
 def _only_simplified_and_traditional() -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return bool [65536] each: characters of GB 2312 not in Big5, and of Big5 not in GB 2312.
+    """Return two masks, bool [65536]: characters in GB 2312 but not in Big5, and the reverse.
 
-    The sets of the two national standards, from Python's codecs, make a table of variants unnecessary.
-    They do not show which character corresponds to which, and do not distinguish rare characters.
+    Python's codecs contain both character sets, so no table of variants is needed. The sets do not show
+    which characters correspond to each other, and a rare character may be in only one of them although both
+    forms use it.
     """
     sets = []
     for codec, firsts, lasts in (

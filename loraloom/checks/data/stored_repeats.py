@@ -1,4 +1,4 @@
-"""Search for rows that repeat one another among all rows kept in files, by hashes of their texts."""
+"""Search for rows that repeat another, among all rows that are kept in files, by hashes of their texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Repeats(NamedTuple):
 
     @classmethod
     def of(cls, pairs: list[Pair]) -> Repeats:
-        """Return the repeats that consist of these pairs."""
+        """Create an instance from all pairs of a later row and the earlier row that it repeats."""
         return cls(len(pairs), pairs)
 
     @property
@@ -55,10 +55,10 @@ def stored_sources(earlier: Sequence[Sequence[Example]], rows: Sequence[Example]
 
 
 def stored_copies(split: Split, *, by_language: bool) -> tuple[Repeats, Repeats]:
-    """Pair rows with an earlier identical row of any part, and rows with one that only shares the source.
+    """Find rows that are identical to an earlier row of any part, and rows that only share its source.
 
     Args:
-        by_language: whether equal sources to be answered in different languages count as different.
+        by_language: whether equal sources count as different if their answers are in different languages.
     """
     parts = list(stored_parts(split).values())
     sources = np.concatenate([own.file.keys[own.numbers] for own in parts])
@@ -77,7 +77,7 @@ def stored_responses(split: Split, part: HeldOut, shortest: int) -> tuple[Repeat
     """Pair held-out rows with the first training row that has the same response.
 
     Args:
-        shortest: minimum number of characters of a response that counts.
+        shortest: minimum number of characters; shorter responses are ignored.
 
     Returns:
         The pairs, and the number of held-out rows with responses of at least this length.
@@ -118,7 +118,7 @@ def _answers(examples: StoredExamples) -> npt.NDArray[np.uint64]:
 
 
 def _languages(examples: StoredExamples) -> npt.NDArray[np.uint64]:
-    """Return a number for the language of each answer, the same for the same language in every file."""
+    """Return a number for the language of each answer; a language has the same number in every file."""
     languages = [target.encode("utf-8", "surrogatepass") for _, target in examples.file.languages]
     names = [int.from_bytes(hashlib.blake2b(each, digest_size=8).digest(), "little") for each in languages]
     numbers: npt.NDArray[np.uint64] = np.array(names, np.uint64)[

@@ -1,4 +1,4 @@
-"""Tags of target languages within sources: `>>fra<<` of opus-mt's models, `<2fr>` of MADLAD-400."""
+"""Target-language tags at the start of sources: `>>fra<<` for opus-mt models, `<2fr>` for MADLAD-400."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLACES = 2
 
 
 def check_target_tags(view: DataView) -> list[Finding]:
-    """Check that every source begins with one tag of the vocabulary, if the base has tags."""
+    """Check that every source begins with a target-language tag that the base has, if it has any."""
     assert view.tokenizer is not None
     known = view.tokenizer.target_tags
     tagged: dict[str, list[Example]] = {"known": [], "unknown": [], "torn": [], "none": []}
@@ -62,7 +62,7 @@ def _findings(
     num_rows: int,
     looked_at: str,
 ) -> Iterator[Finding]:
-    """Yield the problems with the tags of rows for a base that has tags."""
+    """Yield findings about unknown, split or missing tags in sources, for a base that has tags."""
     names = sorted(known)
     if rows := tagged["unknown"]:
         wrong = first_few(sorted(tag for tag in found if tag not in names))
@@ -115,7 +115,7 @@ def _findings(
 
 
 def _tags_of_another_base(rows: list[Example], num_rows: int, looked_at: str) -> Iterator[Finding]:
-    """Yield a finding if sources begin with tags, and the base has none."""
+    """Yield a finding if sources begin with tags although the base has none."""
     if rows:
         yield Finding(
             "warning",

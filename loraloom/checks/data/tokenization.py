@@ -1,4 +1,4 @@
-"""Effects of the base's tokenizer: lengths, truncation, unknown characters, round trip."""
+"""Checks with the base's tokenizer: lengths in tokens, truncation, answer length, unknown characters."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_lengths(view: DataView) -> list[Finding]:
 
 
 def check_truncation(view: DataView) -> list[Finding]:
-    """Report how many rows the limits truncate, and the limits that would truncate 1 % or none."""
+    """Report how many training rows the limits truncate, and which limits would truncate 1 % or none."""
     findings = []
     for side, setting in SIDES.items():
         limit = int(getattr(view.settings, setting.removeprefix("data.")))
@@ -118,7 +118,7 @@ def check_truncation(view: DataView) -> list[Finding]:
 
 
 def check_answer_length(view: DataView) -> list[Finding]:
-    """Check that answers may be as long as the training responses."""
+    """Check that `max_new_tokens` allows answers as long as the training responses."""
     if view.max_new_tokens is None:
         return [Finding("ok", "answer-length", "generation", Message("no answers will be generated"))]
     limit, key = view.max_new_tokens, "generation.max_new_tokens"
@@ -156,12 +156,12 @@ def check_answer_length(view: DataView) -> list[Finding]:
 
 
 def check_unknown_tokens(view: DataView) -> list[Finding]:
-    """Find characters that are not in the vocabulary, which become an unknown token or bytes."""
+    """Find characters that are not in the vocabulary and so become an unknown token or bytes."""
     return [_unknown(view, side) or _bytes(view, side) for side in SIDES]
 
 
 def _unknown(view: DataView, side: Side) -> Finding | None:
-    """Report how much of a side the tokenizer does not know; None if nothing."""
+    """Report the share of tokens on a side that are unknown to the tokenizer; None if there are none."""
     assert view.tokenizer is not None
     unknown = view.tokenizer.unk_token_id
     encoded = view.encoded("train", side)
@@ -188,7 +188,7 @@ def _unknown(view: DataView, side: Side) -> Finding | None:
 
 
 def _bytes(view: DataView, side: Side) -> Finding:
-    """Report how much of a side is encoded as bytes: three tokens per Chinese character, four per emoji."""
+    """Report the share of tokens on a side that are bytes: a Chinese character takes three, an emoji four."""
     assert view.tokenizer is not None
     encoded = view.encoded("train", side)
     bytes_ = view.tokenizer.byte_token_ids
@@ -232,10 +232,10 @@ def _lengths(encoded: EncodedText) -> npt.NDArray[np.int64]:
 
 
 def _within(lengths: npt.NDArray[np.int64], part: float) -> int:
-    """Return the smallest limit that leaves this share of the rows whole."""
+    """Return the smallest limit that leaves at least this share of the rows untruncated."""
     return int(np.sort(lengths)[max(0, math.ceil(part * len(lengths)) - 1)])
 
 
 def of_encoded_sample(view: DataView, side: Side) -> str:
-    """Describe for a message that not every row was encoded; "" if all were."""
+    """Return a phrase for a message, saying that not every row was encoded; "" if all were."""
     return of_sample(len(view.encoded("train", side).rows), view.num_rows("train"))

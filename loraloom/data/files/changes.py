@@ -21,7 +21,8 @@ def check_unchanged(
     Args:
         saved: file names in split.json -> sha256 of each.
         located: the files that the recipe names now.
-        locations: locations of the recipe's names; the names in split.json do not show where moved data is.
+        locations: where the files that the recipe names are now; for moved data, the names in split.json do
+            not show this.
         shown_as: name of split.json in messages.
 
     Returns:

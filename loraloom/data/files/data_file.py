@@ -1,4 +1,4 @@
-"""A data file of a recipe: the name that messages use, and the key that names it."""
+"""A data file of a recipe: its name in messages, and the recipe key under which it is listed."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class DataFile:
 
 
 def where_named(key: DataKey) -> str:
-    """Return the key that names a file, for a message."""
+    """Return, for a message, the recipe key under which a file is listed."""
     return Message("rows to answer") if key == "prompts" else Message("data.{key}", key=key)

@@ -1,9 +1,10 @@
-"""Resolution of the data names in a recipe to the files with the rows, in a reproducible order.
+"""Resolution of a recipe's data names to the files that contain the rows, in a reproducible order.
 
 rows.jsonl, [a.jsonl, b.csv]      as given, in the order of the list
 data/, data/*.jsonl               data files found there, sorted by name; a note lists what was skipped
 saved/                            .arrow files that `save_to_disk` wrote, in the order of the dataset's rows
-hub:owner/name, starter           by name
+hub:owner/name                    the dataset itself, which is one "file" here
+starter                           the file of the starter for this part of the data
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ def locate(
     """Locate the files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
 
     Args:
-        key: one of these, or prompts; decides what `starter` and a saved DatasetDict stand for.
+        key: `train`, `eval`, `test`, `retain` or `prompts`; decides which part of `starter` or of a saved
+            DatasetDict is meant.
         value: a file, folder, pattern, hub dataset or `starter`; or a list of these.
-        locations: locations of the recipe's names.
+        locations: the paths of the files and folders that the recipe names.
         split: the split of a saved DatasetDict to use for `data.train` and `data.retain`.
         is_checked: whether to refuse files that do not belong together; not needed for an existing split.
 

@@ -1,4 +1,4 @@
-"""Reading of the files of a part: each in its own layout, with groups across all of them."""
+"""Reading the files of one part of the data: each in its own layout, but with groups that span all files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PartContents:
         examples: the examples, in the order of the files and of their rows.
         sha256: sha256 of each file, by its name.
         dropped: invalid rows that were dropped, by their file's name; only files that have any.
-        notes: notes for the user on what was accepted.
+        notes: notes for the user on how the files were read.
     """
 
     examples: Sequence[Example]

@@ -1,4 +1,4 @@
-"""Recognition of the part of a dataset that a file contains, by its name."""
+"""Recognising, from a file's name, which part of a dataset the file contains."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _PART_WORDS = {
 
 
 def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | None:
-    """Return the problem of files of several parts, such as train.jsonl and test.jsonl, used as one part.
+    """Return a problem if files of several parts, such as train.jsonl and test.jsonl, are used as one part.
 
-    A model trained on all of them would see the rows that it is evaluated on. None if the names do not
+    A model trained on all of them would see the rows that it is evaluated on. Return None if the names do not
     indicate several parts.
 
     Args:

@@ -1,4 +1,4 @@
-"""Current location of each data name of a run whose data was moved after the run started.
+"""The current locations of a run's data, by data name, if the data was moved after the run started.
 
     data.train: shop/rows.jsonl, --data /new        → /new/shop/rows.jsonl, or else /new/rows.jsonl
     data.train: /old/rows.jsonl, --data kept.jsonl  → kept.jsonl
@@ -35,7 +35,7 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
         Names in the recipe -> their current location; names that were not found are missing.
 
     Raises:
-        DataError: `given` does not exist, or is a file and it is unclear which of the run's files it was.
+        DataError: `given` does not exist, or is a file that cannot be identified as one of the run's files.
     """
     entries = data_entries(settings)
     if given.is_dir():
@@ -79,8 +79,8 @@ def data_entries(settings: DataSettings) -> list[str]:
 def _below(given: Path, entry: str, sha256: Mapping[str, str]) -> Path | None:
     """Find what a data name refers to below the folder `given`; None if nothing is found.
 
-    This is the longest tail of the name that exists there; otherwise it is `given` itself, if that directly
-    contains every file that the name stood for.
+    The result is the longest trailing part of the name's path that exists there; or else `given` itself, if
+    every file that the name stood for is directly in it.
     """
     path = Path(entry).expanduser()
     parts = [part for part in path.parts if part not in (path.anchor, "..")]

@@ -60,7 +60,7 @@ def saved_shards(folder: Path, shown_as: str) -> list[str]:
 
 
 def is_cache(path: Path) -> bool:
-    """Return whether a file is next to the files of a saved Dataset but not one of them."""
+    """Return whether an .arrow file is in the folder of a saved Dataset without being part of the Dataset."""
     folder = path.parent
     return (
         path.suffix == ".arrow"
@@ -90,7 +90,7 @@ def _names_a_file(shard: Any) -> bool:
 
 
 def _is_file_name(name: Any) -> bool:
-    """Return whether this is a plain file name; a folder's list must not name files outside the folder."""
+    """Return whether this is a name without a path; a dataset must not refer to files outside its folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 

@@ -1,4 +1,4 @@
-"""Conversion of Arrow to rows: `.arrow` files from `save_to_disk` and Arrow's own writers."""
+"""Reading rows from `.arrow` files that `save_to_disk` or Arrow's own writers wrote."""
 
 from __future__ import annotations
 

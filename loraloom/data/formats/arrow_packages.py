@@ -11,7 +11,7 @@ def missing_package(error: ImportError, shown_as: str) -> DataError:
 
     Args:
         error: the error that the import raised.
-        shown_as: the file or dataset in messages.
+        shown_as: name of the file or dataset in messages.
     """
     return DataError(
         Message("cannot be read, because {package} is not installed", package=error.name or str(error)),

@@ -40,7 +40,7 @@ def as_text(value: Any, *, as_written: bool = True) -> str | None:
 
     Args:
         value: as returned by a reader. A `WrittenNumber` keeps its spelling.
-        as_written: whether a decimal keeps its digits (0.0000001); otherwise as Python prints it (1E-7).
+        as_written: whether a `Decimal` is written out in full (0.0000001), not as Python prints it (1E-7).
     """
     if isinstance(value, WrittenNumber):
         return value.written
@@ -53,7 +53,7 @@ def as_text(value: Any, *, as_written: bool = True) -> str | None:
 
 
 def exact_columns(schema: arrow.Schema, shown_as: str, findings: Findings) -> dict[str, Convert]:
-    """Return the converters that keep a table's values exact, by column; other columns are omitted.
+    """Return a converter for each column whose values could not be converted to text exactly without it.
 
     Args:
         schema: schema of an Arrow table; `datasets` writes class names into its metadata.
@@ -95,7 +95,7 @@ def _class_names(feature: Any) -> list[str]:
 
 
 def _exact(kind: arrow.DataType, feature: Any) -> Convert | None:
-    """Return the converter that keeps values of an Arrow type exact; None if they already are."""
+    """Return the converter that keeps values of an Arrow type exact; None if they need no conversion."""
     import pyarrow.types as types
 
     if names := _class_names(feature):
@@ -116,21 +116,21 @@ def _exact(kind: arrow.DataType, feature: Any) -> Convert | None:
 
 
 def _element(feature: Any) -> Any:
-    """Return the feature of a list's elements; `datasets` has stored it in several forms over time."""
+    """Return the `datasets` feature of a list's elements; its form depends on the version of `datasets`."""
     if isinstance(feature, list):
         return feature[0] if feature else None
     return feature.get("feature") if isinstance(feature, dict) else None
 
 
 def _class_name(value: Any, names: list[str]) -> Any:
-    """Return the class name of a label; `datasets` writes -1 for a missing label."""
+    """Return the class name of a label; None for -1, which `datasets` writes if the label is missing."""
     if value == -1:
         return None
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def _shortest(bits: int) -> Convert:
-    """Return a converter to the shortest decimal that reads back as the same value of this width.
+    """Return a converter from floats of this width to the shortest decimals that read back as the same float.
 
     Python's own float has 64 bits, which would turn the 32-bit 3.8 into 3.799999952316284.
     """

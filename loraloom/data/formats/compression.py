@@ -1,4 +1,4 @@
-"""Decompression of data files while reading, and the suffixes of data formats."""
+"""Decompression of data files as they are read, and the suffixes of data formats."""
 
 from __future__ import annotations
 

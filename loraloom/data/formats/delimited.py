@@ -66,7 +66,7 @@ class Record(NamedTuple):
     Args:
         begins_on: number of its first line, from 1.
         cells: the cells, or a description of what is wrong with them.
-        num_cells: number of cells on each line, if quotes are read as text; empty for a record on one line.
+        num_cells: number of cells on each of its lines if quotes were plain text; empty if it is on one line.
     """
 
     begins_on: int
@@ -75,16 +75,17 @@ class Record(NamedTuple):
 
 
 def has_header(shown_as: str) -> bool:
-    """Return whether a file's format has a header, so that its first line is always read as one."""
+    """Return whether a file's format has a header; if so, its first line is always read as the header."""
     return data_suffix(shown_as) in (".csv", ".tsv")
 
 
 def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
     """Read the rows of a .csv or .tsv file with a header, continuing after invalid rows.
 
-    Separator and quoting are detected unless the recipe sets them, and noted if they differ from what
-    the suffix promises. An index without a name, empty columns and rows of separators alone are skipped
-    with a note. Skipped rows still count, so that row numbers match a spreadsheet's.
+    Separator and quoting are detected unless the recipe sets them. Notes report a detected separator that
+    the suffix does not imply, and how quotes in a tab-separated file were read. An unnamed index column,
+    unnamed empty columns, and rows that contain only separators are skipped with a note. Skipped rows still
+    count, so that row numbers match a spreadsheet's.
     """
     dialect = _dialect(path, settings, shown_as, findings)
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, findings))
@@ -136,7 +137,7 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
 
 
 def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Dialect:
-    """Return the dialect that the recipe sets or the file shows; note only what is unusual."""
+    """Return the dialect, as set in the recipe or detected in the file; add notes only on unusual syntax."""
     # The csv module's default of 131,072 would refuse long documents; a limit catches an unclosed quote.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
     head = _head(path, settings, shown_as)
@@ -170,7 +171,7 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
 
 
 def _head(path: Path, settings: DataSettings, shown_as: str) -> list[str]:
-    """Return the first lines, without the last if the file continues, because its row may continue too."""
+    """Return the first lines; if the file goes on, omit the last of them, whose row may be incomplete."""
     head: list[str] = []
     num_chars = 0
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, Findings()))

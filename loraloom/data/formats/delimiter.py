@@ -33,8 +33,8 @@ def likely_delimiter(head: Sequence[str], usual: str) -> str:
 
     Args:
         head: the first lines, each complete.
-        usual: the separator that the file's suffix promises, one of `CANDIDATES`. It is kept unless
-            another fits more rows, so that a valid file is always read according to its name.
+        usual: the separator that the file's suffix implies, one of `CANDIDATES`. It is kept unless
+            another separator fits more rows, so that a valid file is always read according to its name.
     """
     fits = {mark: _fit(head, mark) for mark in CANDIDATES}
     best = max(CANDIDATES, key=lambda mark: fits[mark])
@@ -42,7 +42,7 @@ def likely_delimiter(head: Sequence[str], usual: str) -> str:
 
 
 def _fit(head: Sequence[str], mark: str) -> tuple[float, int]:
-    """Return the share of rows that fit the header, and its number of columns; (0, 1) if it has only one."""
+    """Return the share of rows that fit the header, and the header's number of cells; (0, 1) if that is 1."""
     lengths: list[int] = []
     try:
         for cells in itertools.islice(csv.reader(head, delimiter=mark), SAMPLE_ROWS + 1):

@@ -17,8 +17,8 @@ _NEAR_QUOTED = re.compile(r'\s+".*"\s*', re.DOTALL)
 class Header:
     """The columns of a table.
 
-    A column without a name is skipped if nothing is lost with it: an index in front, as pandas
-    writes it, or an empty one, as spreadsheets leave at the end. Text in such a column is a problem.
+    A column without a name is skipped if no text is lost: an index at the front, as pandas writes, or an
+    empty column, as spreadsheets leave at the end. Text in a column without a name is a problem.
 
     Args:
         cells: cells of the header; "" if a column has no name.
@@ -42,7 +42,7 @@ class Header:
     def values(
         self, cells: list[str], number: int, where: str, fix: str, findings: Findings
     ) -> dict[str, str] | None:
-        """Return a row's cells by column; None if there is a problem, which goes to `findings`.
+        """Return a row's cells by column name; None if there is a problem, which is added to `findings`.
 
         Args:
             cells: cells of the row.
@@ -71,12 +71,12 @@ class Header:
         return values
 
     def see_lines(self, num_cells: Sequence[int], begins_on: int) -> None:
-        """Record a row that spans several lines, because an unclosed quote may have merged rows into it.
+        """Count a row if it spans several lines, because an unclosed quote may have merged rows into it.
 
         Args:
-            num_cells: number of cells on each of its lines, if quotes are read as text; empty for a row on
-                one line.
-            begins_on: number of its first line.
+            num_cells: number of cells on each of the row's lines if quotes were plain text; empty if it is
+                on one line.
+            begins_on: number of the row's first line.
         """
         if num_cells and all(number == len(self._cells) for number in num_cells):
             self._like_rows.append(begins_on)
@@ -84,7 +84,7 @@ class Header:
             self._num_spanning += 1
 
     def notes(self, shown_as: str) -> list[str]:
-        """Return notes for the user on what was accepted; complete only after the last row."""
+        """Return notes for the user on skipped columns and suspicious quotes; call it after the last row."""
         num_empty = len(self._cells) - len(self.names) - self._num_leading * self._has_index
         notes: list[str] = []
         if self._has_index:
@@ -161,7 +161,7 @@ def read_header(cells: list[str], delimiter: str, where: str) -> Header:
         where: place of the line, for messages.
 
     Raises:
-        DataError: a name is too long or appears twice, or all names are in one cell.
+        DataError: a name is too long, has a line break or appears twice, or all names are in one cell.
     """
     names = [cell.strip() for cell in cells]
     places: dict[str, int] = {}

@@ -9,7 +9,7 @@ _NOT_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff]")
 
 
 def bad_character(text: str) -> tuple[str, int] | None:
-    """Return the first invalid character, as named in messages, and its position from 1; None if none."""
+    """Return the name of the first invalid character and its position, from 1; None if all are valid."""
     found = _NOT_TEXT.search(text)
     return (_name(found.group()), found.start() + 1) if found else None
 

@@ -39,8 +39,8 @@ def rows_of_list(
         cursor: at the list's first element.
         shown_as: the file's name in messages.
         findings: receives the problems of single rows.
-        columns: the columns that the recipe names; a first list that contains all of them names the
-            columns of the lists after it.
+        columns: the columns that the recipe names; if the first row is a list that contains all of them, it
+            names the columns of the lists that follow.
 
     Raises:
         DataError: the list is truncated, or its rows are lists without column names.
@@ -76,7 +76,7 @@ def rows_of_list(
 
 
 def is_sound(value: Any, flaws: list[str], number: int, where: str, findings: Findings) -> bool:
-    """Return whether a row is an object without flaws; flaws go to `findings`."""
+    """Return whether a row is an object without flaws; if not, add its flaws to `findings`."""
     fix = ""
     if not isinstance(value, dict):
         flaws, fix = [Message("must be an object, but is {kind}", kind=type_name(value))], AS_OBJECT
@@ -98,7 +98,7 @@ def nameless(where: str) -> DataError:
 
 
 def unclosed(cursor: JsonCursor, mark: str, what: str) -> DataError:
-    """Return the error for a list that neither continues nor ends after an element."""
+    """Return the error for a list with neither a comma nor a `]` after an element."""
     if mark:
         return cursor.refuse(Message("after {what}, a comma or `]` is missing", what=what))
     return cursor.refuse(
@@ -108,7 +108,7 @@ def unclosed(cursor: JsonCursor, mark: str, what: str) -> DataError:
 
 
 def _names(first: list[Any], columns: Collection[str]) -> list[str] | None:
-    """Return the first list as column names; None if it lacks a column that the recipe names."""
+    """Return the first list if it is distinct names, including all that the recipe names; otherwise None."""
     names = [name for name in first if isinstance(name, str)]
     distinct = len(set(names)) == len(first)
     return names if columns and distinct and set(columns) <= set(names) else None

@@ -1,4 +1,7 @@
-"""Rows of a file that is one JSON object, which is surveyed first and then read."""
+"""Rows of a file that contains one JSON object, or several one after another.
+
+The file is read twice: first to find out how its rows are arranged, then to read them.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arran
         columns: the columns that the recipe names.
 
     Raises:
-        DataError: the arrangement is unknown, or the object is truncated or not JSON. If rows precede the
-            error, nothing is raised yet: reading finds the error again, after the problems of these rows.
+        DataError: the arrangement is unknown, or the object is truncated or not JSON. If a list of rows has
+            begun before the error, nothing is raised here: `rows_of_object` raises it after those rows.
     """
     members: list[Member] = []
     broken: DataError | None = None
@@ -91,7 +94,7 @@ def rows_of_object(
 
 
 def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Read the row at the cursor; yield nothing if it has a problem, which goes to `findings`."""
+    """Read the row at the cursor; if it has a problem, add that to `findings` and yield nothing."""
     cursor.peek()
     line = cursor.line
     value = cursor.value(Message("row {number}", number=number))
@@ -102,7 +105,7 @@ def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> 
 def _rows_of_table(
     cursor: JsonCursor, found: Arrangement, shown_as: str, findings: Findings
 ) -> Iterator[Row]:
-    """Read the rows of a table that is stored by columns, or apart from its column names."""
+    """Read the rows of a table that is stored column by column, or as lists beside their column names."""
     held: dict[str, Any] = {}
     for key in _keys(cursor):
         if key in held:
@@ -154,7 +157,7 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
 
 
 def _survey_list(cursor: JsonCursor, key: str, members: list[Member]) -> None:
-    """Add the member for a list, counting its elements one by one, up to the first error if there is one."""
+    """Append a summary of the list at the cursor to `members`, counting elements up to any error."""
     cursor.skip()
     kind = _KINDS.get(cursor.peek(), "values")
     length = 0

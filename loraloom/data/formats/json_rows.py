@@ -32,14 +32,14 @@ SNIFF_CHARS = 1 << 20
 
 
 def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Read the rows of a .json or .jsonl file; its shape is detected, and noted if unexpected.
+    """Read the rows of a .json or .jsonl file; add a note if its suffix does not imply its shape.
 
     Yields:
         Rows whose `line` is the line on which their object begins.
 
     Raises:
         DataError: the text is truncated or not JSON. With one object per line, reading continues
-            after an invalid line and the problems are in `findings`.
+            after an invalid line, and the problems are added to `findings` instead.
     """
     columns = settings.columns.values()
     chunks = text_chunks(path, settings.encoding, shown_as, findings)

@@ -40,9 +40,10 @@ class Member:
 
     Args:
         key: the key.
-        kind: for a list, by its first element: `rows` of objects, `lists` of lists, `values` or `empty`.
-        length: number of elements of a list, or of keys of an object.
-        inner: keys of an object.
+        kind: of a list, by its first element: `rows` (objects), `lists`, `values` or `empty`; of any other
+            value: `object` or `scalar`.
+        length: number of elements if the value is a list, or of keys if it is an object.
+        inner: the keys of the value if it is an object.
     """
 
     key: str
@@ -57,8 +58,8 @@ class Arrangement:
 
     Args:
         kind: as named at the top of this module; `stream` for objects one after another.
-        key: key of the list; "" for the other kinds.
-        note: what the user should know about the arrangement, to follow the file's name.
+        key: key of the list; "" for kinds other than `list`.
+        note: what the user should know about the arrangement, worded to follow the file's name.
     """
 
     kind: Literal["list", "columns", "labels", "split", "stream"]
@@ -72,7 +73,7 @@ STREAM = Arrangement(
 
 
 def member_of(key: str, value: Any) -> Member:
-    """Summarize a value that was already read."""
+    """Summarize a key whose value has already been read."""
     if isinstance(value, dict):
         return Member(key, "object", len(value), frozenset(value))
     if not isinstance(value, list):
@@ -88,10 +89,10 @@ def kind_of_list(first: Any, *, is_empty: bool) -> Kind:
 
 
 def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangement | None:
-    """Determine how the rows are arranged; None if no arrangement fits, or two do.
+    """Determine how the rows are arranged; None if no arrangement fits, or more than one.
 
     Args:
-        members: members of the object, in order.
+        members: the object's keys with summaries of their values, in order.
         columns: the recipe's column names, used to tell columns from row labels.
     """
     if any(member.key in CONVERSATION_COLUMNS and member.kind == "rows" for member in members):
@@ -116,7 +117,7 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
 
 
 def refusal(members: Sequence[Member], where: str) -> DataError:
-    """Return the error for an object whose rows are not found: what it contains and what to write instead."""
+    """Return the error for an object in which no rows are found, with what it contains and how to fix it."""
     lists = [member for member in members if member.kind in _LISTS]
     tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
     first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
@@ -159,7 +160,7 @@ def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Turn columns, which are lists or objects with a value for each row label, into rows.
 
     Raises:
-        ValueError: a column does not have the same rows as the first one; the text names it.
+        ValueError: a column does not have the same rows as the first one; the message names the column.
     """
     first, *_ = columns.values()
     labels = list(first) if isinstance(first, dict) else range(len(first))

@@ -1,7 +1,7 @@
-"""Strict JSON parsing in bounded pieces.
+"""Strict JSON parsing of text that is loaded piece by piece.
 
 `json`'s own C scanner does the work. This module also finds duplicate keys and numbers that cannot be
-represented, bounds nesting, and loads more text if a value continues past the buffer.
+represented, limits nesting, and loads more text if a value continues past the buffer.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class JsonCursor:
         self._position = position
 
     def _fill(self, num_chars: int) -> None:
-        """Discard what was read and load at least `num_chars` more characters, or all there are."""
+        """Discard the text read so far, and load at least `num_chars` more characters, or all that remain."""
         pieces = [self._buffer[self._position :]]
         taken = 0
         while taken < num_chars and not self._at_end:
@@ -226,7 +226,7 @@ class JsonCursor:
 
 
 def not_json(message: str, what: str, where: str) -> Problem:
-    """Return the problem for a JSONDecodeError's message, which contains no text of the row."""
+    """Return the problem for a JSONDecodeError's message, which contains no text from the row."""
     hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), "")
     reason = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
     return Problem(

@@ -54,7 +54,7 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
 
 
 def parquet_bytes(path: Path) -> int:
-    """Return the uncompressed size in bytes of a .parquet file's rows, from its footer; 0 if unreadable."""
+    """Read the uncompressed size in bytes of a .parquet file's rows from its footer; 0 if that fails."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -78,7 +78,7 @@ def hub_bytes(shown_as: str, settings: DataSettings) -> int:
 
 
 def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Read the rows of a hub dataset, `hub:owner/name[@revision]`; the hub library caches it.
+    """Read the rows of a hub dataset, `hub:owner/name[@revision]`, which the hub library caches.
 
     Raises:
         DataError: the name is invalid, `datasets` is not installed, or the dataset cannot be loaded.

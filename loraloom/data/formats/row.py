@@ -1,4 +1,4 @@
-"""The output of every file format: rows, and findings about the file."""
+"""What reading a file of any format returns: its rows, and findings about the file."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ class Findings:
     """Notes and problems found while reading a file.
 
     Args:
-        notes: notes for the user on what was accepted.
+        notes: notes for the user on anything unusual that was not refused.
         bytes_read: how many bytes of the file on disk have been read.
-        num_rows: number of rows that the file declares, if its format does so.
-        on_invalid: `data.on_invalid`; with `drop`, a row with a problem is dropped, and the file is not
-            refused because of it. "" if no such setting applies.
+        num_rows: number of rows that the file declares; None if its format has no such declaration.
+        on_invalid: `data.on_invalid`; with `drop`, a row with a problem is dropped instead of causing the
+            file to be refused. "" if the setting does not apply.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Findings:
 
     @property
     def problems(self) -> list[Problem]:
-        """The problems for which the file is refused, in file order; those without a row come last."""
+        """The problems for which the file is refused, in file order; problems without a row come last."""
         placed = sorted(self._placed, key=lambda placed: placed[0])
         problems = [problem for _, problem in placed]
         if self.on_invalid == "error" and placed and placed[0][0] < math.inf:
@@ -111,16 +111,16 @@ class Findings:
         return [self._dropped[row] for row in sorted(self._dropped)]
 
     def is_bad(self, row: int) -> bool:
-        """Return whether a row has a problem and is dropped because of it."""
+        """Return whether a row was dropped because it has a problem."""
         return row in self._dropped
 
     def refuse(self, problem: Problem, row: float = math.inf) -> None:
-        """Count a problem, and keep it unless there are too many; `on_invalid: drop` drops its row instead.
+        """Record a problem, or only count it if there are too many; `on_invalid: drop` drops its row instead.
 
         Args:
             problem: what is wrong.
-            row: number of the row it concerns; infinity if reading stops, or if what follows may have
-                been read as part of the row.
+            row: number of the row with the problem; infinity if reading cannot continue, or if following rows
+                may have been read as part of this row.
         """
         if self.on_invalid == "drop" and row < math.inf:
             number = int(row)
@@ -150,7 +150,7 @@ def location(path: str, line: int | None = None, column: int | None = None) -> s
 
 
 def shown_names(names: list[str]) -> str:
-    """Format names for a message: the first dozen, and the number of the others."""
+    """Format names for a message: the first twelve, and how many more there are."""
     listed = ", ".join(quoted(name) for name in names[:SHOWN_NAMES])
     return (
         Message("{listed} and {num_names} more", listed=listed, num_names=len(names) - SHOWN_NAMES)

@@ -1,4 +1,4 @@
-"""Strict decoding of a text file in bounded pieces, and its lines."""
+"""Strict decoding of a text file in pieces of limited size, and splitting into lines."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SINGLE_BYTE = re.compile(rb"[\x00-\x2f]")
 
 
 def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[str]:
-    """Decode a file in pieces, so that its size does not matter.
+    """Decode a file in pieces, so that it never has to fit in memory.
 
     Args:
         path: a readable file; decompressed while reading if its name shows that it is compressed.
         encoding: the value of `data.encoding` in the recipe.
         shown_as: the file's name in messages.
-        findings: receives a note on a byte order mark, and how many bytes of the file were read.
+        findings: receives a note if a byte order mark was skipped, and how many bytes of the file were read.
 
     Yields:
         Non-empty pieces of text, without a byte order mark.
@@ -58,7 +58,7 @@ def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) ->
 
 
 def text_lines(chunks: Iterable[str]) -> Iterator[str]:
-    r"""Yield lines with their `\n`. Nothing else ends a line, so U+2028 and the like stay inside one."""
+    r"""Yield lines, including their `\n`; other separators, such as U+2028, do not end a line."""
     pieces: list[str] = []
     for chunk in chunks:
         first, *others = chunk.split("\n")
@@ -74,7 +74,7 @@ def text_lines(chunks: Iterable[str]) -> Iterator[str]:
 
 
 def numbered_lines(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[tuple[int, str]]:
-    """Yield the number, from 1, and the text without line break of every line of a text file.
+    """Yield each line of a text file as its number, from 1, and its text without the line break.
 
     Args:
         path, encoding, shown_as, findings: as in `text_chunks`.
@@ -137,7 +137,7 @@ def _without_mark(head: bytes, codec_name: str, shown_as: str, findings: Finding
 def _undecodable(
     error: UnicodeError, offset: int, line: int, codec_name: str, file: BinaryIO, shown_as: str
 ) -> DataError:
-    """Return the error for bytes that are not valid in the encoding; `offset` is where the chunk begins."""
+    """Return the error for undecodable bytes; `offset` is the decoded chunk's position in the file."""
     if not isinstance(error, UnicodeDecodeError):
         return DataError(
             Message("is not {codec_name} text: {error}", codec_name=codec_name, error=error),

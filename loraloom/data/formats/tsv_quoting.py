@@ -24,11 +24,12 @@ class _Plain:
     Args:
         width: number of cells of the header.
         num_bad: number of lines whose number of cells differs from `width`.
-        begins: whether any cell begins with a quote; without one, both readings are the same.
+        begins: whether any cell begins with a quote; if none does, both readings are the same.
         stray: whether any cell contains quotes where CSV does not allow them.
         doubled: whether any quoted cell contains quotes, each written twice.
         header_quoted: whether any name in the header is quoted.
-        quoted, bare: columns with at least one quoted text, and with at least one text without quotes.
+        quoted: indices of the columns with at least one quoted text.
+        bare: indices of the columns with at least one text without quotes.
     """
 
     width: int = 0
@@ -120,9 +121,9 @@ def is_quoted(lines: Iterable[str], delimiter: str) -> bool | None:
 
 
 def _is_written_as_csv(plain: _Plain, *, fits: bool) -> bool:
-    """Return whether quotes are as a CSV writer would write them, for a file that can be read both ways.
+    """Return whether quotes are as a CSV writer would write them, if both readings fit a file equally well.
 
-    Quotes around a few texts prove nothing, because they may be quotations.
+    Quotes around only some of the texts prove nothing, because those texts may be quotations.
 
     Args:
         plain: statistics of the file when quotes are read as text.

@@ -1,9 +1,9 @@
 """Balance of language pairs: how often each training row is seen in an epoch.
 
 Arivazhagan et al., 2019 (https://arxiv.org/abs/1907.05019) draw a pair of n rows with probability
-proportional to n^(1/T). Here no row is lost and nothing is redrawn in each epoch: if the largest pair has N
-rows, a pair of n rows has N · (n/N)^(1/T) in an epoch, and the numbers of repetitions
-of any two of its rows differ by at most 1.
+proportional to n^(1/T). Here every row is seen in every epoch, and nothing is drawn anew for each epoch: if
+the largest pair has N rows, an epoch contains N · (n/N)^(1/T) rows of a pair of n rows, and the numbers of
+repetitions of any two rows of a pair differ by at most 1.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def balanced(
 
     Args:
         pairs: name of a pair → indices of its rows.
-        temperature: T; 1 repeats nothing.
-        seed: decides which rows of a pair are repeated once more than its others.
+        temperature: T; with 1, no row is repeated.
+        seed: determines which rows of a pair are repeated one time more than the rest of the pair.
 
     Returns:
         Every index at least once, in ascending order.
@@ -39,5 +39,11 @@ def balanced(
 
 
 def repeated_size(num_rows: int, most: int, temperature: float) -> int:
-    """Return how many rows a pair has in an epoch if the largest pair has `most` rows."""
+    """Return how many rows of a pair an epoch contains, repetitions included.
+
+    Args:
+        num_rows: number of rows of the pair.
+        most: number of rows of the largest pair.
+        temperature: as in `balanced`.
+    """
     return max(num_rows, round(float(most * (num_rows / most) ** (1 / temperature))))

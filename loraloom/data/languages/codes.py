@@ -7,8 +7,8 @@
     NLLB         deu_Latn x x </s>  eng_Latn y y </s>  </s>, and then eng_Latn is forced
     NLLB, legacy x x </s> deu_Latn  eng_Latn y y </s>  </s>, and then eng_Latn is forced
 
-The codes are added here and not by the tokenizer, which has one source language at a time and labels targets
-with it unless another language is set.
+The codes are added here and not by the tokenizer, which has one source language at a time and adds its code
+to targets as well, unless a target language is set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LanguagesOfAdapter(TypedDict):
 
     Args:
         languages: pairs of codes of source and target.
-        decoder_starts: code of each target -> start_token_id and forced_token_id of `DecoderStart`.
+        decoder_starts: code of each target language -> start_token_id and forced_token_id of `DecoderStart`.
     """
 
     languages: list[list[str]]
@@ -62,8 +62,8 @@ class Languages:
     """The languages that a base was trained on.
 
     Args:
-        codes: each language's code, as written in a recipe, and the id of its token.
-        begins_source: whether the code is a source's first token; otherwise it is the last, after EOS.
+        codes: code of each language, as written in a recipe -> id of its token.
+        begins_source: whether a source begins with its code; otherwise it ends with it, after EOS.
         begins_target: likewise for targets.
     """
 
@@ -84,14 +84,14 @@ class Languages:
 
         Args:
             code: code of the language.
-            start_token_id: the decoder's first input, unless that is the code itself.
+            start_token_id: the decoder's first input; unused if the decoder begins with the code.
         """
         if self.begins_target:
             return DecoderStart(start_token_id, self.codes[code])
         return DecoderStart(self.codes[code])
 
     def decoder_start_of(self, labels: Sequence[int], start_token_id: int) -> DecoderStart:
-        """Return the beginning of an answer from its labels, which contain the code of its language."""
+        """Return the beginning of a known answer, whose labels contain the token of its language."""
         if self.begins_target:
             return DecoderStart(start_token_id, int(labels[0]))
         return DecoderStart(int(labels[-1]))
@@ -105,7 +105,7 @@ class Languages:
         }
 
     def pair_of(self, input_ids: Sequence[int], labels: Sequence[int]) -> tuple[str, str] | None:
-        """Return the codes of a row's source and target; None unless it has both."""
+        """Read the language codes of an encoded row's source and target; None if either is missing."""
         names = {token: code for code, token in self.codes.items()}
         source, target = (0 if first else -1 for first in (self.begins_source, self.begins_target))
         found = names.get(int(input_ids[source])), names.get(int(labels[target]))
@@ -119,7 +119,7 @@ class Languages:
 def encoded_rows_of_pairs(
     rows: Iterable[tuple[Sequence[int], Sequence[int]]], languages: Languages
 ) -> dict[str, list[int]]:
-    """Map the name of each pair of languages to the indices of its rows, using the codes in their tokens."""
+    """Map the name of each pair of languages, found in the rows' tokens, to the indices of its rows."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         pair = languages.pair_of(*row)

@@ -26,12 +26,12 @@ def check_languages(
 
     Args:
         rows: all rows that will be encoded.
-        languages: languages of the base; None if its rows carry no codes, so that any language is allowed.
+        languages: languages of the base; None if its rows contain no codes, so that any language is allowed.
         base: name of the base in messages.
-        to_answer: whether options of a command, not a recipe, state the languages.
+        to_answer: whether the languages come from the options of a command, not from a recipe.
 
     Raises:
-        DataError: lists each unknown language once.
+        DataError: lists each unknown language once, and each side (source or target) that lacks a language.
     """
     if languages is None:
         return
@@ -83,11 +83,11 @@ def _problems(
 
 
 def unknown_language(name: str, languages: Languages, *, where: str, in_data: bool = False) -> Problem:
-    """Return the problem of a language that a tokenizer lacks, with the code that was probably meant.
+    """Return the problem for a language that the tokenizer lacks; suggest the code that was probably meant.
 
     Args:
-        in_data: whether rows contain the name, so that `data.language_codes` can map it; a setting can only
-            be corrected.
+        in_data: whether the name may be in the data, where `data.language_codes` can map it to a code; a name
+            in a setting has to be corrected there.
     """
     near = suggest(name, languages.codes)
     fix = Message("Use a code that the base's tokenizer has.")
@@ -109,7 +109,7 @@ def unknown_language(name: str, languages: Languages, *, where: str, in_data: bo
 
 
 def shown_codes(languages: Languages) -> str:
-    """List some of a base's language codes; if there are more, add their total number."""
+    """List the first twelve of a base's language codes; if there are more, add the total number of codes."""
     codes = list(languages.codes)
     more = Message(", … ({num_codes} in all)", num_codes=len(codes)) if len(codes) > SHOWN_CODES else ""
     return ", ".join(codes[:SHOWN_CODES]) + more

@@ -29,7 +29,7 @@ _ALSO = {"ara": "arb", "fas": "pes", "msa": "zsm", "zho": "zho", "cmn": "zho", "
 
 
 def suggest(name: str, codes: Iterable[str]) -> str:
-    """Return the code that a name most likely means, or "" if none is near.
+    """Return the code that a name most likely means, or "" if no code is similar.
 
     >>> suggest("de", ["deu_Latn", "fra_Latn"]), suggest("deu_Latn", ["de_DE"]), suggest("__de__", ["de"])
     ('deu_Latn', 'de_DE', 'de')
@@ -45,7 +45,7 @@ def suggest(name: str, codes: Iterable[str]) -> str:
 
 
 def language_of(name: str) -> str:
-    """Return the three-letter language of a code, without script or region; "" if it is not a code."""
+    """Return a code's language as three letters, without script or region; "" for any other text."""
     letters = re.split(r"[_-]", name.strip("_ ").lower())[0]
     letters = _THREE_LETTERS.get(letters, letters)
     letters = _ALSO.get(letters, letters)

@@ -17,7 +17,7 @@ from loraloom.text.visible import quoted
 
 @dataclass(frozen=True)
 class _Side:
-    """The origin of one side's language: a fixed name, or else a column."""
+    """The place that states the language of the source or target: a fixed name, a column, or neither."""
 
     fixed: str = ""
     column: str = ""
@@ -28,12 +28,13 @@ class RowLanguages:
 
     Args:
         settings: `source_lang`, `target_lang`, their columns, and `language_codes`.
-        layout: layout of the rows; a layout of translation pairs has languages of its own.
+        layout: layout of the rows; in translation pairs, the keys name the languages.
         sample: values of the file's first rows.
         shown_as: the file's name in messages.
 
     Raises:
-        DataError: a column is not in the file, or the pairs have the recipe's languages the other way round.
+        DataError: a column is not in the file, or translation pairs are read in the direction opposite to the
+            recipe's languages.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class RowLanguages:
         """Return the languages of a row's source and answer; "" if they are not stated.
 
         Raises:
-            Flaw: a column has no language in this row.
+            Flaw: the column of a language is empty or not text in this row.
         """
         source, target = (self._name(values, side) for side in self._sides)
         return source, target
@@ -92,7 +93,7 @@ class RowLanguages:
         return _Side(self._codes.get(key, key))
 
     def _check_direction(self, source: str, target: str, keys: tuple[str, str], where: str) -> None:
-        """Refuse pairs that are read in the opposite direction, from the recipe's target to its source."""
+        """Refuse translation pairs that are read from the recipe's target language to its source language."""
         wanted, found = (language_of(source), language_of(target)), tuple(map(language_of, keys))
         if wanted[0] != wanted[1] and found == wanted[::-1]:
             raise DataError(

@@ -1,6 +1,7 @@
 """Paths to values inside a column: `translation.de`, `answers.text[0]`, `turns[-1].text`.
 
-A column whose name equals the path takes precedence: CSV files of flattened data have dotted columns.
+A column whose name equals the path takes precedence: CSV files of flattened data have columns with dots in
+their names.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def value_at(values: Values, name: str) -> Any:
         name: the name of a column, or a path into one.
 
     Returns:
-        The value; `MISSING` if the row has no such key; None if a value along the path is null or a list
-        is too short, as for a question without answers.
+        The value; `MISSING` if the row has no such column or key; None if a value along the path is null or a
+        list is too short, such as the empty list of answers to a question.
     """
     if name in values:
         return values[name]
@@ -49,7 +50,10 @@ def column_of(values: Values, name: str) -> str:
 
 
 def names_in(sample: Sequence[Values]) -> list[str]:
-    """List the columns of some rows in order of first appearance; for an object, list the paths inside it."""
+    """List the columns of some rows in order of first appearance; replace objects by the paths inside them.
+
+    A list of texts is replaced by the path to its first element.
+    """
     return list(dict.fromkeys(name for values in sample for name in _leaves(values, "")))
 
 

@@ -25,7 +25,8 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
     Args:
         layout: the layout of the rows, which does not read these columns.
         found: columns of the file.
-        options: `columns` may name them; if it names only other columns, these two are not read.
+        options: if `columns` is set, the system text and the earlier turns are read only from the columns
+            that it assigns to `system` and `history`.
     """
     if options.columns:
         names = {role: options.columns[role] for role in (SYSTEM, HISTORY) if role in options.columns}
@@ -65,7 +66,7 @@ def _in_context(
 
 
 def _history(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) -> tuple[Field, ...]:
-    """Read the earlier turns: pairs, turns with roles, or plain text."""
+    """Read the earlier turns from a cell with pairs, turns with roles, or plain text."""
     value = _parsed(value)
     if value is None or value == [] or value == "":
         return ()

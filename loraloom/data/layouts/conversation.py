@@ -1,10 +1,11 @@
-"""Conversations: rows that are lists of turns, where each answer is an exchange.
+"""Conversations: rows with a list of turns; each answer and its question become an exchange.
 
 {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}, …]}
 {"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}
 {"conversation": [{"system": …, "input": …, "output": …}, …]}
 
-An answer that is context (`weight: 0`, or only a tool call) is not an exchange, but keeps its number.
+An answer marked as context (`weight: 0`) is not an exchange, but is counted when answers are numbered. A turn
+that only calls a tool is not an answer: the next answer still belongs to the question before it.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ ENTRIES |= {keys: paired(*keys) for keys in _PAIRS} | {keys: read_turn(*keys) fo
 
 
 def keys_of_turns(entries: Any) -> tuple[str, str] | None:
-    """Detect from the first turn how a conversation's turns are written; None if this is no conversation.
+    """Return the two known keys that a conversation's first entry has; None if this is not a conversation.
 
-    An entry for a question and its answer may lack the answer: the question is then yet to be answered.
+    They are the keys of role and text, or of question and answer. The entry may lack the key of the answer if
+    the question is yet to be answered.
     """
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         return None
@@ -66,7 +68,7 @@ def keys_of_turns(entries: Any) -> tuple[str, str] | None:
 
 
 def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
-    """Build the layout of rows that are conversations, where each answer is an exchange."""
+    """Build the layout of rows with a conversation in this column, whose entries have these two keys."""
 
     def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         entries = values.get(column, MISSING)
@@ -90,7 +92,7 @@ def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnRead
     """Read the turns of a conversation, without those of ignored roles.
 
     Raises:
-        UnknownRoles: lists all its unknown roles.
+        UnknownRoles: the conversation has unknown roles; lists all of them.
         Flaw: an entry is not an object.
     """
     turns: list[Turn] = []
@@ -169,14 +171,17 @@ def _one_question(questions: list[Field]) -> Field:
 
 
 def conversation_of_any_column(values: Values) -> Layout | None:
-    """Recognise conversations in a column of any name but `history`, unless a row has two such columns."""
+    """Recognise conversations in a column of any name but `history`, unless several columns have them.
+
+    Their turns must have the keys `role` and `content`, or `from` and `value`.
+    """
     columns = [(column, keys_of_turns(entries)) for column, entries in values.items() if column != "history"]
     found = [(column, keys) for column, keys in columns if keys is not None and keys in _SPOKEN[:2]]
     return conversation_layout(*found[0]) if len(found) == 1 else None
 
 
 def conversation(column: str) -> Recogniser:
-    """Build the recogniser of conversations in a column, however their turns are written."""
+    """Build a recogniser for conversations in this column, with any of the known keys of turns."""
     layouts = {keys: conversation_layout(column, keys) for keys in ENTRIES}
 
     def recognise(values: Values) -> Layout | None:

@@ -31,7 +31,7 @@ class Field:
         value: the value; `MISSING` if there is none.
         optional: whether it may be missing or null.
         label: text in front of it in the source, such as `premise: `.
-        number: whether a number or boolean is accepted as text, as for a class.
+        number: whether a number or boolean is accepted and converted to text, as for a class label.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Exchange:
 
     @property
     def asked_name(self) -> str:
-        """The field to report if the question is blank: the first blank labelled text, or the instruction."""
+        """The field to report for a blank question: its first blank text with a label, or the instruction."""
         labelled = [field for field in (self.instruction, *self.inputs) if field.label]
         blank = [field.name for field in labelled if not str(field.value or "").strip()]
         return blank[0] if blank else self.instruction.name
@@ -103,8 +103,8 @@ class LayoutOptions:
 
     Args:
         columns: `data.columns`: the role of each column.
-        labels: `data.labels`: names of classes that are numbers.
-        roles: `data.roles`: system, user, assistant or ignored -> names of roles.
+        labels: `data.labels`: names for classes that are numbers in the data.
+        roles: `data.roles`: system, user, assistant or ignored -> role names that stand for it in the data.
         answer_weights: `data.answer_weights`.
         context_columns: `data.context_columns`.
         to_answer: whether the rows are to be answered, including a question at the end of a conversation.
@@ -137,7 +137,7 @@ class LayoutOptions:
     def needs(self, answer: Field) -> bool:
         """Return whether an answer must be valid.
 
-        It need not be if answers are not read, or if it is empty and its row is to be answered.
+        It need not be valid if answers are not read, or if it is empty and its row is to be answered.
         """
         return self.with_answers and not (self.to_answer and is_empty(answer.value))
 
@@ -152,7 +152,7 @@ class Layout:
         asked: columns of the question, the first of which is required; `input` for a conversation.
         response: column of the answer.
         exchanges: converts a row's values to its exchanges; raises Flaw.
-        holes: placeholders allowed in a `source_prefix` template; None for the row's own columns.
+        holes: placeholders allowed in a `source_prefix` template; None if they are the columns of the row.
         entry: what to call a row of the file, if it yields several examples.
         context: columns besides the question that are read as its system text and history.
         languages: languages of question and answer, if they are the keys of a translation.

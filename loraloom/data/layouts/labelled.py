@@ -5,7 +5,8 @@
 {"text": …, "label": …}                                ─▶ the text to the label
 {"question": …, "context": …, "answers": {"text": […]}} ─▶ "question: …\\ncontext: …" to the first answer
 
-Texts are labelled as in T5's training (Raffel et al., 2020, appendix D), each on its own line.
+If there are several texts, each is on its own line, after its name, as in T5's training (Raffel et al., 2020,
+appendix D).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
 
     Args:
         texts: required columns; if there are several, each text is preceded by its column's name.
-        label: column to learn.
+        label: column with the class or score, which is the answer to learn.
     """
 
     def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
@@ -69,7 +70,7 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
 
 
 def squad_layout() -> Layout:
-    """Build the layout of rows with a question, the text it is about and its answers; the first is learnt."""
+    """Build the layout of rows with a question, its context and its answers, the first of which is learnt."""
 
     def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         yield Exchange(
@@ -83,7 +84,7 @@ def squad_layout() -> Layout:
 
 
 def article_layout() -> Layout:
-    """Build the layout of articles in SQuAD's own files: paragraphs, each with questions on its text."""
+    """Build the layout of articles in SQuAD's original files: paragraphs, each with questions on its text."""
 
     def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         number = 0
@@ -120,7 +121,7 @@ def _objects(place: str, value: Any) -> Sequence[Mapping[str, object]]:
 
 
 def _first_answer(name: str, value: Any, notes: LayoutNotes) -> Field:
-    """Return the first answer of a question; empty if it has none, as in SQuAD 2."""
+    """Return a question's first answer; an empty text if it has no answer, as in SQuAD 2."""
     texts = value.get("text", MISSING) if isinstance(value, dict) else value
     if not isinstance(texts, list):
         return Field(f"{name}.text" if isinstance(value, dict) else name, texts)
@@ -131,10 +132,10 @@ def _first_answer(name: str, value: Any, notes: LayoutNotes) -> Field:
 
 
 def _label(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) -> Field:
-    """Return a label as a field: a number by its name in `data.labels`, if set; otherwise as written.
+    """Return a label as a field, replacing a number with its name if `data.labels` is set.
 
     Raises:
-        Flaw: `data.labels` has no name for the number.
+        Flaw: `data.labels` is set, but has no name for the number.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if options.labels and (is_number or (isinstance(value, str) and value.strip().isdigit())):
@@ -161,7 +162,10 @@ def _label(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) ->
 
 
 def _labelled(texts: tuple[str, ...], labels: tuple[str, ...]) -> Recogniser:
-    """Build the recogniser of some texts with one label; it rejects rows with two possible labels."""
+    """Build a recogniser for rows with these texts and exactly one of these labels.
+
+    The columns of `_LABELS`, such as `label` and `label_text`, repeat each other and count as one.
+    """
     layouts = {label: labelled_layout(texts, label) for label in labels}
 
     def recognise(values: Values) -> Layout | None:

@@ -35,7 +35,7 @@ class LayoutNotes:
             self.unknown_roles[role] = (first, where, count + 1)
 
     def notes(self) -> list[str]:
-        """Return notes for the user on what was accepted."""
+        """Return notes for the user on what was skipped or read unusually, and on unused keys."""
         notes: list[str] = [
             Message("{count:,} {what}", count=count, what=what) for what, count in sorted(self.what.items())
         ]
@@ -60,7 +60,7 @@ class LayoutNotes:
         return notes
 
     def problems(self) -> Iterator[tuple[Row, Problem]]:
-        """Yield the unknown roles, each at its first row; the last one carries the fix."""
+        """Yield a problem for each unknown role, with the first row that has it; only the last has a fix."""
         names = list(self.unknown_roles)
         for role, (row, place, count) in self.unknown_roles.items():
             rows = Message("1 row") if count == 1 else Message("{count:,} rows", count=count)

@@ -28,7 +28,7 @@ class NoLayoutError(DataError):
 
     Args:
         problem: the reason, the columns found, and the recipe lines that assign them.
-        example: two names to show in such lines, for the question and the answer.
+        example: the column names to show in these lines, of the question and of the answer.
     """
 
     def __init__(self, problem: Problem, example: tuple[str, str]) -> None:
@@ -40,7 +40,7 @@ class NoLayoutError(DataError):
 def no_layout_error(
     what: str, found: str, where: str, example: tuple[str, str], allowed: str = ""
 ) -> NoLayoutError:
-    """Return a `NoLayoutError` with the lines to write in a recipe, for two example columns."""
+    """Return a `NoLayoutError` whose fix is the recipe lines to write, with two example column names."""
     problem = Problem(what, where=where, found=found, allowed=allowed, fix=_lines_to_write(*example))
     return NoLayoutError(problem, example)
 
@@ -71,6 +71,6 @@ def _lines_to_write(instruction: str, response: str) -> str:
 
 
 def _yaml(name: str) -> str:
-    """Format a column's name so that YAML reads it back."""
+    """Format a column's name for YAML, in quotes unless YAML reads it back unchanged without them."""
     plain = _PLAIN_YAML.fullmatch(name) and name.lower() not in _YAML_WORDS and name == name.strip()
     return name if plain else json.dumps(name)

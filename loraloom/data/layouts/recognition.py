@@ -1,7 +1,7 @@
 """Recognition of columns: one recogniser for each layout in which datasets are published.
 
-A recogniser takes one row and returns its layout, or None. `LAYOUTS` is the complete list; to support
-another layout, add a line to it.
+A recogniser takes one row and returns its layout, or None. To support another layout, add a line to
+`LAYOUTS`. If no recogniser in it fits a file, those in `LABELLED` and `conversation_of_any_column` are tried.
 
     {"instruction": …, "input": …, "output": …}          ─▶ one Exchange
     {"translation": {"en": …, "de": …}}                  ─▶ one Exchange
@@ -39,7 +39,7 @@ from loraloom.text.visible import quoted
 
 
 def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
-    """Build the layout of rows that are one exchange, with its texts in columns.
+    """Build the layout of rows that each contain one question and its answer, every text in its own column.
 
     Args:
         instruction, response: required columns, or paths into columns (`answers.text[0]`).
@@ -133,12 +133,13 @@ def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -
 
     Args:
         sample: values of the first rows, at least one.
-        options: the recipe's options; `columns` decides unless it is empty.
+        options: the recipe's options; if `columns` is set, it determines the layout.
         where: the file's name, for messages.
 
     Raises:
-        DataError: no layout fits, two fit equally well, or `columns` names a missing column. The
-            message lists the columns found and the lines to write.
+        DataError: no layout fits, several fit equally well, or `columns` lacks a role, or names a missing
+            column or the same one twice. If the layout is unclear, the message lists the columns found and
+            the recipe lines to write.
     """
     found = columns_of(sample)
     if options.columns:
@@ -149,7 +150,7 @@ def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -
 
 
 def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
-    """Return the layout that most rows have; layouts not in `LAYOUTS` are tried only if none in it fits."""
+    """Return the layout that most rows have; other layouts are tried only if none in `LAYOUTS` fits."""
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
@@ -182,7 +183,7 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
 
 
 def _ranked(recognisers: Sequence[Recogniser], found: list[str], sample: Sequence[Values]) -> list[Layout]:
-    """Return the layout that fits best, followed by others that fit equally well."""
+    """Return the layouts that fit the most rows: usually one; several if they fit equally well; or none."""
     fits: Counter[str] = Counter()
     layouts: dict[str, Layout] = {}
     for values in sample:
@@ -204,7 +205,7 @@ def _most_have_one_pair(sample: Sequence[Values]) -> bool:
 
 
 def _named_for(layout: Layout, found: list[str]) -> Layout:
-    """Name the layout without the optional columns that the file does not have."""
+    """Return the layout with a name from which optional columns that the file lacks are omitted."""
     name = layout.name
     for column in layout.asked[1:]:
         name = name.replace(f"[{column}]/", f"{column}/" if column in found else "")
@@ -251,7 +252,7 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
 
 
 def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> Layout:
-    """Build the layout for the two languages of a translation that `columns` names."""
+    """Build the layout of translations between the two languages that `columns` names."""
     absent = [
         Problem(
             Message(

@@ -19,10 +19,10 @@ _SHOWN = re.compile(r"[\w .-]{1,30}")
 
 
 def role_names(own: Mapping[str, list[str]]) -> dict[str, str]:
-    """Map each known role, folded, to the speaker that it denotes.
+    """Map each known role, in the form that `folded` returns, to the speaker that it denotes.
 
     Args:
-        own: the recipe's `data.roles`, which take precedence.
+        own: the recipe's `data.roles`, which take precedence over the built-in roles.
     """
     known = {name: speaker for speaker, names in ROLES.items() for name in names}
     return known | {folded(name): speaker for speaker, names in own.items() for name in names}
@@ -34,7 +34,7 @@ def folded(role: str) -> str:
 
 
 def shown_role(role: str) -> str:
-    """Format a role for messages; anything but a plain name may be a row's text and is not shown."""
+    """Format a role for messages; unless it is a plain name, it may be text from a row and is not shown."""
     return (
         f"`{role}`"
         if _SHOWN.fullmatch(role)

@@ -25,7 +25,7 @@ class Turn:
         speaker: system, user, assistant or ignored.
         content: the text.
         is_learnt: whether an answer is a target; otherwise it is context.
-        only_calls: whether it has no text because it only calls a tool.
+        only_calls: whether the turn has no text because it only calls a tool.
     """
 
     speaker: str
@@ -40,7 +40,7 @@ class TurnReading:
 
     Args:
         roles: each known role, in lower case -> its speaker.
-        marks: whether `weight: 0` and similar marks apply.
+        marks: whether marks such as `weight: 0` apply, and turns that only call a tool are skipped.
         notes: receives notes on what the user should know about.
     """
 
@@ -58,7 +58,7 @@ Entry = Callable[[str, Values, TurnReading], Iterator[Turn]]
 
 
 def read_turn(who: str, text: str) -> Entry:
-    """Build the reader of entries like {"role": "user", "content": …}."""
+    """Build a reader for entries like {"role": "user", "content": …}, given the keys of role and text."""
 
     def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
         role = entry.get(who, MISSING)
@@ -81,7 +81,7 @@ def read_turn(who: str, text: str) -> Entry:
 
 
 def paired(question: str, answer: str) -> Entry:
-    """Build the reader of entries like {"system": …, "input": …, "output": …}."""
+    """Build a reader for entries like {"system": …, "input": …, "output": …}, given the last two keys."""
 
     def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
         notes = reading.notes
@@ -96,10 +96,10 @@ def paired(question: str, answer: str) -> Entry:
 
 
 def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
-    """Return whether an answer is a target, by `weight: 0`, `loss: false` and similar marks.
+    """Return whether an answer is learnt, according to marks such as `weight: 0` and `loss: false`.
 
     Raises:
-        Flaw: a mark is neither true nor false, or two contradict each other.
+        Flaw: a mark is neither true nor false, or two marks contradict each other.
     """
     if not reading.marks:
         return True

@@ -73,12 +73,12 @@ def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> No
 
 
 def kept_values(row: Row, names: Sequence[str]) -> dict[str, object]:
-    """Return a row's values in some columns as JSON values, by output name; None for a missing value."""
+    """Map the output names of some columns to a row's values, converted for JSON; missing values are None."""
     return {output_name(name): _plain(row.values.get(name)) for name in names}
 
 
 def output_name(column: str) -> str:
-    """Return the output name of a kept column.
+    """Return the name that a kept column has in the output.
 
     >>> output_name("url"), output_name("answer")
     ('url', 'answer_in_file')
@@ -91,7 +91,7 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert a value for JSON: exactly if JSON allows that, otherwise to text."""
+    """Convert a value for JSON: exactly if possible, otherwise to text; infinity and NaN become None."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, WrittenNumber):

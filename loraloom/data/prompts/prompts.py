@@ -45,7 +45,7 @@ TEXT_SUFFIX = ".txt"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A source to answer.
+    """A source text to be answered.
 
     Args:
         source: the whole source text, as in training.
@@ -53,7 +53,7 @@ class Prompt:
         path: the file it comes from.
         row: number of its row in that file, from 1; in a text file, number of its line.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
-        kept: columns of the row to return with the answer.
+        kept: names and values of the row's columns that are returned with the answer.
         source_lang, target_lang: as in `Example`.
     """
 
@@ -80,12 +80,12 @@ def read_prompts(
 
     Args:
         path: a `.txt` file with one prompt per line, or a data file as in training, whose answers may
-            be missing in some or all rows. For a conversation that ends in a question, that question
-            is the prompt, after its history.
+            be missing in some or all rows. For a conversation that ends in a question, the prompt is
+            that question, preceded by its history.
         settings: as in training, so that a prompt becomes the same source text.
         shown_as: the file's name in messages.
         with_answers: whether to read known answers; otherwise they are ignored.
-        keep: columns to keep besides an id; None keeps no column, not even the id.
+        keep: columns to keep besides the id column, if the file has one; None keeps not even the id.
         findings: receives notes on how the file was read.
 
     Raises:
@@ -133,7 +133,7 @@ def read_prompts(
 
 
 def to_answer(prompt: Prompt) -> Example:
-    """Return a prompt as an example; its response is "" if no answer is known."""
+    """Convert a prompt to an example; the response is "" if no answer is known."""
     return Example(
         prompt.source,
         prompt.response or "",
@@ -167,7 +167,7 @@ def prompts_of_texts(
 
 
 def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> list[Prompt]:
-    """Read one prompt per line, numbered by line; blank lines are skipped."""
+    """Read one prompt per line, each with its line number; blank lines are skipped."""
     check_file(path, shown_as)
     lines = numbered_lines(path, settings.encoding, shown_as, findings)
     numbered = [(number, line) for number, line in lines if line.strip()]
@@ -218,10 +218,11 @@ def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_
 
 
 def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str) -> str | None:
-    """Return the answer's column if the rows lack it; None if they have it.
+    """Return the name of the answer column if the rows lack that column; None if they have it.
 
     Raises:
-        DataError: even with an answer, the rows match no known layout, or several with different questions.
+        DataError: even with an added answer column, the rows match no known layout, or match several layouts
+            that read different questions.
     """
     if not rows:
         return None
@@ -253,9 +254,9 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
 def _ways_to_ask(
     sample: Sequence[Mapping[str, object]], options: LayoutOptions, shown_as: str
 ) -> dict[tuple[tuple[str, str], ...], str]:
-    """Map each way to read rows without answers to the answer column that it needs.
+    """Map each way to read the questions of rows without answers to the answer column that it requires.
 
-    Only the ways that use the most texts of a row are returned.
+    A way consists of the names and labels of the question's texts; only those with the most texts are kept.
     """
     ways: dict[tuple[tuple[str, str], ...], str] = {}
     for column in RESPONSES:
@@ -273,7 +274,7 @@ def _ways_to_ask(
 
 
 def _with_null(values: Mapping[str, object], column: str) -> dict[str, object]:
-    """Add an unknown answer to a row: in a column, in `translation`, or at the end of a path."""
+    """Set a row's missing answer to None: in a column, in `translation`, or at the end of a path."""
     pair = values.get("translation")
     if isinstance(pair, dict) and column not in values and "." not in column:
         return {**values, "translation": {column: None, **pair}}
@@ -291,7 +292,7 @@ def _kept_columns(
     missing: str | None,
     shown_as: str,
 ) -> list[str]:
-    """List the columns to keep, the id first."""
+    """List the columns to keep, beginning with the id column, if there is one."""
     check_kept(keep, rows, shown_as=shown_as)
     used = {*settings.columns.values(), *([missing] if missing else [])}
     own = id_column(rows, used)

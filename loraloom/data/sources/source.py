@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """Kind of a piece of a source."""
+    """The kind of one piece of a source, such as the history or the question."""
 
     FIXED = 0  # the recipe's own text: a prefix, or the text between the placeholders of a template
     SYSTEM = 1
@@ -24,7 +24,7 @@ class Piece:
 
     Args:
         kind: kind of the piece.
-        text: unaltered text from the row.
+        text: its text; the part of it that comes from the row is unaltered.
         gap: separator between this piece and the next; removed along with either of them.
     """
 
@@ -46,9 +46,9 @@ def join(pieces: Iterable[Piece]) -> str:
 
 
 def packed(pieces: Iterable[Piece]) -> bytes:
-    """Encode the kinds and lengths of pieces in a few bytes, or in none if the question is the only piece.
+    """Encode the kinds and lengths of pieces in a few bytes; b"" if the question is the only piece.
 
-    A row stores its source as one text, so that a million rows do not need millions of objects.
+    A row stores its source as one text, so that a million rows do not need millions of `Piece` objects.
     """
     kept = [piece for piece in pieces if piece.text]
     if not kept or (len(kept) == 1 and kept[0].kind == Kind.QUESTION):

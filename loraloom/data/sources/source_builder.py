@@ -1,4 +1,4 @@
-"""Construction of an exchange's source: prefix or template, system text, history, question."""
+"""Construction of the source text for one question: prefix or template, system text, history, question."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BETWEEN = "\n"  # system text, turns, question and input each start a new line
 
 
 class SourceMaker:
-    """Builder of the pieces of sources, as the recipe specifies them.
+    """Builder of the pieces of each source, according to the recipe.
 
     Args:
         template: `data.source_prefix`.
         layout: layout of the rows.
         with_history: `data.conversation_history`; ignored for a template, which places the history itself.
-        read: returns a field of a row as text; "" if it has reported a problem.
+        read: returns a field of a row as text; "" after reporting a problem with the field.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class SourceMaker:
         self._with_history, self._read = with_history, read
 
     def pieces(self, row: Row, exchange: Exchange) -> list[Piece]:
-        """Return the pieces of the source text; none if the row has no question."""
+        """Return the pieces of the source text; an empty list if the row has no question."""
         if self._template.columns:
             holes = {name: self._hole(row, exchange, name) for name in self._template.columns}
             asked = [_text(pieces) for name, pieces in holes.items() if name in self._layout.asked]
@@ -52,7 +52,10 @@ class SourceMaker:
         return [fixed, *(piece for piece in before if piece.text.strip()), *asking]
 
     def _asked(self, row: Row, exchange: Exchange) -> list[Piece]:
-        """Return the pieces of the question; none if all its texts are blank, or if any labelled one is."""
+        """Return the pieces of the question; an empty list if it is incomplete.
+
+        A question with labelled texts is incomplete if any text is blank; any other, if all its texts are.
+        """
         asking = (exchange.instruction, *exchange.inputs)
         texts = [self._labelled(row, field) for field in asking]
         is_labelled = any(field.label for field in asking)
@@ -68,7 +71,7 @@ class SourceMaker:
         ]
 
     def _labelled(self, row: Row, field: Field) -> str:
-        """Return the field's text after its label; "" if it is blank."""
+        """Return the field's label followed by its text; "" if the text is blank."""
         text = self._read(row, field)
         return f"{field.label}{text}" if text.strip() else ""
 
@@ -94,19 +97,19 @@ class SourceMaker:
 
     @property
     def _question(self) -> str:
-        """The placeholder that is cut last: the template's first question column, or else its last one."""
+        """The placeholder to cut last: that of the first question column, or else the template's last."""
         columns = self._template.columns
         return next((name for name in self._layout.asked if name in columns), columns[-1])
 
 
 def check_holes(template: SourceTemplate, layout: Layout, sample: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a template that names a column that no row has, or the answer's column.
+    """Reject a template that names an unknown column or the answer's column.
 
     Args:
         sample: values of the file's first rows.
 
     Raises:
-        DataError: a placeholder names no column, or that of the answer.
+        DataError: a placeholder names an unknown column, or the column of the answer.
     """
     holes = layout.holes
     if holes is None:

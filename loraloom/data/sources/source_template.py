@@ -1,4 +1,4 @@
-"""`data.source_prefix`: a prefix of every source, or a template over the columns."""
+"""`data.source_prefix`: a prefix for every source, or a template with placeholders for columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
 
 class SourceTemplate:
-    """A prefix (`translate: `) or a template (`translate: {text}`), where `{{` and `}}` are braces.
+    """A prefix (`translate: `) or a template (`translate: {text}`); `{{` and `}}` stand for literal braces.
 
     Args:
         text: the recipe's `data.source_prefix`.
@@ -42,18 +42,18 @@ class SourceTemplate:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the template names; none if it is a prefix."""
+        """The columns that the template names; empty if it is only a prefix."""
         return tuple(dict.fromkeys(part for is_column, part in self._parts if is_column))
 
     def check(self, allowed: list[str], answer: str) -> None:
-        """Refuse a template that names an unknown column or reveals the answer.
+        """Reject a template that names an unknown column or reveals the answer.
 
         Args:
-            allowed: names that it may contain.
+            allowed: column names that the template may contain.
             answer: column of the responses.
 
         Raises:
-            DataError: the template names any other column, or that of the responses.
+            DataError: the template names a column that is not allowed, or the column of the responses.
         """
         if answer in self.columns:
             raise DataError(
@@ -71,7 +71,7 @@ class SourceTemplate:
                 )
 
     def pieces(self, holes: Mapping[str, Sequence[Piece]]) -> list[Piece]:
-        """Return the template with each placeholder replaced by its pieces; its last piece gets no gap."""
+        """Return the template with each placeholder replaced by pieces, the last of which gets no gap."""
         pieces: list[Piece] = []
         for is_column, part in self._parts:
             if is_column:
@@ -91,7 +91,7 @@ def _unescaped(part: str) -> str:
 
 
 def describe_unasked(column: str) -> Message:
-    """Return the note on a template without the question's column."""
+    """Return a note saying that the template does not contain the question's column."""
     return Message(
         "data.source_prefix is a template without {column}, whose text is therefore in no source",
         column=quoted(column),

@@ -40,7 +40,7 @@ GUESSES = 8
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """A source that fits the limit.
+    """A source after truncation to the limit.
 
     Args:
         ids: its token ids, EOS last.
@@ -82,7 +82,7 @@ def truncate(pieces: Sequence[Piece], num_tokens: int, limit: int) -> Generator[
         pieces: pieces of a text of `num_tokens` tokens, which exceeds `limit`.
 
     Yields:
-        Texts; the caller must send back the tokens of each.
+        Each text to tokenize; the caller must send back its token ids.
     """
     left, cuts, tokens = list(pieces), 0, num_tokens
     turns = [piece for piece in left if piece.kind == Kind.HISTORY]
@@ -139,7 +139,7 @@ def _cut_history(
 
 
 def _cut_at_level(pieces: Sequence[Piece], group: set[Kind], none: Ids, tokens: int, limit: int) -> Attempt:
-    """Find how many characters each piece of a group may keep, so that the longest are cut first."""
+    """Find how many characters each piece of a group may keep, so that the longest pieces are cut first."""
     longest = max(len(piece.text) for piece in pieces if piece.kind in group)
     return (
         yield from _most(lambda level: join(_at_level(pieces, group, level)), none, longest, tokens, limit)
@@ -147,14 +147,14 @@ def _cut_at_level(pieces: Sequence[Piece], group: set[Kind], none: Ids, tokens: 
 
 
 def _most(attempt: Callable[[int], str], none: Ids, top: int, tokens: int, limit: int) -> Attempt:
-    """Find the largest number below `top` whose text fits, and its tokens.
+    """Find the largest number below `top` for which the text fits, and the token ids of this text.
 
-    It must be exactly the largest, so that texts with equal beginnings are cut at the same place.
+    It must be exactly the largest number, so that texts with equal beginnings are cut at the same place.
 
     Args:
-        attempt: converts a number to a text that grows with it.
-        none: tokens at 0, which fit or are as few as possible.
-        tokens: number of tokens at `top`, which do not fit.
+        attempt: returns the text for a number; a larger number gives a longer text.
+        none: token ids of the text for 0, which fits or is the shortest possible.
+        tokens: number of tokens of the text for `top`, which does not fit.
     """
     low, high, ids, num_attempts = 0, top, none, 0
     while high - low > 1:
@@ -187,7 +187,8 @@ def _at_level(pieces: Sequence[Piece], group: set[Kind], level: int) -> list[Pie
 def _beginning(piece: Piece, level: int) -> str:
     """Keep a piece's first characters; the recipe's own text also keeps the white space at its end.
 
-    No gap follows it, so the next piece would be joined to it: `… into EnglishHow are you?`.
+    There is no gap after the recipe's own text, so without this white space the next piece would follow
+    it immediately: `… into EnglishHow are you?`.
     """
     text = piece.text[:level]
     if piece.kind == Kind.FIXED and text and not text[-1].isspace():

@@ -1,1 +1,1 @@
-"""Splitting into train, eval and test: the rows that each part consists of."""
+"""Splitting of the data into train, eval and test: the choice of the rows in each part."""

@@ -1,4 +1,4 @@
-"""Assignment of examples to the groups that must stay in one part."""
+"""Assignment of examples to groups, each of which must stay in one part of the split."""
 
 from __future__ import annotations
 

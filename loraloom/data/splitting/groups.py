@@ -1,4 +1,4 @@
-"""Groups of rows that must stay in one part, and the choice of groups with a given total of rows."""
+"""Groups of rows that must stay in one part of the split, and the choice of groups by number of rows."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def source_key(source: str) -> bytes:
 class SourceGroups:
     """Groups of rows that belong together, because they have the same sources or share a turn.
 
-    A turn that few conversations have joins them. One that many have would join all of them, so it joins
-    nothing: it is *shared*, and the split keeps the rows that have it as their source in one part.
+    Conversations that contain the same turn belong together if only a few do. A turn of many conversations
+    would join all of them, so it joins none: it is called *shared*, and the split keeps all rows whose source
+    is this turn in one part.
     """
 
     def __init__(self) -> None:
@@ -61,8 +62,8 @@ class SourceGroups:
         """Join the rows that share a turn, after all rows are recorded.
 
         Returns:
-            The keys of the shared turns, each of which would form a group larger than the share `LARGEST`
-            of all rows (rows with the same sources count once).
+            The keys of the shared turns, each of which would form a group of more than the share `LARGEST`
+            of all rows (rows with the same sources count once), and therefore joins no rows.
         """
         for key, rows in self._holders.items():
             if key in self._alone:
@@ -99,9 +100,10 @@ def choose_parts(sizes: Sequence[int] | npt.NDArray[np.integer], wanted: Sequenc
         wanted: number of rows that each part should have; above 0.
 
     Returns:
-        For each part, positions in `sizes`, as `choose_groups` takes them from the remaining groups. A part
-        that would leave too few groups for the rest gets only the group nearest to its number of rows;
-        it is empty if there are too few groups for all parts.
+        For each part, the positions in `sizes` of its groups, which `choose_groups` chooses from those that
+        earlier parts have left. If this choice leaves too few groups for the later parts, the part gets only
+        the one group whose size is nearest to the wanted number. A part is empty if there are too few
+        groups for all parts.
     """
     import numpy as np  # imported late, because problems of data are reported without it
 
@@ -130,9 +132,9 @@ def choose_groups(sizes: Sequence[int], wanted: int) -> list[int]:
         wanted: number of rows to take; above 0.
 
     Returns:
-        Positions in `sizes`, ascending. Their rows are exactly `wanted` if any choice of groups
-        allows it, otherwise the nearest number that takes some groups and leaves some; empty if
-        there is no such number.
+        Positions in `sizes`, ascending. Together, these groups have exactly `wanted` rows if any choice of
+        groups does, otherwise the nearest possible number. At least one group is chosen and at least one
+        is left over; empty if that is impossible.
     """
     chosen: list[int] = []
     taken = 0
@@ -152,9 +154,9 @@ def choose_groups(sizes: Sequence[int], wanted: int) -> list[int]:
 
 
 def _numbers_of_each_size(have: Counter[int], first_try: Counter[int], wanted: int) -> dict[int, int]:
-    """Return how many groups of each size to take for a sum nearest to `wanted`, close to the first try.
+    """Return how many groups of each size give the sum nearest to `wanted`, with counts near `first_try`.
 
-    A bounded knapsack: bit n of `reachable[i]` is set if the first i sizes can add up to n rows.
+    A bounded knapsack: bit n of `reachable[i]` is set if groups of the first i sizes can add up to n rows.
     """
     sizes = sorted(have)
     reachable = [1]

@@ -1,4 +1,4 @@
-"""Leakage: sources that appear in two files, other than turns of many conversations."""
+"""Leakage: sources in the files of two parts, except turns that different conversations have in common."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ Part = TypeVar("Part", bound=str)
 def without_shared_turns(
     parts: Mapping[Part, Sequence[Example]],
 ) -> tuple[dict[Part, Sequence[Example]], list[str]]:
-    """Remove rows whose source is also a turn of conversations in another part.
+    """Remove rows of conversations from a part if their sources also appear in an earlier part.
 
-    A conversation that begins like others is not a copy of them: only its shared rows are removed.
-    One whose rows are all in an earlier part is a copy, and is kept for `refuse_leaks` to report.
+    A conversation that begins like another one is not a copy of it: only the rows that they have in common
+    are removed. A conversation whose sources are all in earlier parts is a copy: `refuse_leaks` is to report
+    it, so its rows are kept, except those whose source is a turn that many conversations share. If no
+    rows of a part would be left, the part is kept unchanged.
 
     Args:
         parts: rows of each part, the training part first.
 
     Returns:
-        The parts, and a note for each that lost rows.
+        The parts, and a note for each part from which rows were removed.
     """
     from loraloom.data.stored.division import rows_without_shared_turns
     from loraloom.data.stored.example_file import StoredExamples
@@ -73,10 +75,10 @@ def _without_shared_turns(parts: Mapping[Part, Sequence[Example]]) -> dict[Part,
 
 
 def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
-    """Refuse a source that appears in two files, naming each pair of rows.
+    """Reject data in which two parts have the same source, naming each pair of rows.
 
     Raises:
-        DataError: a source appears in two files.
+        DataError: a source appears in the files of two parts.
     """
     from loraloom.data.stored.division import repeated_sources
     from loraloom.data.stored.example_file import StoredExamples
@@ -89,7 +91,7 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
 
 
 def _repeats(parts: Iterable[Sequence[Example]]) -> Iterator[tuple[Example, Example]]:
-    """Yield each example whose source appears in an earlier part, and the first example there that has it."""
+    """Yield each example whose source is in an earlier part, with the first earlier example that has it."""
     known: dict[bytes, Example] = {}
     for examples in parts:
         keys = [source_key(example.source) for example in examples]

@@ -1,4 +1,4 @@
-"""Sizes of the parts of a run's data, and the division of one file's rows among them."""
+"""Sizes of the parts train, eval and test, and the division of the training file's rows among them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
 
 
 def format_count(examples: Sequence[Example]) -> str:
-    """Describe the number of rows and, if there are any, of the conversations and articles they come from."""
+    """Describe the number of rows and, if they come from conversations or articles, the number of those."""
     rows = counted(len(examples), "row")
     entries = count_entries(examples)
     return (
@@ -89,7 +89,7 @@ def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name:
 def split_rows(
     examples: Sequence[Example], wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
 ) -> dict[Part, Sequence[Example]]:
-    """Take the rows of the held-out parts from the training file, by whole groups.
+    """Divide the training file's rows between train and the held-out parts, so that groups stay whole.
 
     Raises:
         DataError: there are too few groups to give every part a row.

@@ -1,4 +1,4 @@
-"""Splitting into train, eval and test, so that no source is in two parts.
+"""Splitting of the data into train, eval and test, so that no source text is in two parts.
 
 data.train ──▶ examples ──groups, shuffled by split_seed──▶ train
 data.eval, data.test: a share or number of these examples, or files of their own
@@ -52,8 +52,8 @@ class Split:
     Args:
         train, eval, test: in file order; `eval` and `test` may be empty.
         files: name of each file, as written by the user -> its sha256.
-        notes: notes for the user on what was accepted.
-        dropped: invalid rows that `data.on_invalid: drop` dropped, by their file's name.
+        notes: notes for the user on how the data was read and split.
+        dropped: by file name, the invalid rows that were dropped because of `data.on_invalid: drop`.
     """
 
     train: Sequence[Example]
@@ -87,8 +87,8 @@ class Split:
     def to_json(self) -> JsonObject:
         """Convert `record` to JSON values: {"files": {path: sha256}, "train": [[path, row], …], …}.
 
-        An answer of a conversation or article is [path, row, turn]. If invalid rows were dropped, there is
-        also {"dropped": [[path, row, where, why], …]}.
+        An answer in a conversation or article is listed as [path, row, turn]. If invalid rows were
+        dropped, there is also {"dropped": [[path, row, where, why], …]}.
         """
         return self.record().to_json()
 
@@ -112,7 +112,7 @@ class Split:
             folder, is_own, progress: as in `split_examples`.
 
         Raises:
-            DataError: a file is not the one that was split, or its rows are now read differently.
+            DataError: a file has changed since the split, or its rows are now read differently.
         """
         located = locate_parts(settings, is_checked=False)
         new = check_unchanged(saved.files, located, settings.locations, shown_as)
@@ -139,7 +139,7 @@ class Split:
 
 
 def stored_because(settings: DataSettings) -> Message | None:
-    """Return why a recipe's rows will be kept in files; None if in memory, or if the data is unusable."""
+    """Return why a recipe's rows will be kept in files; None if they will not, or the data is unusable."""
     try:
         return storage_reason(settings, locate_parts(settings))
     except DataError:
@@ -156,16 +156,16 @@ def split_examples(
 ) -> Split:
     """Read the files of a recipe's `data` and split their examples.
 
-    Examples with the same source and the turns of one conversation stay together; shares and counts
-    are met as closely as that allows. A turn that many conversations share joins nothing: rows that have
-    it as their source are trained on and never held out. The same files and `split_seed` give the same
-    split on every machine.
+    Examples with the same source stay together, and so do the turns of a conversation; requested shares and
+    counts are met as closely as that allows. Conversations are not kept together because of a turn that
+    many of them share: rows whose source is such a turn are trained on and never held out. The same files
+    and `split_seed` give the same split on every machine.
 
     Args:
         settings: the recipe's `data`.
         allow_leakage: allow a source of an `eval` or `test` file to be in another part too.
-        folder: receives rows that are not kept in memory (`stored/`); by default a temporary folder. An
-            earlier reading in this folder is used, or continued.
+        folder: receives rows that are not kept in memory (`stored/`); by default a temporary folder.
+            Rows that were read into this folder earlier are reused, and an interrupted reading is continued.
         is_own: whether this process may write to that folder.
         progress: called with sentences about the progress of reading, if rows are kept in files.
 
@@ -225,7 +225,7 @@ def split_examples(
 def _by_id(
     saved: SplitRecord, read: Mapping[Part, PartContents], shown_as: str
 ) -> dict[Part, Sequence[Example]]:
-    """Return the rows that split.json lists by id for each part.
+    """Return, for each part, the rows that split.json lists by id.
 
     Raises:
         DataError: some of these rows are no longer read as examples.
@@ -260,7 +260,7 @@ def _read_stored_parts(
     *,
     is_own: bool,
 ) -> dict[Part, PartContents]:
-    """Call `read_stored_parts`, which needs numpy; problems of a recipe are reported without numpy."""
+    """Call `read_stored_parts`, imported only now with numpy: recipe errors are reported without numpy."""
     from loraloom.data.stored.row_files import read_stored_parts
 
     return read_stored_parts(located, settings, folder, progress, known, is_own=is_own)
@@ -269,10 +269,10 @@ def _read_stored_parts(
 def _in_ranges(
     saved: SplitRecord, read: Mapping[Part, PartContents], shown_as: str
 ) -> dict[Part, Sequence[Example]]:
-    """Return the stored rows that split.json lists as ranges for each part.
+    """Return, for each part, the stored rows that split.json lists as ranges.
 
     Raises:
-        DataError: the files now have fewer rows than the ranges name.
+        DataError: a range ends after the last row that is now read from the files.
     """
     from loraloom.data.stored.example_file import StoredExamples, in_ranges
 

@@ -1,1 +1,1 @@
-"""Rows in files, for data larger than memory: read through memory maps, with the same results."""
+"""Rows in files, for data larger than memory: memory-mapped, with the same results as rows in memory."""

@@ -17,8 +17,9 @@ class ColumnWriter:
     """A file that values are appended to.
 
     Args:
-        path: the file; it is created.
-        kept_bytes: bytes of an earlier, interrupted writer to keep at its start; the rest is cut off.
+        path: the file; it is created if it does not exist.
+        kept_bytes: number of bytes from an earlier, interrupted writer to keep at the start of the file; the
+            rest of the file is removed.
     """
 
     def __init__(self, path: Path, kept_bytes: int = 0) -> None:
@@ -45,7 +46,7 @@ class ColumnWriter:
 
 
 def mapped(path: Path, dtype: npt.DTypeLike, mode: str = "r") -> npt.NDArray[Any]:
-    """Return a column as an array whose pages the system reads from the file, and drops, as needed.
+    """Return a column as a memory-mapped array: the operating system loads and drops its pages as needed.
 
     Args:
         path: the file.

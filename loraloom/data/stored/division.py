@@ -1,4 +1,4 @@
-"""Division of stored rows into train, eval and test, with the rules of `splitting/`."""
+"""Division of stored rows into train, eval and test, by the rules of `splitting/`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def take_groups(
 
 
 def rows_without_shared_turns(parts: Mapping[Name, StoredExamples]) -> dict[Name, StoredExamples]:
-    """Remove from later parts the rows that `without_shared_turns` removes."""
+    """Remove the rows that `without_shared_turns` removes, for parts whose rows are stored in files."""
     kept: dict[Name, StoredExamples] = {}
     earlier: list[StoredExamples] = []
     for part, own in parts.items():
@@ -84,13 +84,13 @@ def _are_kept(own: StoredExamples, earlier: Sequence[StoredExamples]) -> Flags:
 
 
 def repeated_sources(parts: Sequence[StoredExamples]) -> list[tuple[Example, Example] | None]:
-    """Pair each example whose source appears in an earlier part with the first example there that has it.
+    """Pair each example whose source is in an earlier part with the first earlier example of this source.
 
     Args:
         parts: the parts, in order.
 
     Returns:
-        The pairs, in order; if there are very many, the first ones, and None for each of the others.
+        The pairs, in order; after the first `KEPT_PROBLEMS` pairs, None in place of each further pair.
     """
     found: list[tuple[Example, Example] | None] = []
     for place in range(1, len(parts)):
@@ -108,6 +108,6 @@ def repeated_sources(parts: Sequence[StoredExamples]) -> list[tuple[Example, Exa
 
 
 def _firsts(parts: Sequence[StoredExamples]) -> tuple[npt.NDArray[np.uint32], int]:
-    """Return, for each key of all parts, the place where it first appears, and where the last part begins."""
+    """Return, for each key of all parts, the index of the first equal key; and where the last part begins."""
     keys = [each.file.keys[each.numbers] for each in parts]
     return firsts_of(np.concatenate(keys)), sum(map(len, keys[:-1]))

@@ -52,7 +52,7 @@ class StoredEncodedSet(EncodedSet):
     """Encoded examples whose arrays are mapped from files.
 
     Args:
-        folder: the files.
+        folder: the folder that contains the files.
         keep: an object that removes the folder when nothing refers to the object; None to keep the folder.
     """
 
@@ -94,7 +94,7 @@ def encode_stored(
 
     Args:
         examples: the rows.
-        encode: encodes some of them.
+        encode: encodes some of these rows.
         identity: JSON values that the tokens depend on, besides the rows.
         progress: called with sentences about the progress of encoding.
 
@@ -125,7 +125,7 @@ def _digest(examples: StoredExamples, identity: Mapping[str, object]) -> str:
 
 
 def _read_state(folder: Path, digest: str) -> dict[str, Any]:
-    """Return the state in tokens.json; a new one if that is unusable or finished files are damaged."""
+    """Return the state in tokens.json; an initial state if it is unusable, or finished files are damaged."""
     try:
         state = json.loads((folder / TOKENS_FILE).read_text(encoding="utf-8"))
         is_own = state["format"] == FORMAT and state["digest"] == digest
@@ -191,7 +191,7 @@ def _encode_from(
 
 
 def _done(folder: Path, state: dict[str, Any]) -> int:
-    """Return how many examples an interrupted encoding has written; 0 if its files are shorter than that."""
+    """Return how many examples an interrupted encoding has written; 0 if any of its files is incomplete."""
     for name, size in state["sizes"].items():
         file = folder / f"{name}.bin"
         if not file.is_file() or file.stat().st_size < size:

@@ -3,7 +3,7 @@
 texts.bin     source, response and pieces of each example
 records.bin   the positions of these texts, and the other fields of each example
 keys.bin      the `source_key` of each example's source, 16 bytes
-groups.bin    the number of the first example of each example's group
+groups.bin    each example's group: the number of the first example in the row that represents the group
 shared.bin    whether each example's source is a shared turn
 """
 
@@ -47,7 +47,7 @@ class ExampleFile:
 
     Args:
         folder: the folder of the files.
-        names: as `ExampleWriter.flush` returned them.
+        names: names of the data files and languages, in the result of `ExampleWriter.flush`.
         identity: a digest of the files' content.
         is_own: whether this process may write files next to them.
         keep: an object that removes the folder when nothing refers to the object; None to keep the folder.
@@ -75,7 +75,7 @@ class ExampleFile:
         return len(self.records)
 
     def example(self, number: int) -> Example:
-        """Return an example, by its number from 0."""
+        """Return the example with the given number, counted from 0."""
         (text, source, response, parts, row, line, turn, _, file, languages, has_history, *_) = self.records[
             number
         ].item()
@@ -135,7 +135,7 @@ class StoredExamples(Sequence[Example]):
     __hash__ = None  # type: ignore[assignment]
 
     def chosen(self, places: npt.NDArray[np.integer]) -> StoredExamples:
-        """Return some of these examples, by their positions in this sequence."""
+        """Return the examples at the given positions in this sequence."""
         return StoredExamples(self.file, places if self._numbers is None else self._numbers[places])
 
     def pairs(self) -> dict[tuple[str, str], npt.NDArray[np.intp]]:
@@ -161,7 +161,7 @@ def _equal(own: Example, other: object) -> bool:
 
 
 def ranges_of(examples: StoredExamples) -> str:
-    """Format the ascending numbers of some examples, from 1, as in `SplitRecord.ranges`: `1-3,7`."""
+    """Format the numbers of examples, ascending and counted from 1, as in `SplitRecord.ranges`: `1-3,7`."""
     numbers = examples.numbers.astype(np.int64)
     ends = np.flatnonzero(np.diff(numbers, append=-1) != 1)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(ends)]
@@ -172,7 +172,7 @@ def ranges_of(examples: StoredExamples) -> str:
 
 
 def in_ranges(examples: StoredExamples, ranges: str) -> StoredExamples:
-    """Return the examples of a file that `ranges_of` described.
+    """Return the examples of a file to which a result of `ranges_of` refers.
 
     Args:
         examples: all examples of the file.

@@ -1,4 +1,4 @@
-"""Writing of examples into the files of `example_file.py`, and the progress of an interrupted writer."""
+"""Writing of examples to the files described in `example_file.py`; an interrupted writer can be continued."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _CHUNK = 4096
 class ExampleWriter:
     """An append-only list of examples that is kept in files.
 
-    It also takes the place of a `RowGroups`: the groups are computed from the files at the end.
+    It can also be passed as `RowGroups`, but its `join` records nothing: the groups are computed from the
+    files at the end.
 
     Args:
         folder: receives the files.
-        before: what `flush` returned to an earlier writer, to continue from there.
-        progress: called with a sentence at every million examples.
+        before: the last result of `flush` of an earlier writer, after which to continue; {} to begin.
+        progress: called with a sentence after every million examples.
     """
 
     def __init__(self, folder: Path, before: Mapping[str, Any], progress: Callable[[str], None]) -> None:
@@ -121,6 +122,6 @@ def _sizes(written: Mapping[str, Any]) -> dict[str, int]:
 
 
 def are_written(folder: Path, written: Mapping[str, Any]) -> bool:
-    """Return whether a folder still has what a writer had written, according to the result of `flush`."""
+    """Return whether the files in a folder are at least as long as the result of `flush` implies."""
     files = {folder / name: size for name, size in _sizes(written).items() if size}
     return all(file.is_file() and file.stat().st_size >= size for file, size in files.items())

@@ -1,7 +1,7 @@
-"""The groups of rows of `SourceGroups`, as arrays of a few bytes per row instead of a few hundred.
+"""The same groups of rows as in `SourceGroups`, in arrays of a few bytes per row instead of a few hundred.
 
-The rule is that of `splitting/groups.py`, whose classes and constants state and justify it. A *row* is an
-entry of a file with its examples; each example has the key of its source.
+The rules are those of `splitting/groups.py`, which states and justifies them. Here, a *row* is one entry of a
+data file, with one or several examples; the key of an example is the `source_key` of its source.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def group_examples(keys: Keys, rows: Numbers, ranks: Numbers) -> ExampleGroups:
     Args:
         keys: KEY [examples], the key of each source.
         rows: uint32 [examples], number of each example's row, ascending from 0.
-        ranks: uint32 [rows], the place of each row if all were sorted by file name, then row number.
+        ranks: uint32 [rows], the place of each row if the rows were sorted by file name, then row number.
     """
     starts = np.flatnonzero(np.diff(rows, prepend=np.uint32(0xFFFFFFFF))).astype(np.uint32)
     parents = np.arange(len(starts), dtype=np.uint32)
@@ -60,12 +60,12 @@ def group_examples(keys: Keys, rows: Numbers, ranks: Numbers) -> ExampleGroups:
 
 
 def order_of(keys: Keys) -> npt.NDArray[np.intp]:
-    """Return the order that sorts keys; equal keys keep their order."""
+    """Return the indices that sort the keys; equal keys keep their order."""
     return np.lexsort((np.ascontiguousarray(keys["low"]), np.ascontiguousarray(keys["high"])))
 
 
 def are_new(keys: Keys, order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Return for each place in the order of `order_of` whether its key differs from the one before."""
+    """Return, for each key in the order of `order_of`, whether it differs from the key before it."""
     new = np.ones(len(order), np.bool_)
     for side in ("high", "low"):
         column = np.ascontiguousarray(keys[side])[order]
@@ -75,7 +75,7 @@ def are_new(keys: Keys, order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
 
 
 def firsts_of(keys: Keys) -> Numbers:
-    """Return for each key the place of the first key that equals it."""
+    """Return, for each key, the index of the first key that equals it."""
     order = order_of(keys)
     new = are_new(keys, order)
     runs = np.cumsum(new, dtype=np.uint32) - np.uint32(1)
@@ -85,7 +85,7 @@ def firsts_of(keys: Keys) -> Numbers:
 
 
 def _by_number_of_keys(keys: Keys, starts: Numbers, num_examples: int) -> tuple[Numbers, list[Any]]:
-    """Return the rows with a single source, and each other row with a digest of its set of sources."""
+    """Return the rows that have a single source, and the other rows, each with a digest of its sources."""
     sizes = np.diff(starts, append=np.uint32(num_examples))
     is_alone = sizes == 1
     sets: list[tuple[int, bytes]] = []
@@ -163,13 +163,13 @@ def _root(tree: array[int], row: int) -> int:
 
 
 def _resolve(parents: Numbers) -> None:
-    """Make every row refer to the root of its tree."""
+    """Replace the parent of every row by the root of its tree, in place."""
     while not np.array_equal(above := parents[parents], parents):
         parents[:] = above
 
 
 def _are_in(keys: Keys, few: Keys) -> npt.NDArray[np.bool_]:
-    """Return a mask of the keys that are among the given few."""
+    """Return, for each key, whether it is one of the keys in `few`."""
     found = np.isin(keys["high"], few["high"]) if len(few) else np.zeros(len(keys), np.bool_)
     known = {key.tobytes() for key in few}
     for place in np.flatnonzero(found).tolist():

@@ -1,7 +1,7 @@
-"""Reading of data files into files of examples, one by one, so that it can be resumed if interrupted.
+"""Reading of data files into files of examples, one data file at a time, so that reading can be resumed.
 
 rows/train/   the files of `example_file.py`, and `part.json`: what was read, updated after every data file
-rows/eval/    likewise, if data.eval names files
+rows/eval/    likewise, if data.eval names files; rows/test/ for data.test
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _OF_LATER_STEPS = {
 
 @dataclass
 class _ReadFiles:
-    """The progress of reading the files of a part, as recorded in part.json.
+    """The progress of reading the data files of a part, as recorded in part.json.
 
     Args:
         settings: a digest of the settings that reading depends on.
         sha256, notes, dropped: sha256, notes and dropped rows of each file, by its name.
-        writer: progress of the files of examples.
+        writer: the last result of `ExampleWriter.flush`.
         sums: sha256 of the files of examples, once everything is read.
     """
 
@@ -80,7 +80,7 @@ class _ReadFiles:
 
     @classmethod
     def read(cls, path: Path, settings: str) -> _ReadFiles:
-        """Return the contents of part.json; empty if it is missing, damaged, or from other settings."""
+        """Read part.json; return an empty state if it is missing, damaged, or written with other settings."""
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             if saved["format"] == FORMAT and saved["settings"] == settings:
@@ -112,12 +112,13 @@ def read_stored_parts(
         folder: receives a folder for each part; by default a temporary one, removed when the rows are no
             longer used.
         progress: called with sentences about the progress of reading.
-        known: sha256 of the files that were split, which are unchanged; by default they are computed.
+        known: sha256 of each data file, as recorded in split.json; by default computed from the files.
         is_own: whether this process may write to the folder; if not, and the folder lacks the rows, a
             temporary folder is used.
 
     Raises:
-        DataError: lists every problem of every file, or the files cannot be written.
+        DataError: data files are invalid (the error lists all problems of all files), or the rows cannot be
+            written.
     """
     if folder is not None and (is_own or _are_complete(located, settings, folder, known)):
         root, keep = folder, None
@@ -166,7 +167,7 @@ def _are_complete(
 def _part_state(
     files: Sequence[DataFile], settings: DataSettings, folder: Path, known: Mapping[str, str] | None
 ) -> _ReadFiles:
-    """Return the progress of some files in a folder, with `sums` if everything is there and intact."""
+    """Return how far files have been read into a folder; `sums` is set if all were read and are intact."""
     state = _ReadFiles.read(folder / PART_FILE, reading_digest(settings))
     is_usable = _is_intact(folder, state) if state.sums else are_written(folder, state.writer)
     if not (is_usable and _begins_with(files, state, known)):
@@ -185,7 +186,7 @@ def _contents(folder: Path, state: _ReadFiles, is_own: bool, keep: object) -> Pa
 
 
 def _begins_with(files: Sequence[DataFile], state: _ReadFiles, known: Mapping[str, str] | None) -> bool:
-    """Return whether the first of some files are the ones that were read before, unchanged."""
+    """Return whether the list of files begins with the files that were read before, unchanged."""
     if list(state.sha256) != [file.name for file in files][: len(state.sha256)]:
         return False
     for file in files[: len(state.sha256)]:
@@ -249,7 +250,7 @@ def _write_groups(folder: Path, names: dict[str, Any]) -> None:
 
 
 def _ranks(records: npt.NDArray[Any], files: Sequence[str]) -> npt.NDArray[np.uint32]:
-    """Return the place of each row in the order of file names, then rows."""
+    """Return the place of each row if the rows were sorted by file name, then row number."""
     is_first = np.diff(records["entry"], prepend=np.uint32(0xFFFFFFFF)) != 0
     of_rows = np.ascontiguousarray(records["file"][is_first])
     by_name = np.argsort(np.argsort(np.array(files)))  # as Python compares them: by code points
@@ -260,7 +261,7 @@ def _ranks(records: npt.NDArray[Any], files: Sequence[str]) -> npt.NDArray[np.ui
 
 
 def reading_digest(settings: DataSettings) -> str:
-    """Return a digest of the settings that decide which examples a file has."""
+    """Return a digest of the settings that determine which examples are read from a file."""
     return digest_of_json(settings.model_dump(mode="json", exclude=_OF_LATER_STEPS))
 
 

@@ -1,4 +1,4 @@
-"""The choice between keeping the rows of a recipe in memory and in files, with the reason."""
+"""The choice of whether to keep the rows of a recipe in memory or in files, with the reason for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def storage_reason(settings: DataSettings, located: Mapping[Part, DataLocation])
     """Return why the rows are kept in files; None if they are kept in memory.
 
     Args:
-        settings: `keep_rows`, and the settings for reading a hub dataset.
+        settings: the recipe's `data`, of which `keep_rows` and the settings for hub datasets are used.
         located: the files of each part.
     """
     if settings.keep_rows != "auto":
@@ -42,7 +42,7 @@ def storage_reason(settings: DataSettings, located: Mapping[Part, DataLocation])
 
 
 def _row_bytes(file: DataFile, settings: DataSettings) -> int:
-    """Estimate the uncompressed bytes of a file's rows; 0 for a file that reading will refuse."""
+    """Estimate the uncompressed size of a file's rows, in bytes; 0 for a file that cannot be read."""
     if file.name.startswith(HUB_PREFIX):
         return hub_bytes(file.name, settings)
     path: Path = file.path

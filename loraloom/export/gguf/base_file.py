@@ -1,4 +1,4 @@
-"""A base as a GGUF file: merged, or without an adapter, to verify an exported adapter on it."""
+"""Writing a base as a GGUF file: with a merged adapter, or unchanged, to verify an adapter file on it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def write_base(name: str, file: Path) -> None:
 
 
 def write_loaded(base: Base, file: Path, *, name: str, quantization: str) -> list[str]:
-    """Write the model of a base, merged or not, as a GGUF file; return notes on what differs.
+    """Write a loaded base, merged or not, as a GGUF file; return notes on what differs from the base.
 
     Args:
         base: a base of a family that llama.cpp supports.
         file: file to create.
-        name: `general.name`.
+        name: value of `general.name` in the file's metadata.
         quantization: `float32`, `bfloat16` or `int8`.
     """
     config = base.model.config

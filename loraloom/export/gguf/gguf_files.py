@@ -1,4 +1,4 @@
-"""GGUF files of llama.cpp's architecture `t5`: a merged model, or an adapter for one."""
+"""GGUF files for llama.cpp's architecture `t5`: a merged model, or an adapter alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def obstacle(family: Family, config: Any, quantization: str) -> str:
 
     Args:
         family: family of the model.
-        config: the model's configuration object of transformers.
+        config: the model's transformers configuration object.
         quantization: as requested.
     """
     described = family.llama_cpp(config)
@@ -74,24 +74,24 @@ def write_model(
     name: str,
     quantization: str = "float32",
 ) -> list[str]:
-    """Write a model, and read it back.
+    """Write a model, and read the file back to verify it.
 
     T5 1.0 and other models with a tied head scale the hidden states before the output head; llama.cpp does
-    not. The factor is therefore part of the last norm's weights, so that log-probabilities are right too.
+    not. The last norm's weights are therefore multiplied by the factor, so that log-probabilities match.
 
     Args:
         model: the model, with or without a merged adapter.
         file: file to create.
-        described, dimensions: description and dimensions of the model.
+        described, dimensions: llama.cpp's description of the model, and the model's dimensions.
         vocabulary: a token for each row of the embedding.
         tokenizer: tokenizer of the base, for the ids of special tokens.
         start_token_id: the decoder's first input.
         logit_scale: factor applied to the hidden states before the output head.
-        name: `general.name`.
+        name: value of `general.name` in the file's metadata.
         quantization: `float32`, `bfloat16` or `int8`.
 
     Returns:
-        Notes on what differs from the model.
+        Notes on what differs between the file and the model.
 
     Raises:
         ModelError: a tensor has no name in llama.cpp, or was not written correctly.
@@ -194,21 +194,21 @@ def write_adapter(
     scale_of: Callable[[str], float],
     name: str,
 ) -> None:
-    """Write a LoRA adapter that llama.cpp adds to a GGUF file of its base, and read it back.
+    """Write a LoRA adapter for llama.cpp to apply to its base's GGUF file, and read it back to verify it.
 
-    llama.cpp multiplies B·A by `lora_alpha / r`. If the adapter's scale differs (rsLoRA), the
-    remaining factor becomes part of B.
+    llama.cpp multiplies B·A by `lora_alpha / r`. If the adapter's scale differs (rsLoRA), B is
+    multiplied by the remaining factor.
 
     Args:
         file: file to create.
         tensors: `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`.
-        described, dimensions: description and dimensions of the base.
+        described, dimensions: llama.cpp's description of the base, and the base's dimensions.
         lora_alpha: `lora_alpha` of the adapter.
-        scale_of: returns the factor of a module's B·A.
-        name: `general.name`.
+        scale_of: returns the factor by which a module's B·A is multiplied.
+        name: value of `general.name` in the file's metadata.
 
     Raises:
-        ModelError: llama.cpp does not adapt a module, or a tensor was not written correctly.
+        ModelError: llama.cpp supports no adapter on a module, or a tensor was not written correctly.
         OSError: the file could not be written.
     """
     import gguf

@@ -12,7 +12,7 @@ from loraloom.training.card_code import question_text
 
 
 def answering_code(source: ExportSource) -> str:
-    """Return Python code that calls llama.h's functions: llama-cpp-python's `Llama` cannot run an encoder."""
+    """Return Python code that calls llama.h's functions; llama-cpp-python's `Llama` cannot run an encoder."""
     is_adapter = source.form == "adapter"
     model = "BASE.gguf" if is_adapter else MODEL
     generation, data = source.facts.recipe.generation, source.facts.recipe.data

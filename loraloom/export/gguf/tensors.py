@@ -73,7 +73,7 @@ def tensor_name(names: Any, key: str) -> str | None:
 
 
 def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -> dict[str, int]:
-    """Write metadata and tensors; one tensor is in memory at a time.
+    """Write metadata and tensors, converting one tensor at a time to save memory.
 
     Args:
         writer: the writer, with all metadata added.
@@ -127,7 +127,7 @@ def check_file(file: Path, tensors: list[GgufTensor], starts: Mapping[str, int])
 
     Args:
         file: the written file.
-        tensors: its tensors.
+        tensors: the tensors that were written.
         starts: as returned by `write_file`.
 
     Raises:
@@ -144,7 +144,7 @@ def check_file(file: Path, tensors: list[GgufTensor], starts: Mapping[str, int])
 
 
 def _is_equal(content: np.ndarray[Any, Any], tensor: GgufTensor) -> bool:
-    """Compare a tensor with the bytes of a file: F32 and BF16 exactly, Q8_0 within half a step."""
+    """Compare a tensor with the bytes of a file: F32 and BF16 exactly, Q8_0 within about half a step."""
     import gguf
 
     kind = gguf.GGMLQuantizationType[tensor.stored]
@@ -173,13 +173,13 @@ def _is_within(read: Tensor, wanted: Tensor, stored: str) -> bool:
 
 
 def model_tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Yield the name and data of every parameter; a shared one is yielded only once."""
+    """Yield the name and data of every parameter; a parameter that modules share is yielded only once."""
     for name, parameter in model.named_parameters():  # skips a tensor that it yielded under another name
         yield name, parameter.detach()
 
 
 def lora_names(names: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, str], list[str]]:
-    """Map adapted modules to their names in a GGUF file, and list those that llama.cpp has no name for.
+    """Map adapted modules to their names in a GGUF file; list the modules that llama.cpp has no name for.
 
     Args:
         names: result of `gguf.get_tensor_name_map`.

@@ -74,11 +74,11 @@ def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabular
 
     Args:
         path: folder or hub name of the base, with its own tokenizer files.
-        tokenizer: tokenizer of the base; spiece.model must have the same ids.
-        num_embeddings: rows of the embedding.
+        tokenizer: tokenizer of the base; spiece.model must assign the same ids.
+        num_embeddings: number of rows of the embedding.
 
     Raises:
-        ModelError: there is no spiece.model, or llama.cpp would read it differently from the tokenizer.
+        ModelError: there is no spiece.model, llama.cpp cannot use it, or its ids differ from the tokenizer's.
     """
     file = find_spiece(path)
     from sentencepiece import sentencepiece_model_pb2

@@ -4,8 +4,8 @@
                           └──else──▶ no past; keys and values of cross-attention from the encoder's states
                                  └──▶ decoder step ──▶ logits, present.*
 
-Only that choice is in the branches: with the whole decoder in both, as Optimum writes it, onnxruntime would
-keep its prepared weights twice.
+The branches contain only the choice of keys and values. If both contained the whole decoder, as in Optimum's
+files, onnxruntime would keep two copies of its prepared weights.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _cache_inputs(shapes: Sequence[tuple[int, int]]) -> list[ir.Value]:
 
 
 def _given_branch(given: Sequence[ir.Value]) -> ir.Graph:
-    """Build the branch for later steps: the caches of an earlier step, unchanged."""
+    """Build the branch for later steps, which returns the caches of the previous step unchanged."""
     copies = [
         ir.Node(
             "", "Identity", inputs=[value], outputs=[ir.Value(name=f"given.{value.name}", type=value.type)]
@@ -107,7 +107,7 @@ def _given_branch(given: Sequence[ir.Value]) -> ir.Graph:
 
 
 def _first_branch(graphs: DecoderGraphs, step: ir.Graph, tokens: ir.Value, states: ir.Value) -> ir.Graph:
-    """Build the branch for the first step: no past, and keys and values from the encoder's states."""
+    """Build the branch for the first step: empty self-attention caches; cross-attention from the encoder."""
     cross = graphs.cross
     outputs = list(cross.outputs)
     cross.inputs[0].replace_all_uses_with(states)
@@ -132,7 +132,7 @@ def _first_branch(graphs: DecoderGraphs, step: ir.Graph, tokens: ir.Value, state
 
 
 def _empty_caches(shapes: Sequence[tuple[int, int]], tokens: ir.Value) -> Iterator[ir.Node]:
-    """Yield the nodes of keys and values of length 0, [rows, heads, 0, d_head]."""
+    """Yield the nodes that create keys and values of length 0, [rows, heads, 0, d_head]."""
     rows = ir.Node(
         "",
         "Shape",
@@ -177,7 +177,7 @@ def _name_outputs(
     chosen: Sequence[ir.Value],
     shapes: Sequence[tuple[int, int]],
 ) -> None:
-    """Name the outputs; those of cross-attention come from the chosen branch."""
+    """Name the graph's outputs; the caches of cross-attention come from the chosen branch."""
     assert logits.shape is not None
     logits.name, logits.shape = "logits", ir.Shape([ROWS, TARGET_LENGTH, logits.shape[2]])
     of_cross = [value for number, value in enumerate(chosen) if number % 4 > 1]

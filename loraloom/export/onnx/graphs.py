@@ -1,7 +1,7 @@
 """A model's ONNX graphs: encoder, keys and values of cross-attention, and decoder step with caches.
 
-Exported by `torch.onnx.export(dynamo=True)` with free batch size and lengths; `decoder.py` joins
-the last two.
+Exported by `torch.onnx.export(dynamo=True)` with dynamic batch size and lengths; `decoder.py` joins
+the last two graphs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DecoderGraphs:
     Args:
         cross: encoder states -> keys and values of cross-attention, of each layer in turn.
         step: tokens, mask, and keys and values of self-attention and of cross-attention -> logits, and keys
-            and values of self-attention that include the new tokens'.
+            and values of self-attention, now including those of the new tokens.
         cache_shapes: [heads, d_head] of each key and value of self-attention.
         d_encoder: width of the encoder's states.
     """

@@ -1,4 +1,4 @@
-"""Python code that answers with exported ONNX files, for the folder's README."""
+"""Python code for the README of an exported ONNX folder: it loads the files and prints an answer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def answering_code(source: ExportSource) -> str:
 
 
 def _start(source: ExportSource) -> str:
-    """Return the decoder's first tokens as Python: the start and, if all answers share one, the language."""
+    """Return the ids of the decoder's first tokens, as a Python list.
+
+    They are the start token and, if all answers are in one language, the code of that language.
+    """
     base = source.base
     code = only([target for _, target in source.facts.languages])
     if base.languages is None or code is None:

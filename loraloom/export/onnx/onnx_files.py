@@ -26,7 +26,7 @@ EXTERNAL = "transformers.js_config"
 def write_graphs(
     model: PreTrainedModel, start_token_id: int, folder: Path, quantization: str
 ) -> dict[str, int]:
-    """Write a model's encoder and decoder; the model is released if they are quantized.
+    """Write a model's encoder and decoder; if they are quantized, the model's memory is freed.
 
     Args:
         model: the model in float32 and eval mode, on the CPU.
@@ -72,7 +72,7 @@ def _named_encoder(encoder: ir.Model) -> ir.Graph:
 
 
 def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
-    """Write a graph, with large weights in a separate file, one tensor at a time.
+    """Write a graph; if it exceeds 1 GiB, write large weights to a separate file, one tensor at a time.
 
     Returns:
         The file's name and its number of separate weight files, if any, as in `write_graphs`.
@@ -91,7 +91,7 @@ def _save(graph: ir.Graph, file: Path, is_quantized: bool) -> dict[str, int]:
 
 
 def _transpose_weights(graph: ir.Graph) -> None:
-    """Store weights transposed, as matrix products read them, because quantization finds no others."""
+    """Store weights transposed, as matrix products read them, so that quantization finds them."""
     import onnx_ir as ir
 
     for node in [node for node in graph.all_nodes() if node.op_type == "Transpose"]:
@@ -128,8 +128,8 @@ def _transpose_weights(graph: ir.Graph) -> None:
 def _quantize(source: Path, target: Path) -> dict[str, int]:
     """Quantize a file's matrix products with onnxruntime's own tool, and remove the unquantized file.
 
-    Only products are quantized: in onnxruntime an embedding has one scale for the whole table, with which
-    the rows of frequent tokens would lose most of their precision.
+    Embeddings are not quantized: onnxruntime gives the whole table a single scale, with which the rows of
+    frequent tokens would lose most of their precision.
 
     Returns:
         The new file's name and its number of separate weight files, if any, as in `write_graphs`.

@@ -28,9 +28,9 @@ class Finding:
 
     Args:
         level: `error`, which stops training; `warning`, which does not; `note`, worth knowing; or `ok`.
-        check: the check's name, as `--allow` takes it.
+        check: the check's name, as it is given to `--allow`.
         where: the key, file or module concerned.
-        message: what was found; never the text of a row.
+        message: what was found; it never contains text from a row.
         fix: what to do.
     """
 
@@ -52,7 +52,7 @@ class Finding:
         return asdict(self)
 
     def mapped(self, change: Callable[[str], str]) -> Finding:
-        """Return the finding with each of its texts changed, for example rendered."""
+        """Return the finding with `change` applied to each of its texts, for example to render them."""
         where, message, fix = map(change, (self.where, self.message, self.fix))
         return replace(self, where=where, message=message, fix=fix)
 

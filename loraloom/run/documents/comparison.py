@@ -1,4 +1,4 @@
-"""compare/<name>.json: answers of base and adapters to the same rows, and the figures computed from them."""
+"""compare/<name>.json: the answers of all models to the same rows, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _TURNED: Mapping[DifferenceVerdict, DifferenceVerdict] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """Comparison of two models in one figure, over the same rows.
+    """Comparison of two models by one figure, over the same rows.
 
     Args:
         model, against: the models; an experiment with several seeds counts as one model.
         metric: name of the figure.
         difference: `model` minus `against`, over all rows.
         low, high: the 95 % confidence interval of the difference.
-        p_value: two-sided p-value of no difference; corrected if several differences were tested together.
-        verdict: the result in words; better or worse depends on whether higher is better.
+        p_value: two-sided p-value for no difference; corrected if several differences were tested together.
+        verdict: the result in words; `higher` or `lower` for a figure that has no better direction.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
@@ -86,7 +86,7 @@ class ModelRecord(Part):
     """One model of a comparison.
 
     Args:
-        figures: figures by name, over the judged rows.
+        figures: figures by name, over the rows that `Comparison.num_judged` counts.
         movement: movement of its adapter; None for the base.
     """
 
@@ -110,11 +110,11 @@ class FigureInterval(Part):
 
 
 class GroupRecord(Part):
-    """An experiment, or the base.
+    """An experiment with all its seeds, or the base.
 
     Args:
         models: names of its models, one for each seed.
-        figures: figures over its seeds, by name.
+        figures: figures by name, each averaged over the seeds.
     """
 
     models: list[str] = Field(default_factory=list)
@@ -122,7 +122,7 @@ class GroupRecord(Part):
 
 
 class Recommendation(Part):
-    """The experiment to use (None if the rows do not decide it), and the reason in a sentence."""
+    """The recommended experiment (None if the rows do not show which is best), and the reason."""
 
     experiment: str | None
     sentence: Text
@@ -134,7 +134,7 @@ class ComparedRow(Part):
     Args:
         reference: the known answer; None if there is none.
         answers: answers by model, including the base's.
-        languages: its pair of languages, as in `Comparison.languages`; None if the base has no languages.
+        languages: its language pair, as in `Comparison.languages`; None if the base has no languages.
     """
 
     source: str
@@ -144,10 +144,10 @@ class ComparedRow(Part):
 
 
 class LanguagePair(Part):
-    """The rows of one pair of languages.
+    """The rows of one language pair, and their figures.
 
     Args:
-        source_lang, target_lang: the tokenizer's codes.
+        source_lang, target_lang: the tokenizer's codes for the two languages.
         num_rows: number of rows with a known answer; 0 if only rows of `data.retain` have this pair.
         figures: figures by model and name, over these rows.
         differences: each experiment against the base, in the most important figures.
@@ -163,13 +163,13 @@ class LanguagePair(Part):
 
 
 class Comparison(Document):
-    """A comparison of base and adapters on the same rows.
+    """A comparison of the base and the adapters on the same rows.
 
     Args:
         file: path of the file; not stored in it.
         what: the rows that were answered: `test`, `eval` or `prompts`.
-        time: time of the comparison, which does not cover what an adapter learned later.
-        num_judged: number of rows that the figures cover: those with a known answer, if some have one.
+        time: time of the comparison, which does not cover any later training of the adapters.
+        num_judged: number of rows that the figures cover: those with a known answer, or all if none has one.
         num_truncated_sources: number of sources that were truncated.
         took_part_in_a_choice: whether these rows were also used to choose the checkpoints.
         sentences: the effect of each experiment, in the recipe's order.
@@ -179,9 +179,9 @@ class Comparison(Document):
         differences: each experiment against the base, in every figure.
         signatures: figure → how it was computed; empty if no row has a known answer.
         groups: the experiments' figures over their seeds.
-        pairs: each pair of experiments, compared in the deciding figure.
+        pairs: each pair of experiments, compared by the figure that the ranking uses.
         ranking: the experiments, best first; None if no row has a known answer.
-        languages: for a multilingual base, the pairs of languages, those with the most rows first.
+        languages: for a multilingual base, the language pairs, those with the most rows first.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)

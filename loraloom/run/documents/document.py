@@ -1,4 +1,4 @@
-"""Reading, validation and writing that all documents of a run share."""
+"""Reading, validating and writing the JSON files of a run: what all of them have in common."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def to_json(value: Any) -> str:
 def to_stored_json(value: Any) -> str:
     """Return JSON for the files of a run: like `to_json`, but messages stay data instead of becoming text.
 
-    Output on stdout for programs contains the text of messages instead.
+    Machine-readable output on stdout uses `to_json`, and so contains the text of messages.
     """
     return to_json(to_data(value))
 
@@ -115,15 +115,15 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     def to_json(self) -> JsonObject:
-        """Return the keys that were given, in the order of the fields, without defaults."""
+        """Return the values that were set, in the order of the fields; defaults are omitted."""
         return self.model_dump(exclude_unset=True)
 
 
 class Document(Part):
     """A JSON file of a run: written by one command, read by others, and possibly edited in between.
 
-    A document with a `format` that this version does not know is refused. `REMEDY` is what the error message
-    recommends then, and if the file is damaged.
+    A document with a `format` that this version does not know is refused. `REMEDY` is the fix that the error
+    message suggests then, or if the file is damaged.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = ()
@@ -135,7 +135,7 @@ class Document(Part):
 
         Args:
             path: the file.
-            fix: what to do if it cannot be used; by default `REMEDY`.
+            fix: what the user should do if the file cannot be used; by default `REMEDY`.
 
         Raises:
             RunError: the file is missing, damaged, or in an unknown format.

@@ -1,4 +1,4 @@
-"""Predicted resources of a training run, as provenance.json has them: memory, time and disk space."""
+"""Predicted resources of a training run, as stored in provenance.json: memory, time and disk space."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from loraloom.run.documents.document import JsonObject
 
 @dataclass(frozen=True)
 class Memory:
-    """The predicted peak of memory on the device that trains.
+    """Predicted peak memory on the device that trains.
 
     Args:
         peak_bytes: peak of the whole process; loading and the checks may already have reached it.
         loaded_bytes: memory in use before the first step: libraries, base, rows.
         base_bytes: the part of `loaded_bytes` that is frozen weights.
         phase: the work that needs the most additional memory: training, evaluation, answers or saving.
-        parts: bytes of that phase by purpose, the largest first.
+        parts: bytes that this phase needs, by purpose, the largest first.
         free_bytes: memory available in addition to what is loaded.
-        pass_limit: maximum number of tokens of a pass if a whole micro-batch does not fit; None if it fits.
+        pass_limit: maximum number of tokens in a pass if a whole micro-batch does not fit; None if it fits.
     """
 
     peak_bytes: int
@@ -38,7 +38,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Pace:
-    """Duration of the steps, without evaluations.
+    """Measured speed of training, and its predicted duration without evaluations.
 
     Args:
         step_seconds: duration of one step of the first wave, timed on rows of medium length.
@@ -75,8 +75,8 @@ class Traffic:
     Args:
         num_ranks: number of ranks that train together.
         reduced_bytes: gradients summed over the ranks, per step of the largest wave.
-        gathered_bytes: weights of a divided base that a rank receives per forward and backward pass; 0 if
-            each rank has the whole base.
+        gathered_bytes: if the base is divided among the ranks, weights that a rank receives per forward and
+            backward pass; 0 if each rank has the whole base.
     """
 
     num_ranks: int
@@ -84,7 +84,7 @@ class Traffic:
     gathered_bytes: int = 0
 
     def among(self, num_ranks: int) -> Traffic:
-        """Return the traffic with another number of ranks; each receives the weights that the others keep."""
+        """Return the traffic for another number of ranks; each receives the weights that the others hold."""
         kept_by_others = (1 - 1 / num_ranks) / (1 - 1 / self.num_ranks)
         return Traffic(num_ranks, self.reduced_bytes, round(self.gathered_bytes * kept_by_others))
 
@@ -96,7 +96,7 @@ class Prediction:
     Args:
         waves: names of the experiments that train together, wave by wave.
         memory, disk: predicted memory and disk space.
-        pace: predicted duration; None if a signal arrived before the timed step had ended.
+        pace: predicted duration; None if a signal arrived or memory ran out during the timed step.
         traffic: data exchanged between processes; None if there is only one.
     """
 
@@ -107,7 +107,7 @@ class Prediction:
     traffic: Traffic | None = None
 
     def for_processes(self, number: int) -> Prediction:
-        """Return the prediction with the traffic of this number of processes."""
+        """Return the prediction with the traffic for this number of processes."""
         if self.traffic is None or self.traffic.num_ranks == number:
             return self
         return replace(self, traffic=None if number == 1 else self.traffic.among(number))

@@ -30,10 +30,10 @@ class BaseIdentity(Part):
     """The base that a run was trained on.
 
     Args:
-        name: its name in the recipe, without folders of this machine.
+        name: its name in the recipe; of a local path, only the last part.
         fingerprint, tokenizer_fingerprint: fingerprints of its weights and its vocabulary.
-        head_is_tied: whether the output head is the embedding.
-        commit: commit of its files on the hub; None for a folder.
+        head_is_tied: whether the output head and the embedding share their weights.
+        commit: commit of its files on the hub; None for a local folder.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ProcessRecord(Part):
     """A process that worked on the run, with the versions of Python and of the packages that it used.
 
     Args:
-        processes: number of processes that trained together; None for one.
+        processes: number of processes that trained together; None means one.
     """
 
     started: str
@@ -57,7 +57,7 @@ class ProcessRecord(Part):
 
 
 class SearchRequest(Part):
-    """What a search was asked to do; the request of a resume must match it.
+    """What a search was asked to do; when the search is resumed, the request must be the same.
 
     Args:
         space: key → choices or range.
@@ -73,14 +73,14 @@ class SearchRequest(Part):
 
 
 class Provenance(Document):
-    """Origin of a run.
+    """How a run came about: what it was started with, and what was chosen for it.
 
     Args:
-        started: time at which it was started, with its zone.
+        started: time at which it was started, with time zone.
         folder: the folder that the recipe's relative paths start from.
         versions: versions of Python and of every package that a result depends on.
         data: sha256 of each data file, by name.
-        retain: sha256 of the file of `data.retain`, or of several files by name; None without it.
+        retain: sha256 of the file of `data.retain`, or of several files by name; None if it is not set.
         seeds: seed of each experiment.
         allowed: checks whose errors the user allows.
         choices: automatic choices; empty until the base has been loaded.
@@ -90,7 +90,7 @@ class Provenance(Document):
         search: the request, if the run is a search.
         together: number of trials of a search that train at the same time.
         sessions: every process that worked on the run; None if it was never resumed.
-        processes: number of processes that trained together at the start; None for one.
+        processes: number of processes that trained together at the start; None means one.
     """
 
     started: str
@@ -136,15 +136,15 @@ class Provenance(Document):
         return first if self.processes is None else first.model_copy(update={"processes": self.processes})
 
     def allowing(self, checks: Collection[str]) -> Self:
-        """Return the provenance with more checks whose errors the user allows."""
+        """Return the provenance with these checks added to those whose errors the user allows."""
         return self.replaced(allowed=sorted({*self.allowed, *checks}))
 
     def with_process(self, process: ProcessRecord) -> Self:
-        """Return the provenance with one more process in `sessions`, whose first entry started the run."""
+        """Return the provenance with this process added to `sessions`, after the one that started the run."""
         return self.replaced(sessions=[*(self.sessions or [self._first_process]), process])
 
     def version_changes(self, process: ProcessRecord) -> list[str]:
-        """Describe the versions that the previous process did not have: `torch 2.11.0, previously 2.13.0`."""
+        """Describe versions that changed since the previous process: `torch 2.11.0, previously 2.13.0`."""
         before = self.newest_process.versions
         return [
             Message("{name} {own}, previously {before}", name=name, own=own, before=before.get(name, "none"))

@@ -1,4 +1,4 @@
-"""range_test.json: the result of a range test of the learning rate."""
+"""range_test.json: the result of a learning-rate range test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RateResult:
 
     Args:
         learning_rate: the rate, which is constant after a short warm-up.
-        eval_loss: loss on the eval rows after the steps; None if the training did not stay finite.
+        eval_loss: loss on the eval rows after training; None if training at this rate failed.
         gain: the base's loss minus `eval_loss`; None if `eval_loss` is None.
     """
 
@@ -40,7 +40,7 @@ class RangeTest(Document):
         num_steps: number of steps at every rate.
         num_eval_rows: number of rows over which the eval loss was computed.
         base_eval_loss: loss without an adapter.
-        results: results in the order of the rates.
+        results: results, ordered by learning rate.
         suggestion: the suggested rate; None if no rate helped.
         reason: reason for the suggestion, in one sentence.
     """

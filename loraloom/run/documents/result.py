@@ -40,8 +40,8 @@ class ExperimentResult(Part):
         best_step, best_metric: step and metric of its adapter; None if it was never evaluated.
         forgetting: increase of the loss on `data.retain`, in nats per token; None if not measured.
         retain_loss: the loss on `data.retain` with the adapter.
-        retain_pairs: loss and increase by pair of languages; None if the base has no languages.
-        movement: ‖ΔW‖ / ‖W‖ over all adapted linears; None if it failed.
+        retain_pairs: loss and its increase by language pair; None if the base has no languages.
+        movement: ‖ΔW‖ / ‖W‖ over all adapted linears; None if the experiment failed.
     """
 
     status: str

@@ -30,11 +30,13 @@ class Trial:
     Args:
         name: `trial-0007`, the name of its adapter and experiment, for Optuna's trial 7.
         parameters: dotted key → value.
-        status: as for an experiment, or `training`; a `pruned` trial was replaced by another one.
-        figure: its best value so far of the recipe's metric_for_best_model; None before an evaluation.
+        status: as for an experiment, `training`, or `pruned` if the search stopped it early because
+            others were better.
+        figure: its best value so far of the recipe's metric_for_best_model; None before the first evaluation.
         steps, best_step: number of steps taken, and the step of the best figure.
-        forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
-        rungs: its figure at each rung reached, by percentage of its steps.
+        forgetting: increase of the loss on `data.retain`, in nats per token; None until the trial has ended,
+            or if not measured.
+        rungs: its figure at each rung (point at which the worse half is stopped), by percentage of its steps.
         reason: why it ended, if it did not simply finish.
     """
 

@@ -24,14 +24,14 @@ PART_NAMES: tuple[PartName, ...] = ("train", "eval", "test")
 
 
 class SplitRecord(Document):
-    """The rows of a run.
+    """The split of a run: which rows each part has.
 
     Args:
-        files: sha256 of each file, by its name as the user wrote it.
+        files: sha256 of each file, by the file's name as the user wrote it.
         train, eval, test: the rows of each part, in file order.
         dropped: invalid rows that `data.on_invalid: drop` left out.
-        ranges: numbers of each part's rows, from 1, in the order of its files, such as `1-56,58,60-99`;
-            used instead of `train`, `eval` and `test` if the rows are kept in files.
+        ranges: the rows of each part by number, counted from 1 through all files that it is read
+            from, as in `1-56,58`; used instead of `train`, `eval` and `test` if the rows are kept in files.
     """
 
     files: dict[str, str]

@@ -1,4 +1,4 @@
-"""trackers/runs.json: each tracker's run for each experiment, which a resume continues."""
+"""trackers/runs.json: each experiment's run in each tracker, which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FORMAT = 1
 
 
 class TrackerRuns(Document):
-    """The runs of all trackers.
+    """The runs in all trackers.
 
     Args:
-        runs: tracker → experiment → id of the run that shows it.
+        runs: tracker → experiment → ID of the tracker's run that shows the experiment.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)

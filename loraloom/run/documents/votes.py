@@ -14,7 +14,7 @@ class Vote(Part):
     """One blind vote.
 
     Args:
-        time: time of the vote, with its zone.
+        time: time of the vote, with time zone.
         prompt: the prompt that was answered.
         answers: answers by model, in the order shown.
         chosen: the model whose answer was chosen; None if the voter saw no difference.

@@ -1,4 +1,4 @@
-"""Words of documents that people read: statuses, verdicts, parts of memory, and keys of a run."""
+"""Words in documents that are shown to people: statuses, verdicts, uses of memory, and keys of a run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WORDS: dict[str, str] = {
 
 
 def shown_word(word: str) -> str:
-    """Return a word of a document as a message; an unknown word is returned unchanged.
+    """Return a word from a document as a message; an unknown word is returned unchanged.
 
     >>> shown_word("too few rows")
     'too few rows'

@@ -1,9 +1,9 @@
-"""Events of a run, as data: one class for each kind, to and from the lines of events.jsonl.
+"""Events of a run, as data: one class for each kind, converted to and from lines of events.jsonl.
 
     {"event": "train", "time": "2026-11-27T14:34:25+00:00", "step": 1, "experiment": "wide", …}
 
 Long-running functions take a `Report` and call it with each event; events of the run's history are also
-written to events.jsonl (`Run.append_event`). A kind's version is written if it is above 1. A line with a
+written to events.jsonl (`Run.append_event`). A kind's version is written only if it is above 1. A line with a
 newer version, an unknown kind or invalid values is read as an `UnknownEvent`, which readers ignore.
 """
 

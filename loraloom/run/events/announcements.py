@@ -1,6 +1,6 @@
 """Events that are shown but not logged, because other files of the run contain their content.
 
-Of these events, only the notes from training are also in the log.
+The only exception is a note from training, which is also logged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Note(Event):
     """Useful information.
 
     Args:
-        message: a sentence for people; never a row's text.
+        message: a sentence for people; it never contains text from a row.
         step: step of the run, if the note is from training.
     """
 
@@ -43,7 +43,7 @@ class WarningNote(Event):
     """Information that the user must know before using the result.
 
     Args:
-        message: a sentence for people; never a row's text.
+        message: a sentence for people; it never contains text from a row.
     """
 
     kind: ClassVar[str] = "warning"
@@ -123,7 +123,7 @@ class AnswerProgress(Event):
     """More rows were answered.
 
     Args:
-        done, total: number of rows.
+        done, total: number of rows answered so far, and of all rows to answer.
     """
 
     kind: ClassVar[str] = "answered"

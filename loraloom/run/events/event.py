@@ -16,7 +16,7 @@ class Event:
     """Something that happened.
 
     Args:
-        time: time at which it was written to the log, with its zone; empty if it was not.
+        time: time at which it was written to the log, with time zone; empty if it was not logged.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)

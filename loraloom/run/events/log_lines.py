@@ -1,4 +1,4 @@
-"""Parsing of events.jsonl: lines to events."""
+"""Parsing of events.jsonl: conversion of its lines to events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _KINDS = {kind.kind: kind for kind in LOGGED}
 
 
 def read_event(line: Any) -> Event | None:
-    """Return the event of a line of the log, parsed as JSON; None if it is not an object."""
+    """Return the event in a line of the log, already parsed as JSON; None if it is not a JSON object."""
     if not isinstance(line, dict):
         return None
     name = line.get("event")
@@ -57,7 +57,8 @@ def read_event(line: Any) -> Event | None:
 class EventLog:
     """The events of a log, in order; of those with the same (step, experiment, event), only the last.
 
-    A resumed run repeats the steps after its checkpoint, and a line truncated by a crash is skipped.
+    Events repeat because a resumed run repeats the steps after its checkpoint. A line that was truncated by a
+    crash is skipped.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class EventLog:
 
 
 def read_events(lines: Iterable[str]) -> list[Event]:
-    """Return all events of a log in order, as in `EventLog`."""
+    """Return the events of a log, in the order and with the omissions described in `EventLog`."""
     log = EventLog()
     for text in lines:
         log.add(text)

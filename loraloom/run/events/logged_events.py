@@ -20,9 +20,9 @@ class TrainStep(Event):
     """An experiment took an optimizer step.
 
     Args:
-        step: step of the run, which counts once for all experiments that train together.
-        experiment: its name.
-        experiment_step, total_steps: number of its own steps, taken and planned.
+        step: step of the run, counted once for all experiments that train together.
+        experiment: name of the experiment.
+        experiment_step, total_steps: number of the experiment's own steps, taken so far and planned.
         epoch: number of passes over its rows so far.
         loss: nats per label token, over the rows of this step.
         learning_rate: learning rate of this step.
@@ -86,7 +86,7 @@ class ExperimentEnd(Event):
         reason: why it ended, unless it simply finished.
         best_step, best_metric: step and metric of its adapter; None if it was never evaluated.
         forgetting: increase of its loss on `data.retain` over the base's; None if not measured.
-        retain_pairs: pair of languages → loss and increase on its rows; empty if the base has no languages.
+        retain_pairs: language pair → loss and increase on its rows; empty if the base has no languages.
     """
 
     kind: ClassVar[str] = "end"
@@ -102,7 +102,7 @@ class ExperimentEnd(Event):
     retain_pairs: Mapping[str, RetainLoss] = field(default_factory=dict)
 
     def to_json(self) -> JsonObject:
-        """Return the event as JSON, without pairs of languages if there are none."""
+        """Return the event as JSON, without `retain_pairs` if it is empty."""
         line = super().to_json()
         if not self.retain_pairs:
             del line["retain_pairs"]
@@ -111,7 +111,7 @@ class ExperimentEnd(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSave(Event):
-    """A checkpoint was written; its line ends with the sha256 of the log so far, see run/integrity.py.
+    """A checkpoint was written; this event's line ends with the sha256 of the log so far (run/integrity.py).
 
     Args:
         step: step of the run.
@@ -206,7 +206,7 @@ class AdapterExport(Event):
     """An adapter is written again at the end of a resumed run.
 
     Args:
-        experiment: its experiment.
+        experiment: the experiment that the adapter belongs to.
         reason: why it is written again.
     """
 

@@ -1,1 +1,1 @@
-"""An API in the form of OpenAI's, over a base and its adapters."""
+"""An API in the format of OpenAI's, which serves a base and its adapters."""

@@ -14,10 +14,10 @@ MAX_FOLDERS = 10_000
 
 
 def available_folders(root: Path | None) -> dict[str, Path]:
-    """Return the adapter folders below a root by their paths relative to it; none if the root is None.
+    """Return the adapter folders below a root, keyed by their path relative to it; empty if the root is None.
 
-    A request names a folder by its relative path. The name is only looked up among these and never becomes
-    part of a path, and links are not followed.
+    A request names a folder by its relative path. The name is only looked up in the result and never becomes
+    part of a path, and symbolic links are not followed.
     """
     found: dict[str, Path] = {}
     if root is None:

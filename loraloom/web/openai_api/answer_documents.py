@@ -19,7 +19,7 @@ REQUEST_SECONDS = 600.0
 
 @dataclass
 class Answer:
-    """One answer so far.
+    """An answer, as far as it has been generated.
 
     Args:
         text: text generated so far.
@@ -56,7 +56,7 @@ async def collect(answering: Answering, num_answers: int) -> list[Answer]:
 
 
 async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dict[str, Any]]:
-    """Yield the events of a request until its last answer has ended; stop generating if the client has left.
+    """Yield a request's events until all its answers have ended; if iteration stops early, stop generating.
 
     Raises:
         JobError: the request cannot be answered, or not in time.
@@ -82,7 +82,7 @@ async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dic
 
 
 def usage(answers: Sequence[Sequence[Answer]]) -> dict[str, int]:
-    """Return the total numbers of tokens in the prompts and in the answers, under the keys of `Usage`."""
+    """Return the total numbers of tokens in the prompts and in the answers, with the keys of `Usage`."""
     num_prompt = sum(own[0].num_source_tokens for own in answers)
     num_completion = sum(answer.num_tokens for own in answers for answer in own)
     return {
@@ -93,10 +93,10 @@ def usage(answers: Sequence[Sequence[Answer]]) -> dict[str, int]:
 
 
 class CompletionForm:
-    """Builds the documents that /v1/completions answers with.
+    """Builds the JSON documents of responses to /v1/completions.
 
     Args:
-        id, model: id and model of the request.
+        id, model: id of the response, and name of the model that the request asked for.
     """
 
     kind = chunk_kind = "text_completion"
@@ -105,11 +105,11 @@ class CompletionForm:
         self._id, self._model, self._created = id, model, int(time.time())
 
     def document(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return the document of a complete response; `more` are further keys."""
+        """Return the JSON document of a complete response; `more` holds additional keys."""
         return self._filled(self.kind, choices, more)
 
     def chunk(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return the document of one part of a stream; `more` are further keys."""
+        """Return the JSON document for one chunk of a stream; `more` holds additional keys."""
         return self._filled(self.chunk_kind, choices, more)
 
     def _filled(self, kind: str, choices: Sequence[dict[str, Any]], more: Any) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class CompletionForm:
         return {"index": index, "text": event["text"], "logprobs": logprobs, "finish_reason": reason}
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens, in the format of this route."""
+        """Return the log-probabilities of tokens in the format of /v1/completions."""
         offsets, position = [], 0
         for token in tokens:
             offsets.append(position)
@@ -148,7 +148,7 @@ class CompletionForm:
 
 
 class ChatForm(CompletionForm):
-    """Builds the documents that /v1/chat/completions answers with."""
+    """Builds the JSON documents of responses to /v1/chat/completions."""
 
     kind, chunk_kind = "chat.completion", "chat.completion.chunk"
 
@@ -172,7 +172,7 @@ class ChatForm(CompletionForm):
         }
 
     def logprobs(self, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the log-probabilities of some tokens, in the format of this route."""
+        """Return the log-probabilities of tokens in the format of /v1/chat/completions."""
         return {"content": [self._token(token) for token in tokens], "refusal": None}
 
     def _token(self, token: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class ChatForm(CompletionForm):
 async def stream(
     form: CompletionForm, answerings: Sequence[Answering], num_answers: int, *, has_usage: bool
 ) -> AsyncIterator[bytes]:
-    """Write the answers to some prompts as server-sent events, as they are generated."""
+    """Yield the answers to prompts as server-sent events, as they are generated."""
     answers = [[Answer() for _ in range(num_answers)] for _ in answerings]
     queue: asyncio.Queue[tuple[int, dict[str, Any] | JobError | None]] = asyncio.Queue(maxsize=64)
 

@@ -1,4 +1,4 @@
-"""Errors of the API as JSON, in the form of OpenAI's."""
+"""API errors as JSON, in the format of OpenAI's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server of the API: from its start to the end of its last answer."""
+"""The API server, from its start until it has sent its last answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ServerSettings:
     Args:
         access: who may use it.
         port: port to listen on; 0 for any free one.
-        adapters_root: folder whose adapters can be attached while the server runs; None if none can be.
+        adapters_root: folder whose adapters can be attached while the server runs; None for no adapters.
         max_waiting: maximum number of requests in progress; further ones are refused with 429.
         grace_seconds: time that answers in progress have to finish after SIGTERM.
     """
@@ -53,7 +53,7 @@ class ServerSettings:
 
 
 class _Server(AcceptingServer):
-    """A server that accepts no work after a signal; it ends after the last answer or at a second signal."""
+    """A server that refuses new requests after a signal; it ends after the last answer or a second signal."""
 
     def __init__(self, api: Api, grace_seconds: float, *more: Any) -> None:
         super().__init__(*more)

@@ -33,7 +33,7 @@ class ErrorDocument(Document):
 
 
 class Health(Document):
-    """Whether requests are answered."""
+    """Whether the server answers requests and, if not, why."""
 
     status: Literal["ok", "loading", "stopping", "stalled"]
 
@@ -230,12 +230,12 @@ FIGURES: dict[int | str, dict[str, Any]] = {
 
 
 def linked(status: int, links: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """Document the requests that a client can send next, with values from a response with this status."""
+    """Return OpenAPI links: requests that can follow a response of this status, with values taken from it."""
     return {status: {"links": links}}
 
 
 def answered(model: type[Document], *, is_streamed: bool = True) -> dict[int | str, dict[str, Any]]:
-    """Document the responses of a route: one complete document, or a stream of its parts."""
+    """Return the OpenAPI description of successful responses: one document, or also a stream of chunks."""
     event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
     events = {"content": {"text/event-stream": {"itemSchema": event}}} if is_streamed else {}
     return {200: {"model": model, "description": Message("the answers"), **events}}

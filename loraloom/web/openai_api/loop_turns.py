@@ -1,4 +1,4 @@
-"""Turns of the event loop: each request that takes long to process gets a turn of its own."""
+"""Turns (iterations) of the event loop: each request that takes long to process gets its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import asyncio
 class Turns:
     """Lets one task continue in each turn of the event loop, in order of arrival.
 
-    If a hundred requests arrive together, asyncio starts all of them in one turn, and a later request, such
-    as `/health`, waits for them all. Between two turns, the loop checks for new arrivals.
+    Otherwise, if a hundred requests arrive together, asyncio starts all of them in one turn, and a later
+    request, such as `/health`, waits for them all. The loop looks for new requests only between two turns.
     """
 
     def __init__(self) -> None:

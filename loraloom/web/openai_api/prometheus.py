@@ -1,4 +1,4 @@
-"""Figures of a server in Prometheus' text format, version 0.0.4."""
+"""Metrics of a server in Prometheus' text format, version 0.0.4."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 
 
 class Metrics:
-    """Counts of requests, and figures of the model process.
+    """Request counts, and metrics of the model process.
 
     Args:
         model: the model process.
@@ -26,7 +26,7 @@ class Metrics:
         self._seconds = 0.0
 
     def counting(self, app: App) -> App:
-        """Wrap an application: count requests by route, never by path, and measure the time to an answer."""
+        """Wrap an application to count requests by route, never by path, and to time their answers."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             started = time.monotonic()
@@ -54,7 +54,7 @@ class Metrics:
         self._num_within.update(bucket for bucket in BUCKETS if seconds <= bucket)
 
     def text(self) -> str:
-        """Return all figures in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:

@@ -73,7 +73,7 @@ class Sampling(Strict):
     target_lang: Language | None = None
 
     def decoding(self, num_logprobs: int | None = None) -> Decoding:
-        """Return how an answer is decoded."""
+        """Return the decoding settings of the request."""
         stop = [] if self.stop is None else [self.stop] if isinstance(self.stop, str) else self.stop
         return Decoding(
             max_tokens=self.max_tokens,
@@ -88,7 +88,7 @@ class Sampling(Strict):
 
 
 class Generation(Sampling):
-    """A request for answers of one model.
+    """A request for answers from one model.
 
     `user`, `metadata`, `store` and `service_tier` have no effect on an answer, so they are accepted; some
     other keys of OpenAI's API are accepted only with a value that has no effect.
@@ -108,7 +108,7 @@ class Generation(Sampling):
 
 
 class CompletionRequest(Generation):
-    """POST /v1/completions."""
+    """The body of POST /v1/completions."""
 
     prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROMPTS)]
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
@@ -131,8 +131,8 @@ class TextPart(Strict):
 class ChatMessage(Strict):
     """One turn of a conversation.
 
-    OpenAI's client sends an answer back with all its keys, so keys that have no meaning here may be empty.
-    The text of an answer may be empty too, because a model's answer may be.
+    OpenAI's client sends an answer back with all its keys, so keys that have no meaning here are allowed
+    if they are empty. The text of an answer may be empty too, because a model may generate an empty answer.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -152,7 +152,7 @@ class ChatMessage(Strict):
         return content
 
     def as_turn(self) -> dict[str, str]:
-        """Return the message as a turn of a conversation in a data file."""
+        """Convert the message to the form of a conversation turn in a data file."""
         text = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
@@ -164,7 +164,7 @@ class TextFormat(Strict):
 
 
 class ChatRequest(Generation):
-    """POST /v1/chat/completions."""
+    """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -191,14 +191,14 @@ class ChatRequest(Generation):
 
 
 class CompareRequest(Sampling):
-    """POST /v1/compare: one prompt, answered by several models in one batch."""
+    """The body of POST /v1/compare: one prompt, which several models answer in one batch."""
 
     prompt: Prompt
     models: Annotated[list[Name], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
 
 
 class AdapterRequest(Strict):
-    """POST /v1/adapters: `folder` is one of those that GET /v1/adapters lists as available."""
+    """The body of POST /v1/adapters; `folder` is one of those that GET /v1/adapters lists as available."""
 
     name: Name
     folder: Annotated[str, Field(min_length=1, max_length=1024)]

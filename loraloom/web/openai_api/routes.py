@@ -60,11 +60,11 @@ CLIENT_LEFT = 499  # as in nginx's logs; no client reads it
 
 
 class Api:
-    """The API over a model process.
+    """The API, which passes requests to a model process.
 
     Args:
         model: the model process.
-        adapters_root: folder whose adapters can be attached while the server runs; None if none can be.
+        adapters_root: folder whose adapters can be attached while the server runs; None for no adapters.
     """
 
     def __init__(self, model: ModelProcess, adapters_root: Path | None = None) -> None:
@@ -109,7 +109,7 @@ class Api:
         app.delete("/v1/adapters/{name}", response_model=RemovedModel)(self.remove_adapter)
 
     async def _unless_full(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse requests unread while the queue is full, to leave time for those in progress."""
+        """While the queue is full, refuse requests unread, to leave time for those already accepted."""
         is_costly = scope["type"] == "http" and scope["path"] in ANSWERING
         if is_costly:
             await self._turns.wait()
@@ -122,7 +122,7 @@ class Api:
         await self.app(scope, receive, send)
 
     async def health(self) -> Response:
-        """Whether requests are answered."""
+        """Report whether the server answers requests."""
         if self.is_stopping:
             return unhealthy("stopping", STOPPING_SECONDS)
         if not self.model.is_ready:
@@ -130,16 +130,16 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def show_metrics(self) -> PlainTextResponse:
-        """Figures in Prometheus' text format."""
+        """Return the server's metrics in Prometheus' text format."""
         return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def list_models(self) -> dict[str, Any]:
-        """The base and the adapters."""
+        """List the base and the adapters."""
         self._check_loaded()
         return {"object": "list", "data": [self._model(name) for name in self.model.models]}
 
     async def show_model(self, model: str) -> dict[str, Any]:
-        """The base, or an adapter."""
+        """Describe the base or an adapter."""
         self._check_loaded()
         if model not in self.model.models:
             raise unknown_model(model)
@@ -159,7 +159,7 @@ class Api:
         return await self._answer(request, body, form, jobs, has_logprobs=bool(body.logprobs))
 
     async def compare(self, request: Request, body: CompareRequest) -> Response:
-        """Answer one prompt with all models, or those named, in one batch."""
+        """Answer one prompt with all models, or only with those that the request names, in one batch."""
         self._check_running()
         names = list(dict.fromkeys(body.models or self.model.models))
         jobs = [
@@ -181,7 +181,7 @@ class Api:
         return JSONResponse({**document, "usage": usage(answers)})
 
     async def list_adapters(self) -> dict[str, Any]:
-        """The adapters that are attached, and the folders of those that can be attached."""
+        """List the adapters that are attached, and the folders of those that can be attached."""
         self._check_loaded()
         attached = [name for name in self.model.models if name != "base"]
         folders = await asyncio.to_thread(available_folders, self.adapters_root)
@@ -261,7 +261,7 @@ class Api:
 
 
 class _Stream(StreamingResponse):
-    """A response of server-sent events that closes its requests to the model however it ends."""
+    """A response of server-sent events that always closes its requests to the model process when it ends."""
 
     def __init__(self, sent: Any, answerings: Sequence[Answering]) -> None:
         super().__init__(sent, media_type="text/event-stream")

@@ -1,4 +1,4 @@
-"""Conversion of pydantic's problems with a request's body to messages, which can be translated."""
+"""Conversion of pydantic's validation errors for a request's body to translatable messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def described(problems: Sequence[Any], body: Any) -> tuple[Message, str | None]:
     """Describe the problems that pydantic found, naming each key once.
 
     Args:
-        problems: pydantic's problems.
+        problems: validation errors, as pydantic's `errors()` returns them.
         body: body of the request.
 
     Returns:
@@ -76,7 +76,7 @@ def _place(problem: Any, value: Any) -> str:
     """Return the key that a problem is about, such as `messages.0.role`.
 
     Args:
-        problem: pydantic's problem; its path contains not only keys, but also types that a value may have.
+        problem: pydantic's validation error; its `loc` also contains names of types, which are not keys.
         value: the body of the request.
     """
     parts = []

@@ -1,1 +1,1 @@
-"""Pages for people: `loraloom ui`. They read runs and call `loraloom.api`, without logic of their own."""
+"""The web pages of `loraloom ui`. They read runs and call `loraloom.api`, and have no logic of their own."""

@@ -36,7 +36,7 @@ class _Cancelled(Exception):
 
 
 class Requests:
-    """The requests on standard input, read by a separate thread so that one can be cancelled."""
+    """The requests on standard input, read by a separate thread so that a running one can be cancelled."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -53,7 +53,7 @@ class Requests:
         self._waiting.put(None)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next request; None if the server of the pages has ended, or none arrived for a while."""
+        """Return the next request; None if the web server has ended, or none arrived in `IDLE_SECONDS`."""
         try:
             return self._waiting.get(timeout=IDLE_SECONDS)
         except queue.Empty:

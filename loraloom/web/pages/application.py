@@ -1,4 +1,4 @@
-"""The application: every page below one root, behind the checks of `web/security.py`."""
+"""The web application: all pages, behind the checks of `web/security.py`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def make_access(
     allowed_hosts: frozenset[str] = frozenset(),
     max_upload_bytes: int = MOST_UPLOAD_BYTES,
 ) -> Access:
-    """Return who may use the pages.
+    """Return the settings of who may use the pages, and of how large uploads may be.
 
     Raises:
-        RecipeError: an address other than the loopback one is bound without a token.
+        RecipeError: an address other than a loopback address is bound without a token.
     """
     return Access(
         host=host,
@@ -139,5 +139,5 @@ async def _http_error(request: Request, error: Exception) -> HTMLResponse:
 
 
 def _refusal_page(refusal: Refusal) -> tuple[bytes, str]:
-    """Return a refusal as plain text, because the client may be a program, or may not be allowed any page."""
+    """Return a refusal as plain text: the client may be a program, or may not be allowed to see any page."""
     return f"{refusal.message}\n".encode(), "text/plain; charset=utf-8"

@@ -1,4 +1,4 @@
-"""Pages to compare answers of base and adapters side by side, with blind votes."""
+"""Pages for comparing answers from the base and its adapters side by side, with blind votes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def compare(request: Request, run: NamedRun) -> Response:
 
 @router.post("/runs/{name}/ask")
 async def ask(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Ask a question; respond with a part of a page that receives the stream of answers."""
+    """Ask a question; respond with an HTML fragment that receives the stream of answers."""
     prompt = field(form, "prompt")
     try:
         _check_prompt(prompt)

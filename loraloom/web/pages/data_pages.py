@@ -21,7 +21,7 @@ ROWS_A_PAGE = 20
 def data(
     request: Request, run: NamedRun, part: str = "train", number: int = 1, find: str = "", cut: bool = False
 ) -> Response:
-    """Show the rows of a part: all of them, those that contain a given text, or those that were cut."""
+    """Show the rows of one part of the split: all, or only those that contain a text or were truncated."""
     if part not in PARTS:
         raise HTTPException(404, Message("There is no such part of the data."))
     cache: SplitCache = request.app.state.splits
@@ -53,7 +53,7 @@ def data(
 
 
 def _matching(seen: SplitData, part: str, find: str, cut: bool) -> list[int]:
-    """Return the numbers, from 1, of the rows that contain a text and, if `cut` is set, were cut."""
+    """Return the numbers, from 1, of the rows that contain a text and, if `cut` is set, were truncated."""
     examples, wanted = seen.examples(part), find.casefold().strip()  # type: ignore[arg-type]
     numbers = [
         number

@@ -112,7 +112,7 @@ class Drafts:
         return next((draft for draft in self.all() if draft.id == id), None)
 
     def create(self, files: Sequence[tuple[str, BinaryIO]], model: str) -> Draft:
-        """Store uploaded files as a draft, each under a plain form of its name.
+        """Store uploaded files as a draft, each under its name without unsafe characters.
 
         Raises:
             RunError: the files cannot be written.
@@ -138,7 +138,7 @@ class Drafts:
 
 
 def _free_name(folder: Path, name: str) -> str:
-    """Return a plain form of a file name that no file in the folder and none of our own files has."""
+    """Return a safe form of a file name, distinct from the folder's files and the draft's own."""
     last = re.split(r"[/\\]", name)[-1]
     plain = _UNSAFE.sub("-", last).lstrip(".-")[-LONGEST_NAME:].lstrip(".-") or "data"
     if plain in (RECIPE, MODEL):
@@ -184,7 +184,7 @@ def _as_options(settings: str) -> list[str]:
 
 
 def _for_the_page(problem: Problem) -> Problem:
-    """Replace instructions for a terminal with those for the page, and `--set KEY` with the setting alone."""
+    """Replace instructions for the terminal with those for the page, and `--set KEY` with just the key."""
     where = problem.where.removeprefix("--set ")
     if "loraloom init" not in problem.fix:
         return replace(problem, where=where)
@@ -203,7 +203,7 @@ def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:
 
 
 def _with_own_names(text: str, draft: Draft) -> str:
-    """Remove the draft's folder from the paths in a recipe, if the recipe still names the same files then."""
+    """Remove the draft's folder from the paths in a recipe, unless it would then name other files."""
     plain = text.replace(f"{draft.folder}/", "")
     try:
         train = parse_recipe_with_notes(plain, name=Path(RECIPE).name).recipe.data.train
@@ -223,7 +223,7 @@ class LineProblem:
     """A problem with a recipe, or a note on it.
 
     Args:
-        line: number of the line concerned, from 1; None if there is no such line.
+        line: number of the line concerned, from 1; None if the problem is not about one line.
         message: what is wrong, or the note.
         is_note: whether it is only a note.
     """

@@ -1,4 +1,4 @@
-"""Server-sent events: named pieces of HTML that a page swaps in."""
+"""Server-sent events: named HTML fragments that a page inserts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def event_stream(events: AsyncIterator[str]) -> StreamingResponse:
 
 
 async def _with_heartbeat(events: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Pass events on; after a silence, send a comment, which reveals whether the client has left."""
+    """Pass events on; if none arrives for a while, send a comment, to detect that the client has left."""
     waiting: asyncio.Future[str] | None = None
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The experiments of a run: ranking, figures, answers across experiments, the recommended recipe."""
+"""The page on a run's experiments: ranking, figures, their answers side by side, the recommended recipe."""
 
 from __future__ import annotations
 

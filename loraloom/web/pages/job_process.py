@@ -1,11 +1,11 @@
-"""One job of the pages, in a process of its own: `python -m loraloom.web.pages.job_process FOLDER`.
+"""A job started from the web pages, in its own process: `python -m loraloom.web.pages.job_process FOLDER`.
 
     FOLDER/request.json    {"kind": "train", "recipe": "recipe.yaml", "out": "runs/mine-2026-11-28-1"}
     FOLDER/events.jsonl    events that it reports before and during its work, one per line
     FOLDER/outcome.json    {"status": "done" | "failed" | "stopped", "problems": [message, …], …}
 
 Training that the pages start runs as it does from a terminal: the process holds the lock of its run, saves
-and ends after SIGTERM, and continues if the server of the pages ends.
+and ends after SIGTERM, and continues if the web server ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes that the pages start, each with its own folder below `RUNS/.pages/jobs`."""
+"""Processes started from the web pages, each with its own folder in `RUNS/.pages/jobs`."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _KINDS: Mapping[str, type[Event]] = {
 
 @dataclass(frozen=True)
 class Job:
-    """A process that the pages started.
+    """A process started from the web pages.
 
     Args:
         id: name of its folder.
         kind: `check`, `train`, `resume` or `compare`.
-        run: name of the run that it works on; "" if it works on none.
+        run: name of the run that it works on; "" if it works on no run.
         status: `running`, `done`, `failed` or `stopped`.
         problems: what went wrong.
         events: events that it reported.
         outcome: content of its outcome.json.
-        draft: id of the draft that it was started from; "" if it was started from none.
+        draft: id of the draft that it was started from; "" if it was not started from a draft.
     """
 
     id: str
@@ -78,7 +78,7 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
 
 @dataclass
 class Jobs:
-    """The processes that the pages started.
+    """The processes started from the web pages.
 
     Args:
         runs: the folder of the runs.
@@ -96,15 +96,16 @@ class Jobs:
         return self.runs / PAGES_FOLDER / "jobs"
 
     def start(self, kind: str, *, run: str = "", **request: Any) -> Job:
-        """Start a process; after a second click on a button, return the one that the first click started.
+        """Start a process; if one of this kind is already running for the run, return that one instead.
 
         Args:
             kind: as in `Job`.
-            run: name of the run that it works on.
-            request: further keys of its request.json.
+            run: name of the run that the process works on; "" if it works on no run.
+            request: additional keys for the request.json of the process.
 
         Raises:
-            RunError: too many processes are running, another one works on the run, or writing fails.
+            RunError: too many processes are running, a process is doing another kind of work on the run, or
+                the process cannot be started.
         """
         with self._mutex:
             if (same := self._already_running(kind, run)) is not None:
@@ -147,7 +148,7 @@ class Jobs:
         return newest
 
     def starting(self, draft: str) -> Job | None:
-        """Return the job that trains on a draft and has no run yet; None if there is none."""
+        """Return the training job of a draft whose run does not exist yet; None if there is no such job."""
         for job in map(self._read, self._folders()):
             if job.kind == "train" and job.draft == draft and job.status == "running":
                 return None if (self.runs / job.run / "provenance.json").is_file() else job
@@ -166,7 +167,7 @@ class Jobs:
         return next((job for own in self._folders() if (job := self._read(own)).run == name), None)
 
     def failed_starts(self) -> list[Job]:
-        """List training jobs that failed before there was a run, newest first."""
+        """List training jobs that failed before they had created their run, newest first."""
         jobs = [self._read(own) for own in self._folders()]
         return [
             job
@@ -216,7 +217,7 @@ class Jobs:
         )
 
     def _end(self, own: Path) -> Message:
-        """Describe the end of a process that wrote no outcome.json."""
+        """Describe why a process ended without writing outcome.json."""
         process = self._processes.get(own.name)
         code = (process and process.returncode) or 0
         if code == -getattr(signal, "SIGKILL", 9):  # Windows lacks it

@@ -1,4 +1,4 @@
-"""The log of a run while it grows: only new lines are read."""
+"""The log of a run in progress, read incrementally: each call parses only the new lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LiveLog:
     """The events of a log that another process may be writing.
 
     Args:
-        path: the file.
+        path: the log file.
     """
 
     path: Path

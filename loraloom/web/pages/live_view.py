@@ -1,4 +1,4 @@
-"""A run while it trains, as its page shows it: current figures, experiments, curves."""
+"""The state of a run in training, as its page shows it: current figures, experiments and curves."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ class LiveExperiment:
     """The state of one experiment so far.
 
     Args:
-        name: its name, with the seed if there are several.
-        colour: classes of its colour.
+        name: its name, with the seed if there are several seeds (`main@42`).
+        colour: CSS classes for its colour.
         status: `done`, `stopped`, `failed` …; "" while it trains or waits.
         reason: why it ended.
-        step, total_steps: number of its steps that were taken and planned; `total_steps` is None before the
-            first step.
-        loss, eval_loss, learning_rate: the latest values; None if there is none yet.
-        tokens_per_second: median throughput of its recent steps; None before the first.
+        step, total_steps: numbers of steps taken and planned; `total_steps` is None before the first step.
+        loss, eval_loss, learning_rate: the latest values; None before the first value.
+        tokens_per_second: median throughput of its recent steps; None before the first step.
     """
 
     name: str
@@ -58,10 +57,11 @@ class LiveView:
 
     Args:
         experiments: states of the experiments, in the recipe's order.
-        step: step of the run.
-        tokens_per_second: median total throughput of the recent steps; None before the first.
-        seconds_left: estimated time until all experiments have taken their steps, without evaluations; None
-            if unknown.
+        step: the run's latest step.
+        tokens_per_second: throughput of all experiments together, as the median over recent steps; None
+            before the first step.
+        seconds_left: estimated number of seconds until all experiments have taken their steps, not counting
+            evaluations; None if unknown.
         loss_chart, rate_chart, speed_chart: curves of loss, learning rate and tokens per second by step;
             empty before the first step.
         is_log_loss, is_log_rate: whether the chart of losses, or of learning rates, has a logarithmic axis.
@@ -87,7 +87,7 @@ def live_view(
 
     Args:
         events: events of its log.
-        names: names of its experiments, in the recipe's order; others in the log are added.
+        names: names of its experiments, in the recipe's order; experiments that occur only in the log follow.
         waves: which experiments train together; None until that is decided.
     """
     of_steps: dict[str, list[TrainStep]] = {name: [] for name in names}

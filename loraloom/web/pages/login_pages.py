@@ -1,4 +1,4 @@
-"""The login with the server's token, and the choice of the pages' language."""
+"""Pages for logging in with the server's token and for choosing the language."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def log_in(request: Request, form: OwnForm) -> Response:
 
 @router.post("/language")
 async def choose_language(request: Request, form: OwnForm) -> Response:
-    """Remember the language of the pages in this browser."""
+    """Store the language that the user chose for the pages in a cookie."""
     answer = RedirectResponse(_own_path(field(form, "next")), status_code=303)
     if (wanted := field(form, "language")) in LOCALES:
         answer.set_cookie(COOKIE, wanted, max_age=YEAR_SECONDS, samesite="strict", httponly=True)

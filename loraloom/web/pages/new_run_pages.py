@@ -1,4 +1,4 @@
-"""Pages to create a run: upload data, view it, write the recipe, check it, start."""
+"""Pages for creating a run: upload and view data, write and check the recipe, start training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROLES = ("instruction", "response")
 
 
 def drafts_of(request: Request) -> Drafts:
-    """Return the drafts of the server's runs."""
+    """Return the drafts in the server's folder of runs."""
     return Drafts(runs_of(request).folder)
 
 
@@ -90,7 +90,7 @@ async def assign_columns(request: Request, draft: NamedDraft, form: OwnForm) -> 
 
 @router.post("/new/{id}/validate")
 async def validate(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
-    """Show the problems of the recipe as it is typed."""
+    """Show problems in the recipe while the user types it."""
     text = field(form, "recipe")
     return await run_in_threadpool(lambda: page(request, "recipe_problems.html.j2", **_typed(text)))
 
@@ -124,7 +124,7 @@ async def start(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
 
 
 def _start_training(request: Request, draft: Draft, allowed: list[str]) -> Job:
-    """Start a training job; after a second click, return the one that the first click started."""
+    """Start a training job for a draft, or return the job that is already starting for it."""
     jobs, runs = jobs_of(request), runs_of(request).folder
     with jobs.starts:
         if (same := jobs.starting(draft.id)) is not None:
@@ -161,7 +161,7 @@ def job(request: Request, id: str) -> Response:
 
 @router.get("/jobs/{id}/progress")
 def progress(request: Request, id: str) -> Response:
-    """Show what a process that the pages started has reported so far."""
+    """Show what a process started from the pages has reported so far."""
     found = _job(request, id)
     answer = page(request, "job.html.j2", job=found, draft=_draft_of(request, found), problems=[])
     if found.kind == "train" and runs_of(request).find(found.run) is not None:
@@ -181,7 +181,7 @@ def _draft_of(request: Request, job: Job) -> Draft | None:
 
 
 def _save(request: Request, draft: Draft, form: Any) -> tuple[Recipe | None, list[str], list[str]]:
-    """Save the recipe of a form; return it, the checks to allow, and the problems that prevent its use."""
+    """Save the recipe from a form; return it (None if invalid), the checks to allow, and any problems."""
     text = field(form, "recipe")
     draft.save_recipe(text)
     recipe, said = read_typed_recipe(text)

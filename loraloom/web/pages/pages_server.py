@@ -1,4 +1,4 @@
-"""The server of the pages: uvicorn, with a shutdown that does not wait for browsers."""
+"""The web server for the pages: uvicorn, with a shutdown that waits only briefly for open connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANY_PORTS = 20
 
 
 class _Server(uvicorn.Server):
-    """A server whose usual end is a signal; uvicorn's own would raise that signal again afterwards."""
+    """A uvicorn server for which a signal is a normal end; `uvicorn.Server` would raise the signal again."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
         super().__init__(config)
@@ -29,7 +29,8 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """Announce the start, and serve.
 
-        The start is not announced in `startup`: in uvicorn 0.35, a signal there skips the shutdown.
+        The start is not announced in `startup`: in uvicorn 0.35, a signal that arrives there skips the
+        shutdown.
         """
         self._on_start()
         await super().main_loop()

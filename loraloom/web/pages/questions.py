@@ -28,16 +28,16 @@ class Question:
     """A prompt, and the answers so far.
 
     Args:
-        id: its id in addresses.
+        id: its id, as used in URLs.
         run: name of the run.
         prompt: the prompt.
         is_blind: whether the models are hidden until there is a vote.
-        order: the models in the order in which they are shown; empty until they are known.
+        order: the models in the order in which they are shown; empty until the first answers arrive.
         answers: answers by model.
         status: `waiting`, `answering`, `done` or `failed`.
         problems: the problems, if `status` is `failed`.
         version: number that increases with every change.
-        vote: the chosen model, "" for no difference; None before the vote.
+        vote: the chosen model; "" if the voter saw no difference; None before the vote.
     """
 
     id: str
@@ -73,7 +73,7 @@ class _Process:
 
 
 class Questions:
-    """All questions of a server; the models of only one run are loaded, because a base needs much memory.
+    """All questions to a server; only one run's models are loaded at a time, because a base is large.
 
     Args:
         runs: the folder of the runs.
@@ -95,7 +95,7 @@ class Questions:
         seed: int = 0,
         is_blind: bool = False,
     ) -> Question:
-        """Ask the models of a run.
+        """Send a prompt to the models of a run; return the question, to which their answers are added.
 
         Args:
             models: models that answer; by default all.
@@ -121,7 +121,7 @@ class Questions:
         return question
 
     def find(self, run: Run, id: str) -> Question | None:
-        """Return the question of a run with this id; None if there is none."""
+        """Return the question with this id if it was asked about this run; otherwise None."""
         found = self._known.get(id)
         return found if found is not None and found.run == run.folder.name else None
 
@@ -132,7 +132,7 @@ class Questions:
                 self._write(self._process, {"cancel": question.id})
 
     def end(self) -> None:
-        """End the process with the loaded models, for example when the server ends."""
+        """End the process that has loaded the models, for example when the server shuts down."""
         with self._mutex:
             process, self._process = self._process, None
         if process is not None:
@@ -168,7 +168,7 @@ class Questions:
             process.popen.stdin.flush()
 
     def _read(self, process: _Process, log: Path) -> None:
-        """Read the output of a process until it ends; questions that are still open fail then."""
+        """Read the output of a process until it ends, then mark its unanswered questions as failed."""
         stream: IO[str] | None = process.popen.stdout
         assert stream is not None
         for text in stream:

@@ -90,7 +90,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
 
 
 def run_address(name: str) -> str:
-    """Return the quoted address of a run's page; its name may contain `#`, `?`, `%` or non-ASCII text."""
+    """Return the path of a run's page, percent-encoded: names may contain `#`, `?`, `%` or non-ASCII text."""
     return f"/runs/{quote(name, safe='')}"
 
 

@@ -38,7 +38,7 @@ def named_run(request: Request, name: str) -> Run:
 
 
 def page_of_run(request: Request, run: Run, section: str, **values: Any) -> HTMLResponse:
-    """Answer with a section of a run, from the template named after the section."""
+    """Answer with one section of a run's pages, from the template that is named after the section."""
     summary = runs_of(request).summary(run)
     return page(
         request, f"{section}.html.j2", section=section, run=summary, run_name=run.folder.name, **values
@@ -46,7 +46,7 @@ def page_of_run(request: Request, run: Run, section: str, **values: Any) -> HTML
 
 
 async def own_form(request: Request) -> AsyncIterator[FormData]:
-    """Yield the form of a request if one of our pages sent it in this session; close its files afterwards."""
+    """Yield a form that one of our pages sent in this session, or answer 403; close its files afterwards."""
     async with request.form(max_files=20, max_fields=200, max_part_size=4 << 20) as form:
         value = form.get(FORM_TOKEN)
         if not access_of(request).accepts_form(request.scope, value if isinstance(value, str) else None):
@@ -58,7 +58,7 @@ async def own_form(request: Request) -> AsyncIterator[FormData]:
 
 
 def field(form: FormData, name: str) -> str:
-    """Return a text field of a form; "" if it has none of this name."""
+    """Return a text field of a form; "" if the form has no text field of this name."""
     value = form.get(name)
     return value if isinstance(value, str) else ""
 

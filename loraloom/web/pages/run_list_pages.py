@@ -37,7 +37,7 @@ def list_of_runs(request: Request, number: int = 1) -> Response:
 
 @router.post("/jobs/{id}/discard")
 async def discard_job(request: Request, id: str, form: OwnForm) -> Response:
-    """Remove a run that could not start from the list."""
+    """Delete the job of a run that failed to start, so that the list no longer shows it."""
     jobs_of(request).discard(id)
     return RedirectResponse("/runs", status_code=303)
 

@@ -1,4 +1,4 @@
-"""The page of one run, live while a process works on it: show, stop, resume, compare."""
+"""The page of one run, updated live while a process works on it: show, stop, resume, compare."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def stop(request: Request, run: NamedRun, form: OwnForm) -> Response:
 
 @router.post("/runs/{name}/resume")
 async def resume(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Resume a run as `--resume` does; a second click finds the process started by the first."""
+    """Resume a run as `--resume` does; a second click does not start a second process."""
     await run_in_threadpool(_start_resume, request, run)
     return RedirectResponse(run_address(run.folder.name), status_code=303)
 

@@ -70,7 +70,7 @@ def stop_process(run: Run) -> None:
 
 
 def _has_open(pid: int, run: Run) -> bool:
-    """Return whether a process has the run's lock file open; a process id in that file may be wrong."""
+    """Return whether a process has the run's lock file open, because the process id in it may be wrong."""
     lock = (run.folder / LOCK_FILE).resolve()
     try:
         return any(opened.path == str(lock) for opened in psutil.Process(pid).open_files())

@@ -43,11 +43,11 @@ class RunSummary:
     """One row of the list of runs.
 
     Args:
-        name: name of its folder.
+        name: name of the run's folder.
         state: a key of `STATES`.
         kind: kind of run: training, search or range test.
         can_be_compared: whether it has, or will have, adapters.
-        started: time at which it was started, with its zone; "" if it cannot be read.
+        started: start time with time zone; "" if the run cannot be read.
         base: name of the base.
         experiments: names of its experiments.
         verdict: a key of `VERDICTS`; "" if nothing was compared.
@@ -81,7 +81,7 @@ class RunSummary:
 
 @dataclass
 class RunSummaries:
-    """The runs of a folder; summaries are cached until one of a run's files changes.
+    """The runs in a folder, with summaries that are cached until the files of the run change.
 
     Args:
         folder: the folder of the runs.
@@ -96,7 +96,7 @@ class RunSummaries:
         return list_runs(self.folder)[::-1]
 
     def find(self, name: str) -> Run | None:
-        """Return the run with a folder of this name; the name is looked up, never joined to a path."""
+        """Return the run whose folder has this name; the name is looked up, never joined to a path."""
         return next((run for run in list_runs(self.folder) if run.folder.name == name), None)
 
     def summaries(self, runs: Sequence[Run]) -> list[RunSummary]:

@@ -29,13 +29,14 @@ class SplitRow:
     """One row of a split.
 
     Args:
-        number: number in its part, from 1.
+        number: number of the row in train, eval or test, counted from 1.
         where: its file and line.
         source, response: the complete texts.
         source_tokens: tokens that the encoder reads; empty if the tokenizer is not available.
-        target_tokens: tokens that the decoder must predict; each counts in the loss.
+        target_tokens: tokens that the decoder must predict, each of which counts in the loss; empty if the
+            tokenizer is not available.
         num_source_cut, num_target_cut: number of tokens cut from source and target.
-        cut: description of the parts that were cut, for people; "" if none.
+        cut: description of the parts that were cut, for people; "" if nothing was cut.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Writing of blind votes to votes.json of a run."""
+"""Writing blind votes to a run's votes.json."""
 
 from __future__ import annotations
 
