@@ -1,7 +1,6 @@
 """The losses of all adapters from one pass: base → positions with labels → output head → cross-entropy.
 
-Only positions with a label go through the head, and `kernels/cross_entropy.py` computes their logits tile by
-tile, without ever storing all of them.
+Only positions with a label go through the head, and `kernels/cross_entropy.py` never stores all their logits.
 """
 
 from __future__ import annotations

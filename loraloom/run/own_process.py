@@ -1,7 +1,8 @@
 """Running a module of this package in a process of its own: the command line and the environment.
 
-`python -m` puts the current folder first in the import path, so a user's `datasets.py` or `json.py` would be
-imported instead of the library. `-P` leaves the folder out; PYTHONPATH contains the location of the package.
+`python -m` puts the current folder first in the import path, so a user's module named `datasets` or `json`
+would be imported instead of the library. `-P` leaves the folder out; PYTHONPATH contains the location of the
+package.
 """
 
 from __future__ import annotations

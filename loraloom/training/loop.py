@@ -74,10 +74,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
 
 
 def _is_save_due(trainee: Trainee) -> bool:
-    """Return whether a checkpoint is due.
-
-    It is also due when an experiment ends early; otherwise, a resumed run would train it again.
-    """
+    """Return whether a checkpoint is due: as set, or at an early end, which a resume would train past."""
     has_ended_early = trainee.progress.has_ended and trainee.experiment.training.save_strategy != "no"
     return has_ended_early or trainee.is_due("save")
 

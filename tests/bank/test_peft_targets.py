@@ -102,7 +102,7 @@ def test_whatever_peft_adapts_is_what_is_read(
 ) -> None:
     folder, said = made(**config)
     notes = read_adapter(folder, mt5).notes
-    assert sum(note.count("`") // 2 for note in notes) == unmatched
+    assert sum(note.replace("`target_modules`", "").count("`") // 2 for note in notes) == unmatched
     torch.testing.assert_close(logits_of(mt5, folder), said, rtol=1e-5, atol=1e-5 * float(said.abs().max()))
 
 

@@ -116,7 +116,7 @@ def test_what_training_could_not_survive_is_never_allowed() -> None:
     error = Finding("error", "labels", "labels", "rows do not end in EOS")
     assert apply_allowed([error], ["labels"]) == [error]
     assert "cannot be allowed" in why_not_allowable("labels")
-    assert "Did you mean leakage?" in why_not_allowable("leekage")
+    assert "Did you mean `leakage`?" in why_not_allowable("leekage")
     assert why_not_allowable("leakage") == ""
 
 

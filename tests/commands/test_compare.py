@@ -308,7 +308,7 @@ def test_other_prompts_do_not_take_the_place_of_earlier_answers(run: Path) -> No
     first = compare(run, prompts=["一"])
     second = compare(run, prompts=["二"], report=lambda event: told.append(message_of(event)))
     assert [Path(each.file).name for each in (first, second)] == ["prompts.json", "prompts-2.json"]
-    assert any("these are stored as `prompts-2`" in said for said in told)
+    assert any("this one is stored as `prompts-2`" in said for said in told)
     assert Path(compare(run, prompts=["二"]).file).name == "prompts-2.json"
     assert Path(compare(run, prompts=["一"]).file).name == "prompts.json"
     assert Path(compare(run, prompts=["二"], name="prompts").file).name == "prompts.json"  # as it is told

@@ -95,7 +95,11 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "18 an unpaired surrogate": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": "a\\ud800"}'),
-        ("bad.jsonl:11: row 11", "`response` contains an unpaired surrogate (U+D800)", "character 2"),
+        (
+            "bad.jsonl:11: row 11",
+            "`response` contains an unpaired surrogate (U+D800)",
+            "character at position 2",
+        ),
     ),
     "19 a raw control character": (
         "bad.jsonl",

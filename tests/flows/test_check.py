@@ -175,7 +175,7 @@ def test_a_check_error_refuses_training_and_leaves_nothing(project: Project) -> 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("leekage", ("there is no data check `leekage`", "Did you mean leakage?", "personal-data")),
+        ("leekage", ("there is no data check `leekage`", "Did you mean `leakage`?", "personal-data")),
         ("labels", ("`labels` cannot be allowed", "learn something wrong")),
     ],
 )

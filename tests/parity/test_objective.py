@@ -175,7 +175,8 @@ def test_a_plain_head_in_bfloat16_loses_nothing_to_the_rounding_of_logits() -> N
     rounded = F.cross_entropy((hidden @ weight.t()).float(), labels, reduction="none").double()
     losses = token_losses(hidden, labels, OutputHead(weight)).double()
     torch.testing.assert_close(losses, exact, rtol=1e-2, atol=1e-5)
-    assert float((losses - exact).abs().max()) < 0.1 * float((rounded - exact).abs().max())
+    # Measured: below a tenth if the CPU multiplies bfloat16, an eighth if oneDNN multiplies in float32.
+    assert float((losses - exact).abs().max()) < 0.2 * float((rounded - exact).abs().max())
 
 
 def test_a_label_far_below_another_word_is_left_to_the_full_sweep() -> None:

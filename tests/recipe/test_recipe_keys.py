@@ -248,8 +248,8 @@ def test_what_is_seldom_meant_is_a_warning() -> None:
     notes = read("eval_size: 0\nexperiments:\n  a: {r: 8}\n  b: {r: 16}\n  c: {lr: 3e-4}\n").notes
     assert [str(note) for note in notes if note.is_warning] == [
         "recipe.yaml:7: experiment `c` is identical to `b`",
-        "recipe.yaml:3: `data.eval` is 0, so no checkpoint is selected and each adapter is that of the last "
-        "step",
+        "recipe.yaml:3: `data.eval` is 0, so no checkpoint is selected, and each adapter is the one after "
+        "the last step",
     ]
 
 
