@@ -63,7 +63,6 @@ def test_the_house_stays_as_it_was_cleaned() -> None:
         "file names with several meanings",
         "classes that are participles",
         "files in commands/ that are no verb",
-        "texts that are no messages",
     ):
         assert not counts[name], name
 

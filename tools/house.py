@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import json
 import re
 import statistics
@@ -69,11 +70,19 @@ def sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Every node of a module's syntax tree that a count looks at."""
+    looked_at = ast.FunctionDef | ast.AsyncFunctionDef | ast.ImportFrom | ast.ClassDef
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in tree if isinstance(node, looked_at)]
+
+
 def function_lengths() -> list[int]:
     """Lines of each function and method, its docstring left out."""
     lengths = []
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 lengths.append(sum((each.end_lineno or 0) - each.lineno + 1 for each in body))
@@ -89,7 +98,7 @@ def import_graph() -> dict[str, set[str]]:
     for path in sources():
         own = ("loraloom." + name_of(path)[:-3].replace("/", ".")).removesuffix(".__init__")
         graph[own] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and node.module:
                 named = [f"{node.module}.{alias.name}" for alias in node.names]
                 graph[own] |= {each if each in modules else node.module for each in named} & modules - {own}
@@ -127,9 +136,7 @@ def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
 def class_names() -> Iterator[str]:
     """Every class of the package."""
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                yield node.name
+        yield from (node.name for node in nodes(path) if isinstance(node, ast.ClassDef))
 
 
 def verbs() -> set[str]:
@@ -170,10 +177,13 @@ def from_text() -> dict[str, Any]:
         "files in commands/ that are no verb": sorted(commands - verbs() - {"__init__"}),
         "signatures with a folder": len(re.findall(r"\bfolder: Path\b", every)),
         "dict[str, Any]": every.count("dict[str, Any]"),
-        "messages": len(templates()),
-        "texts that are no messages": len(all_sites(Flow())),
         "coined nouns": {word: len(re.findall(rf"\b{word}s?\b", every)) for word in COINED},
     }
+
+
+def of_messages() -> dict[str, int]:
+    """Count messages, and texts that people read and that are none, whose values are followed."""
+    return {"messages": len(templates()), "texts that are no messages": len(all_sites(Flow()))}
 
 
 def main() -> None:
@@ -192,7 +202,7 @@ def main() -> None:
     if given.files:
         print("\n".join(traced[given.files]["which"]))
         return
-    counts = from_text()
+    counts = {**from_text(), **of_messages()}
     if given.json:
         print(json.dumps({**counts, "traced": traced}, ensure_ascii=False, indent=1))
         return

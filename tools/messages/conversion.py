@@ -55,12 +55,12 @@ class Converter(Recognizer):
         """Every expression of the module that people read and that is no message yet."""
         inside = {
             child
-            for node in ast.walk(self.module.tree)
+            for node in self.module.nodes
             if isinstance(node, ast.JoinedStr) or (self.is_join(node) and node in self.flow.marked)
             for child in ast.walk(node)
             if child is not node
         }
-        for node in ast.walk(self.module.tree):
+        for node in self.module.nodes:
             if node in inside or node not in self.flow.marked or not self.is_convertible(node):
                 continue
             assert isinstance(node, ast.expr)

@@ -40,7 +40,7 @@ class Index:
         excluded = tuple(str(package / each) for each in EXCLUDED)
         self.modules = [Module.read(path, package) for path in paths if not str(path).startswith(excluded)]
         self.by_name = {module.name: module for module in self.modules}
-        self.module_of = {node: module for module in self.modules for node in ast.walk(module.tree)}
+        self.module_of = {node: module for module in self.modules for node in module.nodes}
         self.functions: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = defaultdict(list)
         self.classes: dict[str, list[ast.ClassDef]] = defaultdict(list)
         self.calls: dict[str, list[ast.Call]] = defaultdict(list)

@@ -54,16 +54,14 @@ def all_remaining(package: Path = PACKAGE) -> list[str]:
 
 def unused_allowances(package: Path = PACKAGE) -> list[str]:
     """What `allowed.py` lists and no file has."""
-    return [
-        f"{file}: {start}"
-        for file, starts in ALLOWED.items()
-        for start in starts
-        if not any(
-            text_of(node).startswith(start)
-            for node in ast.walk(ast.parse((package / file).read_text(encoding="utf-8")))
-            if isinstance(node, ast.Constant | ast.JoinedStr)
-        )
-    ]
+    unused = []
+    for file, starts in ALLOWED.items():
+        nodes_of_file = ast.walk(ast.parse((package / file).read_text(encoding="utf-8")))
+        texts = [text_of(node) for node in nodes_of_file if isinstance(node, ast.Constant | ast.JoinedStr)]
+        unused += [
+            f"{file}: {start}" for start in starts if not any(text.startswith(start) for text in texts)
+        ]
+    return unused
 
 
 def remaining_in_page(source: str) -> list[str]:
@@ -79,7 +77,7 @@ def remaining_in_page(source: str) -> list[str]:
 
 def remaining(module: Module) -> Iterator[ast.Constant | ast.JoinedStr]:
     """Every sentence of a module that is not a message, unless it is allowed."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if (
             isinstance(node, ast.Constant | ast.JoinedStr)
             and num_words(text_of(node)) >= FEWEST_WORDS

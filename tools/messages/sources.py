@@ -15,12 +15,13 @@ Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.C
 
 @dataclass
 class Module:
-    """A parsed file, with its parents, its imports and what it defines at its top."""
+    """A parsed file, with all nodes of its tree, their parents, and its imports."""
 
     path: Path
     name: str
     text: str
     tree: ast.Module
+    nodes: list[ast.AST]
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
     imports: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -28,8 +29,9 @@ class Module:
     def read(cls, path: Path, package: Path) -> Module:
         text = path.read_text(encoding="utf-8")
         name = ".".join((package.name, *path.relative_to(package).with_suffix("").parts))
-        module = cls(path, name.removesuffix(".__init__"), text, ast.parse(text))
-        for node in ast.walk(module.tree):
+        tree = ast.parse(text)
+        module = cls(path, name.removesuffix(".__init__"), text, tree, list(ast.walk(tree)))
+        for node in module.nodes:
             for child in ast.iter_child_nodes(node):
                 module.parents[child] = node
             if isinstance(node, ast.ImportFrom) and node.module:
