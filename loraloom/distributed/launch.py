@@ -76,7 +76,7 @@ def read_launch(environ: Mapping[str, str] | None = None) -> Launch:
             raise RunError(
                 Message("{rank} and {size} are set, but {name} is not", rank=RANK, size=SIZE, name=name),
                 where=name,
-                fix=Message("Start the processes with torchrun, which sets all of them."),
+                fix=Message("Start the processes with torchrun, which sets all of these variables."),
             )
     local_size = _count(environ, "LOCAL_WORLD_SIZE", size, least=1)
     return Launch(

@@ -207,7 +207,7 @@ def _merge(
     report(
         Note(
             message=Message(
-                "merged {num_modules} linears; a new process now verifies the folder",
+                "merged {num_modules} linears; a new process is now verifying the folder",
                 num_modules=len(merged.modules),
             )
         )

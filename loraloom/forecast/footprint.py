@@ -280,7 +280,7 @@ def _element(base: Base) -> int:
 
 
 def _tile_bytes(base: Base, num_labels: int) -> int:
-    """Return the bytes of two tiles of logits in float32, and of one in half precision if the base is."""
+    """Return the size of two float32 tiles of logits, plus one in half precision if the base is, in bytes."""
     columns = min(TILE_COLUMNS, base.dimensions.vocab_size)
     per_logit = 2 * FLOAT32 + (_element(base) if _element(base) < FLOAT32 else 0)
     return int(min(num_labels, BLOCK_ROWS) * columns * per_logit)

@@ -96,7 +96,7 @@ _row(
 _row(
     "do_train do_eval do_predict",
     ANY_VALUE,
-    Message("the command decides this: `loraloom train`, `loraloom compare`"),
+    Message("this is determined by the command that you run, such as `loraloom train` or `loraloom compare`"),
 )
 _row(
     "logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level log_level_replica "

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: one per GPU of a node, or on its CPUs; nodes that join later get workers too.
+"""Workers on a Ray cluster: one per GPU of a node, or some that share its CPUs; nodes may join later.
 
 Ray starts the processes, transfers bytes, and reports which processes have ended; everything else is the same
 as for other workers. The call that starts a worker contains the files of the run that the worker needs. Base
@@ -12,7 +12,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from loraloom.text.message import Message, from_data
 from loraloom.text.visible import one_line
 from loraloom.training.pool import LOSSES_UNTIL_DIVIDED
 from loraloom.training.waves import Wave, WorkerMessage
+from loraloom.workers.cluster_nodes import Slot, slots_of, too_few_cpus
 from loraloom.workers.ray_actor import WaveActor
 from loraloom.workers.ray_options import RayOptions, not_installed
 from loraloom.workers.sent_files import files_to_send
@@ -37,24 +37,6 @@ EXPECTED_SECONDS = 120.0
 MOST_LOSSES = 2 * LOSSES_UNTIL_DIVIDED + 2
 SECONDS_TO_CLOSE = 2.0
 THREADS = 4  # of an actor: to train, to report messages, and to be recalled
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A part of a node that one worker uses.
-
-    Args:
-        node: Ray's id of the node.
-        host: the node's name in messages.
-        num_cpus, num_gpus: CPUs and GPUs that the worker reserves.
-        num_beside: number of other workers that share the node's memory.
-    """
-
-    node: str
-    host: str
-    num_cpus: int
-    num_gpus: int
-    num_beside: int
 
 
 class RayWorker:
@@ -122,6 +104,7 @@ class RayWorkers:
         self._used: Counter[Slot] = Counter()
         self._losses: Counter[str] = Counter()
         self._refused: dict[str, str] = {}
+        self._too_small: set[str] = set()
         self._remarks: list[str] = []
         self._is_closed, self._looked = False, -NODES_SECONDS
         self._sent: list[tuple[str, Any]] | None = None
@@ -178,9 +161,12 @@ class RayWorkers:
         self._looked = time.monotonic()
         for node in self._ray.nodes():
             if node["Alive"] and node["NodeID"] not in self._refused:
-                for slot, number in slots_of(node, self._options.num_cpus).items():
+                slots = slots_of(node, self._options.num_cpus)
+                for slot, number in slots.items():
                     for _ in range(number - self._used[slot]):
                         self._start(slot)
+                if not slots:
+                    self._note_too_small(node)
 
     def _start(self, slot: Slot) -> None:
         if self._sent is None:
@@ -205,6 +191,15 @@ class RayWorkers:
             said = Message("{worker} cannot take part: {problem}", worker=slot.host, problem=problem)
             self._refused[slot.node] = said
             self._remarks.append(said)
+
+    def _note_too_small(self, node: Mapping[str, Any]) -> None:
+        if node["NodeID"] in self._too_small:
+            return
+        self._too_small.add(node["NodeID"])
+        said = too_few_cpus(node, self._options.num_cpus)
+        self._remarks.append(said)
+        if self._options.address == "local":  # no other node joins a cluster that was started here
+            self._refused[node["NodeID"]] = said
 
     def forgive(self, slot: Slot) -> None:
         """Reset the number of workers that a node has lost, because one of its workers trained a wave."""
@@ -262,24 +257,6 @@ def end_actors(ray: Any, actors: Sequence[Any]) -> None:
         ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_CLOSE)
     for actor in actors:
         ray.kill(actor)
-
-
-def slots_of(node: Mapping[str, Any], num_cpus: int | None) -> dict[Slot, int]:
-    """Return a dict from the slot of a node's workers to their number; empty if no worker fits.
-
-    The number is one per GPU, limited by the CPUs; or, on a node without a GPU, as many as its CPUs allow.
-
-    Args:
-        node: an entry of `ray.nodes()`.
-        num_cpus: CPUs per worker; by default all CPUs of the node, or an equal share of them for each GPU.
-    """
-    resources = node["Resources"]
-    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    own = num_cpus or (max(1, cpus // gpus) if gpus else max(1, cpus))
-    number = min(cpus // own, gpus) if gpus else cpus // own
-    if number == 0:
-        return {}
-    return {Slot(node["NodeID"], node["NodeManagerHostname"], own, min(1, gpus), number - 1): number}
 
 
 def _packed_run(run: Run) -> bytes:

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +21,9 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.reading import parse_recipe
 from loraloom.search.request import make_request
 from loraloom.search.space_file import parse_space
-from loraloom.workers.cluster import connect, slots_of
+from loraloom.workers import cluster
+from loraloom.workers.cluster import RayWorkers, connect
+from loraloom.workers.cluster_nodes import slots_of
 from loraloom.workers.ray_options import RayOptions
 
 
@@ -125,3 +127,21 @@ def test_ray_beside_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     recipe = Recipe.model_validate({"model_name_or_path": "x", "data": {"train": "rows.json"}})
     with pytest.raises(RunError, match="--ray: cannot be used if several processes train together"):
         train(recipe, ray=RayOptions("local"))
+
+
+@pytest.mark.parametrize(("address", "ends"), [("local", True), ("auto", False)])
+def test_a_node_with_too_few_cpus_is_noted_once_and_a_local_cluster_has_no_other(
+    address: str, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = {"NodeID": "n", "NodeManagerHostname": "h", "Alive": True, "Resources": {"CPU": 2.0}}
+    ray = SimpleNamespace(nodes=lambda: [node])
+    monkeypatch.setattr(cluster, "connect", lambda options: (ray, False))
+    monkeypatch.setattr(cluster, "_packed_run", lambda run: b"")
+    monkeypatch.setattr(cluster, "NODES_SECONDS", 0.0)
+    nothing: Any = None
+    workers = RayWorkers(RayOptions(address, num_cpus=8), nothing, nothing, nothing)
+    assert workers.num_expected == 0
+    noted = ["h cannot take part: it offers 2 CPUs, and a worker needs 8"]
+    assert list(workers.remarks()) == noted
+    assert workers.why_none() == (noted[0] if ends else "")
+    assert not workers.remarks()

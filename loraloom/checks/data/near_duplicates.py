@@ -80,7 +80,7 @@ def near_copies(
 
 
 def _shingles(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
-    """Hash the shingles of every text, concatenated, and return where those of each text begin."""
+    """Return the hashes of all texts' shingles in one array, and the index at which each text's begin."""
     codes, starts = code_points(texts)
     wide = codes.astype(np.uint64)
     num = len(wide) - SHINGLE + 1

@@ -1,4 +1,4 @@
-"""A source text and its pieces, which determine what encoding cuts first."""
+"""A source text and its pieces, which determine what is cut first when the text is encoded."""
 
 from __future__ import annotations
 

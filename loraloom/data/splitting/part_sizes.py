@@ -159,8 +159,8 @@ def _too_few_groups(
         )
     return Problem(
         Message(
-            "no rows can be taken for data.{part}, because rows with the same source and turns of "
-            "one conversation stay together; {rows}",
+            "no rows can be taken for data.{part}, because rows with the same source stay together, as do "
+            "the turns of one conversation; {rows}",
             part=part,
             rows=rows,
         ),
