@@ -47,7 +47,7 @@ _DROPOUT_OF: WeakKeyDictionary[nn.Module, _AttentionDropout] = WeakKeyDictionary
 
 
 class BaseDropout(nn.Module):
-    """A replacement for an `nn.Dropout` of the base; it does nothing in a pass without draws.
+    """A replacement for an `nn.Dropout` of the base; it does nothing unless a pass with draws is open.
 
     Args:
         p: dropout probability.

@@ -16,6 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loraloom.checks.cuda_graphs import recorded_passes
 from loraloom.checks.finding import Finding, raise_errors
 from loraloom.data.example import Example
 from loraloom.data.ownership import BASE
@@ -136,6 +137,9 @@ def _find(
     material = prepare(recipe, few, load_recipe_base(recipe))
     for note in material.notes:
         report(Note(message=note))
+    for finding in recorded_passes(material.base, material.experiments):
+        if finding.level == "note":
+            report(Note(message=Message("{where}: {what}", where=finding.where, what=finding.message)))
     plan = make_plan(material.experiments, material.base, material.train_set)
     session.with_provenance(origin.with_choices(session.known, material, plan))
     losses: dict[str, float] = {}

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from functools import singledispatchmethod
 
-from rich.control import Control
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
@@ -241,12 +240,8 @@ class Display:
 
     @_show.register
     def _(self, event: AnswerProgress) -> None:
-        if self.stderr.is_terminal and not self.stderr.is_dumb_terminal:
-            end = "\n" if event.done >= event.total else ""
-            said = Message("answered {done} of {total}", done=event.done, total=event.total)
-            self.stderr.control(Control.move_to_column(0))  # `print` would remove a carriage return
-            self.stderr.print(rendered(said), end=end, soft_wrap=True)
-        elif event.done >= event.total or self._is_time():
+        # Whole lines on a terminal too, where answers, notes and errors may follow at any time.
+        if event.done >= event.total or self._is_time():
             self.say(Message("answered {done} of {total}", done=event.done, total=event.total))
 
     @_show.register

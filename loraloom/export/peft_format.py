@@ -15,7 +15,7 @@ from loraloom.training.card_code import peft_code
 
 
 class Peft(Format):
-    """PEFT's format: adapter_config.json and adapter_model.safetensors, to load with the same base."""
+    """PEFT's adapter_config.json and adapter_model.safetensors, for the base the adapter was trained on."""
 
     name = "peft"
     title = "PEFT"

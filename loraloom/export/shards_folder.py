@@ -227,7 +227,8 @@ def _reload(
         Interrupted: a stop was requested.
     """
     said = Message(
-        "merged {num_modules} linears; a new process is now verifying the folder", num_modules=merge.num_linears
+        "merged {num_modules} linears; a new process is now verifying the folder",
+        num_modules=merge.num_linears,
     )
     report(Note(message=said))
     write_question(staged / PROOF, rows, {})

@@ -52,7 +52,7 @@ def largest_passes(
     ranks: Ranks = ONE_PROCESS,
     limit: int | None = None,
 ) -> list[PassLayout]:
-    """Return candidates for the largest pass of a wave; which one is largest depends on memory per token.
+    """Return passes of a wave that include the largest, whatever each experiment's memory per token.
 
     Args:
         experiments: experiments that train together, from their first step.

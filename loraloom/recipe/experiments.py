@@ -22,9 +22,9 @@ _SHARED = Message(
 def is_experiment_name(name: str) -> bool:
     """Return whether an experiment, or another adapter beside the base, can have this name.
 
-    Files are named after it, and some file systems ignore case, so `Base` is reserved like `base`.
+    An experiment's files are named after it, and some file systems ignore case, so `Base` is reserved too.
     """
-    return EXPERIMENT_NAME.fullmatch(name) is not None and name.lower() not in _RESERVED_NAMES
+    return EXPERIMENT_NAME.fullmatch(name) is not None and name.casefold() not in _RESERVED_NAMES
 
 
 def checked_changes(

@@ -133,7 +133,7 @@ def _by_group(trained: Iterable[TrainingView]) -> dict[str, list[TrainingView]]:
 
 
 def _best_figures(trained: Sequence[TrainingView]) -> dict[str, list[float]]:
-    """Map experiment → the metric at each seed's kept checkpoint; unless a seed has no value."""
+    """Map each experiment to the metrics at its seeds' kept checkpoints; omit it if a seed has none."""
     figures = {}
     for group, own in _by_group(trained).items():
         known = [each.best_metric for each in own if each.best_metric is not None and each.metric]

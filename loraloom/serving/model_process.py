@@ -277,7 +277,7 @@ class ModelProcess:
 
 
 def _load_error(failed: dict[str, Any] | None) -> LoRALoomError:
-    """Convert the error that the process reported before it ended; None if it reported none."""
+    """Convert the error that the process reported before it ended; without one, return a general error."""
     if failed is None:
         return ModelError(Message("the model process ended while it loaded the model"))
     kind, message = getattr(errors, failed["kind"], ModelError), from_data(failed["message"])

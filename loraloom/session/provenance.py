@@ -173,7 +173,7 @@ def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
 
 
 def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
-    """Return the recipe; if it has no folder for relative paths, set the one that the run was started in."""
+    """Return the recipe; if it has no folder for relative paths, set the one that the run's recipe had."""
     if recipe.has_folder:
         return recipe
     try:

@@ -1,4 +1,4 @@
-"""Prediction of the time, memory and disk space for `train` and `search`, stored before the first step."""
+"""Prediction of resources for `train` and `search`, stored in the run before the first step."""
 
 from __future__ import annotations
 

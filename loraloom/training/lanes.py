@@ -89,7 +89,7 @@ class Lane:
         return store_checkpoint(self.folder, tick, contents, keep=KEPT)
 
     def leave(self, worker: Worker, number: int) -> None:
-        """Hand the lane over to a worker, and drop its state, which must have been stored."""
+        """Record that a worker has the lane, and drop the lane's state, which must have been stored."""
         self.steps = {name: progress.step for name, progress in self.home_state.progress.items()}
         self.state, self.worker, self.number, self.is_recalled = None, worker, number, False
 

@@ -15,7 +15,7 @@ from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
 from loraloom.run.scratch import scratch_folder
-from loraloom.training.recording_limits import why_not_recorded
+from loraloom.training.recording_limits import can_be_recorded, why_not_recorded
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
 from loraloom.training.static_passes import StaticPasses
@@ -98,7 +98,9 @@ class Setup:
     def static_passes(self) -> StaticPasses | None:
         """The runner of fixed-shape passes on a GPU; None if they are impossible or `cuda_graphs` is off."""
         shared = self.shared
-        if not shared.cuda_graphs or why_not_recorded(self.bank.base, shared, self.experiments) is not None:
+        if not shared.cuda_graphs or why_not_recorded(self.bank.base, shared) is not None:
+            return None
+        if not all(can_be_recorded(each.lora) for each in self.experiments):
             return None
         return StaticPasses(self.bank)
 

@@ -192,7 +192,7 @@ class Spread:
             self.lanes.drop(lane)
 
     def _lane_for(self, capacity: int, other_than: Lane | None = None) -> Lane | None:
-        """Return a local lane with as many experiments as a worker should have; None if no lane is left."""
+        """Return a local lane with a worker's share of the experiments; None if nothing is left to train."""
         home = [lane for lane in self.lanes if lane.is_home and lane is not other_than]
         # A lane with experiments has priority; a local lane without any is `main`, which is kept.
         lane = next((lane for lane in home if lane.names), None) or next(iter(home), None)

@@ -40,7 +40,9 @@ class Probe:
 
 
 class AcceptingServer(uvicorn.Server):
-    """A server whose connections a separate process accepts, or the server itself if that is impossible.
+    """A server whose connections a separate process accepts.
+
+    If that is impossible, or the process dies, the server itself accepts them.
 
     Args:
         config: uvicorn's configuration, with `ConnectionWithDeadlines`.

@@ -16,8 +16,8 @@ class ConnectionWithDeadlines(H11Protocol):
     """uvicorn's protocol with deadlines; uvicorn itself has a deadline only for idle connections.
 
     A request's head must arrive within `HEAD_SECONDS` after the connection is made or the head begins. A
-    client that leaves more than one buffer of data unread for `READ_SECONDS` is disconnected, so that no
-    further answers are generated for it.
+    client that leaves more than one buffer of data unread for `READ_SECONDS` is disconnected, so that its
+    answers are no longer generated.
     """
 
     is_answered = False  # whether the connection had an answer before this protocol received it

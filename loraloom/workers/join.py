@@ -138,7 +138,8 @@ class _Found:
         is_held: whether a process works on it.
         has_finished: whether it has finished and no process is working on it.
         is_planned: whether the run contains everything that workers need to know.
-        refusal: why no process can join the run; None if one can.
+        refusal: why no process can join a run that has started and not finished; None if there is no
+            reason, and for all other runs.
     """
 
     is_held: bool

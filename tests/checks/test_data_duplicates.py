@@ -76,6 +76,20 @@ def test_short_texts_and_none_are_passed_over() -> None:
     assert near_copies(["", "b" * SHORTEST, "b" * SHORTEST]) == {2: 1}
 
 
+def test_later_texts_without_a_long_earlier_one_repeat_nothing() -> None:
+    long = "b" * SHORTEST
+    assert near_copies(["short", "tiny", long, long], first_later=2) == {}
+    assert near_copies([long, "tiny", long, long], first_later=2) == {2: 0, 3: 0}
+
+
+def test_the_closest_of_many_similar_texts_is_compared() -> None:
+    random_ = random.Random(0)
+    parent = "".join(chr(random_.randrange(0x4E00, 0x4F00)) for _ in range(120))
+    train = [changed(parent, 12, random_) for _ in range(100)]
+    texts = [*train, *(changed(each, 1, random_) for each in train)]
+    assert len(near_copies(texts, first_later=len(train))) == len(train)
+
+
 def test_a_text_is_compared_without_what_lies_beside_it() -> None:
     """Texts are hashed end to end: a shingle must not reach into the next one."""
     text = "相同的文字一共有十六个字才能够比较"

@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused_before_the_base_is_loaded(
         compare(tmp_path / "none")
     with pytest.raises(AdapterError, match=r"two adapters would have the same name.*NAME=FOLDER"):
         compare(adapters / "first", f"first={adapters / 'second'}")
-    for name in ("base", "Base"):  # answers are in files named after adapters; some file systems ignore case
+    for name in ("base", "Base"):  # as in a recipe
         with pytest.raises(AdapterError, match="cannot be used for an adapter"):
             compare(f"{name}={adapters / 'first'}")
     with pytest.raises(RecipeError, match="nothing is trained, so lora cannot be set"):

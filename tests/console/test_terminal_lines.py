@@ -90,15 +90,16 @@ def test_the_line_of_the_folded_checks_breaks_between_words(terminal: Terminal) 
     ]
 
 
-def test_each_count_of_answers_replaces_the_one_before(terminal: Terminal) -> None:
+def test_a_count_of_answers_is_a_whole_line_that_others_can_follow(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.console.display.SECONDS_BETWEEN_LINES", 0.0)
     with on(terminal):
         display = Display()
-        for done in (1, 2, 3):
-            display(AnswerProgress(done=done, total=3))
-    to_start = "\x1b[1G"
-    assert terminal.written == (
-        f"{to_start}answered 1 of 3{to_start}answered 2 of 3{to_start}answered 3 of 3\r\n"
-    )
+        display(AnswerProgress(done=1, total=3))
+        display(Note(message="in between"))
+        display(AnswerProgress(done=3, total=3))
+    assert terminal.written == "answered 1 of 3\r\nnote: in between\r\nanswered 3 of 3\r\n"
 
 
 def test_a_note_above_the_live_line_breaks_between_words(terminal: Terminal) -> None:

@@ -72,7 +72,7 @@ class LoraStack:
         self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
 
     def copies(self, owners: Collection[str], *, only_if_changed: bool) -> Copies:
-        """Return the tensors to copy into and the parameters to copy from; versions are autograd's."""
+        """Return the tensors to copy into and to copy from; a version is autograd's count of changes."""
         found: Copies = [], []
         for slot in self._copied.keys() & owners:
             versions = [source._version for source in self._copied[slot][1]]

@@ -67,10 +67,11 @@ def near_copies(
         return {}
     signed = np.concatenate(signatures)
     found = {}
-    for later, candidates in _candidates(signed, bisect_left(long, first_later)):
+    for later, candidates in _candidates(signed, bisect_left(long, first_later) if first_later else None):
         # The share of equal minima estimates the similarity; only close pairs are worth an exact comparison.
-        near = (signed[candidates] == signed[later]).mean(axis=1) >= similar - 0.15
-        for earlier in np.asarray(candidates)[near].tolist():
+        estimates = (signed[candidates] == signed[later]).mean(axis=1)
+        closest = np.argsort(-estimates, kind="stable")[:MOST_CANDIDATES]
+        for earlier in np.asarray(candidates)[closest[estimates[closest] >= similar - 0.15]].tolist():
             if owners is not None and owners[long[earlier]] == owners[long[later]]:
                 continue
             if _jaccard(shingles[earlier], shingles[later]) >= similar:
@@ -108,20 +109,21 @@ def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
     return np.stack(columns, axis=1)
 
 
-def _candidates(signed: Signatures, first_later: int) -> Iterator[tuple[int, list[int]]]:
+def _candidates(signed: Signatures, first_later: int | None) -> Iterator[tuple[int, list[int]]]:
     """Yield each later text with a few earlier ones whose signatures agree with its own in some band."""
     bands = [np.ascontiguousarray(signed[:, place * BAND : (place + 1) * BAND]) for place in range(NUM_BANDS)]
     buckets: list[defaultdict[bytes, list[int]]] = [defaultdict(list) for _ in bands]
     for text in range(len(signed)):
         candidates: dict[int, None] = {}
-        is_earlier, is_later = not first_later or text < first_later, text >= first_later
+        is_earlier = first_later is None or text < first_later
+        is_later = first_later is None or text >= first_later
         for band, bucket in zip(bands, buckets, strict=True):
             members = bucket[band[text].tobytes()]
             candidates |= dict.fromkeys(members)
             if is_earlier and len(members) < MOST_OF_BAND:
                 members.append(text)
         if candidates and is_later:
-            yield text, list(candidates)[:MOST_CANDIDATES]
+            yield text, list(candidates)
 
 
 def _jaccard(one: Hashes, other: Hashes) -> float:

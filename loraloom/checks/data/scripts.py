@@ -76,7 +76,7 @@ def check_scripts(view: DataView) -> list[Finding]:
 def _few_among_many(
     rows: Sequence[Example], kinds: Sequence[str], side: Side, wording: str
 ) -> tuple[list[Finding], str]:
-    """Return a note for each script or form that only a few rows have, and a list of all their shares."""
+    """Return notes on the scripts or forms that only a few rows have, and the shares of all, as text."""
     by_kind: dict[str, list[Example]] = {}
     for example, kind in zip(rows, kinds, strict=True):
         if kind:

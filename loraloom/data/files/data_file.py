@@ -29,5 +29,5 @@ class DataFile:
 
 
 def where_named(key: DataKey) -> str:
-    """Return, for a message, the recipe key under which a file is listed."""
+    """Return, for a message, the recipe key under which a file is listed, or a phrase for rows to answer."""
     return Message("rows to answer") if key == "prompts" else Message("data.{key}", key=key)

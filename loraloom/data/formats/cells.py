@@ -53,7 +53,7 @@ def as_text(value: Any, *, as_written: bool = True) -> str | None:
 
 
 def exact_columns(schema: arrow.Schema, shown_as: str, findings: Findings) -> dict[str, Convert]:
-    """Return a converter for each column whose values could not be converted to text exactly without it.
+    """Return a converter for each column with class labels or floats below 64 bits; the others need none.
 
     Args:
         schema: schema of an Arrow table; `datasets` writes class names into its metadata.

@@ -183,7 +183,10 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
 
 
 def _ranked(recognisers: Sequence[Recogniser], found: list[str], sample: Sequence[Values]) -> list[Layout]:
-    """Return the layouts that fit the most rows: usually one; several if they fit equally well; or none."""
+    """Return the layouts that fit best: usually one, several in a tie, or none.
+
+    The number of rows that a layout fits decides, and then the number of its columns that are in `found`.
+    """
     fits: Counter[str] = Counter()
     layouts: dict[str, Layout] = {}
     for values in sample:

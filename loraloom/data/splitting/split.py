@@ -157,9 +157,9 @@ def split_examples(
     """Read the files of a recipe's `data` and split their examples.
 
     Examples with the same source stay together, and so do the turns of a conversation; requested shares and
-    counts are met as closely as that allows. Conversations are not kept together because of a turn that
-    many of them share: rows whose source is such a turn are trained on and never held out. The same files
-    and `split_seed` give the same split on every machine.
+    counts are met as closely as that allows. A turn that many conversations share does not keep them
+    together: rows whose source is such a turn are trained on and never held out. The same files and
+    `split_seed` give the same split on every machine.
 
     Args:
         settings: the recipe's `data`.

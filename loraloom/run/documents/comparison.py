@@ -1,4 +1,4 @@
-"""compare/<name>.json: the answers of all models to the same rows, and the figures computed from them."""
+"""compare/<name>.json: answers of base and adapters to the same rows, and the figures computed from them."""
 
 from __future__ import annotations
 

@@ -30,8 +30,9 @@ class SplitRecord(Document):
         files: sha256 of each file, by the file's name as the user wrote it.
         train, eval, test: the rows of each part, in file order.
         dropped: invalid rows that `data.on_invalid: drop` left out.
-        ranges: the rows of each part by number, counted from 1 through all files that it is read
-            from, as in `1-56,58`; used instead of `train`, `eval` and `test` if the rows are kept in files.
+        ranges: the rows of each part by number, counted from 1 through all files that the part is read
+            from, in their order, as in `1-56,58`; used instead of `train`, `eval` and `test` if the rows are
+            kept in files.
     """
 
     files: dict[str, str]
