@@ -134,8 +134,8 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
     capabilities = torch.cpu.get_capabilities()
     for unit in ("amx_bf16", "avx512_bf16"):
         if capabilities.get(unit):
-            return Choice("bfloat16", Message("this processor has bfloat16 instructions ({unit})", unit=unit))
-    return Choice("float32", Message("this processor has no bfloat16 instructions"))
+            return Choice("bfloat16", Message("this CPU has bfloat16 instructions ({unit})", unit=unit))
+    return Choice("float32", Message("this CPU has no bfloat16 instructions"))
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:

@@ -56,7 +56,8 @@ def check_languages(gate: Gate) -> list[Finding]:
     if languages.begins_target and not languages.begins_source:
         message = Message(
             "the tokenizer's legacy_behaviour puts the language code of a source at its end; answers begin "
-            "with their code, as `generate` forces, although the tokenizer would put that at the end too"
+            "with their code, because `generate` forces it there, although the tokenizer would put this code "
+            "at the end too"
         )
         findings.append(_finding("note", message))
     return findings

@@ -76,7 +76,7 @@ MergeSets = Annotated[
         metavar="KEY=VALUE",
         help=Message(
             "With --adapter: a key of `generation` or `data`, as in a recipe. Merging is done in "
-            "float32 on the processor; --dtype sets the dtype of the new folder."
+            "float32 on the CPU; --dtype sets the dtype of the new folder."
         ),
     ),
 ]

@@ -200,5 +200,5 @@ def _key(loaded: AnsweringModel, kept: Collection[str]) -> str:
     for name, adapter in loaded.adapters.items():
         digest.update(f"{name}\0{adapter.settings.model_dump_json()}".encode())
         for key, tensor in sorted(adapter.tensors.items()):
-            digest.update(key.encode() + tensor.numpy().tobytes())
+            digest.update(key.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()

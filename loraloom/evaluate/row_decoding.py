@@ -106,6 +106,7 @@ class RowDecoding:
         with self._bank.rows(_owners(lines)) as first_pass:
             encoded = self._base.family.encode(self._base.model, input_ids, mask)
             steps = self._base.family.steps(self._base.model, encoded, mask)
+            del encoded  # `steps` holds what it needs of them
         first = [[start.start_token_id] for start in starts] * len(self._slots)
         tokens = torch.tensor(first, device=self._base.device)
         forced = forced_tokens(starts, len(self._slots), self._base.device)

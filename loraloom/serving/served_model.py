@@ -19,6 +19,7 @@ from loraloom.run.events import quiet
 from loraloom.serving.job import Decoding, Job, JobError, unknown_model
 from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel
+from loraloom.session.answering_ranks import with_tensors_of_bank
 from loraloom.text.message import Message
 
 MAX_SOURCE_TOKENS = 1 << 16  # of a prompt that are counted, to report its length
@@ -150,7 +151,7 @@ class ServedModel:
             self.bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
         except LoRALoomError as error:
             raise JobError.of(error, "folder", where=name) from None
-        self.loaded.adapters[name] = adapter
+        self.loaded.adapters.update(with_tensors_of_bank(self.bank, {name: adapter}))
         self.loaded.slots[name] = name
 
     def replace(self, name: str, folder: Path | None) -> None:

@@ -27,7 +27,7 @@ from loraloom.recipe.reading import parse_recipe_with_notes
 from loraloom.recipe.relative_paths import Section
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.session.answering_model import AnsweringModel
-from loraloom.session.answering_ranks import ALONE, AnsweringRanks
+from loraloom.session.answering_ranks import ALONE, AnsweringRanks, with_tensors_of_bank
 from loraloom.session.material import load_recipe_base
 from loraloom.session.shared_passes import Passes
 from loraloom.text.message import Message
@@ -94,7 +94,7 @@ def find_adapters(
     if merges and (unused := recipe.model_fields_set & NOT_MERGED):
         raise RecipeError(
             Message(
-                "an adapter is merged in float32 on the processor, so {unused} cannot be set",
+                "an adapter is merged in float32 on the CPU, so {unused} cannot be set",
                 unused=", ".join(sorted(unused)),
             ),
             where="--set",
@@ -234,7 +234,8 @@ def attach(
     adapters = {name: read_adapter(folder, bank.base) for name, folder in folders.items()}
     for name, adapter in adapters.items():
         bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
-    return bank, adapters, [note for adapter in adapters.values() for note in adapter.notes]
+    notes = [note for adapter in adapters.values() for note in adapter.notes]
+    return bank, with_tensors_of_bank(bank, adapters), notes
 
 
 def load_adapters(

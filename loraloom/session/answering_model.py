@@ -22,7 +22,7 @@ from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import adapters_of
-from loraloom.session.answering_ranks import ALONE, AnsweringRanks
+from loraloom.session.answering_ranks import ALONE, AnsweringRanks, with_tensors_of_bank
 from loraloom.session.locations import explain_base_location
 from loraloom.session.material import load_recipe_base
 from loraloom.session.provenance_file import read_provenance
@@ -100,6 +100,7 @@ def load_run(
     base = load_run_base(recipe, known, choices, shares_base=is_divided)
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
     passes = ranks.attach(base, adapters)
+    adapters = with_tensors_of_bank(passes.bank, adapters)
     notes += (note for adapter in adapters.values() for note in adapter.notes)
     if base.quantization != UNQUANTIZED:
         notes.append(_on_quantized(base.quantization))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,11 @@ def _follow_shared(ranks: Ranks, announced: dict[str, Any], stop: StopRequest) -
         tensors = load(files[f"{name}.safetensors"])
         bank.attach(name, LoraSettings.model_validate(settings), seed=0, tensors=tensors)
     follow_passes(bank, ranks, stop)
+
+
+def with_tensors_of_bank(bank: AdapterBank, adapters: Mapping[str, Adapter]) -> dict[str, Adapter]:
+    """Return attached adapters with the bank's tensors in place of equal ones, whose memory is then free."""
+    return {name: replace(adapter, tensors=bank.tensors(name)) for name, adapter in adapters.items()}
 
 
 def _files(adapters: Mapping[str, Adapter]) -> dict[str, bytes]:

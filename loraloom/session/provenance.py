@@ -107,9 +107,7 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
         **_devices(material, plan),
         "pass_tokens": Choice(
             str(plan.pass_tokens),
-            Message(
-                "on a processor, sharing a pass saves no arithmetic, and separate passes need less memory"
-            )
+            Message("on a CPU, sharing a pass saves no arithmetic, and separate passes need less memory")
             if base.device.type == "cpu"
             else Message("smaller passes would leave a GPU partly idle"),
         ),

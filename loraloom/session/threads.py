@@ -31,7 +31,7 @@ def threads_choice(devices: Sequence[str]) -> Choice:
     """Return the number of threads that `set_threads` has set, and its reason."""
     reason: str = Message("torch's default for this machine")
     if (num := devices.count("cpu")) > 1:
-        reason = Message("an equal share for each of the {num} processes on the processor", num=num)
+        reason = Message("an equal share for each of the {num} processes on the CPU", num=num)
     return Choice(str(torch.get_num_threads()), reason)
 
 

@@ -110,7 +110,7 @@ class WavePool:
             raise TrainingError(
                 Message("everything trained so far is saved, but no worker is left: {reason}", reason=reason),
                 where=str(self.lanes.run.folder),
-                fix=Message("Continue with --resume, with other workers or with none."),
+                fix=Message("Use --resume to continue, either with other workers or without any."),
             )
         time.sleep(self._wait_seconds)
         self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)

@@ -62,7 +62,7 @@ class StagedPass:
 
 
 def rounded_width(length: int) -> int:
-    """Round a number of tokens up to the width of a row: by at most an eighth, or to an even number."""
+    """Round a number of tokens up to the width of a row: a short one to even, others by at most an eighth."""
     step = max(2, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 

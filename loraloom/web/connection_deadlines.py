@@ -25,7 +25,7 @@ class ConnectionWithDeadlines(H11Protocol):
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline for the first head, or for idle connections if a request is already answered."""
+        """Set the deadline for the first head, or for an idle connection if a request has been answered."""
         super().connection_made(transport)
         if self.is_answered:  # as uvicorn does after an answer
             self.timeout_keep_alive_task = self.loop.call_later(

@@ -71,7 +71,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
     assert known["choices"]["devices"]["value"] == "cpu: a, b | cpu: c"
     threads = known["choices"]["threads"]
     assert threads["value"] == "2"
-    assert threads["reason"]["id"] == "an equal share for each of the {num} processes on the processor"
+    assert threads["reason"]["id"] == "an equal share for each of the {num} processes on the CPU"
     assert {each.name for each in spread.run.folder.iterdir()}.isdisjoint({"workers", "lanes"})
 
 

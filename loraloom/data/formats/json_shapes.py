@@ -68,7 +68,7 @@ class Arrangement:
 
 
 STREAM = Arrangement(
-    "stream", Message("contains JSON objects one after another, over several lines, and was read as such")
+    "stream", Message("contains consecutive JSON objects over several lines each, and was read in that form")
 )
 
 
