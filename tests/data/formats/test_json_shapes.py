@@ -201,6 +201,6 @@ def test_objects_one_after_another_over_several_lines_are_read(noted, read, name
     text = gap.join(json.dumps(row, indent=2) for row in ROWS)
     values, notes = noted(text, name)
     assert values == ROWS
-    assert "JSON objects one after another" in notes
+    assert "consecutive JSON objects" in notes
     assert [row.line for row in read(name, text)] == [1 + n * (3 + gap.count("\n")) for n in range(3)]
     assert "the file ends inside row 3" in refusal(read, name, text[:-3])
