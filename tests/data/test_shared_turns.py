@@ -176,4 +176,5 @@ def test_later_turns_with_their_history_do_not_count_as_near_copies(split):
 
 def test_a_file_of_one_group_is_refused_in_a_whole_sentence(split):
     message = refusal(split, [talk("hello") for _ in range(40)])
-    assert "turns of one conversation; its 40 rows from 40 entries of the file form 1 such group. Check" in message
+    said = "the turns of one conversation; its 40 rows from 40 entries of the file form 1 such group. Check"
+    assert said in message
