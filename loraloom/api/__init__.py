@@ -1,4 +1,4 @@
-"""The commands as functions for programs and notebooks, with typed results, stop tokens and events.
+"""The commands as functions for programs and notebooks, with typed results, cancellation tokens and events.
 
     import loraloom
 

@@ -1,4 +1,4 @@
-"""Arguments of the API's functions: paths, recipes, stop tokens, adapters without a run."""
+"""Arguments of the API's functions: paths, recipes, cancellation tokens, adapters without a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def as_path(value: Path | str | None) -> Path | None:
 
 
 def token(stop: StopRequest | None) -> StopRequest:
-    """Return the caller's stop token, or a new one that nobody sets; no signal handler is installed."""
+    """Return the caller's cancellation token, or a new one that is never set; no signal handler is installed."""
     return StopRequest() if stop is None else stop  # `or` would replace an unset token, which is falsy
 
 

@@ -216,7 +216,7 @@ class _Reading:
         """Refuse a file that yielded no examples.
 
         Raises:
-            DataError: there is no example; the message says why.
+            DataError: the file has no examples; the message says why.
         """
         if not self._num_examples:
             num_bad = len(self._findings.dropped)
