@@ -19,7 +19,7 @@ def as_path(value: Path | str | None) -> Path | None:
 
 
 def token(stop: StopRequest | None) -> StopRequest:
-    """Return the caller's cancellation token, or a new one that is never set; no signal handler is installed."""
+    """Return the caller's cancellation token, or one that is never set; no signal handler is installed."""
     return StopRequest() if stop is None else stop  # `or` would replace an unset token, which is falsy
 
 
