@@ -13,6 +13,7 @@ from loraloom.data.splitting.split import Split, split_examples
 from loraloom.recipe import Recipe
 from loraloom.run.events import BaseChoices, Note, Report, RowCounts, quiet
 from loraloom.session.data_checks import check_data
+from loraloom.session.device_list import device_notes, devices_in_use
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material, run_model_checks
 from loraloom.session.resource_plan import predict_recipe_resources
@@ -78,7 +79,7 @@ def examine(
         Interrupted: `stop` was set; it is checked between parts of the work.
     """
     with restored_threads():
-        set_threads({}, recipe.devices)  # as the training, whose time is predicted
+        set_threads({}, devices_in_use(recipe))  # as the training, whose time is predicted
         return _examine(recipe, split, allowed, deep, report, StopRequest() if stop is None else stop)
 
 
@@ -93,6 +94,8 @@ def _examine(
     require_trackers(recipe)
     split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
+    for note in device_notes(recipe):
+        report(Note(message=note))
     of_data = check_data(recipe, split, allowed)
     stop.raise_if_set(STOPPED)
     base = load_recipe_base(recipe)

@@ -21,6 +21,7 @@ from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.session import provenance as origin
+from loraloom.session.device_list import devices_in_use
 from loraloom.session.leading import (
     announce_base,
     announce_plan,
@@ -204,14 +205,14 @@ def _train(
     state = find_resume_point(run, material.experiments, record, remark=remark)
     start_together(ranks, state)
     _stop_before_training(stop)
-    base = material.base.name
+    base, devices = material.base.name, devices_in_use(session.recipe, session.known)
     with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
         record = run.recorder(tracked_report)
         with device_errors_explained(run), ranks.named_gatherings():
-            if ranks.size > 1 or not is_spread(run, session.recipe, ray):
+            if ranks.size > 1 or not is_spread(run, devices, ray):
                 train_loop(setup, state, record)
             else:
-                source = workers_of(run, session.recipe, moved, ray)
+                source = workers_of(run, session.recipe, devices, moved, ray)
                 SpreadTraining(
                     setup, state, source, trains_here=ray is None, report=tracked_report
                 ).complete()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import BaseIdentity, ProcessRecord, Provenance
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, now
+from loraloom.session.device_list import devices_in_use
 from loraloom.session.locations import explain_data_location
 from loraloom.session.material import Material
 from loraloom.session.provenance_file import read_provenance
@@ -99,12 +100,12 @@ def quantizers(quantization: str) -> list[str]:
 
 def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Provenance:
     """Return a provenance with the base added, and every choice that depends on the base."""
-    base = material.base
+    base, devices = material.base, devices_in_use(material.recipe, provenance)
     choices = {
         **base.choices,
-        "threads": threads_choice(material.recipe.devices),
+        "threads": threads_choice(devices),
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
-        **_devices(material, plan),
+        **_devices(material, plan, devices),
         "pass_tokens": Choice(
             str(plan.pass_tokens),
             Message("on a CPU, sharing a pass saves no arithmetic, and separate passes need less memory")
@@ -144,9 +145,8 @@ def _pass_limit(plan: Plan) -> dict[str, Choice]:
     return {"pass_limit": Choice(str(plan.pass_limit), reason)}
 
 
-def _devices(material: Material, plan: Plan) -> dict[str, Choice]:
+def _devices(material: Material, plan: Plan, devices: Sequence[str]) -> dict[str, Choice]:
     """Return the experiments that each of several devices starts with."""
-    devices = material.recipe.devices
     if len(devices) < 2:
         return {}
     names = [each.name for each in material.experiments]

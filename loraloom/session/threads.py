@@ -19,7 +19,7 @@ def set_threads(choices: Mapping[str, str], devices: Sequence[str] = ()) -> None
 
     Args:
         choices: automatic choices recorded in the run; empty for a new run.
-        devices: `devices` of the recipe.
+        devices: the devices that the run uses, if the recipe lists several.
     """
     if "threads" in choices:
         torch.set_num_threads(int(choices["threads"]))

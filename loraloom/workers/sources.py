@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loraloom.errors import RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.folder import LOCK_FILE, Run
 from loraloom.run.lock import holder_note
+from loraloom.session.device_list import devices_in_use
 from loraloom.session.locations import Relocation
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
@@ -18,9 +21,9 @@ from loraloom.workers.ray_options import RayOptions
 ON_RAY = "ray"
 
 
-def is_spread(run: Run, recipe: Recipe, ray: RayOptions | None) -> bool:
+def is_spread(run: Run, devices: Sequence[str], ray: RayOptions | None) -> bool:
     """Return whether a run's experiments are spread over workers, or were before it was interrupted."""
-    return ray is not None or len(recipe.devices) > 1 or has_lanes(run)
+    return ray is not None or len(devices) > 1 or has_lanes(run)
 
 
 def note_for_joiners(ray: RayOptions | None) -> str:
@@ -40,7 +43,7 @@ def refusal_to_join(run: Run) -> RunError | None:
     on_ray = holder_note(run.folder / LOCK_FILE) == ON_RAY
     if on_ray:
         what = Message("the run is trained on a Ray cluster, so other processes cannot join it")
-    elif read_provenance(run).search is None and not is_spread(run, read_run_recipe(run.recipe_file), None):
+    elif _has_one_process(run):
         what = Message("this is a training run in a single process, which no other process can join")
     else:
         return None
@@ -54,12 +57,22 @@ def refusal_to_join(run: Run) -> RunError | None:
     )
 
 
-def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | None) -> WorkerSource:
+def _has_one_process(run: Run) -> bool:
+    known = read_provenance(run)
+    if known.search is not None:
+        return False
+    return not is_spread(run, devices_in_use(read_run_recipe(run.recipe_file), known), None)
+
+
+def workers_of(
+    run: Run, recipe: Recipe, devices: Sequence[str], moved: Relocation, ray: RayOptions | None
+) -> WorkerSource:
     """Return the source of a run's workers: a Ray cluster, other devices, or processes that join.
 
     Args:
         run: the locked run, which has already been planned.
         recipe: its recipe, with the current locations of base and data.
+        devices: those of the recipe that have something to train; the first is that of this process.
         moved: the current locations of base and data that were moved.
         ray: the cluster, if there is one.
 
@@ -70,8 +83,8 @@ def workers_of(run: Run, recipe: Recipe, moved: Relocation, ray: RayOptions | No
         from loraloom.workers.devices import DeviceWorkers
         from loraloom.workers.file_workers import FileWorkers
 
-        if len(recipe.devices) > 1:
-            return DeviceWorkers(run, recipe.devices[1:], moved)
+        if len(devices) > 1:
+            return DeviceWorkers(run, devices[1:], moved)
         return FileWorkers(run)
     from loraloom.workers.cluster import RayWorkers
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,22 +18,24 @@ from loraloom.errors import RecipeError
 from loraloom.forecast.plan import placed
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import parse_recipe
+from loraloom.run.documents.provenance import Provenance, SearchRequest
 from loraloom.run.events import Event, Note, TrainStep
 from loraloom.run.folder import Run
+from loraloom.session.device_list import device_notes, devices_in_use
 from loraloom.session.locations import Relocation
 from loraloom.workers.devices import _start
 from loraloom.workers.journal import is_ready
 from tests.commands.trained import ROWS
 
 
-def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
-    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
-    recipe = Recipe.model_validate(
+def _recipe(folder: Path, tiny: Callable[[str], Path], experiments: dict[str, Any]) -> Recipe:
+    (folder / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    return Recipe.model_validate(
         {
             "model_name_or_path": str(tiny("mt5")),
-            "data": {"train": str(tmp_path / "rows.json"), "eval": 4},
+            "data": {"train": str(folder / "rows.json"), "eval": 4},
             "lora": {"r": 2},
-            "experiments": {name: {"lora": {"r": r}} for name, r in (("a", 2), ("b", 4), ("c", 2))},
+            "experiments": experiments,
             "training": {
                 "max_steps": 20,
                 "learning_rate": 1e-3,
@@ -42,6 +45,10 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
             "device": "cpu",
         }
     )
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
+    recipe = _recipe(tmp_path, tiny, {name: {"lora": {"r": r}} for name, r in (("a", 2), ("b", 4), ("c", 2))})
     said: list[str] = []
     out = tmp_path / "spread"
 
@@ -73,6 +80,49 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
     assert threads["value"] == "2"
     assert threads["reason"]["id"] == "an equal share for each of the {num} processes on the CPU"
     assert {each.name for each in spread.run.folder.iterdir()}.isdisjoint({"workers", "lanes"})
+
+
+def test_a_device_without_an_experiment_is_not_used(
+    tmp_path: Path, tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(tmp_path, tiny, {"a": {}}).revised({"devices": ["cpu", "cpu"]})
+    said: list[str] = []
+    threads: list[int] = []
+
+    def report(event: Event) -> None:
+        if isinstance(event, Note):
+            said.append(str(event.message))
+        if isinstance(event, TrainStep):
+            threads.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        monkeypatch.setattr(subprocess, "Popen", None)  # no process is started
+        outcome = train(recipe, out=tmp_path / "run", report=report)
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {4}
+    says = (
+        "`devices` lists 2 devices for one experiment, which trains on one device, so only cpu will be used"
+    )
+    assert says in said
+    known = json.loads(outcome.run.provenance_file.read_text(encoding="utf-8"))
+    assert known["choices"]["threads"]["value"] == "4"
+    assert "devices" not in known["choices"]
+
+
+def test_a_search_uses_a_device_for_each_of_its_trials(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
+    recipe = _recipe(tmp_path, tiny, {}).revised(
+        {"device": "auto", "devices": ["cuda:0", "cuda:1", "cuda:2"]}
+    )
+    assert devices_in_use(recipe) == ["cuda:0"]
+    request = SearchRequest(space={}, trials=2, sampler="random", halving=False)
+    known = Provenance(started="", folder="/", versions={}, seeds={}, choices={}, search=request)
+    assert devices_in_use(recipe, known) == ["cuda:0", "cuda:1"]
+    (note,) = device_notes(recipe, known)
+    assert "3 devices for 2 experiments" in str(note)
+    assert str(note).endswith("so only cuda:0, cuda:1 will be used")
 
 
 @pytest.mark.parametrize(("device", "threads"), [("cpu", "3"), ("cuda:1", None)])
