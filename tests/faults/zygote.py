@@ -25,6 +25,18 @@ from typing import Any
 from tests.fast_process import FullCollections, skip_waiting_for_disk
 from tests.proof import measure_here
 
+IMPORTED = (
+    "alembic.command",
+    "numpy.ma",
+    "optuna.storages._rdb.models",
+    "peft",
+    "rich._emoji_codes",
+    "sacrebleu",
+    "sqlalchemy.dialects.sqlite",
+    "typer.rich_utils",
+)
+# The first runs a worker; the others need Ray.
+NOT_IMPORTED = {f"loraloom.workers.{name}" for name in ("__main__", "cluster", "cluster_nodes", "ray_actor")}
 UNREAD = "|"  # in the place of a path: a pipe whose reader has left
 
 
@@ -50,20 +62,25 @@ def main() -> None:
 
 
 def import_what_verbs_need() -> None:
-    """Import what each of hundreds of children would otherwise import itself."""
-    import numpy.ma  # noqa: F401
-    import optuna  # noqa: F401
-    import peft  # noqa: F401
-    import sacrebleu  # noqa: F401
+    """Import and compute what each of hundreds of children would otherwise import and compute itself."""
+    for name in IMPORTED:
+        importlib.import_module(name)
     from transformers import MT5ForConditionalGeneration  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
+    import loraloom.architectures
     import loraloom.cli
     import loraloom.commands
     import loraloom.console
+    import loraloom.workers
+    from loraloom.checks.data.scripts import _only_simplified_and_traditional
 
-    for package in (loraloom.commands, loraloom.console):
+    get_checkpoint_conversion_mapping("mt5")  # compiles the regular expressions of all models, once a process
+    _only_simplified_and_traditional()
+    for package in (loraloom.commands, loraloom.console, loraloom.architectures, loraloom.workers):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            importlib.import_module(module.name)
+            if module.name not in NOT_IMPORTED:
+                importlib.import_module(module.name)
 
 
 def _be_the_command(job: dict[str, Any]) -> None:

@@ -118,6 +118,9 @@ def _of_rows(texts: Sequence[str]) -> tuple[list[str], list[str]]:
         codes, starts = code_points(texts[start : start + CHUNK])
         own = list(_main_scripts(codes, starts))
         scripts += own
+        if "Han" not in own:
+            forms += [""] * len(own)
+            continue
         forms += [
             form if script == "Han" else ""  # Japanese has both forms in one sentence
             for form, script in zip(_forms(codes, starts), own, strict=True)
@@ -181,12 +184,11 @@ def _only_simplified_and_traditional() -> tuple[npt.NDArray[np.bool_], npt.NDArr
         ("gb2312", range(0xB0, 0xF8), range(0xA1, 0xFF)),
         ("big5", range(0xA4, 0xFA), (*range(0x40, 0x7F), *range(0xA1, 0xFF))),
     ):
+        # One call decodes all pairs; a line break after each keeps what an invalid pair leaves by itself.
+        pairs = b"\n".join(bytes((first, last)) for first in firsts for last in lasts)
+        chars = pairs.decode(codec, errors="ignore").split("\n")
         table = np.zeros(0x10000, bool)
-        for first in firsts:
-            for last in lasts:
-                char = bytes((first, last)).decode(codec, errors="ignore")
-                if len(char) == 1 and 0x4E00 <= ord(char) <= 0x9FFF:
-                    table[ord(char)] = True
+        table[[ord(char) for char in chars if len(char) == 1 and "\u4e00" <= char <= "\u9fff"]] = True
         sets.append(table)
     simplified, traditional = sets
     return simplified & ~traditional, traditional & ~simplified
