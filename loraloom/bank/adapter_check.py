@@ -55,14 +55,42 @@ def check_tensors(
             fix=Message("Set lora.target_modules to the modules that the adapter was trained on."),
         )
     for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
-            raise AdapterError(
-                Message("a tensor of the adapter does not have the shape that the base and the rank require"),
-                where=f"{slot}: {name}",
-                found=str(tuple(tensors[name].shape)),
-                allowed=str(shape),
-            )
+        _check_shape(slot, name, tensors[name], shape)
         if not torch.isfinite(tensors[name]).all():
             raise AdapterError(
                 Message("the adapter contains NaN or infinite values"), where=f"{slot}: {name}"
             )
+
+
+def check_replacement(slot: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Check that tensors can overwrite those of an attached adapter.
+
+    Args:
+        slot: name of the adapter.
+        own: its tensors, by name.
+        tensors: the tensors to check.
+
+    Raises:
+        AdapterError: names or shapes differ.
+    """
+    if differing := sorted(own.keys() ^ tensors.keys()):
+        raise AdapterError(
+            Message(
+                "{num_differing} tensors are missing or do not belong to this adapter",
+                num_differing=len(differing),
+            ),
+            where=slot,
+            found=differing[0],
+        )
+    for name, tensor in own.items():  # copying would repeat a smaller tensor
+        _check_shape(slot, name, tensors[name], tuple(tensor.shape))
+
+
+def _check_shape(slot: str, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise AdapterError(
+            Message("a tensor of the adapter does not have the shape that the base and the rank require"),
+            where=f"{slot}: {name}",
+            found=str(tuple(tensor.shape)),
+            allowed=str(shape),
+        )

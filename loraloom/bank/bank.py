@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.adapter_check import check_tensors
+from loraloom.bank.adapter_check import check_replacement, check_tensors
 from loraloom.bank.beside_linears import BesideLinears
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, open_pass
@@ -18,7 +18,7 @@ from loraloom.base.adapter_targets import matches_of
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, unique_targets
 from loraloom.data.ownership import Rows
-from loraloom.errors import AdapterError, BankError
+from loraloom.errors import BankError
 from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message
 
@@ -198,7 +198,8 @@ class AdapterBank:
         """Overwrite the tensors of an adapter with others of the same names, as `tensors` returns them.
 
         Raises:
-            AdapterError: tensors are missing, or do not belong to this adapter.
+            AdapterError: tensors are missing, or do not belong to this adapter, or have other shapes; nothing
+                was overwritten.
             BankError: the base is in use.
         """
         with self._change(Message("an adapter cannot be overwritten while a pass is open")):
@@ -206,16 +207,7 @@ class AdapterBank:
 
     def _load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
         own = self.tensors(slot)
-        if own.keys() != tensors.keys():
-            differing = sorted(own.keys() ^ tensors.keys())
-            raise AdapterError(
-                Message(
-                    "{num_differing} tensors are missing or do not belong to this adapter",
-                    num_differing=len(differing),
-                ),
-                where=slot,
-                found=differing[0],
-            )
+        check_replacement(slot, own, tensors)
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 

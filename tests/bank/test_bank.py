@@ -133,6 +133,14 @@ def test_load_overwrites_and_refuses_other_tensors(mt5: Base) -> None:
     others = speaking_tensors(bank, SETTINGS, seed=2)
     bank.load("a", others)
     assert all(torch.equal(tensor, others[name]) for name, tensor in bank.tensors("a").items())
-    others.pop(next(iter(others)))
+    before = {name: tensor.clone() for name, tensor in bank.tensors("a").items()}
+    name = list(others)[-1]
+    smaller = {key: tensor * 2 for key, tensor in others.items()} | {
+        name: others[name][:1]
+    }  # can be repeated
+    with pytest.raises(AdapterError, match="does not have the shape"):
+        bank.load("a", smaller)
+    others.pop(name)
     with pytest.raises(AdapterError, match="do not belong"):
         bank.load("a", others)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in bank.tensors("a").items())

@@ -42,7 +42,7 @@ _BYTE_ORDER_MARKS = (
 
 
 def wide_encoding(head: bytes) -> str | None:
-    """Detect UTF-16 or UTF-32 by a byte order mark, or UTF-16 by its zero bytes; return None for other text.
+    """Detect UTF-16 or UTF-32 by a byte order mark or by zero bytes; return None for other text.
 
     Args:
         head: the first bytes of a file.
@@ -53,8 +53,10 @@ def wide_encoding(head: bytes) -> str | None:
     sample = head[:4096]
     if sample.count(0) * 100 < len(sample) or not sample:
         return None
-    # Other encodings have no zero bytes in text. In the wrong byte order, few letters are everyday ones.
-    shares = {name: _everyday_share(sample, name) for name in ("utf-16-le", "utf-16-be")}
+    # Other encodings have no zero bytes in text. In the wrong byte order, few letters are everyday ones. As
+    # UTF-16, a character of UTF-32 is a letter and a zero, which counts as no letter.
+    names = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+    shares = {name: _everyday_share(sample, name) for name in names}
     best = max(shares, key=lambda name: shares[name])
     return best if shares[best] > 0.2 else None
 

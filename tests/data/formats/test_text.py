@@ -43,6 +43,8 @@ def test_a_byte_order_mark_is_accepted_and_noted(tmp_path):
         ("utf-16", "utf-16"),
         ("utf-16-le", "utf-16-le"),
         ("utf-16-be", "utf-16-be"),
+        ("utf-32-le", "utf-32-le"),
+        ("utf-32-be", "utf-32-be"),
         ("gbk", "gbk"),
         ("big5", "big5"),
     ],
