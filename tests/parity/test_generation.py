@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +21,16 @@ from loraloom.evaluate.generation import answer
 from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.recipe import GenerationSettings
 from tests.families import KINDS, TWO_KINDS
-from tests.parity.rig import attach_speaking, random_rows, stock_model
+from tests.parity.rig import EOS, FIRST_TOKEN, attach_speaking, stock_model
 from tests.tiny import make_folder
 
 # PEFT still asks transformers for the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 Speaking = tuple[AdapterBank, dict[str | None, Any]]
-SOURCES = [row.input_ids.tolist() for row in random_rows(11, seed=4, vocabulary=50)]
+# In no order, and of few lengths, so that `generate` takes those of one length at once, without padding.
+LENGTHS = (1, 12, 2, 5, 2, 5, 12, 1, 5, 2, 12)
+GENERATOR = torch.Generator().manual_seed(4)
+SOURCES = [[*torch.randint(FIRST_TOKEN, 50, (n - 1,), generator=GENERATOR).tolist(), EOS] for n in LENGTHS]
 SLOTS = ["a", None, "b"]
 GREEDY = {
     "plain": GenerationSettings(max_new_tokens=16, batch_size=7),
@@ -46,14 +52,23 @@ def asked_of(every: str, two: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def speaking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Speaking:
+def speakers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Speaking]:
+    """Those of each kind, made once, in whatever order the tests ask for them."""
+    return functools.cache(lambda kind: make_speaking(kind, tmp_path_factory.mktemp("generation")))
+
+
+@pytest.fixture
+def speaking(request: pytest.FixtureRequest, speakers: Callable[[str], Speaking]) -> Speaking:
+    return speakers(request.param)
+
+
+def make_speaking(kind: str, folder: Path) -> Speaking:
     """A bank with two adapters, and each model as transformers and PEFT load it.
 
     A model of random weights hardly ever says EOS. So EOS is declared to be the token that makes
     answers end at the most lengths.
     """
-    folder = tmp_path_factory.mktemp("generation")
-    make_folder(folder / "base", request.param, seed=2)
+    make_folder(folder / "base", kind, seed=2)
     base = load_base(str(folder / "base"), dtype="float32", device="cpu")
     bank = AdapterBank(base)
     models: dict[str | None, Any] = {None: stock_model(folder / "base")}
@@ -80,12 +95,13 @@ def speaking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def stock_answers(model: Any, eos: int, settings: GenerationSettings, **options: Any) -> list[list[int]]:
-    """Each source alone and unpadded through `generate`, cut at EOS."""
-    answers = []
-    for source in SOURCES:
-        tokens = model.generate(
-            input_ids=torch.tensor([source]),
-            attention_mask=torch.ones(1, len(source), dtype=torch.long),
+    """Each source unpadded through `generate`, those of one length together; cut at EOS."""
+    answers: dict[int, list[int]] = {}
+    for length in sorted(set(LENGTHS)):
+        places = [place for place, source in enumerate(SOURCES) if len(source) == length]
+        said = model.generate(
+            input_ids=torch.tensor([SOURCES[place] for place in places]),
+            attention_mask=torch.ones(len(places), length, dtype=torch.long),
             max_new_tokens=settings.max_new_tokens,
             num_beams=settings.num_beams,
             do_sample=False,
@@ -93,9 +109,10 @@ def stock_answers(model: Any, eos: int, settings: GenerationSettings, **options:
             no_repeat_ngram_size=settings.no_repeat_ngram_size,
             eos_token_id=eos,
             **options,
-        )[0, 1:].tolist()
-        answers.append(tokens[: tokens.index(eos)] if eos in tokens else tokens)
-    return answers
+        )[:, 1:].tolist()
+        for place, tokens in zip(places, said, strict=True):
+            answers[place] = tokens[: tokens.index(eos)] if eos in tokens else tokens
+    return [answers[place] for place in range(len(SOURCES))]
 
 
 @asked_of("both", "plain")
