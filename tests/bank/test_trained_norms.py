@@ -153,7 +153,7 @@ def test_rows_of_any_owners_have_their_own_norms(base: Base) -> None:
 
 @pytest.mark.parametrize("num_beams", [1, 2])
 def test_answers_and_movement_are_those_of_the_merged_model(base: Base, num_beams: int) -> None:
-    settings = GenerationSettings(max_new_tokens=6, num_beams=num_beams, batch_size=3)
+    settings = GenerationSettings(max_new_tokens=4, num_beams=num_beams, batch_size=3)
     sources = [[*row.input_ids.tolist()[:-1], base.eos_token_id] for row in ROWS]
     starts = None if base.languages is None else [base.decoder_start(next(iter(base.languages.codes)))] * 6
     with attached(base) as bank:
@@ -310,11 +310,11 @@ def test_names_that_match_nothing_are_those_that_peft_ignores(mt5: Base, tmp_pat
     )
     changed(tmp_path / "a", config={"modules_to_save": ["final_layer_norm", "norm_of_another_model"]})
     assert read_adapter(tmp_path / "a", mt5).settings.modules_to_save == ["final_layer_norm"]
-    many = [f"norm{number}" for number in range(1_000_000)]
+    many = [f"norm{number}" for number in range(400_000)]
     changed(tmp_path / "a", config={"modules_to_save": ["final_layer_norm", *many]})
     started = time.process_time()
     assert read_adapter(tmp_path / "a", mt5).settings.modules_to_save == ["final_layer_norm"]
-    assert time.process_time() - started < 8
+    assert time.process_time() - started < 3.2
 
 
 def test_settings_that_are_refused(mt5: Base) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +16,10 @@ from loraloom.bank.linear import BankLinear
 from loraloom.base.frozen_linear import frozen_linear
 from loraloom.base.loading import Base
 from loraloom.evaluate.loss import eval_losses, row_losses
-from tests.parity.rig import attach_speaking, random_rows, stock_model
+from tests.parity.rig import attach_speaking, random_rows, stock_model, unwrap
 
 ROWS = random_rows(9, seed=11)
+ADAPTER: dict[str, Any] = {"seed": 1, "r": 3, "lora_dropout": 0.5}  # no dropout in evaluation
 
 
 def test_the_premise_that_rows_weigh_differently() -> None:
@@ -37,18 +41,39 @@ def independent(model: Any) -> list[float]:
     return losses
 
 
+@pytest.fixture(scope="module")
+def independent_losses(
+    loaded: Callable[[str], Base], tiny: Callable[[str], Path]
+) -> Callable[[str], dict[str | None, list[float]]]:
+    """What each kind loses without and with the adapter `a`, computed once."""
+
+    @functools.cache
+    def of_kind(kind: str) -> dict[str | None, list[float]]:
+        model = stock_model(tiny(kind))
+        bank = AdapterBank(loaded(kind))
+        attach_speaking(bank, "a", **ADAPTER)
+        losses: dict[str | None, list[float]] = {None: independent(model)}
+        with torch.no_grad():
+            for name, part in bank.parts("a").items():
+                model.get_submodule(name).weight += part.delta(frozen_linear(model.get_submodule(name)))
+        losses["a"] = independent(model)
+        unwrap(loaded(kind))
+        return losses
+
+    return of_kind
+
+
 @pytest.mark.parametrize(("batch_size", "packing"), [(1, True), (4, True), (4, False), (99, True)])
 def test_it_equals_an_independent_computation(
-    base: Base, kind: str, tiny: Any, batch_size: int, packing: bool
+    base: Base,
+    kind: str,
+    independent_losses: Callable[[str], dict[str | None, list[float]]],
+    batch_size: int,
+    packing: bool,
 ) -> None:
-    model = stock_model(tiny(kind))
+    expected = independent_losses(kind)
     bank = AdapterBank(base)
-    attach_speaking(bank, "a", seed=1, r=3, lora_dropout=0.5)  # no dropout in evaluation
-    expected: dict[str | None, list[float]] = {None: independent(model)}
-    with torch.no_grad():
-        for name, part in bank.parts("a").items():
-            model.get_submodule(name).weight += part.delta(frozen_linear(model.get_submodule(name)))
-    expected["a"] = independent(model)
+    attach_speaking(bank, "a", **ADAPTER)
     slots = ["a", None, "a"]
     rows = row_losses(bank, slots, ROWS, batch_size=batch_size, packing=packing)
     for own, slot in zip(rows, slots, strict=True):

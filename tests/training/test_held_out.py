@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,23 @@ def judged(base: Base, folder: Path, **options: Any) -> rig.TrainedRun:
     )
 
 
+@pytest.fixture(scope="module")
+def expected(loaded: Callable[[str], Base], tmp_path_factory: pytest.TempPathFactory) -> rig.TrainedRun:
+    """With memory enough, and without a signal."""
+    return judged(loaded("mt5"), tmp_path_factory.mktemp("whole") / "run")
+
+
 @pytest.mark.parametrize("what", ["eval_losses", "answer"])
 @pytest.mark.parametrize("most_rows", [5, 2, 1])
 def test_an_evaluation_that_does_not_fit_takes_fewer_rows_at_once(
-    mt5: Base, what: str, most_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mt5: Base,
+    expected: rig.TrainedRun,
+    what: str,
+    most_rows: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fewer than there are adapters even: then they are evaluated one after the other."""
-    expected = judged(mt5, tmp_path / "whole")
     real = getattr(held_out, what)
 
     def tight(bank: Any, slots: Sequence[str], examples: Any, *rest: Any, **options: Any) -> Any:
@@ -103,9 +113,8 @@ def test_an_evaluation_over_a_divided_base_is_not_started_over(
 
 @pytest.mark.parametrize("what", ["eval_losses", "answer"])
 def test_a_signal_does_not_wait_for_an_evaluation_and_the_resume_makes_it_anew(
-    mt5: Base, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mt5: Base, expected: rig.TrainedRun, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = judged(mt5, tmp_path / "whole")
     stop, real = StopRequest(), getattr(held_out, what)
 
     def signalled(*args: Any, **options: Any) -> Any:

@@ -96,16 +96,16 @@ def test_every_row_is_in_one_pass_and_no_pass_has_two_slices_of_one_experiment(l
 def three() -> list[Experiment]:
     """Dropout everywhere, so that a token that drew other numbers would be seen."""
     return [
-        rig.experiment("a", lora={"lora_dropout": 0.2}, per_device_train_batch_size=4, max_steps=4, **SAVING),
+        rig.experiment("a", lora={"lora_dropout": 0.2}, per_device_train_batch_size=4, max_steps=3, **SAVING),
         rig.experiment(
             "b",
             lora={"r": 4, "target_modules": ["q", "v"], "lora_dropout": 0.3},
             per_device_train_batch_size=3,
             gradient_accumulation_steps=2,
-            max_steps=4,
+            max_steps=3,
             **SAVING,
         ),
-        rig.experiment("c", learning_rate=1e-3, per_device_train_batch_size=2, max_steps=3, **SAVING),
+        rig.experiment("c", learning_rate=1e-3, per_device_train_batch_size=2, max_steps=2, **SAVING),
     ]
 
 
@@ -130,8 +130,10 @@ def whole(loaded: Callable[[str], Base], tmp_path_factory: pytest.TempPathFactor
     return train(loaded("mt5"), tmp_path_factory.mktemp("whole") / "run")
 
 
-@pytest.mark.parametrize("limit", [1, 20, 60])
-@pytest.mark.parametrize("packing", [True, False])
+# Of one row at a time there is nothing to pack.
+@pytest.mark.parametrize(
+    ("packing", "limit"), [(True, 1), (True, 20), (True, 60), (False, 20), (False, 60)]
+)
 def test_smaller_passes_change_no_experiment(
     mt5: Base, whole: rig.TrainedRun, limit: int, packing: bool, tmp_path: Path
 ) -> None:
@@ -155,8 +157,10 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int, error: ty
     return tried
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
-@pytest.mark.parametrize("most_tokens", [30, 60])
+@pytest.mark.parametrize(
+    ("most_tokens", "error"),
+    [(30, torch.OutOfMemoryError), (60, torch.OutOfMemoryError), (30, RuntimeError), (30, MemoryError)],
+)
 def test_out_of_memory_the_same_step_goes_through_in_smaller_passes(
     mt5: Base,
     whole: rig.TrainedRun,
@@ -186,7 +190,7 @@ def test_a_resume_goes_by_what_memory_allowed_and_gives_the_same_bits(
         short_of_memory(patch, 45, torch.OutOfMemoryError)
         uninterrupted = train(mt5, tmp_path / "run")
     ran_out = [e["step"] for e in uninterrupted.events if e["event"] == "memory"]
-    for tick in (1, 2, 3):
+    for tick in (1, 2):
         shutil.copytree(tmp_path / "run", tmp_path / f"run-{tick}")
         for path in (tmp_path / f"run-{tick}" / "checkpoints").iterdir():
             if int(path.name.removeprefix("step-")) > tick:
