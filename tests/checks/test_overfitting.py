@@ -56,12 +56,14 @@ def starter() -> Base:
 @pytest.fixture(scope="module")
 def rows(starter: Base) -> EncodedSet:
     split = split_examples(DataSettings(train="starter", eval=0))
-    return encode(split.train[:40], starter.tokenizer, max_source_length=24, max_target_length=12)
+    return encode(split.train[:40], starter.tokenizer, max_source_length=12, max_target_length=6)
 
 
 @pytest.fixture
 def four_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows at one rate, which are learnt by heart in fewer steps."""
     monkeypatch.setattr(overfitting, "NUM_ROWS", 4)
+    monkeypatch.setattr(overfitting, "NUM_STEPS", 20)
     monkeypatch.setattr(overfitting, "USUAL_RATES", (1e-3,))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,12 @@ def logits_of_bank(bank: AdapterBank, slot: str | None) -> list[Tensor]:
     return results
 
 
+@pytest.fixture(scope="module")
+def plain(loaded: Callable[[str], Base]) -> Callable[[str], list[Tensor]]:
+    """The logits of each kind's base, computed once."""
+    return functools.cache(lambda kind: logits_of_bank(AdapterBank(loaded(kind)), None))
+
+
 @torch.no_grad()
 def logits_of_stock(model: Any) -> list[Tensor]:
     """The same, each row alone and unpadded through the model's own forward."""
@@ -86,7 +94,7 @@ def assert_same_logits(actual: list[Tensor], expected: list[Tensor], base_logits
     "lora", LORA, ids=["all", "rslora", "limited", "patterns", "dora", "bias", "expression"]
 )
 def test_what_we_write_peft_reads(
-    base: Base, kind: str, tiny: Any, tmp_path: Path, lora: dict[str, Any]
+    base: Base, kind: str, tiny: Any, plain: Any, tmp_path: Path, lora: dict[str, Any]
 ) -> None:
     bank = AdapterBank(base)
     settings = attach_speaking(bank, "a", seed=1, **lora)
@@ -98,7 +106,7 @@ def test_what_we_write_peft_reads(
         available=bank.available,
         origin={},
     )
-    ours, plain = logits_of_bank(bank, "a"), logits_of_bank(bank, None)
+    ours = logits_of_bank(bank, "a")
     adapted = set(bank.parts("a"))
     bank.drop("a")
     stock = PeftModel.from_pretrained(stock_model(tiny(kind)), tmp_path / "a")
@@ -108,7 +116,7 @@ def test_what_we_write_peft_reads(
         if "lora_A" in name
     }
     assert found == adapted  # PEFT adapts these linears and no other
-    assert_same_logits(ours, logits_of_stock(stock), plain)
+    assert_same_logits(ours, logits_of_stock(stock), plain(kind))
 
 
 # Of two keys that match the same module, PEFT's file does not say which comes first.
@@ -120,7 +128,7 @@ READ = [*LORA[:3], *LORA[4:6], IN_ANY_ORDER]
 
 @pytest.mark.parametrize("lora", READ, ids=["all", "rslora", "limited", "dora", "bias", "patterns"])
 def test_what_peft_writes_we_read(
-    base: Base, kind: str, tiny: Any, tmp_path: Path, lora: dict[str, Any]
+    base: Base, kind: str, tiny: Any, plain: Any, tmp_path: Path, lora: dict[str, Any]
 ) -> None:
     bank = AdapterBank(base)
     settings = LoraSettings(**lora)
@@ -150,9 +158,9 @@ def test_what_peft_writes_we_read(
     bank.attach("a", adapter.settings, seed=99, tensors=adapter.tensors)
     for name in bank.parts("a"):
         assert adapter.settings.at(name).scaling == settings.at(name).scaling
-    ours, plain = logits_of_bank(bank, "a"), logits_of_bank(bank, None)
+    ours = logits_of_bank(bank, "a")
     bank.drop("a")
-    assert_same_logits(ours, logits_of_stock(stock), plain)
+    assert_same_logits(ours, logits_of_stock(stock), plain(kind))
 
 
 def test_writing_and_reading_gives_the_same_bits(mt5: Base, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,28 @@ def assert_untouched(trained: TrainedRun, alone: TrainedRun, name: str) -> None:
     assert trained.state.progress[name].status == "done"
 
 
+@pytest.fixture(scope="module")
+def alone(
+    loaded: Callable[[str], Base], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, TrainedRun]:
+    """The neighbours of `b`, each as it trains by itself."""
+    folder = tmp_path_factory.mktemp("alone")
+    return {
+        each.name: train_all(loaded("mt5"), [each], TRAIN, folder / each.name, packing=False)
+        for each in three()
+        if each.name != "b"
+    }
+
+
 @pytest.mark.parametrize("poison", ["nan", "inf"])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_and_alone(
-    mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poison: str, accumulation: int
+    mt5: Base,
+    alone: dict[str, TrainedRun],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    poison: str,
+    accumulation: int,
 ) -> None:
     """Poisoned after its third step; its neighbours go on as if it had never been there."""
     all_three = three(b={"gradient_accumulation_steps": accumulation})
@@ -72,9 +91,8 @@ def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_
     assert (end["status"], end["step"], end["experiment_step"]) == ("failed", 4, 3)
     assert sorted(path.name for path in (tmp_path / "bank" / "adapters").iterdir()) == ["a", "c"]
     monkeypatch.undo()
-    for name, each in (("a", all_three[0]), ("c", all_three[2])):
-        alone = train_all(mt5, [each], TRAIN, tmp_path / name, packing=False)
-        assert_untouched(trained, alone, name)
+    for name in ("a", "c"):
+        assert_untouched(trained, alone[name], name)
 
 
 def test_a_gradient_that_is_not_finite_fails_too(

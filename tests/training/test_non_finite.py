@@ -105,12 +105,23 @@ POISONS: dict[str, Callable[[pytest.MonkeyPatch, float], None]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def healthy(loaded: Callable[[str], Base], tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """In which `b` has as many steps as it has finite ones beside the others."""
+    folder = tmp_path_factory.mktemp("healthy") / "run"
+    return train(loaded("mt5"), folder, four(steps_of_b=FAILING_STEP - 1))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("where", POISONS)
 def test_it_stops_within_the_step_and_the_others_go_on(
-    where: str, value: float, mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str,
+    value: float,
+    mt5: Base,
+    healthy: TrainedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    healthy = train(mt5, tmp_path / "healthy", four(steps_of_b=FAILING_STEP - 1))
     with monkeypatch.context() as patch:
         POISONS[where](patch, value)
         trained = train(mt5, tmp_path / "run", four())
