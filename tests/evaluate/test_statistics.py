@@ -64,7 +64,9 @@ def test_the_same_seed_gives_the_same_interval_and_chunks_do_not_show(
 
 def test_about_95_of_100_intervals_hold_the_true_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ends of an interval lie as well with a fifth of the draws, only less smoothly."""
-    monkeypatch.setattr(draw_figures, "__kwdefaults__", {**draw_figures.__kwdefaults__, "num_resamples": 2000})
+    monkeypatch.setattr(
+        draw_figures, "__kwdefaults__", {**draw_figures.__kwdefaults__, "num_resamples": 2000}
+    )
     generator = np.random.default_rng(7)
     held = 0
     for number in range(200):

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from loraloom.commands.report import render_report
+from loraloom.commands.report import FORMATS
 from loraloom.errors import LoRALoomError
+from loraloom.report.content import read_content
 from tests.report.other_runs import make_range_test, make_search
 from tests.report.runs import make_run
 
@@ -56,12 +57,14 @@ def test_a_strange_value_anywhere_is_shown_or_refused(tmp_path: Path, file: str)
     for number, place in enumerate(places(document)):
         for strange in itertools.islice(itertools.cycle(STRANGE), 4 * number, 4 * number + EACH):
             path.write_text(json.dumps(replaced(document, place, strange)), encoding="utf-8")
-            for format in ("html", "md"):
-                try:
-                    render_report(run.folder, format)
-                except LoRALoomError:
-                    pass
-                except Exception as error:
-                    raise AssertionError(f"{file} {place} = {str(strange)[:20]}: {format}") from error
-                tried += 1
-    assert tried > 100
+            format = "the content"
+            try:  # as `render_report`, which would read the files once for each format
+                content = read_content(run.folder)
+                for format in ("html", "md"):
+                    FORMATS[format](content, run)
+            except LoRALoomError:
+                pass
+            except Exception as error:
+                raise AssertionError(f"{file} {place} = {str(strange)[:20]}: {format}") from error
+            tried += 1
+    assert tried > 50

@@ -17,6 +17,7 @@ from loraloom.report.content import read_content
 from loraloom.report.csv_and_json import render_csv, render_json
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
+from loraloom.run.documents.comparison import Comparison
 from loraloom.run.folder import Run
 from tests.faults.training import NUM_ROWS, write_training
 

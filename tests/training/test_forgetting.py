@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loraloom import Recipe
-from loraloom.commands.train import train
+from loraloom.commands.train import Outcome, train
 from loraloom.errors import RunError, TrainingError
 from loraloom.training import held_out
 
@@ -19,11 +19,13 @@ ROWS = [{"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"} for 
 KNOWN = [{"instruction": "好", "response": "你好"}, {"instruction": "我", "response": "自己"}]
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., Recipe]:
-    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
-    (tmp_path / "known.json").write_text(json.dumps(KNOWN), encoding="utf-8")
+def write_rows(folder: Path) -> None:
+    (folder / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    (folder / "known.json").write_text(json.dumps(KNOWN), encoding="utf-8")
 
+
+@pytest.fixture(scope="module")
+def make_recipe(tiny: Callable[[str], Path]) -> Callable[..., Recipe]:
     def make(**training: Any) -> Recipe:
         return Recipe.model_validate(
             {
@@ -37,14 +39,25 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., Recipe]
     return make
 
 
-def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
-    recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+@pytest.fixture
+def recipe(make_recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Recipe]:
+    write_rows(tmp_path)
+    return make_recipe
+
+
+@pytest.fixture(scope="module")
+def trained(make_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A finished run beside its rows, which no test changes for good."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_rows(folder)
+    return train(make_recipe().in_folder(folder), out=folder / "run")
+
+
+def test_it_is_the_rise_of_the_loss_on_the_retained_rows(trained: Outcome) -> None:
     from loraloom.commands.compare import compare
 
-    outcome = train(recipe().in_folder(tmp_path), out=tmp_path / "run")
-    told = outcome.result.experiments["main"].forgetting
-    figures = compare(tmp_path / "run").models
+    told = trained.result.experiments["main"].forgetting
+    figures = compare(trained.run.folder).models
     rise = figures["main"].figures["retain_loss"] - figures["base"].figures["retain_loss"]
     assert told == pytest.approx(rise, rel=1e-5)
     assert told != 0
@@ -82,11 +95,16 @@ def test_a_loss_on_the_retained_rows_that_is_not_finite_fails_the_experiment(
     assert (tmp_path / "run" / "failed" / "main" / "adapter_model.safetensors").is_file()
 
 
-def test_a_resume_with_other_retained_rows_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    train(recipe().in_folder(tmp_path), out=tmp_path / "run")
-    (tmp_path / "known.json").write_text(json.dumps(KNOWN[:1]), encoding="utf-8")
-    with pytest.raises(RunError, match=r"data\.retain has changed"):
-        train(recipe().in_folder(tmp_path), resume=tmp_path / "run")
+def test_a_resume_with_other_retained_rows_is_refused(
+    make_recipe: Callable[..., Recipe], trained: Outcome
+) -> None:
+    folder = trained.run.folder.parent
+    (folder / "known.json").write_text(json.dumps(KNOWN[:1]), encoding="utf-8")
+    try:
+        with pytest.raises(RunError, match=r"data\.retain has changed"):
+            train(make_recipe().in_folder(folder), resume=trained.run.folder)
+    finally:
+        write_rows(folder)
 
 
 def test_a_limit_without_rows_to_measure_on_is_refused(recipe: Callable[..., Recipe]) -> None:

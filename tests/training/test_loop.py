@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +44,17 @@ def assert_untouched(trained: TrainedRun, alone: TrainedRun, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(
-    loaded: Callable[[str], Base], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, TrainedRun]:
+def alone(loaded: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedRun]:
     """The neighbours of `b`, each as it trains by itself."""
-    folder = tmp_path_factory.mktemp("alone")
-    return {
-        each.name: train_all(loaded("mt5"), [each], TRAIN, folder / each.name, packing=False)
-        for each in three()
-        if each.name != "b"
-    }
+    folder, (a, _, c) = tmp_path_factory.mktemp("alone"), three()
+    one = [train_all(loaded("mt5"), [each], TRAIN, folder / each.name, packing=False) for each in (a, c)]
+    return dict(zip("ac", one, strict=True))
 
 
 @pytest.mark.parametrize("poison", ["nan", "inf"])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_and_alone(
-    mt5: Base,
-    alone: dict[str, TrainedRun],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    poison: str,
-    accumulation: int,
+    mt5: Base, alone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poison: str, accumulation: int
 ) -> None:
     """Poisoned after its third step; its neighbours go on as if it had never been there."""
     all_three = three(b={"gradient_accumulation_steps": accumulation})

@@ -131,9 +131,7 @@ def whole(loaded: Callable[[str], Base], tmp_path_factory: pytest.TempPathFactor
 
 
 # Of one row at a time there is nothing to pack.
-@pytest.mark.parametrize(
-    ("packing", "limit"), [(True, 1), (True, 20), (True, 60), (False, 20), (False, 60)]
-)
+@pytest.mark.parametrize(("packing", "limit"), [(True, 1), (True, 20), (True, 60), (False, 20), (False, 60)])
 def test_smaller_passes_change_no_experiment(
     mt5: Base, whole: rig.TrainedRun, limit: int, packing: bool, tmp_path: Path
 ) -> None:
