@@ -11,6 +11,7 @@ import pytest
 
 import loraloom
 from loraloom.cli.app import app
+from loraloom.commands import find_lr
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -21,10 +22,11 @@ SERVERS = {"serve", "ui"}
 
 @pytest.mark.usefixtures("proof_here")
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"instruction": f"学校压力 {n} how?", "response": f"先慢慢来 {n}。"} for n in range(16)]
+    rows = [{"instruction": f"学校压力 {n} how?", "response": f"先慢慢来 {n}。"} for n in range(10)]
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     (tmp_path / "my.jsonl").write_text(lines, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(find_lr, "NUM_STEPS", 6)  # of eight adapters each; what they find is not asked
     names: dict[str, Any] = {"__name__": "page"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     assert len(blocks) == 10
