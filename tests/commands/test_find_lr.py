@@ -51,23 +51,35 @@ def test_a_suggestion_at_the_edge_says_so(edge: float, word: str) -> None:
     assert f"a {word} one may be" in reason
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[float], Recipe]:
+def write_rows(folder: Path) -> None:
     rows = [
         {"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"} for a in "朋友学校" for b in "压力心情"
     ]
-    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
 
-    def make(held_out: float) -> Recipe:
-        return Recipe.model_validate(
-            {
-                "model_name_or_path": str(tiny("mt5")),
-                "data": {"train": "rows.json", "eval": held_out},
-                "lora": {"r": 4},
-            }
-        )
 
-    return make
+def recipe_in(folder: Path, base: Path, held_out: float) -> Recipe:
+    recipe = {
+        "model_name_or_path": str(base),
+        "data": {"train": "rows.json", "eval": held_out},
+        "lora": {"r": 4},
+    }
+    return Recipe.model_validate(recipe).in_folder(folder)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[float], Recipe]:
+    write_rows(tmp_path)
+    return lambda held_out: recipe_in(tmp_path, tiny("mt5"), held_out)
+
+
+@pytest.fixture(scope="module")
+def rates(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[RangeTest, Recipe]:
+    """What a range test found, whose run it names, and its recipe."""
+    folder = tmp_path_factory.mktemp("rates")
+    write_rows(folder)
+    recipe = recipe_in(folder, tiny("mt5"), 4)
+    return find_learning_rate(recipe, out=folder / "runs" / "rates"), recipe
 
 
 def test_a_data_error_ends_it_before_the_base_is_loaded_unless_it_is_allowed(
@@ -81,15 +93,15 @@ def test_a_data_error_ends_it_before_the_base_is_loaded_unless_it_is_allowed(
 
     monkeypatch.setattr("loraloom.commands.find_lr.load_recipe_base", load)
     with pytest.raises(CheckError, match="the same response"):
-        find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
+        find_learning_rate(recipe(4), out=tmp_path / "rates")
     with pytest.raises(AssertionError, match="the base is loaded"):
-        find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates", allowed=["alike"])
+        find_learning_rate(recipe(4), out=tmp_path / "rates", allowed=["alike"])
 
 
 def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
-    recipe: Callable[[float], Recipe], tmp_path: Path
+    rates: tuple[RangeTest, Recipe],
 ) -> None:
-    found = find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
+    found = rates[0]
     assert [result.learning_rate for result in found.results] == list(RATES)
     gains = [result.gain for result in found.results]
     assert all(gain is not None for gain in gains)
@@ -99,35 +111,33 @@ def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
 
 def test_without_eval_rows_it_is_refused(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs eval rows"):
-        find_learning_rate(recipe(0).in_folder(tmp_path), out=tmp_path / "rates")
+        find_learning_rate(recipe(0), out=tmp_path / "rates")
     assert not (tmp_path / "rates").exists()
 
 
 def test_what_was_found_is_a_run_that_the_report_shows(
-    recipe: Callable[[float], Recipe], tmp_path: Path
+    rates: tuple[RangeTest, Recipe],
 ) -> None:
-    found = find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
-    content = read_content(tmp_path / "rates")
+    found, run = rates[0], Path(rates[0].run)
+    content = read_content(run)
     assert content.is_finished
     assert content.range_test is not None
     assert content.range_test.suggestion == found.suggestion
     assert [each.eval_loss for each in content.range_test.results] == [r.eval_loss for r in found.results]
     assert {len(each.curves.loss) for each in content.experiments} == {NUM_STEPS}
-    assert found.reason in render_report(tmp_path / "rates").replace("&#39;", "'")
-    assert not list((tmp_path / "rates" / "adapters").iterdir())
-    assert _predict_command(tmp_path / "rates") == "loraloom train RECIPE"
+    assert found.reason in render_report(run).replace("&#39;", "'")
+    assert not list((run / "adapters").iterdir())
+    assert _predict_command(run) == "loraloom train RECIPE"
     with pytest.raises(RunError, match="a range test of the learning rate, which keeps no adapters"):
-        compare(tmp_path / "rates")
-    own = read_recipe(tmp_path / "rates" / "recipe.yaml")
+        compare(run)
+    own = read_recipe(run / "recipe.yaml")
     assert [e.training.learning_rate for e in own.resolved_experiments] == list(RATES)
 
 
-def test_a_run_made_later_from_the_same_recipe_shows_it(
-    recipe: Callable[[float], Recipe], tmp_path: Path
-) -> None:
-    find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "rates")
-    train(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "later")
-    shown = read_content(tmp_path / "runs" / "later").range_test
+def test_a_run_made_later_from_the_same_recipe_shows_it(rates: tuple[RangeTest, Recipe]) -> None:
+    later = Path(rates[0].run).with_name("later")
+    train(rates[1].revised({"training": {"max_steps": 1}}), out=later)
+    shown = read_content(later).range_test
     assert shown is not None
     assert shown.run == "rates"
 
@@ -138,7 +148,7 @@ def test_a_signal_leaves_nothing(recipe: Callable[[float], Recipe], tmp_path: Pa
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="run the same command to start again"):
-        find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "rates", report=stop)
+        find_learning_rate(recipe(4), out=tmp_path / "runs" / "rates", report=stop)
     assert list_runs(tmp_path / "runs") == []
     assert list((tmp_path / "runs").iterdir()) == []
 
