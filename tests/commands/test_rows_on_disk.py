@@ -76,8 +76,9 @@ def test_adapters_are_those_of_rows_in_memory_and_a_resume_reads_the_rows_again(
 
 
 def test_a_range_test_says_that_its_run_keeps_no_rows(
-    recipe_of: Callable[[str], Recipe], tmp_path: Path
+    recipe_of: Callable[[str], Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(find_lr, "NUM_STEPS", 2)
     found = find_learning_rate(recipe_of("disk"), out=tmp_path / "run")
     run = Run(Path(found.run))
     assert Provenance.read(run.provenance_file).choices["rows"].value == "in temporary files"
