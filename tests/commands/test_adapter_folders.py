@@ -125,7 +125,12 @@ def test_a_comparison_that_is_not_kept_leaves_nothing(
 @pytest.mark.usefixtures("proof_here")
 def test_a_merged_folder_answers_as_peft_does(base: Path, adapters: Path, tmp_path: Path) -> None:
     merged = loraloom.merge(
-        None, tmp_path / "merged", base=base, adapter=adapters / "first", data=adapters / "rows.jsonl"
+        None,
+        tmp_path / "merged",
+        base=base,
+        adapter=adapters / "first",
+        data=adapters / "rows.jsonl",
+        sets=SHORT,
     )
     assert merged.experiment == "first"
     assert merged.proof["rows"] == "6 rows of the given data"
@@ -173,7 +178,7 @@ def test_the_command_line_takes_them_in_place_of_a_run(
     ended = warm.call("compare", *given, "--data", adapters / "rows.jsonl", "--set", SHORT[0], cwd=tmp_path)
     assert ended.code == 0, ended.stderr
     assert "not stored; use --out FILE.json to store them" in ended.stderr
-    ended = warm.call("merge", *given, "merged", cwd=tmp_path)
+    ended = warm.call("merge", *given, "merged", "--set", SHORT[0], cwd=tmp_path)
     assert ended.code == 0, ended.stderr
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     for argv, said in (

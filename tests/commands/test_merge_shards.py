@@ -29,8 +29,13 @@ from loraloom.export import (
     weight_hashes,
 )
 from loraloom.training.signals import StopRequest
+from tests.commands.exporting import with_generation
+from tests.commands.trained import ROWS
 
 SMALL = "60KB"
+# Both ways are compared by their files; what the whole one answers is for tests/commands/test_merge.py.
+FEW = 2
+FEW_TOKENS = [f"generation.max_new_tokens={FEW}"]
 
 
 @pytest.fixture(autouse=True)
@@ -69,13 +74,20 @@ def stored_in(base: Path, folder: Path, dtype: torch.dtype) -> Path:
     return folder
 
 
+def one_row(folder: Path) -> Path:
+    """A file with the only row that the proofs take."""
+    (folder / "row.json").write_text(json.dumps(ROWS[:1]), encoding="utf-8")
+    return folder / "row.json"
+
+
 @pytest.mark.usefixtures("hashed_here")
 def test_the_files_are_those_of_merging_in_memory(
     kind: str, trained: Callable[..., Path], tmp_path: Path
 ) -> None:
+    run = with_generation(trained(kind), tmp_path / "run", {"max_new_tokens": FEW})
     for dtype in ("float32", "bfloat16"):
-        whole = merge(trained(kind), tmp_path / f"whole-{dtype}", dtype=dtype, shard_by_shard=False)
-        ours = merge(trained(kind), tmp_path / f"shards-{dtype}", dtype=dtype, shard_by_shard=True)
+        whole = merge(run, tmp_path / f"whole-{dtype}", dtype=dtype, shard_by_shard=False)
+        ours = merge(run, tmp_path / f"shards-{dtype}", dtype=dtype, shard_by_shard=True)
         wanted, found = files_of(tmp_path / f"whole-{dtype}"), files_of(tmp_path / f"shards-{dtype}")
         assert found.keys() == wanted.keys()
         assert [name for name in wanted if found[name] != wanted[name]] == []
@@ -114,10 +126,13 @@ def test_a_base_in_half_precision_is_merged_in_float32_and_rounded_once(
     adapter = tmp_path / "adapter"
     shutil.copytree(trained(kind) / "adapters" / "main", adapter)
     (adapter / "loraloom.json").unlink()  # it was trained on the base before it was rounded
+    rows = one_row(tmp_path)
     for dtype in (None, "float32"):
         whole, ours = tmp_path / f"whole-{dtype}", tmp_path / f"shards-{dtype}"
         made = [
-            merge_foreign(base, adapter, out, dtype=dtype, shard_by_shard=by_shards)
+            merge_foreign(
+                base, adapter, out, data=rows, dtype=dtype, sets=FEW_TOKENS, shard_by_shard=by_shards
+            )
             for out, by_shards in ((whole, False), (ours, True))
         ]
         assert [each["dtype"] for each in made] == [dtype or usual] * 2
@@ -136,8 +151,10 @@ def test_weights_that_are_in_no_file_are_not_rounded_twice(
     with pytest.raises(ModelError, match=r"in none of its files.*embed_positions.*--dtype bfloat16"):
         merge_foreign(base, copy, tmp_path / "out", dtype="float32", shard_by_shard=True)
     assert not (tmp_path / "out").exists()
-    merge_foreign(base, copy, tmp_path / "whole", shard_by_shard=False)
-    merge_foreign(base, copy, tmp_path / "shards", shard_by_shard=True)
+    for out, by_shards in (("whole", False), ("shards", True)):
+        merge_foreign(
+            base, copy, tmp_path / out, data=one_row(tmp_path), sets=FEW_TOKENS, shard_by_shard=by_shards
+        )
     assert files_of(tmp_path / "shards") == files_of(tmp_path / "whole")
 
 
@@ -164,11 +181,12 @@ def test_the_way_is_chosen_by_the_memory_that_is_available(
 ) -> None:
     needed = merge_way.predicted_bytes(str(tiny("mt5")))
     assert needed is not None
+    run = with_generation(trained("mt5"), tmp_path / "run", {"max_new_tokens": FEW})
     found = {}
     for free in (needed, needed - 1):
         monkeypatch.setattr(merge_way, "free_bytes", lambda device, free=free: free)
-        found[free] = merge(trained("mt5"), tmp_path / str(free))
-        forced = merge(trained("mt5"), tmp_path / f"forced-{free}", shard_by_shard=False)
+        found[free] = merge(run, tmp_path / str(free))
+        forced = merge(run, tmp_path / f"forced-{free}", shard_by_shard=False)
         assert forced["shard_by_shard"] is False
     assert [each["shard_by_shard"] for each in found.values()] == [False, True]
     said = [note for note in found[needed - 1]["notes"] if "so the base is merged shard by shard" in note]
