@@ -87,8 +87,10 @@ def test_every_adapter_folder_has_a_card_whose_code_runs(
     assert capsys.readouterr().out
 
 
-def test_identical_trainings_write_identical_cards(tiny: Callable[[str], Path], tmp_path: Path) -> None:
-    one, other = (train_small(tmp_path / name, tiny("mt5")) / "adapters" / "main" for name in ("one", "two"))
+def test_identical_trainings_write_identical_cards(
+    trained: Callable[..., Path], tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    one, other = (run / "adapters" / "main" for run in (trained("mt5"), train_small(tmp_path, tiny("mt5"))))
     files = sorted(file.name for file in one.iterdir())
     assert "README.md" in files
     assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files)

@@ -23,6 +23,7 @@ from loraloom.commands.export import export
 from loraloom.commands.merge import merge
 from loraloom.commands.push import push
 from loraloom.errors import RecipeError, RunError
+from tests.commands.exporting import prove_here
 from tests.commands.trained import ROWS, TOKEN_IDS, machine_paths, train_small, train_token_rows
 from tests.hub import TOKEN, Hub, Repository, hub_server
 
@@ -145,10 +146,10 @@ def test_a_merged_folder_is_sent_whole(compared: Path, hub: Hub, tmp_path: Path)
         push(compared, "team/merged", folder=out)
 
 
-@pytest.mark.usefixtures("proof_here")
 def test_an_export_of_the_adapter_alone_names_the_base_as_the_adapter_does(
-    compared: Path, hub: Hub, tmp_path: Path
+    compared: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    prove_here(monkeypatch)
     out = tmp_path / "peft"
     export(compared, out, format="peft")
     with pytest.raises(RunError, match=r"others cannot load the adapter.*--base-model owner/name"):
