@@ -26,7 +26,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     (tmp_path / "my.jsonl").write_text(lines, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(find_lr, "NUM_STEPS", 6)  # of eight adapters each; what they find is not asked
+    monkeypatch.setattr(find_lr, "NUM_STEPS", 2)  # of eight adapters each; what they find is not asked
     names: dict[str, Any] = {"__name__": "page"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     assert len(blocks) == 10
