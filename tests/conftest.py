@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before torch is imported. Tests run beside each other, and two processes with two threads each on
@@ -73,6 +74,18 @@ def shared_data() -> Path:
 def loaded(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
     """`loaded("mt5")` → the tiny model of that kind as a frozen base, loaded once."""
     return loaded_once(tiny)
+
+
+@pytest.fixture(scope="module")
+def without_collections() -> Iterator[None]:
+    """No collection of garbage during tests that read the whole package.
+
+    Syntax trees are objects by the hundred thousand, all of which stay: collections that they cause, each of
+    which visits those before it again, take longer than everything else in such a test.
+    """
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.syntax import tree_of
+
+pytestmark = pytest.mark.usefixtures("without_collections")
 PACKAGE = Path(__file__).resolve().parents[1] / "loraloom"
 LAYERS = (
     {"text", "starter"},
@@ -93,7 +96,7 @@ def unit(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Every module a file imports, and whether only type checkers see it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     for_types = {
         id(inner)
         for node in ast.walk(tree)
@@ -133,7 +136,7 @@ def test_what_must_start_at_once_imports_nothing_heavy(path: Path) -> None:
     name = str(path.relative_to(PACKAGE))
     if not name.startswith(LIGHT) or name in NEEDS_TORCH:
         return
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = [alias.name for node in top if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in top if isinstance(node, ast.ImportFrom)]

@@ -10,6 +10,7 @@ import pytest
 
 from tools import house, house_copies, house_trace
 
+pytestmark = pytest.mark.usefixtures("without_collections")
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PARTS = ("loraloom", "tests", "tools", "benchmarks")

@@ -41,6 +41,7 @@ from tools.house_trace import PACKAGE, name_of, trace_all
 from tools.messages.conversion import all_sites
 from tools.messages.flow import Flow
 from tools.messages.templates import templates
+from tools.syntax import tree_of
 
 LONGEST = 300  # lines of a file
 LABELS = {"reading": "a step is understood from", "recipe_reading": "a recipe is read in"}
@@ -74,7 +75,7 @@ def sources() -> list[Path]:
 def nodes(path: Path) -> list[ast.AST]:
     """Every node of a module's syntax tree that a count looks at."""
     looked_at = ast.FunctionDef | ast.AsyncFunctionDef | ast.ImportFrom | ast.ClassDef
-    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    tree = ast.walk(tree_of(path))
     return [node for node in tree if isinstance(node, looked_at)]
 
 
@@ -141,7 +142,7 @@ def class_names() -> Iterator[str]:
 
 def verbs() -> set[str]:
     """The commands of the command line, as files would be called."""
-    tree = ast.parse((PACKAGE / "cli" / "app.py").read_text(encoding="utf-8"))
+    tree = tree_of(PACKAGE / "cli" / "app.py")
     imported = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     return {
         alias.name

@@ -6,12 +6,15 @@ import ast
 from collections import defaultdict
 from collections.abc import Mapping
 
+from tools.house_trace import PACKAGE
+from tools.syntax import parsed
+
 SHORTEST = 6  # lines
 
 
-def code_lines(text: str) -> list[str]:
+def code_lines(name: str, text: str) -> list[str]:
     """Return the lines of a module without docstrings, comments, imports, and what surrounds them."""
-    tree = ast.parse(text)
+    tree = parsed(PACKAGE / name, text)
     left_out: set[int] = set()
     for node in ast.walk(tree):
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -25,12 +28,12 @@ def copied_runs(texts: Mapping[str, str]) -> list[tuple[str, str, list[str]]]:
     """Find runs of at least `SHORTEST` equal lines of code.
 
     Args:
-        texts: modules by name.
+        texts: modules by name, as `name_of` gives it.
 
     Returns:
         For each run its two modules and its lines; of three places, the first with each other one.
     """
-    modules = {name: code_lines(text) for name, text in texts.items()}
+    modules = {name: code_lines(name, text) for name, text in texts.items()}
     places: dict[tuple[str, ...], list[tuple[str, int]]] = defaultdict(list)
     for name, lines in modules.items():
         for start in range(len(lines) - SHORTEST + 1):

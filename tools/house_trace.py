@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import pydantic
 
+from tools.syntax import tree_of
+
 PACKAGE = Path(__file__).resolve().parents[1] / "loraloom"
 PYDANTIC = Path(pydantic.__file__).parent
 # A step is understood from the first, and from what it enters in the second.
@@ -42,7 +44,7 @@ def line_count(name: str) -> int:
 
 def outer_functions(name: str) -> Iterator[Function]:
     """Yield the functions and methods of a module that are not nested in another one."""
-    tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
+    tree = tree_of(PACKAGE / name)
     for parent in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]:
         for node in parent.body:
             if isinstance(node, ast.FunctionDef):

@@ -8,6 +8,8 @@ A test holds the map equal to what this writes, so that a module is described in
 from __future__ import annotations
 
 import ast
+import inspect
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +62,11 @@ BESIDES = """\
 
 def first_line(path: Path) -> str:
     """The first line of a module's docstring, without its full stop."""
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.split("\n")[0].removesuffix(".")
+    with tokenize.open(path) as file:
+        tokens = tokenize.generate_tokens(file.readline)  # only as far as needed: the map names all modules
+        first = next(token for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL))
+    docstring = ast.literal_eval(first.string) if first.type == tokenize.STRING else ""
+    return inspect.cleandoc(docstring).split("\n")[0].removesuffix(".")
 
 
 def lines_of(path: Path, indent: str) -> Iterator[str]:

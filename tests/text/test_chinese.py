@@ -22,6 +22,7 @@ from loraloom.text.units import counted, percent, size
 from tests.text.message_files import Entry, entries
 from tools.messages.templates import PACKAGE, templates
 
+pytestmark = pytest.mark.usefixtures("without_collections")
 PO = PACKAGE / "locale" / "zh_CN" / "LC_MESSAGES" / "loraloom.po"
 ENTRIES = entries(PO)
 CHINESE = re.compile(r"[\u4e00-\u9fff]")

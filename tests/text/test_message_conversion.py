@@ -18,6 +18,7 @@ from tools.messages.flow import PACKAGE, Flow
 from tools.messages.remaining import all_remaining, mark_remaining, remaining_in_page, unused_allowances
 from tools.messages.templates import Template, templates
 
+pytestmark = pytest.mark.usefixtures("without_collections")
 SOURCE = '''
 """A module."""
 from __future__ import annotations

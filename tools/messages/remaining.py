@@ -19,6 +19,7 @@ from tools.messages.allowed import ALLOWED, NAMES
 from tools.messages.flow import MESSAGES, Flow
 from tools.messages.index import PACKAGE
 from tools.messages.sources import Module, called_name
+from tools.syntax import tree_of
 
 FEWEST_WORDS = 4
 _CODE = re.compile(r"`[^`]*`|\{\w*\}|<[^>]*>")
@@ -56,7 +57,7 @@ def unused_allowances(package: Path = PACKAGE) -> list[str]:
     """What `allowed.py` lists and no file has."""
     unused = []
     for file, starts in ALLOWED.items():
-        nodes_of_file = ast.walk(ast.parse((package / file).read_text(encoding="utf-8")))
+        nodes_of_file = ast.walk(tree_of(package / file))
         texts = [text_of(node) for node in nodes_of_file if isinstance(node, ast.Constant | ast.JoinedStr)]
         unused += [
             f"{file}: {start}" for start in starts if not any(text.startswith(start) for text in texts)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from tools.syntax import parsed
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
@@ -29,7 +31,7 @@ class Module:
     def read(cls, path: Path, package: Path) -> Module:
         text = path.read_text(encoding="utf-8")
         name = ".".join((package.name, *path.relative_to(package).with_suffix("").parts))
-        tree = ast.parse(text)
+        tree = parsed(path, text)
         module = cls(path, name.removesuffix(".__init__"), text, tree, list(ast.walk(tree)))
         for node in module.nodes:
             for child in ast.iter_child_nodes(node):

@@ -13,6 +13,7 @@ import jinja2
 from jinja2 import nodes
 
 from tools.messages.sources import called_name
+from tools.syntax import parsed
 
 PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
 VERBS = "cli/*_verb*.py"
@@ -53,7 +54,7 @@ def templates_of(path: Path) -> Iterator[Template]:
     if path.suffix == ".j2":
         yield from templates_in_page(source)
         return
-    tree = ast.parse(source)
+    tree = parsed(path, source)
     yield from templates_in(tree)
     if path.match(VERBS):
         yield from help_in(tree)
