@@ -78,7 +78,8 @@ class AdapterBank:
             BankError: another thread is using the base.
         """
         with self.hold(), self._unwrapped():
-            return unique_targets(matches_of(self.base.model, self.base.family, settings))
+            found = matches_of(self.base.model, self.base.family, settings, self._available)
+            return unique_targets(found)
 
     def attach(
         self, slot: str, settings: LoraSettings, seed: int, tensors: Mapping[str, Tensor] | None = None

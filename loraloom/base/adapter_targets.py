@@ -15,14 +15,22 @@ from loraloom.recipe.module_names import first_match, layer_of
 from loraloom.text.message import Message
 
 
-def matches_of(model: nn.Module, family: Family, settings: LoraSettings) -> tuple[Match, ...]:
+def matches_of(
+    model: nn.Module, family: Family, settings: LoraSettings, available: Sequence[Target] | None = None
+) -> tuple[Match, ...]:
     """Find the linears that each pattern of an adapter's `target_modules` matches in the chosen layers.
+
+    Args:
+        model: the base.
+        family: family of the base.
+        settings: settings of the adapter.
+        available: what `linears` lists for this model, if it is known.
 
     Raises:
         TargetError: a pattern or a layer matches nothing, or a key of rank_pattern or alpha_pattern has no
             effect.
     """
-    matches = resolve_targets(model, family, settings.target_modules)
+    matches = resolve_targets(model, family, settings.target_modules, available=available)
     if settings.layers_to_transform is not None:
         matches = _in_layers(matches, settings.layers_to_transform, settings.layers_pattern or ())
     _check_keys(settings, unique_targets(matches))

@@ -81,7 +81,12 @@ def other_linears(model: nn.Module, family: Family) -> list[str]:
 
 
 def resolve_targets(
-    model: nn.Module, family: Family, target_modules: str | Sequence[str], *, key: str = "lora.target_modules"
+    model: nn.Module,
+    family: Family,
+    target_modules: str | Sequence[str],
+    *,
+    key: str = "lora.target_modules",
+    available: Sequence[Target] | None = None,
 ) -> tuple[Match, ...]:
     """Find the linears that each pattern matches.
 
@@ -92,12 +97,13 @@ def resolve_targets(
             regular expression over whole paths; each may begin with `encoder:`, `decoder:` or
             `cross:`, which limits it to that part (`decoder:` includes the cross-attention).
         key: name of the setting in messages.
+        available: what `linears` lists for this model, if it is known.
 
     Raises:
         TargetError: a pattern matches no linear, names the embeddings or the head, or is not a regular
             expression. The error lists all such patterns, with the names that the model has instead.
     """
-    available = linears(model, family)
+    available = linears(model, family) if available is None else available
     is_expression = isinstance(target_modules, str)
     patterns = [target_modules] if isinstance(target_modules, str) else list(target_modules)
     matches, problems = [], []

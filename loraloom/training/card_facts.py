@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,8 +102,14 @@ def read_facts(
         target_modules=target_modules,
         files=[(_portable(file), sha256) for file, sha256 in split.files.items()],
         num_rows=split.num_rows,
-        versions=versions or {package: version(package) for package in PACKAGES},
+        versions=versions or installed_versions(),
     )
+
+
+@cache
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages, looked up once for many adapters."""
+    return {package: version(package) for package in PACKAGES}
 
 
 def _read_once(read: Callable[[Path], _Content], file: Path) -> _Content:
