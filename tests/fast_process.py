@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 from collections.abc import Mapping
@@ -18,6 +19,20 @@ def skip_waiting_for_disk() -> None:
     replace `os.fsync`.
     """
     os.fsync = os.fstat  # type: ignore[assignment]  # an invalid descriptor is still an error
+
+
+def read_revisions_once() -> None:
+    """Let a process run the revisions of Optuna's database once, and not for each study that it opens.
+
+    They are some thirty modules that state tables and keep nothing. A process that imports this before it
+    forks also spares its children the libraries of the database.
+    """
+    import optuna.storages._rdb.models  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    from alembic.util import pyfiles
+
+    if not hasattr(pyfiles.load_module_py, "cache_info"):
+        pyfiles.load_module_py = functools.cache(pyfiles.load_module_py)
 
 
 class FullCollections:

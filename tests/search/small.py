@@ -18,7 +18,9 @@ from loraloom.run.folder import Run
 from loraloom.search.request import Request, make_request
 from loraloom.search.space_file import parse_space
 from tests.commands.trained import ROWS
+from tests.fast_process import read_revisions_once
 
+read_revisions_once()
 SPACE = """\
 lr: {low: 1.0e-3, high: 3.0e-2, log: true}
 lora:

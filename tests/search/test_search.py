@@ -38,6 +38,8 @@ from loraloom.training import passes
 from tests.search.small import fruits, request_of, run_search, study_of, write_recipe_file
 
 SearchView = Callable[..., Path]
+# What trials need in these tests; so much that whole micro-batches fit, and none is computed row by row.
+GIB = 2**30
 
 
 def parameters(run: Path) -> list[dict[str, Any]]:
@@ -159,8 +161,8 @@ def test_a_search_is_no_run_of_train_and_stays_as_it_is(searched: SearchView, re
 def test_trials_that_do_not_fit_together_take_turns(
     searched: SearchView, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loraloom.search.concurrency.free_bytes", lambda device: 5)
-    monkeypatch.setattr("loraloom.search.concurrency.experiment_need", lambda *args: Need(2, 0, 1))
+    monkeypatch.setattr("loraloom.search.concurrency.free_bytes", lambda device: 5 * GIB)
+    monkeypatch.setattr("loraloom.search.concurrency.experiment_need", lambda *args: Need(2 * GIB, 0, 1))
     in_turns = run_search(recipe, tmp_path / "run").run
     assert "2 trials at a time" in Provenance.read(in_turns.provenance_file).decided["waves"]
     assert fruits(in_turns.folder) == fruits(searched())
@@ -254,10 +256,8 @@ def test_what_cannot_be_trained_is_said_before_anything_is(recipe: Path, tmp_pat
 def test_halving_drops_the_weak_and_fills_their_places(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loraloom.search.concurrency.free_bytes", lambda device: 10)
-    monkeypatch.setattr(
-        "loraloom.search.concurrency.experiment_need", lambda *args: Need(2, 0, 1)
-    )  # four fit
+    monkeypatch.setattr("loraloom.search.concurrency.free_bytes", lambda device: 10 * GIB)  # four fit
+    monkeypatch.setattr("loraloom.search.concurrency.experiment_need", lambda *args: Need(2 * GIB, 0, 1))
     found = run_search(recipe, tmp_path / "run", num_trials=8, halving=True)
     events = Run(tmp_path / "run").events()
     by_tick: dict[int, set[str]] = {}
