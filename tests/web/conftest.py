@@ -34,11 +34,16 @@ def served(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def start_server(served: Served) -> Iterator[Callable[[], LiveServer]]:
-    """Starts a server of the run, or returns the one that is running."""
+def start_server(served: Served) -> Iterator[Callable[..., LiveServer]]:
+    """Starts a server of the run, or returns the one that is running.
+
+    `start_server(whole=False)`: also one whose adapters a test has changed.
+    """
     running: list[LiveServer] = []
 
-    def start() -> LiveServer:
+    def start(*, whole: bool = True) -> LiveServer:
+        if running and running[-1].is_running and running[-1].is_changed and whole:
+            running[-1].stop()
         if not running or not running[-1].is_running:
             running.append(LiveServer(served.run, *served.words))
         return running[-1]
@@ -49,5 +54,11 @@ def start_server(served: Served) -> Iterator[Callable[[], LiveServer]]:
 
 
 @pytest.fixture
-def server(start_server: Callable[[], LiveServer]) -> LiveServer:
+def server(start_server: Callable[..., LiveServer]) -> LiveServer:
     return start_server()
+
+
+@pytest.fixture
+def server_to_end(start_server: Callable[..., LiveServer]) -> LiveServer:
+    """A server that a test may end; it has the adapter b, and perhaps others."""
+    return start_server(whole=False)

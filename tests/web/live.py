@@ -30,6 +30,7 @@ class LiveServer:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
+        self.is_changed = False  # by a test that leaves it with other adapters
         self.said: list[str] = []
         self.address = ""
         self._is_started = threading.Event()

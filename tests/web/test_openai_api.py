@@ -211,28 +211,6 @@ def test_an_error_about_a_model_names_it(server: LiveServer) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, "name")
 
 
-def test_adapters_come_and_go_and_survive_the_death_of_the_model_process(server: LiveServer) -> None:
-    assert server.http.get("/v1/adapters").json()["available"] == ["more/c"]
-    added = server.post("/v1/adapters", name="c", folder="more/c")
-    assert added.status_code == 201, added.text
-    assert server.post("/v1/adapters", name="c", folder="more/c").status_code == 409
-    assert server.http.delete("/v1/adapters/a").status_code == 200
-    expected = answered(server, "b", PROMPT)
-    restarts = server.figure("loraloom_model_restarts_total")
-    # Eight answers, because one of them may end by itself before the process is dead.
-    asked = {**LONG, "n": 8}
-    stream = server.openai.completions.create(model="b", prompt=PROMPT, stream=True, extra_body=asked)
-    next(iter(stream))
-    server.kill_model()
-    with pytest.raises(openai.APIError, match="the model process ended"):
-        list(stream)
-    assert answered(server, "c", PROMPT) == expected  # waits until it is started again
-    assert server.figure("loraloom_model_restarts_total") == restarts + 1
-    assert [model.id for model in server.openai.models.list()] == ["base", "b", "c"]
-    server.terminate()  # so that the next test has all adapters
-    server.process.wait(20)
-
-
 def test_beyond_the_queue_requests_are_refused_and_a_client_that_left_is_forgotten(
     server: LiveServer,
 ) -> None:
@@ -252,10 +230,31 @@ def test_beyond_the_queue_requests_are_refused_and_a_client_that_left_is_forgott
     assert server.figure("loraloom_generated_tokens_total") == tokens
 
 
-def test_sigterm_lets_answers_finish_and_refuses_new_ones(server: LiveServer) -> None:
-    said: list[str] = []
+def test_adapters_come_and_go_and_survive_the_death_of_the_model_process(server: LiveServer) -> None:
+    assert server.http.get("/v1/adapters").json()["available"] == ["more/c"]
+    server.is_changed = True
+    added = server.post("/v1/adapters", name="c", folder="more/c")
+    assert added.status_code == 201, added.text
+    assert server.post("/v1/adapters", name="c", folder="more/c").status_code == 409
+    assert server.http.delete("/v1/adapters/a").status_code == 200
+    expected = answered(server, "b", PROMPT)
+    restarts = server.figure("loraloom_model_restarts_total")
+    # Eight answers, because one of them may end by itself before the process is dead.
+    asked = {**LONG, "n": 8}
+    stream = server.openai.completions.create(model="b", prompt=PROMPT, stream=True, extra_body=asked)
+    next(iter(stream))
+    server.kill_model()
+    with pytest.raises(openai.APIError, match="the model process ended"):
+        list(stream)
+    assert answered(server, "c", PROMPT) == expected  # waits until it is started again
+    assert server.figure("loraloom_model_restarts_total") == restarts + 1
+    assert [model.id for model in server.openai.models.list()] == ["base", "b", "c"]
+
+
+def test_sigterm_lets_answers_finish_and_refuses_new_ones(server_to_end: LiveServer) -> None:
+    server, said = server_to_end, list[str]()
     asked = {"max_tokens": 60, "temperature": 1.5, "seed": 5}
-    stream = server.openai.completions.create(model="a", prompt=["x"] * 8, stream=True, **asked)  # type: ignore[call-overload]
+    stream = server.openai.completions.create(model="b", prompt=["x"] * 8, stream=True, **asked)  # type: ignore[call-overload]
     next(iter(stream))
     reasons: list[str | None] = []
     reader = threading.Thread(target=lambda: reasons.extend(p.choices[0].finish_reason for p in stream))
@@ -263,7 +262,7 @@ def test_sigterm_lets_answers_finish_and_refuses_new_ones(server: LiveServer) ->
     server.terminate()
     while server.http.get("/health").status_code == 200:
         time.sleep(0.01)
-    answer = server.post("/v1/completions", model="a", prompt="x")
+    answer = server.post("/v1/completions", model="b", prompt="x")
     said.append(answer.json()["error"]["code"])
     reader.join(30)
     assert (answer.status_code, said) == (503, ["stopping"])
