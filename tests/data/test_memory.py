@@ -17,7 +17,7 @@ from loraloom.data.encoding import encode
 from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings
 
-NUM_ROWS = 10_000
+NUM_ROWS = 5_000
 # A million of them, and the half gigabyte that torch, transformers and a small model take: 2 GB.
 BYTES_A_ROW = 1_500
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +20,18 @@ from loraloom.workers.worker_material import load_material
 from tests.search.small import run_search, write_recipe_file
 
 
+@pytest.fixture(scope="module")
+def finished(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search, its recipe and its rows."""
+    folder = tmp_path_factory.mktemp("joined")
+    run_search(write_recipe_file(folder, tiny("mt5")), folder / "run", num_trials=1)
+    return folder
+
+
 @pytest.fixture
-def run(tiny: Callable[[str], Path], tmp_path: Path) -> Iterator[Run]:
-    """A search that another thread holds."""
-    own = run_search(write_recipe_file(tmp_path, tiny("mt5")), tmp_path / "run", num_trials=1).run
+def run(finished: Path, tmp_path: Path) -> Iterator[Run]:
+    """A copy of the search, which another thread holds."""
+    own = Run(Path(shutil.copytree(finished / "run", tmp_path / "run")))
     with own.locked():
         yield own
 
