@@ -21,7 +21,7 @@ training:
   eval_strategy: no
   save_strategy: steps
   save_steps: 2
-generation: {max_new_tokens: 24}
+generation: {max_new_tokens: 8}
 """
 
 

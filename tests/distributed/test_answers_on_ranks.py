@@ -31,9 +31,9 @@ from tests.faults.warm import Warm
 ANSWER = "loraloom.session.shared_passes:answer"
 
 
-def trained(recipe: Path, warm: Warm, *sets: str) -> Path:
+def trained(recipe: Path, warm: Warm, name: str, *sets: str) -> Path:
     """A run with two adapters, trained by one process, whose recipe divides the base."""
-    run = recipe.parent / f"divided-{len(sets)}"
+    run = recipe.parent / name
     words = ["training.shard_base=true", "training.max_steps=2", "data.retain=retain.json", *sets]
     changes = [word for each in words for word in ("--set", each)]
     experiments = 'experiments={"plain": {}, "dora": {"lora": {"use_dora": true}}}'
@@ -45,13 +45,13 @@ def trained(recipe: Path, warm: Warm, *sets: str) -> Path:
 @pytest.fixture(scope="module")
 def divided(short_recipe: Path, warm: Warm) -> Path:
     """A run that answers greedily, four rows between two writes to disk."""
-    return trained(short_recipe, warm, "generation.batch_size=1")
+    return trained(short_recipe, warm, "divided", "generation.batch_size=1")
 
 
 @pytest.fixture(scope="module")
 def with_beams(short_recipe: Path, warm: Warm) -> Path:
     """A run that answers with beams."""
-    return trained(short_recipe, warm, "generation.num_beams=2", "generation.max_new_tokens=8")
+    return trained(short_recipe, warm, "with-beams", "generation.num_beams=2")
 
 
 @pytest.fixture(scope="module")
