@@ -23,6 +23,7 @@ from loraloom.run.events import Event, Note, TrainStep
 from loraloom.run.folder import Run
 from loraloom.session.device_list import device_notes, devices_in_use
 from loraloom.session.locations import Relocation
+from loraloom.session.threads import set_threads, threads_choice
 from loraloom.workers.devices import _start
 from loraloom.workers.journal import is_ready
 from tests.commands.trained import ROWS
@@ -37,7 +38,7 @@ def _recipe(folder: Path, tiny: Callable[[str], Path], experiments: dict[str, An
             "lora": {"r": 2},
             "experiments": experiments,
             "training": {
-                "max_steps": 20,
+                "max_steps": 8,
                 "learning_rate": 1e-3,
                 "eval_strategy": "no",
                 "save_strategy": "no",
@@ -64,9 +65,9 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
     alone = train(recipe, out=tmp_path / "alone")
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(4)
+        torch.set_num_threads(2)  # with more, threads on a small machine wait for each other
         spread = train(recipe.revised({"devices": ["cpu", "cpu"]}), out=out, report=report)
-        assert torch.get_num_threads() == 4
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert [each for each in said if "takes part" in each]
@@ -77,9 +78,21 @@ def test_two_processes_train_what_one_does(tmp_path: Path, tiny: Callable[[str],
     known = json.loads(spread.run.provenance_file.read_text(encoding="utf-8"))
     assert known["choices"]["devices"]["value"] == "cpu: a, b | cpu: c"
     threads = known["choices"]["threads"]
-    assert threads["value"] == "2"
+    assert threads["value"] == "1"
     assert threads["reason"]["id"] == "an equal share for each of the {num} processes on the CPU"
     assert {each.name for each in spread.run.folder.iterdir()}.isdisjoint({"workers", "lanes"})
+
+
+@pytest.mark.parametrize(("num_threads", "share"), [(1, 1), (4, 2), (7, 3)])
+def test_processes_on_the_processor_share_its_threads_equally(num_threads: int, share: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(num_threads)
+        set_threads({}, ["cpu", "cpu"])
+        assert threads_choice(["cpu", "cpu"]).value == str(share)
+        assert torch.get_num_threads() == share
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_device_without_an_experiment_is_not_used(
