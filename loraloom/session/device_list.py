@@ -21,7 +21,7 @@ def devices_in_use(recipe: Recipe, known: Provenance | None = None) -> list[str]
     return recipe.devices[:num]
 
 
-def device_notes(recipe: Recipe, known: Provenance | None = None) -> list[Message]:
+def device_notes(recipe: Recipe, known: Provenance | None = None) -> list[str]:
     """Return a note if not all of a recipe's `devices` are used; arguments as in `devices_in_use`."""
     used, listed = devices_in_use(recipe, known), recipe.devices
     if len(used) == len(listed):

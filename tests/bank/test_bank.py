@@ -136,9 +136,7 @@ def test_load_overwrites_and_refuses_other_tensors(mt5: Base) -> None:
     before = {name: tensor.clone() for name, tensor in bank.tensors("a").items()}
     name = list(others)[-1]
     # A row by itself could be repeated.
-    smaller = {key: tensor * 2 for key, tensor in others.items()} | {
-        name: others[name][:1]
-    }
+    smaller = {key: tensor * 2 for key, tensor in others.items()} | {name: others[name][:1]}
     with pytest.raises(AdapterError, match="does not have the shape"):
         bank.load("a", smaller)
     others.pop(name)

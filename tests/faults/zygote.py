@@ -22,17 +22,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from tests.fast_process import FullCollections, skip_waiting_for_disk
+from tests.fast_process import FullCollections, read_revisions_once, skip_waiting_for_disk
 from tests.proof import measure_here
 
 IMPORTED = (
     "alembic.command",
     "numpy.ma",
-    "optuna.storages._rdb.models",
     "peft",
     "rich._emoji_codes",
     "sacrebleu",
-    "sqlalchemy.dialects.sqlite",
     "typer.rich_utils",
 )
 # The first runs a worker; the others need Ray.
@@ -65,6 +63,7 @@ def import_what_verbs_need() -> None:
     """Import and compute what each of hundreds of children would otherwise import and compute itself."""
     for name in IMPORTED:
         importlib.import_module(name)
+    from optuna.storages import RDBStorage
     from transformers import MT5ForConditionalGeneration  # noqa: F401
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
@@ -77,6 +76,8 @@ def import_what_verbs_need() -> None:
 
     get_checkpoint_conversion_mapping("mt5")  # compiles the regular expressions of all models, once a process
     _only_simplified_and_traditional()
+    read_revisions_once()
+    RDBStorage("sqlite:///:memory:")  # reads them
     for package in (loraloom.commands, loraloom.console, loraloom.architectures, loraloom.workers):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if module.name not in NOT_IMPORTED:
