@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.reference import Reference, at_operation, is_long
+from tests.faults.reference import STEP, Reference, at_operation, is_long
 from tests.faults.training import fruits, write_training
 from tests.faults.warm import Warm
+from tests.tiny import SHALLOW
 
 # What a test tried, in its report: [case, how many times, what came of it].
 PROPERTY = "fault"
@@ -26,7 +27,7 @@ def reference(
     @functools.cache
     def made(kind: str) -> Reference:
         folder = tmp_path_factory.mktemp("reference")
-        recipe = write_training(folder, tiny("mt5"), keep=1 if kind == "together" else 2)
+        recipe = write_training(folder, tiny(SHALLOW), keep=1 if kind == "together" else 2)
         faults = {} if kind == "together" else {"waves": [["long", "short"], ["stopped"]]}
         run, counted = folder / "run", at_operation(folder / "run", 0)
         ended = warm.call("train", recipe, "--out", run, cwd=folder, faults={**counted, **faults})
@@ -34,6 +35,21 @@ def reference(
         lines = Path(counted["log"]).read_text().splitlines()
         operations = tuple(line.replace(f"{run}/", "") for line in lines)
         return Reference(warm, recipe, run, fruits(run), operations, faults)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def interrupted(
+    reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """`interrupted("in waves")`: a run of that reference, killed in the middle; not to be changed."""
+
+    @functools.cache
+    def made(kind: str) -> Path:
+        run = tmp_path_factory.mktemp("interrupted") / "run"
+        reference(kind).train(run, call=STEP, number=9)
+        return run
 
     return made
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.reference import STEP, Reference, release
 from tests.faults.warm import Started, Warm
+from tests.tiny import SHALLOW
 
 NUM_ROWS, ROWS_A_CHUNK = 24, 4
 CHUNK = "loraloom.comparison.answering:_answer_chunk"
@@ -57,7 +58,9 @@ def compared(warm: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("compared")
     rows = [{"instruction": f"如何处理压力 {n}", "response": f"先试着 {n * n}"} for n in range(NUM_ROWS + 12)]
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-    (folder / "recipe.yaml").write_text(RECIPE.format(model=tiny("mt5"), num_rows=NUM_ROWS), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(
+        RECIPE.format(model=tiny(SHALLOW), num_rows=NUM_ROWS), encoding="utf-8"
+    )
     ended = warm.call("train", "recipe.yaml", "--out", "run", cwd=folder)
     assert ended.code == 0, ended.stderr
     document = json.loads(warm.call("compare", "run", "--json", cwd=folder).stdout)

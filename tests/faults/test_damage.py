@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.run.folder import Run
-from tests.faults.reference import STEP, Reference, newest_step
+from tests.faults.reference import Reference, newest_step
 from tests.faults.training import events
 from tests.faults.warm import Warm
 
@@ -24,18 +24,12 @@ def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.fixture(scope="module")
-def interrupted(reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of "in waves", killed when it had two checkpoints."""
-    run = tmp_path_factory.mktemp("interrupted") / "run"
-    reference("in waves").train(run, call=STEP, number=9)
+@pytest.fixture
+def run(interrupted: Callable[[str], Path], tmp_path: Path) -> Path:
+    """Of "in waves", killed when it had two checkpoints."""
+    run = Path(shutil.copytree(interrupted("in waves"), tmp_path / "run"))
     assert len(list(Run(run).checkpoints.glob("step-*"))) == 2
     return run
-
-
-@pytest.fixture
-def run(interrupted: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(interrupted, tmp_path / "run"))
 
 
 CURRENT = "slots/long/current.safetensors"

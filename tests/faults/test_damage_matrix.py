@@ -6,6 +6,7 @@ single bits, 100 of each file, are put to the very functions that a resume asks.
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
@@ -24,7 +25,6 @@ from loraloom.run.integrity import changed_files, log_problem
 from loraloom.training.checkpoint import newest_valid
 from tests.faults.reference import STEP, Reference, is_long
 from tests.faults.training import fruits
-from tests.faults.warm import Warm
 
 MEANING = "found and said, or without effect; what is resumed ends with the same bytes"
 # Without them a run is what it is: the lock's content is a courtesy, and sums only say that all is well.
@@ -91,36 +91,44 @@ DAMAGES: dict[str, Callable[[Path, bytes, Path], Damaged]] = {
 }
 
 
+Runs = Callable[[str], Path]
+
+
 @pytest.fixture(scope="module")
 def runs(
-    warm: Warm, reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+    reference: Callable[[str], Reference],
+    interrupted: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Runs:
     """A run that was killed with two checkpoints, a finished one, and others like them with other rates."""
     expected, folder = reference("in waves"), tmp_path_factory.mktemp("runs")
-    killed = {"call": STEP, "number": 9, **expected.faults}
-    other = ("--set", "training.learning_rate=2e-2")
-    made = {}
-    for name, options, faults in (
-        ("interrupted", (), killed),
-        ("other interrupted", other, killed),
-        ("other finished", other, expected.faults),
-    ):
-        made[name] = folder / name
-        warm.call("train", expected.recipe, *options, "--out", made[name], cwd=folder, faults=faults)
-    return {**made, "finished": expected.folder}
+    own = {"interrupted": interrupted("in waves"), "finished": expected.folder}
+    killed = {"call": STEP, "number": 9}
+
+    @functools.cache
+    def made(name: str) -> Path:
+        if name in own:
+            return own[name]
+        run = folder / name
+        faults = {**expected.faults, **(killed if name.endswith("interrupted") else {})}
+        train = ("train", expected.recipe, "--set", "training.learning_rate=2e-2", "--out", run)
+        expected.warm.call(*train, cwd=folder, faults=faults)
+        return run
+
+    return made
 
 
 def files_of(run: Path) -> list[str]:
     return sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
 
 
-def other(runs: dict[str, Path], kind: str, name: str) -> Path:
+def other(runs: Runs, kind: str, name: str) -> Path:
     """The same file of another run, or the one that comes nearest."""
-    own = runs[f"other {kind}"] / name
+    own = runs(f"other {kind}") / name
     if own.is_file() or not name.startswith("checkpoints/"):
         return own
     _, _, *rest = Path(name).parts
-    found = sorted(runs[f"other {kind}"].glob(f"checkpoints/*/{'/'.join(rest)}"))
+    found = sorted(runs(f"other {kind}").glob(f"checkpoints/*/{'/'.join(rest)}"))
     return found[-1] if found else own
 
 
@@ -140,27 +148,27 @@ def test_it_is_found_or_harmless_and_what_goes_on_ends_with_the_right_bytes(
     damage: str,
     kind: str,
     reference: Callable[[str], Reference],
-    runs: dict[str, Path],
+    runs: Runs,
     tmp_path: Path,
     trying: Callable[..., None],
 ) -> None:
-    files = files_of(runs[kind])
+    files = files_of(runs(kind))
     if not is_long():
         files = random.Random(damage).sample(files, 1)
     todo = []
     for name in files:
-        content = (runs[kind] / name).read_bytes()
+        content = (runs(kind) / name).read_bytes()
         damaged = DAMAGES[damage](Path(name), content, other(runs, kind, name))
         if damaged.applies and damaged.content != content:
             todo.append((name, damaged.content))
     trying(f"a file: {damage}", len(todo), MEANING)
     for number, (name, content) in enumerate(todo):
-        run = Path(shutil.copytree(runs[kind], tmp_path / str(number) / "run"))
+        run = Path(shutil.copytree(runs(kind), tmp_path / str(number) / "run"))
         if content is None:
             (run / name).unlink()
         else:
             (run / name).write_bytes(content)
-        assert_comes_out_right(reference("in waves"), run, name, (runs[kind] / name).read_bytes())
+        assert_comes_out_right(reference("in waves"), run, name, (runs(kind) / name).read_bytes())
         shutil.rmtree(run)
 
 
@@ -197,9 +205,9 @@ def is_said(name: str, stderr: str) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_bits_that_flip_are_found_in_every_file(
-    kind: str, runs: dict[str, Path], tmp_path: Path, trying: Callable[..., None]
+    kind: str, runs: Runs, tmp_path: Path, trying: Callable[..., None]
 ) -> None:
-    run = Run(Path(shutil.copytree(runs[kind], tmp_path / "run")))
+    run = Run(Path(shutil.copytree(runs(kind), tmp_path / "run")))
     names = [name for name in files_of(run.folder) if name != ".lock"]
     trying("a random bit of a file flipped", NUM_FLIPS * len(names), "found by what a resume asks")
     assert not is_noticed(run, "")

@@ -13,19 +13,11 @@ import pytest
 from tests.faults.reference import STEP, Reference, is_long
 
 
-@pytest.fixture(scope="module")
-def interrupted(reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of "together", killed in the middle."""
-    run = tmp_path_factory.mktemp("interrupted") / "run"
-    reference("together").train(run, call=STEP, number=9)
-    return run
-
-
 @pytest.mark.parametrize("number", range(50 if is_long() else 2))
 def test_of_two_processes_on_one_run_exactly_one_works(
     number: int,
     reference: Callable[[str], Reference],
-    interrupted: Path,
+    interrupted: Callable[[str], Path],
     tmp_path: Path,
     trying: Callable[..., None],
 ) -> None:
@@ -34,7 +26,7 @@ def test_of_two_processes_on_one_run_exactly_one_works(
     expected, run = reference("together"), tmp_path / "run"
     option = "--resume" if number % 2 else "--out"
     if number % 2:
-        shutil.copytree(interrupted, run)
+        shutil.copytree(interrupted("together"), run)
     pair = [expected.start(run, option=option) for _ in range(2)]
     ended = [each.wait() for each in pair]
     assert sorted(each.code for each in ended) == [0, 1], [each.stderr for each in ended]

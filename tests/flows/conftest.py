@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.warm import Ended, Warm
 from tests.flows.terminals import Terminal
+from tests.tiny import SHALLOW
 
 # Stands in every row, and so must stand in no log.
 CANARY = "CANARY7f3a"
@@ -84,7 +85,7 @@ def make_project(warm: Warm, folder: Path, model: Path) -> Project:
 @pytest.fixture
 def project(warm: Warm, tiny: Callable[[str], Path], tmp_path: Path) -> Project:
     """A fresh one."""
-    return make_project(warm, tmp_path, tiny("mt5"))
+    return make_project(warm, tmp_path, tiny(SHALLOW))
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ class TrainedRun:
 @pytest.fixture(scope="session")
 def trained(warm: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """One for the session: tests may add comparisons to it and nothing else."""
-    project = make_project(warm, tmp_path_factory.mktemp("project"), tiny("mt5"))
+    project = make_project(warm, tmp_path_factory.mktemp("project"), tiny(SHALLOW))
     said = project.call("train", "recipe.yaml", "--out", "first")
     assert said.code == 0, said.stderr
     return TrainedRun(project, project.folder / "first", said)

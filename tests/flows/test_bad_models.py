@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.flows.conftest import Project, TrainedRun, assert_refused
-from tests.tiny import make_folder
+from tests.faults.warm import Warm
+from tests.flows.conftest import Project, TrainedRun, assert_refused, make_project
+from tests.tiny import SHALLOW, make_folder
+
+OfOtherBase = Callable[[Project, dict[str, int]], Path]
 
 
 def refuse_model(project: Project, *said: str) -> None:
@@ -120,13 +123,26 @@ def test_an_adapter_that_fits_is_gone_on_from(project: Project, adapter: Path) -
     assert first["loss"] < 5  # it was 6.2 for the base
 
 
-def other_base(project: Project, trained: TrainedRun, kind: str = "mt5", **changes: Any) -> Path:
-    """An adapter of another base."""
-    make_folder(project.folder / "other", kind, **changes)
-    sets = ("--set", "model_name_or_path=other", "--set", "training.max_steps=1")
-    assert project.call("train", "recipe.yaml", *sets, "--out", "of-other").code == 0
-    shutil.rmtree(project.folder / "adapter", ignore_errors=True)
-    return Path(shutil.copytree(project.folder / "of-other/adapters/wide", project.folder / "adapter"))
+# What another base differs in from the project's.
+WIDTH, DEPTH, WEIGHTS = {"d_model": 16}, {"num_layers": 2}, {"seed": 1}
+
+
+@pytest.fixture(scope="module")
+def of_other_base(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> OfOtherBase:
+    """`of_other_base(project, DEPTH)` → an adapter of such a base in the project's folder, trained once."""
+    trained: dict[str, Path] = {}
+
+    def copy(project: Project, changes: dict[str, int]) -> Path:
+        name = str(changes)
+        if name not in trained:
+            folder = tmp_path_factory.mktemp("other")
+            other = make_project(warm, folder, make_folder(folder / "other", SHALLOW, **changes))
+            sets = ("--set", "training.max_steps=1", "--set", "model_name_or_path=other")
+            assert other.call("train", "recipe.yaml", *sets, "--out", "run").code == 0
+            trained[name] = folder / "run/adapters/wide"
+        return Path(shutil.copytree(trained[name], project.folder / "adapter"))
+
+    return copy
 
 
 def forget_origin(adapter: Path) -> None:
@@ -134,17 +150,16 @@ def forget_origin(adapter: Path) -> None:
     (adapter / "loraloom.json").unlink()
 
 
-def test_53_another_width(project: Project, trained: TrainedRun) -> None:
-    adapter = other_base(project, trained, d_model=16)
-    refuse_adapter(project, "was trained on another base model", "other ", "mt5 ")
+def test_53_another_width(project: Project, of_other_base: OfOtherBase) -> None:
+    adapter = of_other_base(project, WIDTH)
+    refuse_adapter(project, "was trained on another base model", "other ", f"{SHALLOW} ")
     forget_origin(adapter)
     refuse_adapter(project, "16", "32")
 
 
-def test_53_another_depth(project: Project, trained: TrainedRun) -> None:
-    adapter = other_base(project, trained, num_layers=1)
-    forget_origin(adapter)
-    refuse_adapter(project, "adapter", "1 encoder and 2 decoder layers; this base has 2 and 2")
+def test_53_another_depth(project: Project, of_other_base: OfOtherBase) -> None:
+    forget_origin(of_other_base(project, DEPTH))
+    refuse_adapter(project, "adapter", "2 encoder and 1 decoder layers; this base has 1 and 1")
 
 
 def test_54_another_rank(project: Project, adapter: Path) -> None:
@@ -233,12 +248,15 @@ def swap(own_run: Path, adapter: Path) -> None:
     shutil.copytree(adapter, own_run / "adapters/wide")
 
 
-@pytest.mark.parametrize("changes", [{"d_model": 16}, {"num_layers": 1}, {"seed": 1}])
+@pytest.mark.parametrize("changes", [WIDTH, DEPTH, WEIGHTS])
 def test_53_55_an_adapter_of_another_base_in_the_place_of_a_run_s(
-    changes: dict[str, Any], project: Project, trained: TrainedRun, own_run: Path
+    changes: dict[str, int],
+    project: Project,
+    of_other_base: OfOtherBase,
+    trained: TrainedRun,
+    own_run: Path,
 ) -> None:
-    adapter = other_base(project, trained, **changes)
-    swap(own_run, adapter)
+    swap(own_run, of_other_base(project, changes))
     verbs = (("compare", own_run), ("predict", own_run, "data.json", "--experiment", "wide"))
     for argv in verbs:
         assert_refused(trained.project.call(*argv), "AdapterError: ", "was trained on another base model")

@@ -18,6 +18,7 @@ from loraloom.search.request import make_request
 from loraloom.search.space_file import parse_space
 from tests.faults.warm import Warm
 from tests.flows.conftest import RECIPE, rows, write_json
+from tests.tiny import SHALLOW
 
 SHORT = ["training.max_steps=2", "experiments="]
 
@@ -26,7 +27,7 @@ SHORT = ["training.max_steps=2", "experiments="]
 def project(tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe whose base and data lie beside it; the working directory is another, with other data."""
     folder = tmp_path / "project"
-    shutil.copytree(tiny("mt5"), folder / "base")
+    shutil.copytree(tiny(SHALLOW), folder / "base")
     write_json(folder / "data.json", rows())
     (folder / "recipe.yaml").write_text(RECIPE.format(model="base"), encoding="utf-8")
     (tmp_path / "elsewhere").mkdir()
@@ -59,7 +60,8 @@ def _asked(folder: Path) -> Path:
     return folder / "asked.txt"
 
 
-def test_a_range_test_and_a_search_too(project: Path) -> None:
+def test_a_range_test_and_a_search_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loraloom.commands.find_lr.NUM_STEPS", 6)  # what they find does not matter here
     recipe = read_recipe(project / "recipe.yaml", SHORT)
     assert find_learning_rate(recipe, out=Path("rates")).num_eval_rows == 4
     space = parse_space("training.learning_rate: [0.01, 0.001]", name="space.yaml", recipe=recipe)

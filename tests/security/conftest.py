@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.warm import Ended, Warm
 from tests.flows.conftest import Project, make_project
+from tests.tiny import SHALLOW
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +24,18 @@ def online_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def online(tmp_path_factory: pytest.TempPathFactory, online_home: Path) -> Iterator[Warm]:
     """Children of a process that was not told to stay offline, as a user's is not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("HF_HUB_OFFLINE")
+        # Set, though to no: then a merge measures its proof in its own process, which is watched, unless a
+        # test asks for a fresh one.
+        patch.setenv("HF_HUB_OFFLINE", "0")
         for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"):
             patch.setenv(name, str(online_home))
         process = Warm(tmp_path_factory.mktemp("online"))
     yield process
     process.close()
+
+
+# A run is trained, and answers, as little as it can.
+SHORT = ("--set", "training.max_steps=1", "--set", "generation.max_new_tokens=2")
 
 
 @dataclass(frozen=True)
@@ -59,13 +66,13 @@ class Watched:
 def watched(online: Warm, tiny: Callable[[str], Path], tmp_path: Path) -> Watched:
     folder = tmp_path / "project"
     folder.mkdir()
-    return Watched(make_project(online, folder, tiny("mt5")), tmp_path / "log", tmp_path / "canary")
+    return Watched(make_project(online, folder, tiny(SHALLOW)), tmp_path / "log", tmp_path / "canary")
 
 
 @pytest.fixture(scope="session")
 def ready(online: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, not to be changed."""
-    project = make_project(online, tmp_path_factory.mktemp("ready"), tiny("mt5"))
-    ended = project.call("train", "recipe.yaml", "--out", "run", "--set", "training.max_steps=1")
+    project = make_project(online, tmp_path_factory.mktemp("ready"), tiny(SHALLOW))
+    ended = project.call("train", "recipe.yaml", "--out", "run", *SHORT)
     assert ended.code == 0, ended.stderr
     return project.folder / "run"

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from loraloom.bank.peft_config import KNOWN, WITHOUT_EFFECT
 from tests.faults.warm import Warm
 from tests.flows.conftest import Project, assert_refused, make_project
-from tests.security.conftest import Watched
+from tests.security.conftest import SHORT, Watched
 from tests.security.spoiling import HEADERS, change_json, evil_pickle, write_evil_code
+from tests.tiny import SHALLOW
 
 Spoil = Callable[[Path, Path], Any]
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
@@ -181,8 +182,8 @@ def trained(
     online: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, Path]:
     """A run whose adapters are to be spoilt."""
-    project = make_project(online, tmp_path_factory.mktemp("trained"), tiny("mt5"))
-    ended = project.call("train", "recipe.yaml", "--out", "run", "--set", "training.max_steps=1")
+    project = make_project(online, tmp_path_factory.mktemp("trained"), tiny(SHALLOW))
+    ended = project.call("train", "recipe.yaml", "--out", "run", *SHORT)
     assert ended.code == 0, ended.stderr
     return project, project.folder / "run"
 

@@ -12,8 +12,9 @@ import pytest
 
 from tests.faults.warm import Ended, Warm
 from tests.flows.conftest import Project, assert_refused, make_project
-from tests.security.conftest import Watched
+from tests.security.conftest import SHORT, Watched
 from tests.security.spoiling import SECRET, change_json, evil_pickle
+from tests.tiny import SHALLOW
 
 Spoil = Callable[[Path, Path], Any]
 BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
@@ -26,9 +27,9 @@ def trained(
     online: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, Path]:
     """A project and its run, with a comparison in it."""
-    project = make_project(online, tmp_path_factory.mktemp("trained"), tiny("mt5"))
-    for argv in (("train", "recipe.yaml", "--out", "run"), ("compare", "run")):
-        ended = project.call(*argv, *(("--set", "training.max_steps=2") if argv[0] == "train" else ()))
+    project = make_project(online, tmp_path_factory.mktemp("trained"), tiny(SHALLOW))
+    for argv in (("train", "recipe.yaml", "--out", "run", *SHORT), ("compare", "run")):
+        ended = project.call(*argv)
         assert ended.code == 0, ended.stderr
     return project, project.folder / "run"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.warm import Ended
-from tests.flows.conftest import QUESTIONS, write_json
-from tests.security.conftest import Watched
+from tests.faults.warm import Ended, Warm
+from tests.flows.conftest import QUESTIONS, Project, make_project, write_json
+from tests.security.conftest import SHORT, Watched
+from tests.tiny import SHALLOW
 
 # In every source, in every response, and in every prompt.
 ASKED, ANSWERED, PROMPTED = "ASKED4b1c", "ANSWERED9e2f", "PROMPTED7d3a"
@@ -19,7 +21,7 @@ MAY_SHOW = {"compare", "predict", "report"}
 SPACE = "lr: [1.0e-3, 1.0e-2]\n"
 
 
-def fill(watched: Watched) -> None:
+def fill(project: Project) -> None:
     """The project's rows, of several kinds, with canaries in every one."""
     rows = [
         {
@@ -30,7 +32,7 @@ def fill(watched: Watched) -> None:
     ]
     rows += [rows[3], {"instruction": f"{ASKED} mail", "response": f"{ANSWERED} a.b@example.org 13800138000"}]
     rows += [{"instruction": f"{ASKED} long", "response": f"{ANSWERED} {'很长 ' * 200}"}]
-    folder = watched.project.folder
+    folder = project.folder
     write_json(folder / "data.json", rows)
     write_json(
         folder / "retain.json", [{"instruction": f"{ASKED} r{n}", "response": ANSWERED} for n in range(4)]
@@ -45,7 +47,7 @@ def fill(watched: Watched) -> None:
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("init", "data.json"),
     ("check", "recipe.yaml", "--json"),
-    ("train", "recipe.yaml", "--out", "run", "--set", "training.metric_for_best_model=chrf"),
+    ("train", "recipe.yaml", "--out", "run", *SHORT, "--set", "training.metric_for_best_model=chrf"),
     ("train", "--resume", "run"),
     (
         "search",
@@ -58,6 +60,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
         "grid",
         "--out",
         "searched",
+        *SHORT,
     ),
     ("compare", "run"),
     ("compare", "run", "--prompts", "prompts.txt", "--json"),
@@ -69,15 +72,18 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )
 
 
-@pytest.fixture
-def said(watched: Watched) -> dict[str, Ended]:
+@pytest.fixture(scope="module")
+def life(
+    online: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Project, dict[str, Ended]]:
     """A life with all verbs, and what they said."""
-    fill(watched)
+    project = make_project(online, tmp_path_factory.mktemp("life"), tiny(SHALLOW))
+    fill(project)
     ended = {}
     for argv in COMMANDS:
-        ended[" ".join(argv[:2])] = now = watched.project.call(*argv)
+        ended[" ".join(argv[:2])] = now = project.call(*argv, faults={"fresh": True})
         assert now.code == 0, (argv, now.stderr)
-    return ended
+    return project, ended
 
 
 def holders(folder: Path, names: tuple[str, ...] = CANARIES) -> set[str]:
@@ -94,21 +100,22 @@ INPUTS = {"data.json", "retain.json", "prompts.txt"}
 
 
 def test_row_text_is_in_no_stream_and_no_file_but_where_it_is_asked_for(
-    watched: Watched, said: dict[str, Ended]
+    life: tuple[Project, dict[str, Ended]],
 ) -> None:
+    project, said = life
     for argv, ended in said.items():
         assert not any(canary in ended.stderr for canary in CANARIES), argv
         if argv.split()[0] not in MAY_SHOW:
             assert not any(canary in ended.stdout for canary in CANARIES), argv
-    found = holders(watched.project.folder) - INPUTS
+    found = holders(project.folder) - INPUTS
     assert {file for file in found if not file.startswith(("run/compare/", "run/report."))} == set()
     assert "run/compare/test.json" in found  # else this test would look in vain
 
 
 def test_an_interrupted_life_leaves_no_text_behind(watched: Watched) -> None:
     """A comparison that is cut keeps its answers in the run's own compare folder."""
-    fill(watched)
-    assert watched.project.call("train", "recipe.yaml", "--out", "run").code == 0
+    fill(watched.project)
+    assert watched.project.call("train", "recipe.yaml", "--out", "run", *SHORT).code == 0
     faults = {"call": "loraloom.comparison.answering:_joined", "number": 1}
     killed = watched.project.call("compare", "run", faults=faults)
     assert killed.code != 0
@@ -116,10 +123,10 @@ def test_an_interrupted_life_leaves_no_text_behind(watched: Watched) -> None:
     assert all(file.startswith("run/compare/") for file in found), found
 
 
-def test_nothing_of_a_row_is_kept_in_the_user_s_caches(watched: Watched, online_home: Path) -> None:
-    fill(watched)
-    for argv in (COMMANDS[0], COMMANDS[1], COMMANDS[2]):
-        assert watched.project.call(*argv).code == 0
+def test_nothing_of_a_row_is_kept_in_the_user_s_caches(
+    life: tuple[Project, dict[str, Ended]], online_home: Path
+) -> None:
+    """Home and temporary folder, after a life with all verbs."""
     assert holders(online_home) == set()
 
 
