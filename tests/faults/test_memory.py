@@ -26,7 +26,7 @@ model_name_or_path: {model}
 data: {{train: data.json, eval: 0, max_source_length: 64, max_target_length: 64}}
 lora: {{r: 4, lora_dropout: 0.2}}
 training:
-  {{learning_rate: 1.0e-2, per_device_train_batch_size: 256, max_steps: 4, base_dropout: 0.1,
+  {{learning_rate: 1.0e-2, per_device_train_batch_size: 256, max_steps: 2, base_dropout: 0.1,
     save_strategy: steps, save_steps: 1, save_total_limit: 9}}
 """
 

@@ -81,7 +81,8 @@ def test_spaces_that_cannot_be(case: str, project: Project) -> None:
 def test_a_search_is_gone_on_with_as_it_was_begun(project: Project) -> None:
     space = project.folder / "space.yaml"
     space.write_text("lr: [1.0e-3, 1.0e-2]\n", encoding="utf-8")
-    search = ("search", "recipe.yaml", "--space", "space.yaml", "--sampler", "grid", *ONE)
+    short = ("--set", "training.max_steps=1")
+    search = ("search", "recipe.yaml", "--space", "space.yaml", "--sampler", "grid", *ONE, *short)
     assert project.call(*search, "--trials", "2", "--out", "run").code == 0
     before = {file: file.read_bytes() for file in (project.folder / "run").glob("*.json")}
     resume = (*search, "--resume", "run")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,8 @@ def test_allowed_leakage_is_a_warning_recorded_in_the_run_and_its_report(leaky: 
     assert leakage["level"] == "warning"
     assert "3 of 3 (100 %) eval rows" in leakage["message"]
     assert leakage["message"].endswith("(allowed by --allow leakage)")
-    ended = leaky.call("train", "recipe.yaml", *LEAKY, "--allow", "leakage", "--out", "run")
+    short = ("--set", "training.max_steps=1", "--allow", "leakage", "--out", "run")
+    ended = leaky.call("train", "recipe.yaml", *LEAKY, *short)
     assert ended.code == 0, ended.stderr
     assert "allowed by --allow leakage" in " ".join(ended.stderr.split())
     run = leaky.folder / "run"
@@ -150,7 +150,7 @@ def test_a_search_can_be_allowed_the_same(leaky: Project) -> None:
     (leaky.folder / "space.yaml").write_text("training.learning_rate: [1.0e-3, 1.0e-2]\n")
     argv = ("search", write.name, "--space", "space.yaml", "--trials", "2", "--sampler", "grid", *LEAKY)
     assert_refused(leaky.call(*argv), "--allow leakage")
-    ended = leaky.call(*argv, "--allow", "leakage", "--out", "run", "--set", "training.max_steps=2")
+    ended = leaky.call(*argv, "--allow", "leakage", "--out", "run", "--set", "training.max_steps=1")
     assert ended.code == 0, ended.stderr
     assert json.loads((leaky.folder / "run" / "provenance.json").read_text())["allowed"] == ["leakage"]
 
@@ -270,8 +270,8 @@ def test_findings_on_a_terminal_fit_it(width: int, trained: TrainedRun, terminal
     assert ("level " in terminal.shown) == (width == 130)
 
 
-def test_train_shows_no_row(project: Project, tiny: Callable[[str], Path]) -> None:
-    ended = project.call("train", "recipe.yaml", "--out", "run")
-    assert ended.code == 0, ended.stderr
+def test_train_shows_no_row(trained: TrainedRun) -> None:
+    ended = trained.said
+    assert "step" in ended.stderr
     assert CANARY not in ended.stdout + ended.stderr
     assert "encoder reads" not in ended.stdout + ended.stderr
