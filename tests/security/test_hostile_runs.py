@@ -39,17 +39,18 @@ def run(trained: tuple[Project, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained[1], tmp_path / "run"))
 
 
-VERBS = ("train", "compare", "predict", "report", "card", "merge", "runs")
+# Train is last, because it mends what it finds damaged, and the others would see nothing of it.
+VERBS = ("compare", "predict", "report", "card", "merge", "runs", "train")
 # Which verbs read a file; recipe.yaml and provenance.json are read by all.
 READERS = {
-    "provenance": ("train", "compare", "predict", "report", "card", "runs"),
-    "split": ("train", "compare", "report", "card"),
-    "result": ("train", "compare", "report", "card", "runs"),
-    "events": ("train", "report", "card", "runs"),
-    "checks": ("train", "report", "card"),
+    "provenance": ("compare", "predict", "report", "card", "runs", "train"),
+    "split": ("compare", "report", "card", "train"),
+    "result": ("compare", "report", "card", "runs", "train"),
+    "events": ("report", "card", "runs", "train"),
+    "checks": ("report", "card", "train"),
     "compare": ("report", "card", "runs"),
     "pickles everywhere": VERBS,
-    "checkpoints": ("train", "compare"),
+    "checkpoints": ("compare", "train"),
 }
 
 
