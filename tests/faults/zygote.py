@@ -73,11 +73,15 @@ def import_what_verbs_need() -> None:
     import loraloom.console
     import loraloom.workers
     from loraloom.checks.data.scripts import _only_simplified_and_traditional
+    from loraloom.report.page import environment
 
     get_checkpoint_conversion_mapping("mt5")  # compiles the regular expressions of all models, once a process
     _only_simplified_and_traditional()
     read_revisions_once()
     RDBStorage("sqlite:///:memory:")  # reads them
+    pages = environment()
+    for name in pages.list_templates():  # compiles them
+        pages.get_template(name)
     for package in (loraloom.commands, loraloom.console, loraloom.architectures, loraloom.workers):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if module.name not in NOT_IMPORTED:
