@@ -93,7 +93,7 @@ def retained_rows(
 def rows_of_part(
     run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
-    """Return the rows and name of a part of the run's data: by default `test`, or `eval` without test rows.
+    """Return the rows and name of a part of the run's data; by default `test`, or `eval` if that is empty.
 
     Raises:
         DataError: the part has no rows.

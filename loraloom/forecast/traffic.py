@@ -42,5 +42,5 @@ def _gathered_bytes(base: Base) -> int:
 
 
 def _of_others(weight: Tensor) -> int:
-    """Return the bytes of a weight that are stored on other ranks."""
+    """Return how many bytes of a weight are stored on other ranks."""
     return weight.nbytes - local_part(weight).nbytes

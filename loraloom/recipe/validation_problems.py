@@ -145,7 +145,7 @@ def _number(value: Any) -> str:
 
 
 def _fix_of_kind(detail: ErrorDetails, setting: Path) -> str:
-    """Explain how to write a text or a section, if one is expected; "" for other types."""
+    """Explain how to write a string or a section, if the setting takes one; "" for other types."""
     kind = detail["type"].partition("_")[0]
     if kind == "string":
         info = FIELDS.get(setting)

@@ -96,7 +96,7 @@ def quantization(facts: Facts) -> Iterator[Finding]:
                 script.where(call),
                 Message(
                     "the adapter is merged into a quantized base: the sum is rounded to the few values that "
-                    "the base can represent, so merged answers are worse than those with the adapter"
+                    "the base can represent, so the merged model answers worse than the base with the adapter"
                 ),
                 Message(
                     "Load the base in float32 or bfloat16, and merge the adapter into that; "

@@ -164,7 +164,9 @@ class Meaning:
         self.unread += [
             (
                 self.script.where(other),
-                Message("this LoraConfig: a recipe has one, here the last; others can become `experiments`"),
+                Message(
+                    "this LoraConfig: a recipe has only one, so the last was used; others can become `experiments`"
+                ),
             )
             for other in self.script.calls_of("LoraConfig")
             if other is not call

@@ -13,7 +13,7 @@ def check_same_base(provenance: Provenance, base: Base) -> None:
     """Refuse to continue with a base other than the run's.
 
     Raises:
-        RunError: base or tokenizer differ.
+        RunError: the base or the tokenizer differs.
     """
     known = provenance.base
     if known is None:

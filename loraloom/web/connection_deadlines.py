@@ -44,7 +44,7 @@ class ConnectionWithDeadlines(H11Protocol):
             self._head = None
 
     def pause_writing(self) -> None:
-        """Start the deadline by which the client must have read what was sent."""
+        """Set the deadline by which the client must have read what was sent."""
         super().pause_writing()
         self._reading = self.loop.call_later(READ_SECONDS, self.transport.abort)
 

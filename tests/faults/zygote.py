@@ -80,7 +80,7 @@ def import_what_verbs_need() -> None:
     read_revisions_once()
     RDBStorage("sqlite:///:memory:")  # reads them
     pages = environment()
-    for name in pages.list_templates():  # compiles them
+    for name in pages.list_templates(extensions=["j2"]):  # compiles them
         pages.get_template(name)
     for package in (loraloom.commands, loraloom.console, loraloom.architectures, loraloom.workers):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):

@@ -88,7 +88,7 @@ def test_rows_for_final_figures_other_adapters_and_a_strategy_by_default_are_sai
     assert recipe.lora.r == 8
     first, second = left_out(report)
     assert first.startswith("not read: the part `test`, which selects the checkpoint in the script")
-    assert second.startswith("not read: this LoraConfig: a recipe has one, here the last")
+    assert second.startswith("not read: this LoraConfig: a recipe has only one, so the last was used")
 
 
 def test_values_that_a_recipe_refuses_are_left_out_with_the_reason(tmp_path: Path) -> None:

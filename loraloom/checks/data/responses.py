@@ -85,7 +85,7 @@ def _one_short_answer(rows: Sequence[Example]) -> list[Finding]:
         "their own; the model will give it to many questions",
         share=share(count, len(rows)),
     )
-    fix = Message("Check whether it stands for a missing answer, and remove most of these rows.")
+    fix = Message("Check whether it stands for a missing answer; if so, remove most of these rows.")
     return [Finding("warning", "alike", places(same), message, fix)]
 
 
