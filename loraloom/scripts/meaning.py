@@ -165,7 +165,8 @@ class Meaning:
             (
                 self.script.where(other),
                 Message(
-                    "this LoraConfig: a recipe has only one, so the last was used; others can become `experiments`"
+                    "this LoraConfig: a recipe has only one, so the last was used; others can become "
+                    "`experiments`"
                 ),
             )
             for other in self.script.calls_of("LoraConfig")
