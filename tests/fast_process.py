@@ -6,7 +6,9 @@ import functools
 import gc
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from time import perf_counter  # by its own name, because tests replace that of the module
+from types import ModuleType
 from typing import Literal
 
 SLOW_SECONDS = 0.05
@@ -24,15 +26,21 @@ def skip_waiting_for_disk() -> None:
 def read_revisions_once() -> None:
     """Let a process run the revisions of Optuna's database once, and not for each study that it opens.
 
-    They are some thirty modules that state tables and keep nothing. A process that imports this before it
-    forks also spares its children the libraries of the database.
+    They are some thirty modules that state tables and keep nothing; `env.py`, which runs them, is read each
+    time. A process that calls this before it forks also spares its children the libraries of the database.
     """
     import optuna.storages._rdb.models  # noqa: F401
     import sqlalchemy.dialects.sqlite  # noqa: F401
     from alembic.util import pyfiles
 
-    if not hasattr(pyfiles.load_module_py, "cache_info"):
-        pyfiles.load_module_py = functools.cache(pyfiles.load_module_py)
+    if pyfiles.load_module_py.__module__ != __name__:
+        load = pyfiles.load_module_py
+        load_once = functools.cache(load)
+
+        def load_module_py(module_id: str, path: str) -> ModuleType:
+            return load(module_id, path) if Path(path).name == "env.py" else load_once(module_id, path)
+
+        pyfiles.load_module_py = load_module_py
 
 
 class FullCollections:

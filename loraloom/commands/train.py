@@ -21,7 +21,7 @@ from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.session import provenance as origin
-from loraloom.session.device_list import devices_in_use
+from loraloom.session.device_list import device_notes, devices_in_use
 from loraloom.session.leading import (
     announce_base,
     announce_plan,
@@ -194,6 +194,8 @@ def _train(
     announce_run(ranks, session)
     if session.recipe.training.shard_base and ranks.size == 1:
         report(Note(message=Message("training.shard_base has no effect, because there is one process")))
+    for note in device_notes(session.recipe) if ray is None else ():
+        report(Note(message=note))
     report = ranks.counting(report)
     of_data, material = report_rows(session, report, shares_base=shares_base_of(session.recipe, ranks))
     announce_base(ranks, material)

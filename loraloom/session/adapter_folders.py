@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from loraloom.bank.bank import AdapterBank
@@ -31,7 +30,7 @@ from loraloom.session.answering_ranks import ALONE, AnsweringRanks, with_tensors
 from loraloom.session.material import load_recipe_base
 from loraloom.session.shared_passes import Passes
 from loraloom.text.message import Message
-from loraloom.training.card_facts import PACKAGES, Facts
+from loraloom.training.card_facts import Facts, installed_versions
 
 # The sections of a recipe that matter if nothing is trained.
 NOT_MERGED = {"dtype", "quantization", "device", "seed"}
@@ -288,6 +287,6 @@ def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Fa
         target_modules=[targets] if isinstance(targets, str) else targets,
         files=(),
         num_rows={},
-        versions={package: version(package) for package in PACKAGES},
+        versions=installed_versions(),
         has_run=False,
     )

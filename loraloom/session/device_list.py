@@ -8,37 +8,38 @@ from loraloom.text.message import Message
 
 
 def devices_in_use(recipe: Recipe, known: Provenance | None = None) -> list[str]:
-    """Return the first of a recipe's `devices`: no more than there are experiments, or trials of a search.
+    """Return the first of a recipe's `devices`: for a training, no more than there are experiments.
 
-    A further process would load the base and then wait, while the others train with fewer threads.
+    A further process would load the base and then wait, while the others train with fewer threads. A search
+    uses all of them, because its number of trials can be raised when it is resumed.
 
     Args:
         recipe: the recipe.
         known: provenance of its run; None if there is no run.
     """
-    request = None if known is None else known.search
-    num = len(recipe.resolved_experiments) if request is None else request.trials
-    return recipe.devices[:num]
+    if known is not None and known.search is not None:
+        return recipe.devices
+    return recipe.devices[: len(recipe.resolved_experiments)]
 
 
-def device_notes(recipe: Recipe, known: Provenance | None = None) -> list[str]:
-    """Return a note if not all of a recipe's `devices` are used; arguments as in `devices_in_use`."""
-    used, listed = devices_in_use(recipe, known), recipe.devices
-    if len(used) == len(listed):
+def device_notes(recipe: Recipe) -> list[str]:
+    """Return a note if a training does not use all of a recipe's `devices`."""
+    num_used, num_listed = len(devices_in_use(recipe)), len(recipe.devices)
+    if num_used == num_listed:
         return []
-    if len(used) == 1:
-        said = Message(
-            "`devices` lists {num_listed} devices for one experiment, which trains on one device, so only "
-            "{used} will be used",
-            num_listed=len(listed),
-            used=used[0],
-        )
-    else:
-        said = Message(
+    if num_used == 1:
+        return [
+            Message(
+                "`devices` lists {num_listed} devices for one experiment, which trains on one device, so "
+                "`train` uses only the first",
+                num_listed=num_listed,
+            )
+        ]
+    return [
+        Message(
             "`devices` lists {num_listed} devices for {num_used} experiments, each of which trains on one "
-            "device, so only {used} will be used",
-            num_listed=len(listed),
-            num_used=len(used),
-            used=", ".join(used),
+            "device, so `train` uses only the first {num_used}",
+            num_listed=num_listed,
+            num_used=num_used,
         )
-    return [said]
+    ]

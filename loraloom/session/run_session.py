@@ -37,7 +37,7 @@ from loraloom.run.scratch import remove_leftovers
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.data_checks import DataCheckReport, check_data
-from loraloom.session.device_list import device_notes, devices_in_use
+from loraloom.session.device_list import devices_in_use
 from loraloom.session.leaving import leave
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
@@ -211,8 +211,6 @@ def report_rows(
     recipe, split, known = session.recipe, session.split, session.known
     choices = known.decided
     set_threads(choices, devices_in_use(recipe, known))
-    for note in device_notes(recipe, known):
-        report(Note(message=note))
     of_retained = [] if session.retained is None else session.retained.notes
     for note in [*split.notes, *(Message("data.retain: {note}", note=note) for note in of_retained)]:
         report(Note(message=note))

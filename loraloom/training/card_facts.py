@@ -106,10 +106,14 @@ def read_facts(
     )
 
 
-@cache
 def installed_versions() -> dict[str, str]:
     """Return the versions of the packages, looked up once for many adapters."""
-    return {package: version(package) for package in PACKAGES}
+    return dict(_installed_versions())
+
+
+@cache
+def _installed_versions() -> tuple[tuple[str, str], ...]:
+    return tuple((package, version(package)) for package in PACKAGES)
 
 
 def _read_once(read: Callable[[Path], _Content], file: Path) -> _Content:

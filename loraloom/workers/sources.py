@@ -50,7 +50,7 @@ def refusal_to_join(run: Run) -> RunError | None:
     return RunError(
         what,
         where=str(run.folder),
-        allowed=Message("a search without --ray, or a training run with `devices`"),
+        allowed=Message("a search without --ray, or a training run of several experiments with `devices`"),
         fix=Message("For more workers, add nodes to the Ray cluster.")
         if on_ray
         else Message("To train with several processes, start the run with torchrun, `devices` or --ray."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +24,16 @@ SMALL_PIECES = 1000
 
 
 @pytest.fixture(scope="module")
-def mapped_base(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
-    """The base of each kind as it is stored, loaded once."""
+def load_mapped(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
+    """Loads the base of each kind as it is stored, once."""
     return functools.cache(lambda kind: load_base(str(tiny(kind)), dtype=STORED, device="cpu"))
+
+
+@pytest.fixture
+def mapped_base(kind: str, load_mapped: Callable[[str], Base]) -> Iterator[Base]:
+    """The base as it is stored; what a failed test left attached is taken off."""
+    yield load_mapped(kind)
+    unwrap(load_mapped(kind))
 
 
 @pytest.mark.parametrize("kind", ["mt5", "t5", "bart"])
@@ -37,14 +44,14 @@ def test_every_tensor_is_as_merged_in_place(
     variant: str,
     dtype: torch.dtype,
     loaded: Callable[[str], Base],
-    mapped_base: Callable[[str], Base],
+    mapped_base: Base,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("loraloom.bank.tensor_merge.WEIGHTS_TOGETHER", SMALL_PIECES)
     settings = settings_of(kind, variant)
     # Merging in place changes the one for good, and merging tensor by tensor must leave the other.
     copied = replace(loaded(kind), model=copy.deepcopy(loaded(kind).model))
-    whole, mapped = AdapterBank(copied), AdapterBank(mapped_base(kind))
+    whole, mapped = AdapterBank(copied), AdapterBank(mapped_base)
     tensors = speaking_tensors(whole, settings, seed=1)
     before = {name: tensor.clone() for name, tensor in mapped.base.model.state_dict().items()}
     for bank in (whole, mapped):
@@ -63,7 +70,6 @@ def test_every_tensor_is_as_merged_in_place(
     assert merge.largest_error == pytest.approx(merged.largest_error)
     assert merge.rounding_beside_update == pytest.approx(rounding)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.items())
-    unwrap(mapped.base)
 
 
 def settings_of(kind: str, variant: str) -> LoraSettings:

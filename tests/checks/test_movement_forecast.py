@@ -17,18 +17,15 @@ from loraloom.base.loading import Base, load_base
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
 from loraloom.checks.gradient_signal import agreement
-from loraloom.checks.model_suite import BEFORE_TRAINING
 from loraloom.checks.movement_forecast import check_movement, forecast
 from loraloom.commands.train import train
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.movement import movement, movement_of_tensors
 from loraloom.recipe import DataSettings, Experiment, Recipe
-from loraloom.recipe.reading import read_recipe
 from loraloom.session.answering_model import load_run
-from loraloom.session.material import prepare
-from loraloom.session.material_checks import run_model_checks
 from tests.events import message_of
+from tests.faults.warm import Warm
 from tests.parity.rig import experiment, random_rows, train_all
 
 FACTOR = 3
@@ -59,10 +56,11 @@ def starter_rows(starter: Base) -> EncodedSet:
 
 
 def assert_predicted(base: Base, rows: EncodedSet, folder: Path, *, shorter: int, **changes: Any) -> None:
-    """Of all recipes with as many times fewer steps, in one bank."""
+    """All recipes, with a `shorter`-th of their steps, in one bank."""
     recipes = []
     for each in RECIPES:
-        fewer = each.training.model_copy(update={"max_steps": each.training.max_steps // shorter})
+        steps = {key: getattr(each.training, key) // shorter for key in ("max_steps", "warmup_steps")}
+        fewer = each.training.model_copy(update=steps)
         recipes.append(dataclasses.replace(each, training=fewer, **changes))
     forecasts = forecast(base, recipes, rows)
     trained = train_all(base, recipes, rows, folder)
@@ -188,16 +186,14 @@ def test_one_row_is_enough(mt5: Base) -> None:
     assert "‖ΔW‖/‖W‖" in finding.message
 
 
-def test_the_article_is_told_that_its_third_recipe_hardly_moves_the_model(starter: Base) -> None:
-    """By this check of its own rows; `check` and `train` make it among the others."""
-    assert check_movement in BEFORE_TRAINING
-    recipe = read_recipe("article-starter")
-    material = prepare(recipe, split_examples(recipe.data), starter)
-    found = run_model_checks(material, material.experiments, [check_movement])
-    said = {each.where.partition(":")[0]: each for each in found}
-    assert "this will barely move the model" in said["all-targets-slow"].message
-    assert said["all-targets-slow"].level == "warning"
-    assert said["all-targets-usual"].level == said["few-targets-usual"].level == "ok"
+def test_the_article_is_told_that_its_third_recipe_hardly_moves_the_model(warm: Warm, tmp_path: Path) -> None:
+    ended = warm.call("check", "article-starter", "--json", cwd=tmp_path)
+    assert ended.code == 0, ended.stderr
+    movements = [each for each in json.loads(ended.stdout)["findings"] if each["check"] == "movement"]
+    said = {each["where"].partition(":")[0]: each for each in movements}
+    assert "this will barely move the model" in said["all-targets-slow"]["message"]
+    assert said["all-targets-slow"]["level"] == "warning"
+    assert said["all-targets-usual"]["level"] == said["few-targets-usual"]["level"] == "ok"
 
 
 def test_at_the_end_of_training_the_movement_is_kept_and_next_to_none_is_said(

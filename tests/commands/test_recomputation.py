@@ -75,7 +75,7 @@ def test_a_range_test_and_a_training_heed_it_and_the_rates_do_not_differ_by_it(
         train(recipe_of(recomputes), out=tmp_path / f"run-{recomputes}")
         assert len(passes_seen) >= 8 + 2
         assert set(passes_seen) == {recomputes}
-        # Gradients that meet are summed in another order; above 3e-3 steps make that visible.
+        # Gradients that meet are summed in another order; above 3e-3 a few steps make that visible.
         losses.append([r.eval_loss for r in found.results if r.learning_rate <= 3e-3])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_interval_and_chunks_do_not_show(
 
 
 def test_about_95_of_100_intervals_hold_the_true_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ends of an interval lie as well with a fifth of the draws, only less smoothly."""
+    """With a fifth of the draws, the ends of an interval are as right, only noisier."""
     monkeypatch.setattr(
         draw_figures, "__kwdefaults__", {**draw_figures.__kwdefaults__, "num_resamples": 2000}
     )

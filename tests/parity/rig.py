@@ -262,15 +262,20 @@ def stock_model(folder: Path, **config: Any) -> Any:
     (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version. That of a
     T5Gemma has no soft caps under SDPA, which 5.17 to 5.20 choose.
     """
+    if config:
+        return _load_stock_model(Path(folder), **config)
     files = sorted(Path(folder).iterdir())
     stamps = tuple((file.name, file.stat().st_ino, file.stat().st_mtime_ns) for file in files)
-    return copy.deepcopy(_stock_model(Path(folder), stamps, tuple(config.items())))
+    return copy.deepcopy(_stock_model(Path(folder), stamps))
 
 
 @functools.lru_cache(maxsize=16)
-def _stock_model(folder: Path, stamps: object, options: tuple[tuple[str, Any], ...]) -> Any:
+def _stock_model(folder: Path, stamps: object) -> Any:
     """Loaded once for as long as no file of the folder changes; a copy takes a fifth of the time."""
-    config = dict(options)
+    return _load_stock_model(folder)
+
+
+def _load_stock_model(folder: Path, **config: Any) -> Any:
     if AutoConfig.from_pretrained(folder).model_type in ("umt5", "t5gemma"):
         config.setdefault("attn_implementation", "eager")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, **config)

@@ -179,7 +179,7 @@ def test_a_training_and_a_search_on_ray_are_said_to_be_none_that_can_be_joined(
     assert holder.wait().code == 0
     assert refused.code == 1
     assert "is a training run in a single process, which no other process can join" in refused.stderr
-    assert "a search without --ray, or a training run with `devices`" in refused.stderr
+    assert "a training run of several experiments with `devices`" in refused.stderr
     assert not (tmp_path / "run" / "workers").exists()
 
 

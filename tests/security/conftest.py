@@ -24,8 +24,8 @@ def online_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def online(tmp_path_factory: pytest.TempPathFactory, online_home: Path) -> Iterator[Warm]:
     """Children of a process that was not told to stay offline, as a user's is not."""
     with pytest.MonkeyPatch.context() as patch:
-        # Set, though to no: then a merge measures its proof in its own process, which is watched, unless a
-        # test asks for a fresh one.
+        # Set, though to no: then a merge measures its proof in the command's process, which is watched,
+        # unless a test asks for a fresh one.
         patch.setenv("HF_HUB_OFFLINE", "0")
         for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"):
             patch.setenv(name, str(online_home))

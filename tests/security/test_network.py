@@ -14,7 +14,7 @@ from tests.flows.conftest import assert_refused
 from tests.security.conftest import Watched
 from tests.security.watch import NETWORK
 
-# What Python runs in every process before anything else: the process that `merge` starts is watched too.
+# What Python runs in every process before anything else: a process that `merge` starts is watched too.
 SITE = """\
 import os, sys
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_a_whole_life_touches_no_network(base: str, watched: Watched, tmp_path: 
         ended = watched.call(*argv, faults=faults, **env)
         assert ended.code == 0, (argv, ended.stderr)
         assert tried(watched) == [], argv
-    # The process that merge starts was watched.
+    # A process that merge started was watched.
     assert watched.log.with_suffix(".processes").exists() == ("fresh" in faults)
 
 

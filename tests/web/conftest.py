@@ -43,7 +43,8 @@ def start_server(served: Served) -> Iterator[Callable[..., LiveServer]]:
 
     def start(*, whole: bool = True) -> LiveServer:
         if running and running[-1].is_running and running[-1].is_changed and whole:
-            running[-1].stop()
+            running[-1].process.terminate()
+            running[-1].process.wait(20)
         if not running or not running[-1].is_running:
             running.append(LiveServer(served.run, *served.words))
         return running[-1]

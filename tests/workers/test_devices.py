@@ -116,26 +116,25 @@ def test_a_device_without_an_experiment_is_not_used(
     finally:
         torch.set_num_threads(before)
     assert set(threads) == {4}
-    says = (
-        "`devices` lists 2 devices for one experiment, which trains on one device, so only cpu will be used"
-    )
-    assert says in said
+    says = "`devices` lists 2 devices for one experiment, which trains on one device, so `train` uses only"
+    assert f"{says} the first" in said
     known = json.loads(outcome.run.provenance_file.read_text(encoding="utf-8"))
     assert known["choices"]["threads"]["value"] == "4"
     assert "devices" not in known["choices"]
 
 
-def test_a_search_uses_a_device_for_each_of_its_trials(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
-    recipe = _recipe(tmp_path, tiny, {}).revised(
-        {"device": "auto", "devices": ["cuda:0", "cuda:1", "cuda:2"]}
-    )
-    assert devices_in_use(recipe) == ["cuda:0"]
-    request = SearchRequest(space={}, trials=2, sampler="random", halving=False)
+def test_a_search_uses_all_devices_and_a_training_one_for_each_experiment(
+    tmp_path: Path, tiny: Callable[[str], Path]
+) -> None:
+    devices = ["cuda:0", "cuda:1", "cuda:2"]
+    recipe = _recipe(tmp_path, tiny, {"a": {}, "b": {}}).revised({"device": "auto", "devices": devices})
+    request = SearchRequest(space={}, trials=1, sampler="random", halving=False)
     known = Provenance(started="", folder="/", versions={}, seeds={}, choices={}, search=request)
-    assert devices_in_use(recipe, known) == ["cuda:0", "cuda:1"]
-    (note,) = device_notes(recipe, known)
+    assert devices_in_use(recipe, known) == devices  # more trials may be asked for on resume
+    assert devices_in_use(recipe) == devices[:2]
+    (note,) = device_notes(recipe)
     assert "3 devices for 2 experiments" in str(note)
-    assert str(note).endswith("so only cuda:0, cuda:1 will be used")
+    assert str(note).endswith("so `train` uses only the first 2")
 
 
 @pytest.mark.parametrize(("device", "threads"), [("cpu", "3"), ("cuda:1", None)])

@@ -184,7 +184,7 @@ def _only_simplified_and_traditional() -> tuple[npt.NDArray[np.bool_], npt.NDArr
         ("gb2312", range(0xB0, 0xF8), range(0xA1, 0xFF)),
         ("big5", range(0xA4, 0xFA), (*range(0x40, 0x7F), *range(0xA1, 0xFF))),
     ):
-        # One call decodes all pairs; a line break after each keeps what an invalid pair leaves by itself.
+        # One call decodes all pairs; line breaks separate what an invalid pair leaves from the next.
         pairs = b"\n".join(bytes((first, last)) for first in firsts for last in lasts)
         chars = pairs.decode(codec, errors="ignore").split("\n")
         table = np.zeros(0x10000, bool)
