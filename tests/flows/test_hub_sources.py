@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.faults.warm import Ended, Warm
 from tests.hub_files import Files, HubFiles, files_of, hub_files_server
 from tests.tiny import make_folder
 
@@ -24,10 +25,16 @@ ROWS = [{"instruction": f"say {number}", "response": f"it is {number}"} for numb
 
 
 class Hub(NamedTuple):
-    """A hub with two commits of a base and of a dataset, and a cache that begins empty."""
+    """A hub with two commits of a base and of a dataset, and a cache that begins empty.
+
+    Args:
+        online, offline: processes whose children see this hub and its cache alone, or the cache alone.
+    """
 
     server: HubFiles
     folder: Path
+    online: Warm
+    offline: Warm
     old_base: str
     old_data: str
 
@@ -53,24 +60,32 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         server.commit(BASE, bases[1])
         old_data = server.commit(DATA, parquet_files(folder / "old", ROWS))
         server.commit(DATA, parquet_files(folder / "new", ROWS[:8]))
-        yield Hub(server, folder, old_base, old_data)
+        with pytest.MonkeyPatch.context() as patch:  # huggingface_hub reads them when it is imported
+            for name in os.environ:
+                if name.startswith(("HF_", "HUGGING")):
+                    patch.delenv(name)
+            for name, value in variables(server, folder).items():
+                patch.setenv(name, value)
+            online = Warm(tmp_path_factory.mktemp("online"))
+            patch.setenv("HF_HUB_OFFLINE", "1")
+            offline = Warm(tmp_path_factory.mktemp("offline"))
+        yield Hub(server, folder, online, offline, old_base, old_data)
+        online.close()
+        offline.close()
 
 
-def loraloom(hub: Hub, *words: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
+def variables(server: HubFiles, folder: Path) -> dict[str, str]:
+    return {
+        "HF_HOME": str(folder / "cache"),
+        "PYTHONPATH": str(REPOSITORY),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_ENDPOINT": server.endpoint,
+    }
+
+
+def loraloom(hub: Hub, *words: str) -> Ended:
     """Run a command that sees this hub and its own cache alone."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-    own = {"HF_HOME": str(hub.folder / "cache"), "PYTHONPATH": str(REPOSITORY), "HF_HUB_DISABLE_XET": "1"}
-    own["HF_ENDPOINT"] = hub.server.endpoint
-    if offline:
-        own["HF_HUB_OFFLINE"] = "1"
-    return subprocess.run(
-        [sys.executable, "-m", "loraloom", *words],
-        env=kept | own,
-        cwd=hub.folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return hub.online.call(*words, cwd=hub.folder)
 
 
 def on_one_line(text: str) -> str:
@@ -97,7 +112,7 @@ def pinned(hub: Hub) -> str:
     """A run on the older base and the older rows, which are kept in files."""
     names = f"acme/tiny@{hub.old_base}", f"hub:acme/pairs@{hub.old_data}"
     trained = loraloom(hub, "train", recipe(hub, "pinned", *names, keep_rows="disk"), "--out", "runs/pinned")
-    assert trained.returncode == 0, trained.stderr
+    assert trained.code == 0, trained.stderr
     return "runs/pinned"
 
 
@@ -118,7 +133,7 @@ def test_rows_of_the_hub_train_as_those_of_a_file(hub: Hub, pinned: str) -> None
     lines = [json.dumps(row) for number in range(2) for row in ROWS[number::2]]
     (hub.folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     trained = loraloom(hub, "train", recipe(hub, "local", "base0", "rows.jsonl"), "--out", "runs/local")
-    assert trained.returncode == 0, trained.stderr
+    assert trained.code == 0, trained.stderr
     weights = [
         load_file(hub.folder / run / "adapters/main/adapter_model.safetensors")
         for run in (pinned, "runs/local")
@@ -136,10 +151,10 @@ def test_the_adapter_names_repository_and_revision_as_peft_does(hub: Hub, pinned
 
 
 def test_a_pinned_run_is_compared_and_merged_without_a_connection(hub: Hub, pinned: str) -> None:
-    compared = loraloom(hub, "compare", pinned, "--split", "eval", offline=True)
-    assert compared.returncode == 0, compared.stderr
-    merged = loraloom(hub, "merge", pinned, "merged", offline=True)
-    assert merged.returncode == 0, merged.stderr
+    compared = hub.offline.call("compare", pinned, "--split", "eval", cwd=hub.folder)
+    assert compared.code == 0, compared.stderr
+    merged = hub.offline.call("merge", pinned, "merged", cwd=hub.folder, faults={"fresh": True})
+    assert merged.code == 0, merged.stderr
     file = "tokenizer.json"
     assert (hub.folder / "merged" / file).read_bytes() == (hub.folder / "base0" / file).read_bytes()
 
@@ -152,14 +167,14 @@ def test_a_base_that_has_changed_on_the_hub_is_found_and_can_be_had_again(hub: H
         trained = loraloom(hub, "train", name, "--out", "runs/moving")
     finally:
         hub.server.commits[BASE] = now
-    assert trained.returncode == 0, trained.stderr
+    assert trained.code == 0, trained.stderr
     assert document(hub, "runs/moving", "provenance.json")["base"]["commit"] == hub.old_base
     refused = loraloom(hub, "compare", "runs/moving", "--split", "eval")
-    assert refused.returncode == 1
+    assert refused.code == 1
     words = f"--base acme/tiny@{hub.old_base}"
     assert words in on_one_line(refused.stderr)
     compared = loraloom(hub, "compare", "runs/moving", "--split", "eval", *words.split())
-    assert compared.returncode == 0, compared.stderr
+    assert compared.code == 0, compared.stderr
 
 
 @pytest.mark.parametrize(
@@ -172,7 +187,7 @@ def test_a_base_that_has_changed_on_the_hub_is_found_and_can_be_had_again(hub: H
 )
 def test_what_the_hub_does_not_have_is_named(hub: Hub, base: str, data: str, said: str) -> None:
     refused = loraloom(hub, "train", recipe(hub, "wrong", base, data))
-    assert refused.returncode == 1
+    assert refused.code == 1
     assert said in on_one_line(refused.stderr)
     assert "Traceback" not in refused.stderr
 
@@ -186,30 +201,38 @@ def test_pickles_are_downloaded_only_if_they_are_allowed(hub: Hub) -> None:
     sha = hub.server.commit("models/acme/old", {**pickled, "pytorch_model.bin": weights.getvalue()})
     name = recipe(hub, "pickled", f"acme/old@{sha}", "hub:acme/pairs")
     refused = loraloom(hub, "train", name, "--out", "runs/pickled")
-    assert refused.returncode == 1
+    assert refused.code == 1
     assert "has only .bin weights, which are pickles" in on_one_line(refused.stderr)
     assert not list((hub.folder / "cache").rglob("pytorch_model.bin"))
     trained = loraloom(hub, "train", name, "--out", "runs/pickled", "--set", "allow_bin_weights=true")
-    assert trained.returncode == 0, trained.stderr
+    assert trained.code == 0, trained.stderr
 
 
 def test_the_card_that_is_pushed_names_the_repository(hub: Hub, pinned: str) -> None:
     pushed = loraloom(hub, "push", pinned, "me/mine", "--json")
-    assert pushed.returncode == 0, pushed.stderr
+    assert pushed.code == 0, pushed.stderr
     assert "base_model: acme/tiny\n" in json.loads(pushed.stdout)["card"]
 
 
 def test_an_adapter_without_its_run_takes_a_pinned_base(hub: Hub, pinned: str) -> None:
     (hub.folder / "questions.txt").write_text("say 3\n", encoding="utf-8")
     words = ("--base", f"acme/tiny@{hub.old_base}", "--adapter", f"{pinned}/adapters/main")
-    predicted = loraloom(hub, "predict", *words, "questions.txt", offline=True)
-    assert predicted.returncode == 0, predicted.stderr
+    predicted = hub.offline.call("predict", *words, "questions.txt", cwd=hub.folder)
+    assert predicted.code == 0, predicted.stderr
 
 
 def test_without_connection_and_cache_it_says_so(hub: Hub, tmp_path: Path) -> None:
-    away = hub._replace(folder=tmp_path)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), encoding="utf-8")
-    refused = loraloom(away, "train", recipe(away, "away", "acme/tiny@main", "rows.jsonl"), offline=True)
+    away = recipe(hub._replace(folder=tmp_path), "away", "acme/tiny@main", "rows.jsonl")
+    refused = subprocess.run(
+        [sys.executable, "-m", "loraloom", "train", away],
+        env=kept | variables(hub.server, tmp_path) | {"HF_HUB_OFFLINE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert refused.returncode == 1
     said = "acme/tiny@main: the hub cannot be reached, and this revision is not in the local cache"
     assert said in on_one_line(refused.stderr)
