@@ -33,7 +33,6 @@ from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import probe_experiments, with_experiments
 from loraloom.search.trials import ledger_of
 from loraloom.session import provenance as origin
-from loraloom.session.device_list import devices_in_use
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
 from loraloom.session.outcome import run_outcome
@@ -215,7 +214,7 @@ def _search(
             setup,
             initial,
             tracked_report,
-            workers_of(run, session.recipe, devices_in_use(session.recipe, session.known), moved, ray),
+            workers_of(run, session.recipe, session.recipe.devices, moved, ray),
             trains_here=ray is None,
         )
         with device_errors_explained(run):

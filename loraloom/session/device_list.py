@@ -15,7 +15,7 @@ def devices_in_use(recipe: Recipe, known: Provenance | None = None) -> list[str]
 
     Args:
         recipe: the recipe.
-        known: provenance of its run; None if there is no run.
+        known: the provenance of its run; None if it has no run yet.
     """
     if known is not None and known.search is not None:
         return recipe.devices

@@ -314,7 +314,7 @@ def test_names_that_match_nothing_are_those_that_peft_ignores(mt5: Base, tmp_pat
     changed(tmp_path / "a", config={"modules_to_save": ["final_layer_norm", *many]})
     started = time.process_time()
     assert read_adapter(tmp_path / "a", mt5).settings.modules_to_save == ["final_layer_norm"]
-    assert time.process_time() - started < 3.2
+    assert time.process_time() - started < 8
 
 
 def test_settings_that_are_refused(mt5: Base) -> None:

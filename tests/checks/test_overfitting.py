@@ -61,7 +61,7 @@ def rows(starter: Base) -> EncodedSet:
 
 @pytest.fixture
 def four_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few rows at one rate, which are learnt by heart in fewer steps."""
+    """Train on a few rows at one rate; fewer steps are enough to memorize them."""
     monkeypatch.setattr(overfitting, "NUM_ROWS", 4)
     monkeypatch.setattr(overfitting, "NUM_STEPS", 20)
     monkeypatch.setattr(overfitting, "USUAL_RATES", (1e-3,))

@@ -39,7 +39,7 @@ def run(trained: tuple[Project, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained[1], tmp_path / "run"))
 
 
-# Train is last, because it mends what it finds damaged, and the others would see nothing of it.
+# `train` is last, because it repairs the damage that it finds, which would hide it from the other verbs.
 VERBS = ("compare", "predict", "report", "card", "merge", "runs", "train")
 # Which verbs read a file; recipe.yaml and provenance.json are read by all.
 READERS = {

@@ -53,8 +53,8 @@ def wide_encoding(head: bytes) -> str | None:
     sample = head[:4096]
     if sample.count(0) * 100 < len(sample) or not sample:
         return None
-    # Other encodings have no zero bytes in text. In the wrong byte order, few letters are everyday ones. As
-    # UTF-16, a character of UTF-32 is its own code unit and a zero, which is no everyday one.
+    # Other encodings have no zero bytes in text. In the wrong byte order, few letters are everyday ones. If
+    # UTF-32 is read as UTF-16, half of the characters are zeros, which are not everyday ones.
     names = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
     shares = {name: _everyday_share(sample, name) for name in names}
     best = max(shares, key=lambda name: shares[name])
